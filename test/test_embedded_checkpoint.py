@@ -21,7 +21,7 @@ def tiny():
     return load_model('tiny', device='cpu')
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # all frames of the real drive
 def test_tiny_beats_the_best_quadric_on_the_real_drive(tiny, shared_data, tmp_path):
     results = evaluate_bag(shared_data / 'kitti_drive', tiny, out=tmp_path)
     assert results['frames']['processed'] == 20

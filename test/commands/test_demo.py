@@ -71,7 +71,7 @@ def live(drive, small_checkpoint, tmp_path_factory):
     return run_demo(drive, out, small_checkpoint, '--set', 'runtime.backend=torch'), out
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a node as a process, here and below
 def test_the_node_serves_every_frame_without_an_error(live):
     answer, out = live
     assert answer.returncode == 0, answer.stderr + (out / 'node.log').read_text()

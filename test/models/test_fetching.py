@@ -241,7 +241,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_was(hub, environment):
     assert int(starts[1][6:].partition('-')[0]) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # processes that are killed and started again
 def test_a_killed_download_fetches_only_what_is_missing(hub, environment, tmp_path):
     hub.break_off = {WEIGHTS: 1_000_000}
     process = start(environment, 'get', 'someone/tiny')

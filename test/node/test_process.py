@@ -61,7 +61,7 @@ def end(process, number=signal.SIGINT):
     assert 'Traceback' not in process.log.read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # nodes as processes
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_an_active_node(start, small_checkpoint, number):
     process = start('-p', f'model:={small_checkpoint}')

@@ -38,7 +38,7 @@ def test_two_processes_give_what_one_gives(bags, figures, tmp_path):
     assert not (tmp_path / '2' / 'parts').exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process that loads a model, and all again
 def test_a_process_that_is_killed_leaves_what_it_finished(bags, figures, capsys, tmp_path):
     options = ['--device', 'cpu', '--torch-threads', '1', '--out', str(tmp_path / 'out')]
     command = [sys.executable, '-m', 'marigold_ros', 'evaluate', *bags, *options]

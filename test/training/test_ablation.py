@@ -174,7 +174,7 @@ def test_with_noise_sets_noise_and_shortens_the_stages(toy):
         with_noise({**recipe, 'stages': recipe['stages'][:1]}, 'annealed', 5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains with each kind of noise
 def test_kinds_of_noise_are_trained_from_one_autoencoder(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingRun, 'prepare_data', lambda *given: None)  # rendered when read
     recipe = tmp_path / 'toy.yaml'
@@ -200,7 +200,7 @@ def run(*more: str) -> subprocess.CompletedProcess:
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=240)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process that imports torch
 def test_the_script_prints_json_and_draws(small_checkpoint, tmp_path):
     chart = tmp_path / 'curves.svg'
     done = run(

@@ -129,7 +129,7 @@ def test_the_loss_is_the_written_sum_of_the_student_being_off(new_run, shift):
     assert loss(run) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains three times
 def test_a_stopped_run_ends_bitwise_as_an_unstopped_one(new_run):
     student = {'predicted': True}
     whole = new_run('whole', student=student)
@@ -252,7 +252,7 @@ def test_a_student_has_its_teachers_latents_and_scale_1():
         assert torch.equal(one, other)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process that trains and exports
 def test_the_script_prints_both_and_the_folder(small_checkpoint, run_in, tmp_path):
     run_in(tmp_path / 'run', steps=1)  # writes the recipe beside it
     root = Path(__file__).resolve().parents[2]

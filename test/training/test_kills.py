@@ -69,7 +69,7 @@ def wait_for_a_checkpoint(path: Path, process) -> None:
         process.join(0.002)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # processes that import torch and train
 def test_a_run_killed_five_times_ends_bitwise_the_same(start, tmp_path):
     whole = start('whole')
     wait_for_a_checkpoint(tmp_path / 'whole' / 'state.pt', whole)

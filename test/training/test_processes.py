@@ -68,7 +68,7 @@ def whole(recipe, tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # processes that import torch and train, here and below
 def test_a_recipe_ends_in_a_folder_that_opens(whole):
     model = load_model(str(whole / 'toy'), device='cpu')
     answer = model.predict(np.zeros((32, 48, 3), np.uint8)).relative

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # drives a browser
 DESKTOP, PHONE = (1280, 900), (390, 844)
 PATIENCE_S = 20
 # As a file manager does, with a file that only the page knows.

@@ -90,7 +90,7 @@ def tiny():
     return load_model('tiny', device='cpu')
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # all frames of the real drive, twice
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
 def test_held_out_points_of_a_real_drive_are_within_sigma(tiny, shared_data, held_out):
     options = ReplayOptions(LOCAL, held_out=held_out)

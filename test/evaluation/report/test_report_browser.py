@@ -17,7 +17,7 @@ from marigold_ros.evaluation.results.shared_frames import EvaluationRun, share_f
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # drives a browser
 DESKTOP, PHONE = (1440, 900), (390, 844)
 FIRST_PAINT_MS = 1000
 # On a busy machine, `paint` measures the machine and not the page:

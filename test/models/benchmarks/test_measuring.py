@@ -182,7 +182,7 @@ def test_the_published_shape_is_refused_where_memory_is_short(monkeypatch):
         random_networks('sd9')
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # 866 million random weights
 def test_the_published_shape_has_the_published_size():
     networks = random_networks('sd2', 'tiny')
     assert count_parameters(networks.unet) == 865_922_244

@@ -155,7 +155,7 @@ def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoi
     assert load(guided).description['runtime']['backend'] == 'torch'
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process that imports torch and OpenVINO
 def test_a_signal_is_handled_after_a_model_was_replaced():
     """OpenVINO frees a stack for signals with its last model, in whichever thread that ends."""
     pytest.importorskip('openvino', reason='needs the extra openvino')

@@ -182,7 +182,7 @@ with torch.inference_mode():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a C++ compiler runs
 def test_compiled_networks_keep_the_answer(tmp_path):
     # One small network in place of three: compiling is what takes the time. In a process of its
     # own, because the compiler leaves threads and code behind.

@@ -57,7 +57,7 @@ def adapt(folder: Path, name: str, killed_at: int) -> None:
     Adaptation(options, Accelerator(cpu=True, mixed_precision='bf16')).run(lambda: False)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a process for each kill
 def test_an_adaptation_killed_at_several_writes_ends_bitwise_the_same(tmp_path, monkeypatch):
     from marigold_ros.synthetic.drive.drive import write_drive
     from marigold_training.networks.export import export_checkpoint

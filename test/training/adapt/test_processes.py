@@ -46,7 +46,7 @@ def adapt(folder: Path, name: str) -> None:
     Adaptation(options, new_accelerator('no', cpu=True)).run(lambda: False)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # two processes that adapt
 def test_two_processes_write_one_folder(tmp_path):
     write_drive(tmp_path / 'drive', frames=10, seed=3, width=96, height=64, rate=2.0)
     chain = FAMILY.initialise({'init': INIT, 'facts': FACTS}, 5)

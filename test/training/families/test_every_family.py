@@ -19,7 +19,7 @@ KINDS = {
 every_family = pytest.mark.parametrize('recipe', FAMILIES, indirect=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains each three times
 @every_family
 def test_a_stopped_run_ends_as_one_that_was_not(new_run):
     whole = new_run('whole')

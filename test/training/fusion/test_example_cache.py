@@ -75,7 +75,7 @@ def test_drawing_that_was_killed_or_stopped_goes_on_with_the_next_block(new_cach
     assert content(last) == content(whole)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # processes that import torch
 def test_several_processes_draw_the_same(tmp_path):
     pairs = SyntheticPairs(tmp_path, 32, 48, 4)
     pairs.prepare()

@@ -98,7 +98,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains three times
 def test_a_killed_run_exports_the_same_bytes_as_an_unkilled_one(new_run):
     whole = finished(new_run('whole')).export()
     killed = new_run('killed')

@@ -100,7 +100,7 @@ def test_only_adapters_are_trained_and_the_export_is_their_sum_with_the_base(new
     np.testing.assert_allclose(run.engine(chain).predict(rgb).relative, trained, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains three times
 def test_a_stopped_run_with_adapters_ends_as_one_that_was_not(new_run):
     whole = new_run('whole')
     assert whole.train()

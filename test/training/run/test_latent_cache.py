@@ -281,7 +281,7 @@ def test_latents_beyond_float16_are_refused_not_kept(new_chain, mixture, tmp_pat
 # runs
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains three times
 def test_a_run_stopped_while_filling_ends_as_an_unstopped_one(
     new_chain, planted, tmp_path, accelerator
 ):
