@@ -27,7 +27,7 @@ from typing import Any
 import cv2
 from marigold_ros.errors import MarigoldError
 from marigold_training.data.augment import Augmentation, read_augmentation
-from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.data.pairs import PairSource
 from marigold_training.data.sources import open_source
 from marigold_training.data.synthetic_pairs import SyntheticPairs
@@ -104,7 +104,7 @@ def measure_sources(
     for entry in entries:
         source, (height, width) = open_source(entry, data), entry['size']
         part = Part(source, 1.0, (height, width))
-        mixture = Mixture([part], BATCH, space, how, targets=targets)
+        mixture = Mixture([part], BatchRule(BATCH), space, how, targets)
         label = f'{source.name}, {height}x{width}'
         rows.append(Loading(label, _timed(mixture.__getitem__, images // BATCH) / BATCH))
         with TemporaryDirectory(dir=data) as folder:

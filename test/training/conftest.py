@@ -8,6 +8,10 @@ The training package may be missing, so it is imported where it is used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np
 import pytest
@@ -83,3 +87,23 @@ def new_chain():
         )
 
     return make
+
+
+@pytest.fixture(scope='module')
+def precision() -> str:
+    """Return the precision of the module's accelerator."""
+    return 'no'
+
+
+@pytest.fixture(scope='module')
+def fresh_accelerate() -> Iterator[None]:
+    """Let accelerate, which keeps the settings of the first accelerator, forget it."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+@pytest.fixture(scope='module')
+def accelerator(fresh_accelerate: None, precision: str) -> Accelerator:
+    """Return one accelerator of the CPU for the module."""
+    return Accelerator(cpu=True, mixed_precision=precision)

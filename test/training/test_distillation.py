@@ -12,8 +12,6 @@ import re
 import subprocess
 import sys
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from diffusers import AutoencoderTiny, MarigoldDepthPipeline
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
@@ -39,14 +37,6 @@ import yaml
 
 STAGE = {'name': 'distill', 'objective': 'distill', 'batch_size': 2, 'warmup': 1, 'save_every': 1}
 SOURCE = {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 6, 'size': [32, 48]}
-
-
-@pytest.fixture(scope='module')
-def accelerator():
-    # Accelerate keeps the settings of the first one in a process.
-    AcceleratorState._reset_state()
-    yield Accelerator(cpu=True, mixed_precision='no')
-    AcceleratorState._reset_state()
 
 
 @pytest.fixture(scope='module')

@@ -11,8 +11,6 @@ import math
 from pathlib import Path
 import resource
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import (
@@ -48,10 +46,8 @@ INIT = {
 
 
 @pytest.fixture(scope='module')
-def accelerator():
-    AcceleratorState._reset_state()
-    yield Accelerator(cpu=True, mixed_precision='bf16')
-    AcceleratorState._reset_state()
+def precision():
+    return 'bf16'
 
 
 @pytest.fixture(scope='module')

@@ -4,7 +4,6 @@
 
 import json
 
-from accelerate.state import AcceleratorState
 from marigold_ros.__main__ import main
 from marigold_ros.synthetic.drive.drive import write_drive
 import pytest
@@ -18,11 +17,8 @@ def drive(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _own_accelerator():
-    # Accelerate keeps the settings of the first one in a process.
-    AcceleratorState._reset_state()
-    yield
-    AcceleratorState._reset_state()
+def _own_accelerator(fresh_accelerate):
+    """Commands make their own."""
 
 
 @pytest.fixture

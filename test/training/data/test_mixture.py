@@ -12,6 +12,7 @@ from marigold_ros.errors import ConfigurationError, InputError
 from marigold_training.data import mixture as mixture_module
 from marigold_training.data.augment import Augmentation, crop
 from marigold_training.data.mixture import (
+    BatchRule,
     collate,
     make_example,
     Mixture,
@@ -44,7 +45,7 @@ def test_a_batch_has_one_source_and_a_size_in_multiples_of_8(planted):
         Part(planted(5, (64, 96), 'wide'), 1.0, (31, 47)),
         Part(planted(5, (48, 48), 'square'), 1.0, (48, 48)),
     ]
-    mixture = Mixture(parts, 3, 'depth', PLAIN)
+    mixture = Mixture(parts, BatchRule(3), 'depth', PLAIN)
     sizes = {'wide': (32, 48), 'square': (48, 48)}
     for number in range(8):
         batch = mixture[number]
@@ -66,7 +67,7 @@ def test_a_batch_has_one_source_and_a_size_in_multiples_of_8(planted):
 def test_every_image_comes_once_before_any_comes_twice(planted, monkeypatch):
     monkeypatch.setattr(mixture_module, 'KEPT_PIXELS', 0)  # or reads do not show visits
     source = planted(7)
-    mixture = Mixture([Part(source, 1.0, (32, 48))], 3, 'log', PLAIN)
+    mixture = Mixture([Part(source, 1.0, (32, 48))], BatchRule(3), 'log', PLAIN)
     for number in range(7):
         mixture[number]
     assert Counter(source.read_indices) == dict.fromkeys(range(7), 3)
@@ -77,7 +78,7 @@ def test_a_batch_depends_on_its_number_only(planted):
 
     def make():
         parts = [Part(planted(5, name=name), w, (32, 48)) for name, w in (('a', 2.0), ('b', 1.0))]
-        return Mixture(parts, 4, 'log', how, seed=3)
+        return Mixture(parts, BatchRule(4, seed=3), 'log', how)
 
     whole = make()
     asked = [whole[n] for n in range(6)]
@@ -91,8 +92,8 @@ def test_a_batch_depends_on_its_number_only(planted):
 def test_processes_share_a_batch_row_by_row(planted):
     how = Augmentation(colour=1.0, sensor=1.0)
     part = [Part(planted(9), 1.0, (32, 48))]
-    whole = Mixture(part, 4, 'log', how)[2]
-    mixtures = [Mixture(part, 4, 'log', how, rank=rank, world=2) for rank in (0, 1)]
+    whole = Mixture(part, BatchRule(4), 'log', how)[2]
+    mixtures = [Mixture(part, BatchRule(4, rank=rank, world=2), 'log', how) for rank in (0, 1)]
     shares = [mixture[2] for mixture in mixtures]
     assert [share.rows for share in shares] == [(0, 2), (1, 3)]
     for share in shares:
@@ -120,7 +121,7 @@ def test_sparse_depth_keeps_its_points_when_it_is_scaled_down():
 
 def test_sources_are_drawn_by_their_weight(planted):
     parts = [Part(planted(3, name=name), w, (8, 8)) for name, w in (('a', 9.0), ('b', 1.0))]
-    mixture = Mixture(parts, 1, 'log', PLAIN)
+    mixture = Mixture(parts, BatchRule(1), 'log', PLAIN)
     counts = Counter(mixture[n].source for n in range(400))
     assert 0.85 < counts['a'] / 400 < 0.95
 
@@ -137,18 +138,18 @@ def test_in_turns_every_source_is_within_one_batch_of_its_share(weights, count):
 
 def test_in_turns_each_four_batches_hold_one_of_a_quarter(planted):
     parts = [Part(planted(4, name='a'), 3.0, (32, 48)), Part(planted(4, name='b'), 1.0, (32, 48))]
-    mixture = Mixture(parts, 1, 'log', PLAIN, in_turns=True)
+    mixture = Mixture(parts, BatchRule(1, in_turns=True), 'log', PLAIN)
     names = [mixture[number].source for number in range(12)]
     assert [names[i : i + 4].count('b') for i in (0, 4, 8)] == [1, 1, 1]
 
 
 def test_mixtures_without_a_valid_batch_are_refused(planted):
     with pytest.raises(InputError, match='has no images'):
-        Mixture([Part(planted(0), 1.0, (8, 8))], 1, 'log', PLAIN)
+        Mixture([Part(planted(0), 1.0, (8, 8))], BatchRule(1), 'log', PLAIN)
     with pytest.raises(ConfigurationError, match='weight'):
-        Mixture([Part(planted(1), 0.0, (8, 8))], 1, 'log', PLAIN)
+        Mixture([Part(planted(1), 0.0, (8, 8))], BatchRule(1), 'log', PLAIN)
     with pytest.raises(ConfigurationError, match='multiple of 2'):
-        Mixture([Part(planted(1), 1.0, (8, 8))], 3, 'log', PLAIN, world=2)
+        Mixture([Part(planted(1), 1.0, (8, 8))], BatchRule(3, world=2), 'log', PLAIN)
 
 
 def test_an_interrupted_rendering_goes_on_where_it_stopped(tmp_path):
@@ -193,7 +194,7 @@ def test_kept_pairs_make_the_same_batches_and_are_read_once(planted, monkeypatch
     for limit in (0, 1 << 20):
         monkeypatch.setattr(mixture_module, 'KEPT_PIXELS', limit)
         source = planted(3, (64, 90))
-        mixture = Mixture([Part(source, 1.0, (44, 60))], 2, 'log', how, seed=1)
+        mixture = Mixture([Part(source, 1.0, (44, 60))], BatchRule(2, seed=1), 'log', how)
         batches.append([mixture[number] for number in range(6)])
         assert len(source.read_indices) == (12 if limit == 0 else 3)
     assert all(equal(*pair) for pair in zip(*batches, strict=True))

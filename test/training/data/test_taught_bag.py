@@ -13,7 +13,7 @@ from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_training.data import teacher_pairs
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.bag_pairs import BagPairs
-from marigold_training.data.mixture import Mixture, Part, resize
+from marigold_training.data.mixture import BatchRule, Mixture, Part, resize
 from marigold_training.data.pairs import Pair
 from marigold_training.data.sources import open_source
 import numpy as np
@@ -86,8 +86,8 @@ def test_points_keep_their_depth_and_their_full_weight(taught):
     source, _ = taught(0.05)
     plain = source.bag.read(0)
     assert np.array_equal(source.read(0).depth, plain.depth, equal_nan=True)
-    batch = Mixture([Part(source, 1.0, (48, 96))], 2, 'log', Augmentation())[0]
-    bare = Mixture([Part(source.bag, 1.0, (48, 96))], 2, 'log', Augmentation())[0]
+    batch = Mixture([Part(source, 1.0, (48, 96))], BatchRule(2), 'log', Augmentation())[0]
+    bare = Mixture([Part(source.bag, 1.0, (48, 96))], BatchRule(2), 'log', Augmentation())[0]
     assert bare.weight is None
     assert torch.equal(bare.counted, bare.valid.float())
     at = bare.valid

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """A recipe of a few steps for each family but Marigold, and runs of it with other keys."""
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 import pytest
 import yaml
 
@@ -53,14 +51,6 @@ def recipe(request, recipes) -> dict:
     """Return the recipe of the module's family, or of the test's."""
     network = getattr(request, 'param', None) or request.module.NETWORK
     return {'name': 'few-steps', 'network': network, **recipes[network]}
-
-
-@pytest.fixture(scope='module')
-def accelerator():
-    # Accelerate keeps the settings of the first one in a process.
-    AcceleratorState._reset_state()
-    yield Accelerator(cpu=True, mixed_precision='no')
-    AcceleratorState._reset_state()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from marigold_ros.errors import InputError
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.processes import Stopped
 from marigold_training.data import record_blocks
+from marigold_training.data.mixture import BatchRule
 from marigold_training.data.pairs import Pair
 from marigold_training.data.synthetic_pairs import SyntheticPairs
 from marigold_training.fusion.example_cache import ExampleCache, FusionMixture, vary
@@ -157,13 +158,13 @@ def test_batches_are_a_function_of_their_number_and_divide_among_processes(new_c
     caches = [new_cache(), new_cache('other')]
     for cache in caches:
         cache.fill()
-    mixture = FusionMixture(caches, [0.75, 0.25], 4, seed=1)
-    again = FusionMixture(caches, [0.75, 0.25], 4, seed=1)
+    mixture = FusionMixture(caches, [0.75, 0.25], BatchRule(4, seed=1))
+    again = FusionMixture(caches, [0.75, 0.25], BatchRule(4, seed=1))
     again[7]
     batch = mixture[3]
     assert torch.equal(batch.inputs, again[3].inputs)
     assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
-    parts = [FusionMixture(caches, [0.75, 0.25], 4, 1, rank, 2)[3] for rank in range(2)]
+    parts = [FusionMixture(caches, [0.75, 0.25], BatchRule(4, 1, rank, 2))[3] for rank in range(2)]
     for part in parts:
         assert torch.equal(part.inputs, batch.inputs[list(part.rows)])
         torch.testing.assert_close(part.target, batch.target[list(part.rows)], equal_nan=True)

@@ -8,8 +8,6 @@ import hashlib
 import json
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.fusion_channels import CANDIDATES
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
@@ -53,11 +51,8 @@ GENERATORS = {
 
 
 @pytest.fixture(scope='module')
-def accelerator():
-    # Accelerate keeps the settings of the first one in a process.
-    AcceleratorState._reset_state()
-    yield Accelerator(cpu=True, mixed_precision='bf16')
-    AcceleratorState._reset_state()
+def precision():
+    return 'bf16'
 
 
 @pytest.fixture(scope='module')

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import sys
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
@@ -28,13 +26,6 @@ SMALL = {
     'unet': {'channels': [16, 32], 'attention_levels': 2},
 }
 STAGE = {'objective': 'anchored', 'batch_size': 2, 'warmup': 0, 'learning_rate': 1e-2}
-
-
-@pytest.fixture
-def accelerator():
-    AcceleratorState._reset_state()
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state()
 
 
 @pytest.fixture

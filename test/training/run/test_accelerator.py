@@ -13,7 +13,7 @@ from accelerate import Accelerator, tracking
 from accelerate.utils import DistributedType, LoggerType
 from marigold_ros.errors import ConfigurationError
 from marigold_training.data.augment import Augmentation
-from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.run.accelerator import new_accelerator, start_wandb
@@ -35,7 +35,7 @@ def chain(new_chain):
 def test_loss_and_gradients_do_not_depend_on_the_autocast_cache(
     chain, planted, objective, checkpointing
 ):
-    batch = Mixture([Part(planted(4), 1.0, (32, 48))], 2, 'log', Augmentation())[0]
+    batch = Mixture([Part(planted(4), 1.0, (32, 48))], BatchRule(2), 'log', Augmentation())[0]
     chain.checkpoint_gradients(checkpointing)
     chain.requires_grad_(False)
     for name in OBJECTIVES[objective].trains:

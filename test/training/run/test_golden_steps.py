@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 import math
 from pathlib import Path
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.layouts import VKITTI_DEPTH
@@ -243,14 +241,6 @@ def networks() -> TrainedNetworks:
     )
     text = torch.randn(1, 2, 16)
     return TrainedNetworks(autoencoder, unet, schedule, text, 'depth', 'annealed', 0.9)
-
-
-@pytest.fixture(scope='module')
-def accelerator():
-    # Accelerate keeps the settings of the first one in a process.
-    AcceleratorState._reset_state()
-    yield Accelerator(cpu=True, mixed_precision='no')
-    AcceleratorState._reset_state()
 
 
 def raw_batch(objective: str, number: int) -> RawBatch:

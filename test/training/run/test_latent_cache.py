@@ -9,12 +9,10 @@ from contextlib import nullcontext
 import json
 import pickle
 
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError, MarigoldError
 from marigold_training.data import record_blocks
 from marigold_training.data.augment import Augmentation
-from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.run.latent_cache import LatentMixture
@@ -34,21 +32,13 @@ def chain(new_chain):
     return new_chain().requires_grad_(False)
 
 
-@pytest.fixture(scope='module')
-def accelerator():
-    # Accelerate keeps the settings of the first one in a process.
-    AcceleratorState._reset_state()
-    yield Accelerator(cpu=True, mixed_precision='no')
-    AcceleratorState._reset_state()
-
-
 @pytest.fixture
 def mixture(planted):
     parts = [
         Part(planted(11, (40, 60), 'wide'), 2.0, (32, 48)),
         Part(planted(5, (50, 50), 'square'), 1.0, (40, 40)),
     ]
-    return Mixture(parts, 4, 'log', FLIPPED, seed=3)
+    return Mixture(parts, BatchRule(4, seed=3), 'log', FLIPPED)
 
 
 @pytest.fixture
@@ -92,7 +82,9 @@ def test_cached_latents_follow_the_mirroring_of_their_images(
 def test_without_a_chance_of_mirroring_one_half_is_kept(planted, chain, tmp_path, accelerator):
     folders = {}
     for flip in (0.0, 0.5):
-        plain = Mixture([Part(planted(6), 1.0, (32, 48))], 2, 'log', Augmentation(flip=flip))
+        plain = Mixture(
+            [Part(planted(6), 1.0, (32, 48))], BatchRule(2), 'log', Augmentation(flip=flip)
+        )
         dataset = cached(plain, chain, tmp_path / str(flip), accelerator)
         folders[flip] = sum(path.stat().st_size for path in dataset.caches[0].folder.glob('*.npy'))
         with torch.no_grad():
@@ -156,12 +148,12 @@ def test_processes_share_the_blocks_and_the_rows(planted, chain, tmp_path, four_
 
     shares = []
     for rank in (0, 1):
-        mixture = Mixture(part, 4, 'log', FLIPPED, rank=rank, world=2)
+        mixture = Mixture(part, BatchRule(4, rank=rank, world=2), 'log', FLIPPED)
         dataset = LatentMixture(mixture, chain, tmp_path, Process(rank))
         dataset.fill(chain, Process(rank))
         shares.append(dataset)
     assert Counter(part[0].source.read_indices) == dict.fromkeys(range(11), 1)
-    whole = Mixture(part, 4, 'log', FLIPPED)[2]
+    whole = Mixture(part, BatchRule(4), 'log', FLIPPED)[2]
     for share in shares:
         batch = share[2]
         with torch.no_grad():
@@ -174,7 +166,7 @@ def test_latents_are_of_one_autoencoder_space_size_and_source(
 ):
     def folder(chain=chain, space='log', size=(32, 48), source=None, precision=accelerator):
         part = Part(source or planted(3), 1.0, size)
-        mixture = Mixture([part], 1, space, FLIPPED)
+        mixture = Mixture([part], BatchRule(1), space, FLIPPED)
         return LatentMixture(mixture, chain, tmp_path, precision).caches[0].folder
 
     other = new_chain()
@@ -218,7 +210,7 @@ def test_changes_that_latents_cannot_follow_are_refused(
     planted, chain, tmp_path, accelerator, name
 ):
     how = Augmentation(**{name: 0.3})
-    mixture = Mixture([Part(planted(3), 1.0, (32, 48))], 1, 'log', how)
+    mixture = Mixture([Part(planted(3), 1.0, (32, 48))], BatchRule(1), 'log', how)
     with pytest.raises(ConfigurationError, match=f'augment.{name} is 0.3.*only be mirrored'):
         LatentMixture(mixture, chain, tmp_path, accelerator)
 
@@ -289,7 +281,8 @@ def test_a_run_stopped_while_filling_ends_as_an_unstopped_one(
     stages = [Stage('a', 'autoencoder', **small), Stage('b', 'latent', latent_cache=True, **small)]
 
     def trainer(name: str) -> Trainer:
-        mixtures = [Mixture([Part(planted(6), 1.0, (32, 48))], 2, 'log', FLIPPED) for _ in stages]
+        parts = [Part(planted(6), 1.0, (32, 48))]
+        mixtures = [Mixture(parts, BatchRule(2), 'log', FLIPPED) for _ in stages]
         return Trainer(new_chain(), stages, mixtures, tmp_path / name, accelerator)
 
     whole = trainer('whole')

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_training.data.augment import Augmentation
-from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_training.objectives.trained_networks import as_image, TrainedNetworks
 from marigold_training.run.loop import Trainer
@@ -51,7 +51,7 @@ def new_trainer(planted, accelerator):
         )
         how = Augmentation(colour=1.0, sensor=0.5)
         mixtures = [
-            Mixture([Part(planted(6), 1.0, (32, 48))], s.batch_size, 'log', how, seed=i)
+            Mixture([Part(planted(6), 1.0, (32, 48))], BatchRule(s.batch_size, i), 'log', how)
             for i, s in enumerate(stages)
         ]
         return Trainer(chain, list(stages), mixtures, folder, accelerator, seed=3)

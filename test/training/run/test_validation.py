@@ -17,7 +17,7 @@ from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.augment import Augmentation
-from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.families.marigold import engine_model, facts_of, FAMILY
 from marigold_training.networks.export import export_checkpoint
 from marigold_training.networks.initialise import initialise
@@ -77,7 +77,7 @@ def validation(tmp_path_factory):
 def new_trainer(planted, accelerator):
     def make(folder, validation=None) -> Trainer:
         mixtures = [
-            Mixture([Part(planted(6), 1.0, (32, 48))], 2, 'log', Augmentation(), seed=i)
+            Mixture([Part(planted(6), 1.0, (32, 48))], BatchRule(2, seed=i), 'log', Augmentation())
             for i in range(len(STAGES))
         ]
         chain = initialise(INIT, 5, 'log')

@@ -43,7 +43,7 @@ from marigold_training.adapt.judge import (
     training_mean_map,
 )
 from marigold_training.adapt.keep import choose_of_fusion, choose_of_relative
-from marigold_training.adapt.metric import judge_metric
+from marigold_training.adapt.metric import judge_metric, JudgedBlock
 from marigold_training.adapt.page import adaptation_card, proof_page
 from marigold_training.adapt.proof import (
     AFTER,
@@ -313,9 +313,8 @@ class Adaptation:
         metric = None
         # A base that is metric already keeps its own scale.
         if self.options.metric and models[chosen].space != 'metric':
-            metric = judge_metric(
-                models[chosen], pairs, judged, chosen, mean_map, config.alignment, blocks.seconds
-            )
+            block = JudgedBlock(judged, blocks.seconds, mean_map)
+            metric = judge_metric(models[chosen], pairs, block, chosen, config.alignment)
         if metric is not None and metric.scale is not None:
             models[METRIC] = MetricModel(models[chosen], metric.scale)
             judged = [_converted(one, chosen, metric.scale) for one in judged]

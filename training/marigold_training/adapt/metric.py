@@ -88,14 +88,21 @@ def block_scales(scale: MetricScale, blocks: Mapping[str, Iterable[Values]]) -> 
     return BlockScales(ratios)
 
 
-def judge_unfitted(
-    judged: Sequence[Judged], name: str, scale: MetricScale, mean_map: np.ndarray
-) -> Table:
+@dataclass(frozen=True)
+class JudgedBlock:
+    """The judged images, how long they lasted, and the mean depth map (h, w) of the others."""
+
+    images: Sequence[Judged]
+    seconds: float
+    mean_map: np.ndarray
+
+
+def judge_unfitted(judged: JudgedBlock, name: str, scale: MetricScale) -> Table:
     """Score a model's metres at all points, and those of the mean depth map, without any fit."""
     table = Table()
-    for one in judged:
+    for one in judged.images:
         at, size = one.lidar, one.frame.rgb.shape[:2]
-        mean = cv2.resize(mean_map, size[::-1])
+        mean = cv2.resize(judged.mean_map, size[::-1])
         depths = {UNFITTED: scale.metres(one.predictions[name].relative), MEAN_MAP: np.exp(mean)}
         for row, depth in depths.items():
             table.score(row, depth[at.v, at.u].astype(np.float64), at, size, one.frame.stamp_ns)
@@ -105,11 +112,9 @@ def judge_unfitted(
 def judge_metric(
     model: DepthModel,
     blocks: Mapping[str, BagPairs],
-    judged: Sequence[Judged],
+    judged: JudgedBlock,
     name: str,
-    mean_map: np.ndarray,
     config: AlignmentConfig,
-    seconds: float,
 ) -> MetricProof:
     """
     Fit a scale to blocks, and decide by the judged images whether it is installed.
@@ -119,13 +124,13 @@ def judge_metric(
     """
     known = {block: values_of(model, pairs) for block, pairs in blocks.items()}
     images = [values for own in known.values() for values in own]
-    camera = judged[0].frame.camera
+    camera = judged.images[0].frame.camera
     assert camera is not None
     scale = fit_scale(images, model.space, focal_share(camera), config)
-    own = [values_at(one.predictions[name].relative, one.lidar) for one in judged]
+    own = [values_at(one.predictions[name].relative, one.lidar) for one in judged.images]
     scales = block_scales(scale, {**known, 'judge': own})
-    table = judge_unfitted(judged, name, scale, mean_map)
-    found = difference(table, UNFITTED, MEAN_MAP, seconds)
+    table = judge_unfitted(judged, name, scale)
+    found = difference(table, UNFITTED, MEAN_MAP, judged.seconds)
     scale = replace(scale, abs_rel=table.means()[UNFITTED]['abs_rel'])
     if not scales.agree:
         why = (

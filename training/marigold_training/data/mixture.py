@@ -110,15 +110,14 @@ class Part:
     size: tuple[int, int]
 
 
-class BatchPlan:
+@dataclass(frozen=True)
+class BatchRule:
     """
-    The items of each batch, as a function of seed and number.
+    How batches are put together.
 
     Parameters
     ----------
-    sources : sequence of (name, count, weight)
-        Each batch comes from one of them.
-    batch_size : int
+    size : int
         Items in a batch, over all processes.
     seed : int
         Of all random choices.
@@ -130,15 +129,27 @@ class BatchPlan:
 
     """
 
-    def __init__(
-        self,
-        sources: Sequence[tuple[str, int, float]],
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        in_turns: bool = False,
-    ) -> None:
+    size: int
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+    in_turns: bool = False
+
+
+class BatchPlan:
+    """
+    The items of each batch, as a function of seed and number.
+
+    Parameters
+    ----------
+    sources : sequence of (name, count, weight)
+        Each batch comes from one of them.
+    rule : BatchRule
+        Size of the batches, and this process's share.
+
+    """
+
+    def __init__(self, sources: Sequence[tuple[str, int, float]], rule: BatchRule) -> None:
         for name, count, weight in sources:
             if not weight > 0.0:
                 raise ConfigurationError(f'weight of {name} is {weight}; choose a number above 0')
@@ -146,20 +157,21 @@ class BatchPlan:
                 raise InputError(
                     f'{name} has no images; check its folder and its list', cause='empty'
                 )
-        if batch_size % world:
+        if rule.size % rule.world:
             raise ConfigurationError(
-                f'batch_size is {batch_size} over {world} processes; choose a multiple of {world}'
+                f'batch_size is {rule.size} over {rule.world} processes; choose a multiple of '
+                f'{rule.world}'
             )
-        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.rule = rule
         self._counts = [count for _, count, _ in sources]
         weights = np.array([weight for _, _, weight in sources])
         self._share = weights / weights.sum()
-        self._in_turns, self._chosen = in_turns, np.zeros(0, np.int64)
+        self._chosen = np.zeros(0, np.int64)
 
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows of each undivided batch that this process takes."""
-        return tuple(range(self.rank, self.batch_size, self.world))
+        return tuple(range(self.rule.rank, self.rule.size, self.rule.world))
 
     def visits(self, number: int) -> tuple[int, list[tuple[int, np.random.Generator]]]:
         """
@@ -169,8 +181,9 @@ class BatchPlan:
         and the random generator of its augmentation.
         """
         which, first = self._place(number)
+        seed = self.rule.seed
         return which, [
-            (self._index(which, first + row), np.random.default_rng([self.seed, 2, number, row]))
+            (self._index(which, first + row), np.random.default_rng([seed, 2, number, row]))
             for row in self.rows
         ]
 
@@ -178,21 +191,21 @@ class BatchPlan:
         """Choose the source of batch ``number``, and count its items in earlier batches."""
         if number >= len(self._chosen):
             count = 1024 + 2 * number
-            draw = np.random.default_rng([self.seed, 1])
+            draw = np.random.default_rng([self.rule.seed, 1])
             self._chosen = (
                 turns(self._share, count)
-                if self._in_turns
+                if self.rule.in_turns
                 else draw.choice(len(self._share), count, p=self._share)
             )
         which = int(self._chosen[number])
         before = int(np.count_nonzero(self._chosen[:number] == which))
-        return which, before * self.batch_size
+        return which, before * self.rule.size
 
     def _index(self, which: int, position: int) -> int:
         """Index of the item at a position in a source's endless shuffled list."""
         count = self._counts[which]
         epoch, place = divmod(position, count)
-        return int(_shuffled(count, self.seed, which, epoch)[place])
+        return int(_shuffled(count, self.rule.seed, which, epoch)[place])
 
 
 def turns(share: np.ndarray, count: int) -> np.ndarray:
@@ -219,14 +232,12 @@ class Mixture(torch.utils.data.Dataset):
     ----------
     parts : sequence of Part
         Each batch comes from one of them.
-    batch_size, seed, rank, world : int
-        As of :class:`BatchPlan`.
+    rule : BatchRule
+        Size of the batches, and this process's share.
     space : str
         Of the relative values.
     augmentation : Augmentation
         Applied anew at each visit of an image.
-    in_turns : bool
-        As of :class:`BatchPlan`.
     targets : TargetRule
         How depth becomes a target.
 
@@ -235,20 +246,15 @@ class Mixture(torch.utils.data.Dataset):
     def __init__(
         self,
         parts: Sequence[Part],
-        batch_size: int,
+        rule: BatchRule,
         space: str,
         augmentation: Augmentation,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        in_turns: bool = False,
         targets: TargetRule = OWN_TARGETS,
     ) -> None:
         self.parts, self.space, self.augmentation = tuple(parts), space, augmentation
         self.targets = targets
         sources = [(part.source.name, len(part.source), part.weight) for part in parts]
-        self.plan = BatchPlan(sources, batch_size, seed, rank, world, in_turns)
-        self._in_turns = in_turns
+        self.plan = BatchPlan(sources, rule)
         self._kept: dict[tuple[int, int], Pair] = {}
 
     def __getitem__(self, number: int) -> Batch:
@@ -275,11 +281,8 @@ class Mixture(torch.utils.data.Dataset):
 
     def undivided(self) -> Mixture:
         """Return the same batches with the rows of all processes."""
-        plan = self.plan
-        how = self.space, self.augmentation, plan.seed
-        return Mixture(
-            self.parts, plan.batch_size, *how, in_turns=self._in_turns, targets=self.targets
-        )
+        rule = replace(self.plan.rule, rank=0, world=1)
+        return Mixture(self.parts, rule, self.space, self.augmentation, self.targets)
 
 
 def make_example(

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.processes import never, run_jobs, Stop
-from marigold_training.data.mixture import BatchPlan, FusionBatch
+from marigold_training.data.mixture import BatchPlan, BatchRule, FusionBatch
 from marigold_training.data.record_blocks import RecordBlocks
 from marigold_training.fusion.examples import FusionExample
 import numpy as np
@@ -118,8 +118,8 @@ class FusionMixture(Dataset):
         Filled; each batch comes from one of them.
     weights : sequence of float
         Of the caches.
-    batch_size, seed, rank, world, in_turns : int, bool
-        As of BatchPlan.
+    rule : BatchRule
+        Size of the batches, and this process's share.
 
     """
 
@@ -127,18 +127,14 @@ class FusionMixture(Dataset):
         self,
         caches: Sequence[ExampleCache],
         weights: Sequence[float],
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        in_turns: bool = False,
+        rule: BatchRule,
     ) -> None:
         self.caches = tuple(caches)
         sources = [
             (cache.source.name, len(cache), weight)
             for cache, weight in zip(caches, weights, strict=True)
         ]
-        self.plan = BatchPlan(sources, batch_size, seed, rank, world, in_turns)
+        self.plan = BatchPlan(sources, rule)
 
     def __getitem__(self, number: int) -> FusionBatch:
         """Return this process's rows of batch ``number``."""

@@ -81,15 +81,7 @@ class FusionRun(Run[TrainedFusion]):
         weights = [
             float(entry.get('weight', entry['examples'])) for entry in self.recipe['sources']
         ]
-        return FusionMixture(
-            self.caches,
-            weights,
-            stage.batch_size,
-            self.seed + 1000 * number,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            self.in_turns,
-        )
+        return FusionMixture(self.caches, weights, self.batch_rule(stage, number))
 
     def first_chain(self) -> TrainedFusion:
         """Build the network that the recipe's ``init`` names."""

@@ -18,7 +18,7 @@ from marigold_ros.processes import never, Stop, Stopped
 from marigold_ros.settings import nearest_name
 from marigold_ros.whole_files import write_whole
 from marigold_training.data.augment import read_augmentation
-from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.data.sources import check_teacher, open_source
 from marigold_training.data.targets import read_targets
 from marigold_training.families.registry import FAMILIES, trained_family
@@ -105,6 +105,12 @@ class Run(ABC, Generic[Chain]):
         self.generators, self.seed = generators, int(self.recipe.get('seed', 0))
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         self.in_turns = in_turns(self.recipe)
+
+    def batch_rule(self, stage: Stage, number: int) -> BatchRule:
+        """Return how the batches of a stage are put together."""
+        accelerator, seed = self.accelerator, self.seed + 1000 * number
+        rank, world = accelerator.process_index, accelerator.num_processes
+        return BatchRule(stage.batch_size, seed, rank, world, self.in_turns)
 
     @abstractmethod
     def first_chain(self) -> Chain:
@@ -302,17 +308,8 @@ class TrainingRun(Run[TrainedModel]):
 
     def mixture(self, stage: Stage, number: int) -> Mixture:
         """Return the batches of a stage."""
-        return Mixture(
-            self.parts(stage.scale),
-            stage.batch_size,
-            self.space,
-            self.augmentation,
-            self.seed + 1000 * number,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-            self.in_turns,
-            self.targets,
-        )
+        rule = self.batch_rule(stage, number)
+        return Mixture(self.parts(stage.scale), rule, self.space, self.augmentation, self.targets)
 
     def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
         """Build the trainer, at the run's last checkpoint if there is one."""

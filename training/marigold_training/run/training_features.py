@@ -14,7 +14,7 @@ from marigold_ros.models.marigold.domain_gap import (
 )
 from marigold_ros.models.resizing import fit_image
 from marigold_training.data.augment import augment_image, Augmentation, crop, flip
-from marigold_training.data.mixture import BatchPlan, MULTIPLE, Part
+from marigold_training.data.mixture import BatchPlan, BatchRule, MULTIPLE, Part
 from marigold_training.objectives.trained_networks import TrainedModel
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def training_features(
     """
     chain.to(device).eval()
     sources = [(part.source.name, len(part.source), part.weight) for part in parts]
-    plan = BatchPlan(sources, 1, seed)
+    plan = BatchPlan(sources, BatchRule(1, seed))
     features: list[np.ndarray] = []
     groups = []
     for number in range(images):
