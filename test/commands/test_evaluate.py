@@ -218,6 +218,7 @@ def test_a_bag_whose_name_is_no_utf8_is_scored(short_drive, ramp, tmp_path):
     assert results['provenance']['bags'][0]['name'] == name
 
 
+@pytest.mark.slow  # 36 images are scored
 def test_corrupted_images_are_scored_beside_the_clean_ones(short_drive, ramp, tmp_path):
     class Bright:
         """Believes that bright is far: any corruption changes its answer."""

@@ -254,6 +254,7 @@ def drive_through(K, shown, mounting, smoothing, poses):
     return np.mean(flicker), np.mean(error)
 
 
+@pytest.mark.slow  # a drive of nine images, three times
 def test_odometry_halves_flicker_without_losing_accuracy():
     journey = simulate_drive(frames=9, width=320, height=240, lidar_beams=32, seed=1)
     shown = [

@@ -5,6 +5,7 @@
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -36,8 +37,8 @@ def start(tmp_path):
         with log.open('wb') as file:
             child = subprocess.Popen([sys.executable, '-u', '-c', program], stdout=file)
         children.append(child)
-        while not log.stat().st_size and child.poll() is None:
-            pass
+        while not log.stat().st_size:  # not poll(), which takes the exit code of the child
+            time.sleep(0.01)
         return NodeProcess(child, log)
 
     yield run

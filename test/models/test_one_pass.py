@@ -35,7 +35,11 @@ def rgb():
     return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
 
 
-@pytest.mark.parametrize('family', ['unet', 'prime_depth', 'depth_anything'])
+# Of PrimeDepth also the frozen U-Net is compiled.
+COMPILED = ['unet', pytest.param('prime_depth', marks=pytest.mark.slow), 'depth_anything']
+
+
+@pytest.mark.parametrize('family', COMPILED)
 def test_openvino_answers_as_torch_does(folders, family, rgb, tmp_path):
     pytest.importorskip('openvino')
     runtime = RuntimeConfig(backend='openvino', cache_dir=str(tmp_path))

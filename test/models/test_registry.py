@@ -4,7 +4,7 @@
 
 import json
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
@@ -32,14 +32,14 @@ def test_a_folder_of_no_family_is_refused_with_the_layout(tmp_path):
 
 def test_another_family_is_one_line_of_the_registry(tmp_path, monkeypatch):
     package = ModuleType('dummy_family')
-    package.load = lambda *arguments: arguments
+    package.load = lambda *arguments: SimpleNamespace(arguments=arguments, warm_up=lambda: None)
     monkeypatch.setitem(sys.modules, 'dummy_family', package)
-    line = Family(has_file('config.json', model_type='dummy'), 'dummy_family:load')
+    line = Family(has_file('config.json', model_type='dummy'), 'dummy_family:load', takes_vae=True)
     monkeypatch.setattr(registry, 'FAMILIES', {'dummy': line, **FAMILIES})
     (tmp_path / 'config.json').write_text('{"model_type": "dummy"}')
     found = load_model(str(tmp_path), device='cpu', dtype='float32', vae='own')
     plain = RuntimeConfig(backend='torch')
-    assert found == (tmp_path, torch.device('cpu'), 'float32', 'own', plain)
+    assert found.arguments == (tmp_path, torch.device('cpu'), 'float32', plain, 'own')
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from marigold_training.run.score import best_affine, known_depth, render_scenes,
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # 16 rendered scenes, up to 144 predictions of each model
+
 
 @pytest.fixture(scope='module')
 def scenes():
@@ -34,7 +36,6 @@ def test_unet_beats_tiny_and_the_best_quadric(scenes, tiny_scores):
     assert found['model']['abs_rel'] < 0.9 * tiny_scores['model']['abs_rel']
 
 
-@pytest.mark.slow  # 144 predictions of four steps
 def test_an_ensemble_of_the_diffusion_checkpoint_is_better(scenes):
     diffusion = load_model('tiny-diffusion', device='cpu')
     one, eight = (measure(diffusion, scenes, members=n) for n in (1, 8))

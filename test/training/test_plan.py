@@ -176,6 +176,7 @@ def test_an_embedded_checkpoint_is_planned_by_its_shape(tmp_path):
     assert unet.device.type == autoencoder.device.type == 'meta'
 
 
+@pytest.mark.slow  # networks of the published size
 def test_the_plan_of_a_refiner_counts_the_frozen_pass_once():
     path = RECIPES / 'prime_depth' / 'published.yaml'
     networks, (plan,) = plan_recipe(path)

@@ -31,9 +31,14 @@ pytest.importorskip('onnx', reason='needs the extra onnx')
 onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra onnx')
 
 
-@pytest.mark.parametrize(
-    'folder', ['small_checkpoint', 'unet_folder', 'prime_depth_folder', 'relative_folder']
-)
+# Of PrimeDepth also the frozen U-Net is exported.
+EXPORTED = [
+    *('small_checkpoint', 'unet_folder', 'relative_folder'),
+    pytest.param('prime_depth_folder', marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize('folder', EXPORTED)
 def test_depth_is_that_of_torch(request, folder, image):
     path = str(request.getfixturevalue(folder))
     plain, converted = (
