@@ -75,7 +75,6 @@ ARRAYS = {'numpy', 'scipy', 'cv2'}
 THIRD_PARTY = {
     **dict.fromkeys(GROUND, {'numpy', 'cv2', 'rosbags'}),
     '__init__': set(),
-    'bags': {'numpy', 'rosbags', 'scipy'},
     **dict.fromkeys(('evaluation', 'synthetic'), ARRAYS),
     'geometry': ARRAYS | {'threadpoolctl'},
 }

@@ -23,6 +23,9 @@ _NORM_TOLERANCE = 1e-3  # single precision and hand-typed quaternions stay well 
 _KEPT_NS = 10_000_000_000
 _NANOSECONDS = 1_000_000_000
 
+# Cosine of an angle below which chord and arc agree to 1e-9, and the sine is small to divide by.
+_NEARLY_ONE = 1.0 - 1e-10
+
 _Pose = tuple[np.ndarray, np.ndarray]
 
 
@@ -288,8 +291,6 @@ class _Track:
 
     def at(self, stamp_ns: int) -> np.ndarray | None:
         """Interpolate the pose (4, 4) at a moment; None outside the known time."""
-        from scipy.spatial.transform import Rotation, Slerp
-
         after = bisect_right(self.stamps, stamp_ns)
         if after and self.stamps[after - 1] == stamp_ns:
             return pose_matrix(*self._poses[after - 1])
@@ -298,8 +299,7 @@ class _Track:
         first, last = self.stamps[after - 1], self.stamps[after]
         share = (stamp_ns - first) / (last - first)
         (move, turn), (next_move, next_turn) = self._poses[after - 1], self._poses[after]
-        between = Slerp((0.0, 1.0), Rotation.from_quat((turn, next_turn)))(share)
-        return pose_matrix(move + share * (next_move - move), between.as_quat())
+        return pose_matrix(move + share * (next_move - move), _slerp(turn, next_turn, share))
 
 
 def _plain(frame: str) -> str:
@@ -313,3 +313,17 @@ def _inverse(T: np.ndarray) -> np.ndarray:
     inverted[:3, :3] = T[:3, :3].T
     inverted[:3, 3] = -T[:3, :3].T @ T[:3, 3]
     return inverted
+
+
+def _slerp(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
+    """Interpolate two unit quaternions by a share of the shorter way, without loading SciPy."""
+    first, last = (q / np.linalg.norm(q) for q in (first, last))
+    cosine = float(first @ last)
+    if cosine < 0.0:
+        last, cosine = -last, -cosine
+    if cosine > _NEARLY_ONE:
+        mixed = first + share * (last - first)
+        return np.asarray(mixed / np.linalg.norm(mixed))
+    angle = np.arccos(cosine)
+    weights = np.sin((1.0 - share) * angle), np.sin(share * angle)
+    return np.asarray((weights[0] * first + weights[1] * last) / np.sin(angle))

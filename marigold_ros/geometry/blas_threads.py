@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+import sys
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ def one_blas_thread() -> Iterator[None]:
     """
     Limit OpenBLAS to the calling thread inside; also a decorator.
 
+    Only libraries that are loaded are found: import scipy.linalg before, if it is used inside.
     May be nested and used by several threads at once: the first to enter lowers the number, the
     last to leave restores it, except where it was changed in between. Other BLAS libraries keep
     their threads, as PyTorch may share them.
@@ -50,7 +52,7 @@ class _Limit:
             self.inside += 1
             if self.inside > 1:
                 return
-            for library in _libraries():
+            for library in _libraries('scipy.linalg' in sys.modules):
                 threads = library.get_num_threads()
                 if threads > 1:
                     library.set_num_threads(1)
@@ -71,9 +73,8 @@ _LIMIT = _Limit()
 
 
 @cache
-def _libraries() -> tuple[LibController, ...]:
+def _libraries(with_scipy: bool) -> tuple[LibController, ...]:
     """Return the OpenBLAS of NumPy and SciPy; wheels bundle one each, distributions share one."""
-    import scipy.linalg.lapack  # noqa: F401  Only libraries that are loaded are found.
     from threadpoolctl import ThreadpoolController
 
     found = ThreadpoolController().select(internal_api='openblas').lib_controllers
