@@ -240,6 +240,7 @@ def test_guidance_beats_the_global_fit_between_points(tiny):
     assert ours < 0.6 * fitted
 
 
+@pytest.mark.slow  # gradients of four frames
 def test_two_halves_of_a_frame_give_the_bits_of_a_replay(tiny):
     config = PipelineConfig(guidance='points', guided=GuidedConfig(steps=3))
     frames = [replace(scene(70001)[0], stamp_ns=stamp) for stamp in (0, SECOND // 10)]

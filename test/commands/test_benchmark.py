@@ -53,6 +53,7 @@ def test_the_table_holds_the_figures_of_every_stage(arguments, capsys, tmp_path)
         assert words in text
 
 
+@pytest.mark.slow  # imports all of diffusers, runs both
 def test_against_the_reference_ratio_and_difference_agree(arguments, capsys, tmp_path):
     more = ['--against', 'diffusers', '--rounds', '2', '--runs', '2']
     assert main([*arguments, *more, '--json', '--out', str(tmp_path / 'out')]) == 0

@@ -187,7 +187,7 @@ def fetched(hub):
     }
 
 
-def test_a_checkpoint_is_fetched_once_and_found_without_the_hub(hub, environment):
+def test_a_checkpoint_is_fetched_once(hub, environment):
     code, output, error = got(environment, 'someone/tiny')
     assert (code, error) == (0, '')
     assert 'licence apache-2.0' in output
@@ -198,7 +198,12 @@ def test_a_checkpoint_is_fetched_once_and_found_without_the_hub(hub, environment
     hub.asked.clear()
     assert got(environment, 'someone/tiny')[0] == 0
     assert fetched(hub) == set()
-    # Without the hub: nobody listens there.
+
+
+@pytest.mark.slow  # a process that imports torch
+def test_a_fetched_checkpoint_is_found_without_the_hub(hub, environment):
+    assert got(environment, 'someone/tiny')[0] == 0
+    # Nobody listens there.
     offline = {**environment, 'HF_ENDPOINT': 'http://127.0.0.1:9'}
     process = start(offline, 'check', 'someone/tiny')
     output, errors = process.communicate()

@@ -14,6 +14,7 @@ from marigold_ros.node.diagnostic_keys import values_of
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # nodes as processes; test_outputs.py has one in `make test`
 COMMAND = [sys.executable, '-m', 'marigold_ros', 'node', '--ros-args']
 REMAP = ['-r', 'image:=/camera/image_raw', '-r', 'lidar:=/velodyne_points']
 
@@ -61,7 +62,6 @@ def end(process, number=signal.SIGINT):
     assert 'Traceback' not in process.log.read_text()
 
 
-@pytest.mark.slow  # nodes as processes
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_an_active_node(start, small_checkpoint, number):
     process = start('-p', f'model:={small_checkpoint}')
@@ -69,7 +69,6 @@ def test_a_signal_ends_an_active_node(start, small_checkpoint, number):
     end(process, number)
 
 
-@pytest.mark.slow
 def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
     # Twenty members of fifty steps take far longer than the four seconds.
     slow = ('denoising_steps:=50', 'ensemble_size:=20', 'compute_without_listeners:=true')
@@ -92,14 +91,12 @@ def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
             end(process)
 
 
-@pytest.mark.slow
 def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
     process = start('-p', f'model:={small_checkpoint}', '--log-level', 'debug')
     wait_for_line(process, 'marigold_depth')
     end(process)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
@@ -137,7 +134,6 @@ def serve_until_depth(robot):
     assert np.isfinite(to_depth(message)).all()
 
 
-@pytest.mark.slow
 def test_several_cameras_start_and_end_as_one_process(start, small_checkpoint):
     process = start(
         *('-p', f'model:={small_checkpoint}', '-p', 'cameras:=[front,left]'),

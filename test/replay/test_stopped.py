@@ -10,7 +10,9 @@ import signal
 from marigold_ros.__main__ import main
 import pytest
 
-SIGNALS = pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+SIGNALS = pytest.mark.parametrize(
+    'number', [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 
 
 class Stopping:

@@ -122,6 +122,7 @@ def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
         new(stopped).run(never)
 
 
+@pytest.mark.slow  # trains and judges
 def test_the_result_is_a_model_with_its_fusion_network_and_what_is_not_better_is_not_in_it(
     new, options, folder
 ):
