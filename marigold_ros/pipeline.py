@@ -150,8 +150,6 @@ class FramePipeline:
         config: PipelineConfig | None = None,
         fusion: FusionModel | None = None,
     ) -> None:
-        import scipy.linalg.lapack  # noqa: F401  so that one_blas_thread finds its BLAS
-
         self.model, self._given_fusion = model, fusion
         self._fusion: tuple[DepthModel, FusionModel | None] | None = None
         self._config = PipelineConfig() if config is None else config

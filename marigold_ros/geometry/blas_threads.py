@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-import sys
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -23,16 +22,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread(of_scipy: bool = True) -> Iterator[None]:
     """
     Limit OpenBLAS to the calling thread inside; also a decorator.
 
-    Only libraries that are loaded are found: import scipy.linalg before, if it is used inside.
     May be nested and used by several threads at once: the first to enter lowers the number, the
     last to leave restores it, except where it was changed in between. Other BLAS libraries keep
-    their threads, as PyTorch may share them.
+    their threads, as PyTorch may share them. Without ``of_scipy`` SciPy is not imported for it.
     """
-    _LIMIT.enter()
+    _LIMIT.enter(of_scipy)
     try:
         yield
     finally:
@@ -47,12 +45,12 @@ class _Limit:
     inside: int = 0
     lowered: list[tuple[LibController, int]] = field(default_factory=list)
 
-    def enter(self) -> None:
+    def enter(self, of_scipy: bool) -> None:
         with self.lock:
             self.inside += 1
             if self.inside > 1:
                 return
-            for library in _libraries('scipy.linalg' in sys.modules):
+            for library in _libraries(of_scipy):
                 threads = library.get_num_threads()
                 if threads > 1:
                     library.set_num_threads(1)
@@ -73,8 +71,10 @@ _LIMIT = _Limit()
 
 
 @cache
-def _libraries(with_scipy: bool) -> tuple[LibController, ...]:
+def _libraries(of_scipy: bool) -> tuple[LibController, ...]:
     """Return the OpenBLAS of NumPy and SciPy; wheels bundle one each, distributions share one."""
+    if of_scipy:
+        import scipy.linalg.lapack  # noqa: F401  Only libraries that are loaded are found.
     from threadpoolctl import ThreadpoolController
 
     found = ThreadpoolController().select(internal_api='openblas').lib_controllers

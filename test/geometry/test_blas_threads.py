@@ -111,7 +111,7 @@ def libraries():
     """Return what takes the place of the libraries of NumPy and SciPy: here one for both."""
     with pytest.MonkeyPatch.context() as patch:
         shared = Library(4)
-        patch.setattr(blas_threads, '_libraries', lambda with_scipy: (shared, shared))
+        patch.setattr(blas_threads, '_libraries', lambda of_scipy: (shared, shared))
         yield shared
 
 

@@ -21,7 +21,7 @@ _ROTATION_TOLERANCE = 1e-3
 _FAR = np.float32(1e9)
 
 
-@one_blas_thread()
+@one_blas_thread(of_scipy=False)
 def project_lidar(
     points_lidar: np.ndarray,
     T_cam_lidar: np.ndarray,
