@@ -15,7 +15,12 @@ from typing import Any
 
 from cloud_masks import measure_masks, Scene
 from cpu_time import one_thread
-from marigold_ros.commands.terminal.options import add_model_options, image_size, model_settings
+from marigold_ros.commands.terminal.options import (
+    add_model_options,
+    add_option,
+    image_size,
+    model_settings,
+)
 from marigold_ros.commands.terminal.output import grid, step_bar
 from marigold_ros.frame import Frame
 from marigold_ros.models import load_model
@@ -31,13 +36,7 @@ _FRAMES, _RATE = 3, 1.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_model_options(parser)
-    parser.add_argument(
-        '--size',
-        type=image_size('HxW'),
-        default=(480, 640),
-        metavar='HxW',
-        help='of the image (default: 480x640)',
-    )
+    add_option(parser, '--size', image_size('HxW'), 'HxW', 'of the image', (480, 640))
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

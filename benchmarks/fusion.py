@@ -28,7 +28,7 @@ from fusion_cases import (
     NO_MAP,
 )
 from fusion_cost import FRAMES, stage_ms
-from marigold_ros.commands.terminal.options import at_least, image_size
+from marigold_ros.commands.terminal.options import add_option, at_least, image_size
 from marigold_ros.commands.terminal.output import grid, step_bar
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
@@ -63,13 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--data', metavar='DIR', help='stored scenes (default: synthetic ones)')
     parser.add_argument('--scenes', type=at_least(1), metavar='N', help='synthetic (default: 16)')
     parser.add_argument('--seed', type=int, default=0, help='of scenes (default: 0)')
-    parser.add_argument(
-        '--size',
-        type=image_size('HxW'),
-        default=(480, 640),
-        metavar='HxW',
-        help='of synthetic scenes (default: 480x640)',
-    )
+    add_option(parser, '--size', image_size('HxW'), 'HxW', 'of synthetic scenes', (480, 640))
     parser.add_argument(
         '--fusion',
         default='auto',

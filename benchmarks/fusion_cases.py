@@ -29,7 +29,7 @@ from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 import numpy as np
 from simulated_predictions import (
     ERROR_KINDS,
@@ -325,7 +325,7 @@ def _ablations(
 
 def _fitted(prediction: Prediction | None, sparse: SparseDepth) -> Alignment:
     if prediction is None:
-        return Alignment(refusal=told('there is no map'), n_points=len(sparse))
+        return Alignment(refusal=as_reason('there is no map'), n_points=len(sparse))
     return align_map(prediction, sparse, _FUSED)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 SENTENCES = {
     # Of another module, or of an error: the text as it stands.
-    'told': '{text}',
+    'text': '{text}',
     # Sparse depth of a frame.
     'no_sparse_depth': (
         'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
@@ -118,9 +118,9 @@ class Reason:
 NO_SPARSE_DEPTH = Reason('no_sparse_depth')
 
 
-def told(text: object) -> Reason | None:
+def as_reason(text: object) -> Reason | None:
     """Return the reason for a text or an error; None for an empty one."""
-    return Reason('told', {'text': str(text)}) if str(text) else None
+    return Reason('text', {'text': str(text)}) if str(text) else None
 
 
 def sentence(*reasons: Reason | None) -> str:

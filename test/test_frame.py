@@ -9,7 +9,7 @@ import dataclasses
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseDepth
 from marigold_ros.point_kinds import PointKind
-from marigold_ros.reasons import Reason, told
+from marigold_ros.reasons import as_reason, Reason
 from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
@@ -94,10 +94,12 @@ def test_a_scan_is_short_for_an_input_of_it():
 
 def test_a_reason_is_data_and_its_text_names_the_values():
     values = {'age_s': 2.5, 'allowed_s': 1.0}
-    alignment = Alignment(refusal=told('no points'), hold_refusal=Reason('fit_too_old', values))
+    alignment = Alignment(
+        refusal=as_reason('no points'), hold_refusal=Reason('fit_too_old', values)
+    )
     assert (alignment.hold_refusal.code, alignment.hold_refusal.values) == ('fit_too_old', values)
     assert alignment.reason.startswith('no points; the last fit is 2.50 s old')
-    assert (Alignment().reason, Alignment().map_reason, told('')) == ('', '', None)
+    assert (Alignment().reason, Alignment().map_reason, as_reason('')) == ('', '', None)
 
 
 @pytest.mark.parametrize('lengths', [(3, 3, 2), (2, 3, 3), (3, 2, 3)])

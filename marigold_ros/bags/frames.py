@@ -26,7 +26,7 @@ from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, 
 from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.message_codec import header_ns, to_rgb
 from marigold_ros.pairing import is_clock_jump
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 from marigold_ros.sparse_sources import NONE, SparseReading
 import numpy as np
 
@@ -332,13 +332,13 @@ class _FrameStream:
         if scan is None or scan_ns is None:
             warnings.append(sensor.why_no_scan(self._newest.get(self._topics.image, 0)))
             sensor.error = ''
-            return replace(nothing, no_points=told(error)), None, None
+            return replace(nothing, no_points=as_reason(error)), None, None
         sensor.error = ''
         try:
             depth_camera = sensor.camera(scan, camera_at[0], shape)
         except InputError as problem:
             warnings.append(str(problem))
-            return replace(nothing, no_points=told(problem)), None, None
+            return replace(nothing, no_points=as_reason(problem)), None, None
         pose = self._scan_pose(scan, scan_ns, camera_at, depth_camera, given, warnings)
         return scan.input(sensor.source, pose, depth_camera), scan, scan_ns
 

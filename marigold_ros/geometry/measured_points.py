@@ -28,7 +28,7 @@ from marigold_ros.geometry.camera.rectification import (
 from marigold_ros.geometry.camera.resizing import resize_points
 from marigold_ros.geometry.ground.points import find_ground
 from marigold_ros.point_kinds import PointKind
-from marigold_ros.reasons import NO_SPARSE_DEPTH, Reason, told
+from marigold_ros.reasons import as_reason, NO_SPARSE_DEPTH, Reason
 import numpy as np
 
 
@@ -99,7 +99,7 @@ def measure_points(
         try:
             sparse, refusal = measure(item)
         except InputError as error:
-            sparse, refusal = None, told(error)
+            sparse, refusal = None, as_reason(error)
         if sparse is not None and len(sparse) == 0:
             sparse, refusal = None, Reason('none_in_view')
         if sparse is not None:
@@ -107,7 +107,7 @@ def measure_points(
         reports.append(SourceReport(item.source, len(sparse or ()), refusal))
     if not parts:
         texts = (f'{report.source}: {report.reason}' for report in reports)
-        return MeasuredPoints(None, refusal=told('; '.join(texts)), reports=tuple(reports))
+        return MeasuredPoints(None, refusal=as_reason('; '.join(texts)), reports=tuple(reports))
     sparse, further = merge_points(parts, config)
     return MeasuredPoints(sparse, further, reports=tuple(reports))
 
@@ -173,7 +173,7 @@ def _points_of(
         seen = project_lidar(item.points_lidar, item.T_cam_lidar, rectified(camera), config, valid)
     except CalibrationError as error:
         # The relative depth of this frame is still good; the reason reaches the diagnostics.
-        return None, told(error)
+        return None, as_reason(error)
     seen = replace(seen, kind=item.kind)
     if item.points_sigma is not None:
         sigma = np.nan_to_num(np.asarray(item.points_sigma, np.float32)[seen.index])

@@ -33,7 +33,7 @@ from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -249,7 +249,7 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
     """Parse an Alignment, without its images, from the values of ``~/alignment``."""
     return Alignment(
         state=values['state'],
-        refusal=told(values['reason']),
+        refusal=as_reason(values['reason']),
         scale=float(values['scale']),
         shift=float(values['shift']),
         space=space,
@@ -260,7 +260,7 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
         age_ns=round(float(values['age']) * 1e9),
         led_by=values['led_by'],
         shares={'map': float(values['map_share'])},
-        map_refusal=told(values['map_reason']),
+        map_refusal=as_reason(values['map_reason']),
     )
 
 

@@ -31,7 +31,7 @@ from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES, SparseReading
 import numpy as np
 
@@ -277,7 +277,7 @@ class FrameServer:
         except InputError as error:
             self._read_scans[item.source] = scan, None
             self._inputs.reject_scan(item, error)
-            return replace(nothing, no_points=told(error)), None
+            return replace(nothing, no_points=as_reason(error)), None
         self._read_scans[item.source] = scan, reading
         found = reading.input(item.source, None, depth_camera)
         if reading.depth is not None and depth_camera is None:
@@ -291,7 +291,7 @@ class FrameServer:
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return replace(nothing, no_points=told(error)), None
+            return replace(nothing, no_points=as_reason(error)), None
         return replace(found, T_cam_lidar=pose), scan_ns
 
     def _of_ground(self, frame: Frame, camera_frame: str) -> SparseInput:
@@ -306,4 +306,4 @@ class FrameServer:
             return SparseInput(GROUND, ground=ground_plane(self._inputs.config.ground, pose))
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return SparseInput(GROUND, no_points=told(error))
+            return SparseInput(GROUND, no_points=as_reason(error))

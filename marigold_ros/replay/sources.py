@@ -16,7 +16,7 @@ from marigold_ros.config import GroundConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Frame, SparseInput
 from marigold_ros.geometry.ground.plane import ground_plane
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 from marigold_ros.sparse_sources import GROUND
 import numpy as np
 
@@ -61,7 +61,9 @@ class SourcesOfBag:
         if GROUND in self._names:
             known[GROUND] = self._on_ground(item.image_message.header.frame_id)
         others = [
-            known.get(name, SparseInput(name, no_points=told(f'the bag has no topic of {name}')))
+            known.get(
+                name, SparseInput(name, no_points=as_reason(f'the bag has no topic of {name}'))
+            )
             for name in self._names
             if name != self._own
         ]
@@ -75,4 +77,4 @@ class SourcesOfBag:
         try:
             return SparseInput(GROUND, ground=ground_plane(self._ground, pose))
         except CalibrationError as error:
-            return SparseInput(GROUND, no_points=told(f'{error}; or set ground.height'))
+            return SparseInput(GROUND, no_points=as_reason(f'{error}; or set ground.height'))

@@ -17,7 +17,7 @@ from marigold_ros.geometry.fusion.fuse import align
 from marigold_ros.geometry.ground.plane import plane_depth
 from marigold_ros.geometry.measured_points import measure_points, merge_points
 from marigold_ros.point_kinds import PointKind
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 import numpy as np
 import pytest
 
@@ -80,7 +80,7 @@ def test_scan_and_ground_together_fit_what_neither_fits_alone():
 
 def test_a_source_without_points_is_named_and_leaves_the_others():
     found = gathered(
-        SparseInput('pointcloud', no_points=told('no scan')),
+        SparseInput('pointcloud', no_points=as_reason('no scan')),
         SparseInput('radar', points_lidar=np.zeros((3, 2)), T_cam_lidar=np.eye(4)),
         SparseInput('landmarks', points_lidar=scan(), T_cam_lidar=None),
         SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4)),
@@ -95,7 +95,8 @@ def test_a_source_without_points_is_named_and_leaves_the_others():
 
 def test_without_any_points_the_reason_names_every_source():
     found = gathered(
-        SparseInput('scan', no_points=told('late')), SparseInput('radar', no_points=told('off'))
+        SparseInput('scan', no_points=as_reason('late')),
+        SparseInput('radar', no_points=as_reason('off')),
     )
     assert found.sparse is None
     assert str(found.refusal) == 'scan: late; radar: off'

@@ -11,7 +11,7 @@ import re
 
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.fit_report import fit_report
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ def test_foxglove_shows_topics_of_the_node_as_what_they_are():
 
 
 def test_foxglove_plots_values_of_the_alignment():
-    report = fit_report(Alignment('none', told('no points')), 0, None, {})
+    report = fit_report(Alignment('none', as_reason('no points')), 0, None, {})
     paths = [
         p['value'] for panel in foxglove()['configById'].values() for p in panel.get('paths', ())
     ]

@@ -18,7 +18,7 @@ from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import fitted_depth, log_ratio
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, consistent_points
-from marigold_ros.reasons import told
+from marigold_ros.reasons import as_reason
 import numpy as np
 
 Guide = Callable[[SparseDepth], Prediction]
@@ -65,7 +65,9 @@ def align_guided(
     try:
         guided = guide(sparse.chosen(consistent))
     except AlignmentError as error:
-        return prediction, Alignment(refusal=told(error), space=fit.space, n_points=len(sparse))
+        return prediction, Alignment(
+            refusal=as_reason(error), space=fit.space, n_points=len(sparse)
+        )
     alignment = align_map(guided, sparse, config.alignment)
     if alignment.state != 'fitted':
         return prediction, alignment

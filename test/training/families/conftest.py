@@ -3,6 +3,7 @@
 """A recipe of a few steps for each family but Marigold, and runs of it with other keys."""
 
 import pytest
+import torch
 import yaml
 
 STAGE = {'name': 'only', 'steps': 4, 'batch_size': 4, 'warmup': 0}
@@ -75,3 +76,22 @@ def new_run(tmp_path, accelerator, recipe):
         return TrainingRun(path, tmp_path / name, tmp_path, accelerator)
 
     return build
+
+
+@pytest.fixture
+def loss_ratio():
+    """Give a function that trains a run and returns its error, after over before, on its data."""
+
+    def ratio(run) -> float:
+        batches = [run.mixture(run.stages[0], 0)[number] for number in range(4)]
+
+        def error() -> float:
+            with torch.no_grad():
+                found = [(run.chain.relative(b.rgb) - b.relative)[b.valid] for b in batches]
+            return torch.cat(found).abs().mean().item()
+
+        before = error()
+        run.train()
+        return error() / before
+
+    return ratio

@@ -13,18 +13,9 @@ def weights(run):
     return run.finished().state_dict()
 
 
-def test_the_loss_falls_on_images_seen_again(new_run):
+def test_the_loss_falls_on_images_seen_again(new_run, loss_ratio):
     run = new_run(common={'learning_rate': 3e-3}, stage={'steps': 60})
-    batches = [run.mixture(run.stages[0], 0)[number] for number in range(4)]
-
-    def error():
-        with torch.no_grad():
-            found = [(run.chain.relative(b.rgb) - b.relative)[b.valid] for b in batches]
-        return torch.cat(found).abs().mean().item()
-
-    before = error()
-    run.train()
-    assert error() < 0.6 * before
+    assert loss_ratio(run) < 0.6
 
 
 def test_anchored_to_itself_the_map_beside_the_points_costs_nothing(new_run):

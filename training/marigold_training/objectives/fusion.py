@@ -9,6 +9,7 @@ channels, h, w cells.
 """
 
 from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.geometry.alignment.affine_fit import ONE_SIGMA
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_training.data.mixture import FusionBatch
 from marigold_training.objectives.noise import Draws
@@ -21,7 +22,6 @@ METRES, SQUARED, SIGMA = 0.25, 0.5, 0.1
 _RATIOS, _FARTHEST = (-2.0, 1.2), 6.0
 # Added to the errors of interpolation, relative to depth: below, nothing is to be gained.
 _MARGIN, _SQUARED_MARGIN = 0.01, 0.02
-_QUANTILE = 0.6827  # of the error: one sigma
 _LEAST_ERROR = 1e-3
 _CELLS = (1, 2)  # axes of one example
 
@@ -79,4 +79,4 @@ def relative_loss(
 def _pinball(error: torch.Tensor, log_error: torch.Tensor) -> torch.Tensor:
     """Return the pinball loss of the logs, which is least at the quantile."""
     beyond = torch.log(error + _LEAST_ERROR) - torch.log(log_error.exp() + _LEAST_ERROR)
-    return torch.maximum(_QUANTILE * beyond, (_QUANTILE - 1.0) * beyond)
+    return torch.maximum(ONE_SIGMA * beyond, (ONE_SIGMA - 1.0) * beyond)
