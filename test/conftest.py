@@ -26,6 +26,8 @@ from marigold_ros.threads import settle_threads
 # Before anything imports numpy, torch or rclpy.
 settle_threads()
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+# Shared memory of processes that were killed can block others for ever.
+os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
 # Parallel runs on one machine must never meet; 1 to 101 is free on every platform.
 os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
 WORKER = os.environ.get('PYTEST_XDIST_WORKER', '')  # gw0, gw1, …; empty where all tests run in one
