@@ -4,9 +4,9 @@
 Compare results of `evaluate` (or `demo`) on the same frames: what differs, and a leaderboard.
 
 Frames are paired by bag and stamp. Runs are ordered by AbsRel; each difference from the best run
-is a mean over the frames that all have, with its 95 % interval from a paired block bootstrap,
-because neighbouring frames are not independent. Baselines that saw the same points stand among the
-runs. What was scored differently is left out with a sentence, or refused where nothing remains.
+is a mean over the frames that all have, with the 95 % interval of the paired differences.
+Neighbouring frames are not taken for independent. Baselines that saw the same points stand among
+the runs. What was scored differently is left out with a sentence, or refused if nothing remains.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ import numpy as np
 _OPEN = 3
 _LEGEND = (
     'Ordered by AbsRel; figures are means over the frames. = is not shown to differ from the best '
-    'run, + is better than it in that figure (95 % intervals of a paired block bootstrap), '
+    'run, + is better than it in that figure (95 % intervals of the paired differences), '
     'everything else is worse.'
 )
 

@@ -288,7 +288,7 @@ def _metrics(values: Mapping[str, Any]) -> list[str]:
 
 
 def _difference(paired: Mapping[str, Any]) -> str:
-    """Return the difference from a baseline with its interval, which few frames do not have."""
+    """Return the difference from a baseline with its interval, if there is one."""
     low, high = paired['interval']
     interval = f', {low:+.3f} to {high:+.3f}' if is_known(low) else ''
     return f'{paired["difference"]:+.3f}{interval}'

@@ -3,8 +3,8 @@
 """
 Compare results of the same frames: a leaderboard, and which differences are more than chance.
 
-Runs are ordered by AbsRel, and each differs from the best run by a mean over frames with a paired
-block bootstrap. Baselines stand between the runs where all saw the same points.
+Runs are ordered by AbsRel, and each differs from the best run by a mean over frames, with the
+interval of the paired differences. Baselines stand between the runs where all saw the same points.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
-from marigold_ros.evaluation.metrics.intervals import FEWEST, mean_interval
+from marigold_ros.evaluation.metrics.intervals import ENOUGH, mean_interval, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.results import flat
 from marigold_ros.evaluation.results.shared_frames import EvaluationRun, SharedFrames
@@ -22,7 +22,7 @@ import numpy as np
 
 SCHEMA = 2
 LATENCY = 'total_ms'
-BEST, SAME, UNKNOWN = 'best', 'no difference shown', 'too few frames to tell'
+BEST, SAME = 'best', 'no difference shown'
 IDENTICAL = 'identical'
 # By direction in which a metric is better: what a smaller and a larger figure is called.
 _WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': ('lower', 'higher')}
@@ -273,7 +273,7 @@ def figures(own: np.ndarray, best: np.ndarray, metric: str) -> dict[str, Any]:
 def outcome(mean: float, low: float, high: float, metric: str) -> str:
     """Describe a mean difference from the best run and its interval."""
     if not (math.isfinite(low) and math.isfinite(high)):
-        return f'{UNKNOWN} ({FEWEST} are needed)'
+        return f'{TOO_FEW} (about {ENOUGH} are needed)'
     if low <= 0 <= high:
         return SAME
     words = ('faster', 'slower') if metric == LATENCY else _WORDS[METRICS[metric].better]

@@ -13,11 +13,11 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.choices import USABLE_ERROR
-from marigold_ros.evaluation.metrics.intervals import FEWEST
+from marigold_ros.evaluation.metrics.intervals import ENOUGH, FEWEST, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.results import is_known
 
-OUTCOMES = ('better', 'no difference shown', 'worse', 'too few frames to tell')
+OUTCOMES = ('better', 'no difference shown', 'worse', TOO_FEW)
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
 # Shares of the frames with metric depth below which a run is not good, and is bad.
 _MOST, _HALF = 0.95, 0.5
@@ -47,8 +47,8 @@ def judge(
     Returns
     -------
     dict
-        ``grade`` (green, amber, red, or unknown for too few scored frames); ``title``, with the
-        reason in words; ``usable_range`` with ``limit``, ``to`` in metres (None without one) and
+        ``grade`` (green, amber, red, or unknown without an interval); ``title``, with the reason
+        in words; ``usable_range`` with ``limit``, ``to`` in metres (None without one) and
         ``next``, the first bin of ``by_range`` that is not usable; ``against_baselines``: by
         metric the best ``baseline``, its value ``theirs`` and ``own``, ``difference``,
         ``interval`` and ``outcome``, one of ``OUTCOMES``; ``speed`` with ``hertz`` and
@@ -160,7 +160,7 @@ def _grade(
 ) -> tuple[str, str]:
     """Grade by the range, the frames with depth and the baselines; return grade and title."""
     if scores.get('n_frames', 0) < FEWEST:
-        return 'unknown', 'Unknown: too few scored frames to tell'
+        return 'unknown', f'Unknown: {TOO_FEW}'
     outcomes = {m: values['outcome'] for m, values in found['against_baselines'].items()}
     faults, flaws = [], []
     if not found['fitted_to_truth']:
@@ -184,6 +184,9 @@ def _grade(
     behind = [METRICS[m].title.partition(',')[0] for m in later]
     if behind:
         flaws.append(f'worse than the best baseline in {" and ".join(behind)}')
+    shown = any('abs_rel_interval' in part for part in scores.get('by_range', ()))
+    if first == UNKNOWN and not shown and not faults:
+        return 'unknown', f'Unknown: {TOO_FEW}'
     if faults or flaws:
         words = '; '.join((*faults, *flaws))
         return ('red', f'Poor: {words}') if faults else ('amber', f'Mixed: {words}')
@@ -222,14 +225,14 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
     if not n_frames:
         return 'no frame could be scored'
     if n_frames < FEWEST:
-        return f'{n_frames} scored frames are too few to tell; {FEWEST} are needed'
+        return f'{n_frames} scored frames are too few to tell; about {ENOUGH} are needed'
     limit, end, after = f'{100 * usable["limit"]:g} %', usable['to'], usable['next']
     text = f'within {limit} to about {end:.0f} m' if end else f'not shown to be within {limit}'
     if after is None:
         return f'{text}, the farthest scored point'
     text += f': AbsRel {after["abs_rel"]:.3f} from {after["from"]:.0f} to {after["to"]:.0f} m'
     ends = after['interval']
-    return text + (f' (95 % interval up to {ends[1]:.3f})' if ends else ', in few frames')
+    return text + (f' (95 % interval up to {ends[1]:.3f})' if ends else f', {TOO_FEW}')
 
 
 def _comparison(compared: Mapping[str, Mapping[str, Any]]) -> str:

@@ -141,8 +141,8 @@ class BaselineScores:
         Returns
         -------
         dict
-            By baseline and metric ``difference``, its 95 % ``interval`` (NaN for fewer than 8
-            frames) and ``n_frames``; empty where none was scored.
+            By baseline and metric ``difference``, its 95 % ``interval`` (NaN for too few
+            independent frames) and ``n_frames``; empty where none was scored.
 
         """
         return {

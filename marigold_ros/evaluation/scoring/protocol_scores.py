@@ -78,7 +78,7 @@ class Breakdown:
         }
 
     def _range_interval(self, number: int) -> dict[str, list[float]]:
-        """Return ``abs_rel_interval`` of a bin of distance; empty for too few frames."""
+        """Return ``abs_rel_interval`` of a bin of distance; empty for too few independent ones."""
         n, errors = np.array([frame[:, number] for frame in self._frames if frame[0, number]]).T
         mean = errors.sum() / n.sum()
         # A ratio of two sums, linearised, so that its interval is that of a mean over frames.
@@ -138,7 +138,7 @@ class ProtocolScores:
         return values, float(np.median(ratio)) if len(ratio) else math.nan
 
     def summary(self) -> dict[str, Any]:
-        """Return the protocol's part of results.json; ``interval`` from 8 frames on."""
+        """Return the protocol's part of results.json; ``interval`` with enough frames."""
         columns = zip(METRICS, np.array(self._frames).T, strict=True)
         intervals = {name: _interval(name, column) for name, column in columns}
         return {

@@ -40,22 +40,29 @@ def results(tmp_path_factory):
     return evaluate_bag(path, Blurred(truths))
 
 
-@pytest.mark.parametrize('name', ['abs_rel', 'mae', 'rmse', 'log10', 'delta1', 'bias'])
-def test_heldout_and_truth_at_its_pixels_agree_in_intervals(results, name):
+@pytest.mark.parametrize(
+    ('name', 'share'),
+    [
+        ('abs_rel', 0.1),
+        ('mae', 0.1),
+        ('rmse', 0.1),
+        ('log10', 0.1),
+        ('delta1', 0.02),
+        ('bias', 0.3),
+    ],
+)
+def test_heldout_and_truth_at_its_pixels_agree(results, name, share):
     heldout = results['protocols']['heldout']
     exact = heldout['at_truth']
     assert exact['n_points'] == pytest.approx(heldout['n_points'], rel=0.02)
-    low, high = heldout['interval'][name]
-    assert low <= exact['macro'][name] <= high
-    low, high = exact['interval'][name]
-    assert low <= heldout['macro'][name] <= high
+    assert heldout['macro'][name] == pytest.approx(exact['macro'][name], rel=share)
+    # A dozen frames of a drive are too few to tell how near the mean is.
+    assert 'abs_rel' not in heldout['interval']
 
 
 def test_both_find_the_planted_error(results):
     heldout = results['protocols']['heldout']
     assert heldout['macro']['abs_rel'] > 0.02
-    width = np.ptp(heldout['interval']['abs_rel'])
-    assert width < heldout['macro']['abs_rel']
     assert heldout['macro']['abs_rel'] == pytest.approx(
         heldout['at_truth']['macro']['abs_rel'], rel=0.15
     )

@@ -49,13 +49,13 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
         'robustness': found,
         'verdict': {
             'grade': 'unknown',
-            'title': 'Unknown: too few scored frames to tell',
+            'title': 'Unknown: too few independent frames to tell',
             'text': {'range': 'no frame could be scored'},
         },
     }
     text = summary(results, 'out')
     assert text.splitlines()[:2] == [
-        'verdict: Unknown: too few scored frames to tell',
+        'verdict: Unknown: too few independent frames to tell',
         '  range     no frame could be scored',
     ]
     (fog_line,) = (line for line in text.splitlines() if line.startswith('fog'))

@@ -136,9 +136,24 @@ def test_what_is_not_better_is_not_green_and_the_title_says_why(changed, title, 
 def test_few_frames_are_no_verdict():
     found = judge(results(n_frames=7))
     assert found['grade'] == 'unknown'
-    assert found['title'] == 'Unknown: too few scored frames to tell'
-    assert '7 scored frames are too few to tell; 8 are needed' in found['text']['range']
+    assert found['title'] == 'Unknown: too few independent frames to tell'
+    assert '7 scored frames are too few to tell; about 20 are needed' in found['text']['range']
     assert 'baselines' not in found['text']
+
+
+def test_correlated_frames_without_any_interval_are_no_verdict():
+    few = results(by_range=[a_bin(0.0, 0.05)])
+    few['baselines_paired']['linear'] = dict.fromkeys(NAMES, paired(-0.1, math.nan))
+    found = judge(few)
+    assert (found['grade'], found['title']) == (
+        'unknown',
+        'Unknown: too few independent frames to tell',
+    )
+    assert found['text']['range'].endswith('0 to 10 m, too few independent frames to tell')
+    assert found['text']['baselines'].startswith('too few independent frames to tell in AbsRel')
+    # What is known without an interval is said all the same.
+    few['frames']['metric'] = 19
+    assert judge(few)['title'].startswith('Poor: metric depth in only 48% of the frames; ')
 
 
 def test_a_run_without_scores_says_so():
