@@ -29,7 +29,7 @@ from simulated_predictions import (
     SimulatedPrediction,
 )
 
-METHODS = ('barycentric', 'nearest', 'least squares', 'Tukey', '5 nearest', 'global', 'local')
+METHODS = ('disparity', 'nearest', 'least squares', 'Tukey', '5 nearest', 'global', 'local')
 # Interpolation is slow and hardly differs between seeds.
 _INTERPOLATED_SEEDS = 1
 _COST_SIZE = (480, 640)
@@ -151,7 +151,7 @@ def _all_methods(
     metric: dict[str, np.ndarray | None] = {}
     if interpolated:
         v, u = np.mgrid[0 : shape[0], 0 : shape[1]]
-        metric['barycentric'] = interpolate_linear(sparse, u, v)
+        metric['disparity'] = interpolate_linear(sparse, u, v)
         metric['nearest'] = interpolate_nearest(sparse, u, v)
     for name, fit in (('least squares', least_squares), ('Tukey', tukey)):
         scale, shift = fit(known, z)

@@ -185,7 +185,7 @@ def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 
 
 def _plain_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    names = ('fused', 'closed form', 'in disparity', 'nearest', 'morphological')
+    names = ('fused', 'closed form', 'disparity', 'nearest', 'morphological')
     rows: list[tuple[str, ...]] = [
         ('points', 'linear', *names, 'worst', 'fused - linear, 95 % interval')
     ]
@@ -206,7 +206,7 @@ def _plain_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _metres_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    names, metrics = ('fused', 'closed form', 'in disparity', 'nearest'), ('mae', 'rmse')
+    names, metrics = ('fused', 'closed form', 'disparity', 'nearest'), ('mae', 'rmse')
     heads = (f'{name} {metric.upper()}' for name in names for metric in metrics)
     rows: list[tuple[str, ...]] = [('points', *heads)]
     for case in cases:

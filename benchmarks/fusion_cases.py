@@ -44,7 +44,7 @@ METHODS = (
     'fused',
     'closed form',
     'linear',
-    'in disparity',
+    'disparity',
     'nearest',
     'morphological',
     'local',
@@ -279,7 +279,7 @@ def _interpolations(
     nearest = interpolate_nearest(sparse, at.u, at.v)
     return {
         'linear': interpolate_linear(sparse, at.u, at.v, nearest, 'depth'),
-        'in disparity': interpolate_linear(sparse, at.u, at.v, nearest),
+        'disparity': interpolate_linear(sparse, at.u, at.v, nearest),
         'nearest': nearest,
         'morphological': fill_morphologically(sparse, at.u, at.v, (shape[1], shape[0])),
     }

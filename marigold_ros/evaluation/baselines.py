@@ -3,12 +3,13 @@
 """
 Depth without a network, from the fit points alone: the errors that a prediction must beat.
 
-A constant, the best plane and the best quadric over the image, interpolation between the points,
-morphological filling, and the mean map of the frames so far. Each surface is fitted in depth, in
-log depth and in disparity for the smallest mean relative error (the headline metric), and the best
-of the three at the fit points is taken. No baseline sees the points it is scored at. ``global`` is
-the prediction itself with one robust scale and shift, whatever the method of the alignment: where
-the points lead, it shows what the model is worth.
+A constant, the best plane and the best quadric over the image, the nearest point, interpolation
+between the points in depth (``linear``) and in disparity (``disparity``), morphological filling,
+and the mean map of the frames so far. Each surface is fitted in depth, in log depth and in
+disparity for the smallest mean relative error (the headline metric), and the best of the three at
+the fit points is taken. No baseline sees the points it is scored at. ``global`` is the prediction
+itself with one robust scale and shift, whatever the method of the alignment: where the points
+lead, it shows what the model is worth.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align_map
 import numpy as np
 
-BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'morphological')
+BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'disparity', 'morphological')
 # Those that need more than one frame's fit points: earlier frames, the prediction.
 MORE_BASELINES = ('mean_map', 'global')
 _TERMS = {0: 1, 1: 3, 2: 6}
@@ -165,19 +166,26 @@ def interpolate_linear(
     Outside the hull, and where the points span no triangle, the nearest point counts (``nearest``,
     if it is known). Metres, float64, shape of ``u``.
     """
+    depth = interpolate_nearest(sparse, u, v) if nearest is None else nearest
+    return _interpolate(sparse, u, v, depth)[space == 'disparity']
+
+
+def _interpolate(
+    sparse: SparseDepth, u: np.ndarray, v: np.ndarray, nearest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate in depth and in disparity, in the same triangles."""
     from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import QhullError
 
-    depth = interpolate_nearest(sparse, u, v) if nearest is None else nearest
     points = np.column_stack([sparse.u, sparse.v]).astype(np.float64)
     z = np.asarray(sparse.z, np.float64)
     try:
-        plane = LinearNDInterpolator(points, z if space == 'depth' else 1.0 / z)
+        plane = LinearNDInterpolator(points, np.column_stack([z, 1.0 / z]))
     except (QhullError, ValueError):
-        return depth
-    inside = plane(np.asarray(u, np.float64), np.asarray(v, np.float64))
-    metres = inside if space == 'depth' else 1.0 / inside
-    return np.where(np.isfinite(inside), metres, depth)
+        return nearest, nearest
+    depth, disparity = np.moveaxis(plane(np.asarray(u, float), np.asarray(v, float)), -1, 0)
+    inside = np.isfinite(depth)
+    return np.where(inside, depth, nearest), np.where(inside, 1.0 / disparity, nearest)
 
 
 def fill_morphologically(
@@ -257,7 +265,7 @@ def baseline_depths(
     surfaces = (fit_surface(sparse, size, degree, limits).at(u, v) for degree in _TERMS)
     nearest = interpolate_nearest(sparse, u, v)
     filled = fill_morphologically(sparse, u, v, size)
-    depths = (*surfaces, nearest, interpolate_linear(sparse, u, v, nearest), filled)
+    depths = (*surfaces, nearest, *_interpolate(sparse, u, v, nearest), filled)
     return dict(zip(BASELINES, depths, strict=True))
 
 

@@ -26,7 +26,7 @@ def test_it_prints_both_tables_and_costs_and_draws_fields(tmp_path, capsys):
     assert len(found['patterns']) == 8
     assert found['scenes'] == 2
     methods = next(cells for cells in lines if cells[0] == 'errors')[2:-4]
-    assert {'barycentric', '5 nearest', 'local'} <= set(methods)
+    assert {'disparity', '5 nearest', 'local'} <= set(methods)
     for case in (*found['patterns'], *found['draws']):
         row = next(cells for cells in lines if cells[:2] == [case['kind'], case['pattern']])
         shown = dict(zip(methods, row[2:], strict=False))

@@ -66,7 +66,7 @@ def test_a_road_is_better_in_disparity_than_in_depth():
     case = score([road()], EXACT('', 400))['none']
     errors = {name: found['abs_rel'] for name, found in case['methods'].items()}
     # Only at the border, outside of the points' hull, is it not exact.
-    assert errors['in disparity'] < 0.35 * errors['linear']
+    assert errors['disparity'] < 0.35 * errors['linear']
     assert errors['closed form'] < 0.7 * errors['linear']
     assert errors['nearest'] > errors['linear']
 

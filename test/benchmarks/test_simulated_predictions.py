@@ -90,7 +90,7 @@ def test_local_beats_the_five_nearest_points_and_the_tukey_fit(depth):
     for row in rows:
         assert row['ratio'] < 1.1, row['pattern']
         assert row['ratio_to_tukey'] < 0.9, row['pattern']
-        assert row['abs_rel']['local'] < row['abs_rel']['barycentric']
+        assert row['abs_rel']['local'] < row['abs_rel']['disparity']
     assert np.mean([row['ratio'] for row in rows]) < 0.85
 
 

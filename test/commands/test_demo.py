@@ -98,7 +98,7 @@ def test_results_of_the_live_run_are_complete(live):
     assert results['schema'] == 1
     assert 0 < results['rate'] <= 1
     assert {'truth', 'heldout', 'oracle'} <= set(results['protocols'])
-    assert {'quadric', 'plane', 'nearest', 'linear'} <= set(results['baselines'])
+    assert {'quadric', 'plane', 'nearest', 'linear', 'disparity'} <= set(results['baselines'])
     assert {'round_trip', 'predict', 'total'} <= set(results['latency_ms'])
     assert all(stage and 'p50' in times for stage, times in results['latency_ms'].items())
     node = results['provenance']['node']

@@ -183,6 +183,7 @@ def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, ramp, tmp
     quality = [results['baselines'][name]['abs_rel'] for name in ('constant', 'plane', 'quadric')]
     assert quality == sorted(quality, reverse=True)
     assert results['baselines']['linear']['abs_rel'] < quality[2]
+    assert results['baselines']['disparity']['abs_rel'] < quality[2]
 
 
 def test_a_mistyped_bag_is_refused_before_the_model_loads(monkeypatch, capsys, tmp_path):

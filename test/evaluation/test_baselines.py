@@ -89,6 +89,22 @@ def test_linear_is_exact_on_a_wall_and_nearest_outside_the_hull():
     assert in_depth == pytest.approx(plane[8:41, 8:57], rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ('name', 'exact'),
+    [
+        ('linear', image(lambda x, y: 10 + 3 * x - 2 * y)),
+        ('disparity', image(lambda x, y: 1 / (0.2 + 0.05 * x + 0.03 * y))),
+    ],
+)
+def test_each_interpolation_is_exact_in_the_space_of_its_name(name, exact):
+    v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
+    rows, columns = np.mgrid[8:41, 8:57]
+    found = baseline_depths(SparseDepth(u, v, exact[v, u]), columns, rows, SIZE)
+    assert found[name] == pytest.approx(exact[8:41, 8:57], rel=1e-9)
+    (other,) = {'linear', 'disparity'} - {name}
+    assert np.abs(found[other] / exact[8:41, 8:57] - 1).max() > 1e-3
+
+
 def test_points_on_one_line_fall_back_to_the_nearest_one():
     u = np.arange(0, 60, 6)
     sparse = SparseDepth(u, np.full(10, 20), np.linspace(1, 10, 10))

@@ -215,7 +215,7 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
         return over_time(f'AbsRel {where} (lower is better)', columns)
 
     quadric = {'quadric': 'best quadric'}
-    lidar = {**quadric, 'linear': 'LiDAR interpolated'}
+    lidar = {**quadric, 'disparity': 'LiDAR interpolated in disparity'}
     specs = {
         f'error_{protocol}': errors(protocol, f'at {PROTOCOL_NAMES[protocol]}', lidar)
         for protocol in ('heldout', 'truth')
