@@ -279,7 +279,7 @@ def _interpolations(
     nearest = interpolate_nearest(sparse, at.u, at.v)
     return {
         'linear': interpolate_linear(sparse, at.u, at.v, nearest, 'depth'),
-        'disparity': interpolate_linear(sparse, at.u, at.v, nearest),
+        'disparity': interpolate_linear(sparse, at.u, at.v, nearest, 'disparity'),
         'nearest': nearest,
         'morphological': fill_morphologically(sparse, at.u, at.v, (shape[1], shape[0])),
     }

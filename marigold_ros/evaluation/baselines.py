@@ -157,7 +157,7 @@ def interpolate_linear(
     u: np.ndarray,
     v: np.ndarray,
     nearest: np.ndarray | None = None,
-    space: str = 'disparity',
+    space: str = 'depth',
 ) -> np.ndarray:
     """
     Interpolate disparity or depth barycentrically in the Delaunay triangles of the fit points.

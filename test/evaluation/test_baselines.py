@@ -81,11 +81,13 @@ def test_linear_is_exact_on_a_wall_and_nearest_outside_the_hull():
     v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
     sparse = SparseDepth(u, v, truth[v, u])
     rows, columns = np.mgrid[8:41, 8:57]
-    assert interpolate_linear(sparse, columns, rows) == pytest.approx(truth[8:41, 8:57], rel=1e-9)
+    assert interpolate_linear(sparse, columns, rows, space='disparity') == pytest.approx(
+        truth[8:41, 8:57], rel=1e-9
+    )
     assert interpolate_linear(sparse, np.array([0]), np.array([0]))[0] == truth[8, 8]
     plane = image(lambda x, y: 10 + 3 * x - 2 * y)
     sparse = SparseDepth(sparse.u, sparse.v, plane[sparse.v, sparse.u])
-    in_depth = interpolate_linear(sparse, columns, rows, space='depth')
+    in_depth = interpolate_linear(sparse, columns, rows)
     assert in_depth == pytest.approx(plane[8:41, 8:57], rel=1e-9)
 
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_training.adapt import judge
 from marigold_training.adapt.judge import (
+    DISPARITY,
     FLICKER,
-    LINEAR,
     MEAN_MAP,
     mean_table,
     MEASURES,
@@ -74,9 +74,9 @@ def test_frames_without_a_figure_are_left_out():
 
 
 def test_fusion_must_beat_the_initial_network_and_interpolation():
-    good = table(**{BEFORE: [0.2] * 6, AFTER: [0.1] * 6, LINEAR.replace(' ', '_'): [0.15] * 6})
+    good = table(**{BEFORE: [0.2] * 6, AFTER: [0.1] * 6, DISPARITY.replace(' ', '_'): [0.15] * 6})
     assert judge_fusion(good, AFTER, BEFORE, 1.0)[0]
-    worse = table(**{BEFORE: [0.2] * 6, AFTER: [0.1] * 6, LINEAR.replace(' ', '_'): [0.05] * 6})
+    worse = table(**{BEFORE: [0.2] * 6, AFTER: [0.1] * 6, DISPARITY.replace(' ', '_'): [0.05] * 6})
     assert not judge_fusion(worse, AFTER, BEFORE, 1.0)[0]
 
 

@@ -44,7 +44,7 @@ SPLITS = {
     'every 2nd line': ('rings', 2),
     'every 8th degree': ('azimuth', 8),
 }
-LINEAR, MEAN_MAP = 'linear interpolation', 'mean depth map'
+DISPARITY, MEAN_MAP = 'interpolated disparity', 'mean depth map'
 _CELL_PX = 8
 _LINE_POINTS = 20  # of a scan line that counts for stripes
 # AbsRel of points in these ranges of true depth, metres.
@@ -218,7 +218,7 @@ def judge_fused(
     config: PipelineConfig,
 ) -> dict[str, Table]:
     """
-    Score published depth between its points, beside linear interpolation of them.
+    Score published depth between its points, beside their disparity, interpolated.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def judge_fused(
         for one in judged:
             parts = _hold_out(one, config, held_out, every)
             if parts is None:
-                for row in (*rows, LINEAR):
+                for row in (*rows, DISPARITY):
                     table.add(row, {})
                 continue
             at, truth = parts.score, parts.score.z
@@ -255,8 +255,8 @@ def judge_fused(
                     depth = result.metric[at.v, at.u].astype(np.float64)
                 depth = substitute_missing(depth, truth, parts.fit, at)
                 table.score(row, depth, at, size, stamp_ns)
-            depth = interpolate_linear(parts.fit, at.u, at.v)
-            table.score(LINEAR, depth, at, size, stamp_ns)
+            depth = interpolate_linear(parts.fit, at.u, at.v, space='disparity')
+            table.score(DISPARITY, depth, at, size, stamp_ns)
     return tables
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from marigold_ros.evaluation.metrics.intervals import block_length, FEWEST, mean_interval
 from marigold_ros.models.metric_scale import MetricScale
-from marigold_training.adapt.judge import LINEAR, MEAN_MAP, Scores, Table
+from marigold_training.adapt.judge import DISPARITY, MEAN_MAP, Scores, Table
 import numpy as np
 
 BEFORE, AFTER = 'before', 'after'
@@ -141,7 +141,7 @@ def judge_model(table: Table, stripes: Scores, seconds: float) -> tuple[bool, li
 
 def judge_fusion(table: Table, a: str, b: str, seconds: float) -> tuple[bool, list[Difference]]:
     """Decide whether depth with the adapted fusion network is better than with the initial one."""
-    found = [difference(table, a, b, seconds), difference(table, a, LINEAR, seconds)]
+    found = [difference(table, a, b, seconds), difference(table, a, DISPARITY, seconds)]
     return all(item.better for item in found), found
 
 
