@@ -214,9 +214,9 @@ def test_a_folder_of_images_is_scored_by_patterns(evaluate, tmp_path):
 
 
 def red_images(folder):
-    """Write nine images whose red channel is their depth, to 3 %."""
+    """Write forty images whose red channel is their depth, to 3 %."""
     rng = np.random.default_rng(0)
-    for number in range(9):
+    for number in range(40):
         red = np.kron(rng.integers(0, 255, (3, 4)), np.ones((16, 16))).astype(np.uint8)
         depth = (2 + 8 * (red / 255)) * rng.uniform(0.97, 1.03, red.shape)
         save(folder / str(number) / 'image.png', np.dstack([red] * 3))
@@ -259,7 +259,7 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     for text in (shown, printed.out):
         assert not re.search('lidar|scan|velodyne', text, re.I)
     assert 'mean relative error (AbsRel)' in shown
-    assert '9 of 9' in shown
+    assert '40 of 40' in shown
     assert 'Worst and best images' in shown
     assert 'best quadric over the image' in shown
     names = re.findall(r'figure data-name="(.*?)"', body)
