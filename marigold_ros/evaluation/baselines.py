@@ -160,14 +160,16 @@ def interpolate_linear(
     space: str = 'depth',
 ) -> np.ndarray:
     """
-    Interpolate disparity or depth barycentrically in the Delaunay triangles of the fit points.
+    Interpolate barycentrically in the Delaunay triangles of the fit points.
 
-    Disparity of a flat surface is linear in the image, so walls and roads come out exactly.
+    The space is 'depth' or 'disparity'. Disparity of a flat surface is linear in the image, so
+    walls and roads come out exactly.
     Outside the hull, and where the points span no triangle, the nearest point counts (``nearest``,
     if it is known). Metres, float64, shape of ``u``.
     """
-    depth = interpolate_nearest(sparse, u, v) if nearest is None else nearest
-    return _interpolate(sparse, u, v, depth)[space == 'disparity']
+    nearest = interpolate_nearest(sparse, u, v) if nearest is None else nearest
+    in_depth, in_disparity = _interpolate(sparse, u, v, nearest)
+    return in_disparity if space == 'disparity' else in_depth
 
 
 def _interpolate(

@@ -31,6 +31,8 @@ _NOISE, _WEIGHTS = (0.0, 0.25, 0.5, 0.75), (0.985, 0.005, 0.005, 0.005)
 _WIDEST = 2.25
 # Depth errors are skewed, which Student's t does not expect: by so much intervals are wider.
 _SKEWED = 1.05
+# Of more frames means of neighbours count, so that memory does not grow with the recording.
+_MOST = 2000
 
 
 def block_length(values: np.ndarray) -> int:
@@ -99,10 +101,9 @@ def mean_interval(values: np.ndarray, length: int | None = None) -> tuple[float,
     if spread == 0.0:
         return centre, centre
     x = (x - centre) / spread
-    half = math.nan if length == 1 else _of_correlated(x)
+    half = 0.0 if length == 1 else _of_correlated(x)
     if length is not None:
-        blocks = _of_blocks(x, length)
-        half = blocks if length == 1 else float(np.maximum(half, blocks))
+        half = float(np.maximum(half, _of_blocks(x, length)))
     return centre - half * spread, centre + half * spread
 
 
@@ -113,9 +114,12 @@ def _of_blocks(x: np.ndarray, length: int) -> float:
     blocks = len(x) // length
     if blocks < 2:
         return math.nan
-    means = np.array([part.mean() for part in np.array_split(x, blocks)])
     factor = float(stdtrit(blocks - 1, 0.5 * (1.0 + LEVEL)))
-    return factor * float(means.std(ddof=1)) / math.sqrt(blocks)
+    return factor * float(_block_means(x, blocks).std(ddof=1)) / math.sqrt(blocks)
+
+
+def _block_means(x: np.ndarray, blocks: int) -> np.ndarray:
+    return np.array([part.mean() for part in np.array_split(x, blocks)])
 
 
 def _of_correlated(x: np.ndarray) -> float:
@@ -123,6 +127,8 @@ def _of_correlated(x: np.ndarray) -> float:
     from scipy.fft import dct
     from scipy.special import stdtr, stdtrit
 
+    if len(x) > _MOST:
+        x = _block_means(x, _MOST)
     free = len(x) - 1
     inverse, weight, variance = _models(len(x))
     # Cosines are nearly independent for any correlation, with the spectrum as their variances.

@@ -57,6 +57,12 @@ def test_intervals_of_correlated_frames_cover_the_mean(correlation, frames, shar
     assert covered > LEAST
 
 
+def test_intervals_of_long_recordings_cover_the_mean():
+    with_interval, covered = measured(series(0.9, 5000, 60))
+    assert with_interval == 1.0
+    assert covered > LEAST
+
+
 @pytest.mark.parametrize(('correlation', 'frames'), [(0.5, 40), (0.8, 80), (0.95, 80)])
 def test_intervals_of_skewed_errors_cover_the_mean(correlation, frames):
     errors = TRUE_MEAN * np.exp(0.5 * series(correlation, frames) - 0.125)

@@ -44,7 +44,7 @@ SPLITS = {
     'every 2nd line': ('rings', 2),
     'every 8th degree': ('azimuth', 8),
 }
-DISPARITY, MEAN_MAP = 'interpolated disparity', 'mean depth map'
+DISPARITY, MEAN_MAP = 'interpolation in disparity', 'mean depth map'
 _CELL_PX = 8
 _LINE_POINTS = 20  # of a scan line that counts for stripes
 # AbsRel of points in these ranges of true depth, metres.
@@ -218,7 +218,7 @@ def judge_fused(
     config: PipelineConfig,
 ) -> dict[str, Table]:
     """
-    Score published depth between its points, beside their disparity, interpolated.
+    Score published depth between its points, beside interpolation in disparity.
 
     Parameters
     ----------
