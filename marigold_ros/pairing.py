@@ -3,6 +3,8 @@
 """
 Pairing of scans with images by header stamp: one rule for the node and for bags.
 
+A live clock has jumped only once two messages agree (`StampOrder`): one alone is an outlier.
+
 Each image takes the nearest scan within ``max_dt``. ApproximateTimeSynchronizer was rejected: it
 goes silent after a looped bag, pairs greedily, and waits for every topic. Pure Python; knows
 neither messages nor clocks.
@@ -12,13 +14,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 import threading
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 Item = TypeVar('Item')
 
 # A stamp this far behind the newest is no late message: a bag was started again, or a simulator.
 CLOCK_JUMP_NS = 1_000_000_000
 HORIZON_NS = 2_000_000_000
+# A stamp may be so much farther ahead than time has passed: bags have gaps, or are played fast.
+_LEAP_NS = 60_000_000_000
 
 
 def is_clock_jump(newest_ns: int | None, stamp_ns: int) -> bool:
@@ -62,6 +66,48 @@ class Choice(Generic[Item]):
     stamp_ns: int | None
     dt_ns: int | None
     final: bool
+
+
+class StampOrder:
+    """
+    Judges the stamps of several topics as they arrive: in order, a lone outlier, or a clock jump.
+
+    The first stamp that is out of order is an outlier, to be refused; the next one that agrees
+    with it, of any topic, proves that the clock has jumped, and all topics begin anew.
+    """
+
+    def __init__(self) -> None:
+        # Newest stamp of each topic and when it was heard; after a gap also those before it.
+        self._newest: dict[str, list[tuple[int, int]]] = {}
+        self._suspects: dict[str, int] = {}
+
+    def judge(self, topic: str, stamp_ns: int, heard_ns: int) -> Literal['good', 'lone', 'jump']:
+        """
+        Judge a stamp that was heard at a time of a steady clock, nanoseconds.
+
+        A stamp is out of order if it is more than a second behind the topic's newest, or more than
+        a minute farther ahead than time has passed. After a gap it may also follow what was before
+        the gap: then the one after it was the outlier.
+        """
+        for newest, heard in self._newest.get(topic, [(stamp_ns, heard_ns)]):
+            ahead = stamp_ns - newest
+            if -CLOCK_JUMP_NS <= ahead <= _LEAP_NS + heard_ns - heard:
+                now = max(newest, stamp_ns), heard_ns
+                self._newest[topic] = [now, (newest, heard)] if ahead > CLOCK_JUMP_NS else [now]
+                self._suspects.pop(topic, None)
+                return 'good'
+        suspects = self._suspects.values()
+        if not any(-CLOCK_JUMP_NS <= stamp_ns - other <= _LEAP_NS for other in suspects):
+            self._suspects[topic] = stamp_ns
+            return 'lone'
+        self.clear()
+        self._newest[topic] = [(stamp_ns, heard_ns)]
+        return 'jump'
+
+    def clear(self) -> None:
+        """Forget all stamps."""
+        self._newest.clear()
+        self._suspects.clear()
 
 
 class ScanBuffer(Generic[Item]):

@@ -6,7 +6,7 @@ import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.pairing import nearest, ScanBuffer
+from marigold_ros.pairing import nearest, ScanBuffer, StampOrder
 
 MS = 1_000_000
 S = 1000 * MS
@@ -115,3 +115,45 @@ def test_adding_and_choosing_from_two_threads_keeps_the_pairs():
         choice = buffer.choose(250 * MS)
         assert choice.item is None or choice.item * MS == choice.stamp_ns
     assert buffer.choose(250 * MS).item == 250
+
+
+def judged(stamps, topic='image', order=None):
+    """Judge stamps in seconds of one topic, heard ten a second."""
+    order = order or StampOrder()
+    return [order.judge(topic, round(t * S), i * 100 * MS) for i, t in enumerate(stamps)]
+
+
+def test_stamps_in_order_are_good_whatever_their_rate():
+    assert set(judged(range(20))) == {'good'}  # ten times as fast as recorded
+    assert set(judged([5, 4.2, 5.1, 5.1])) == {'good'}
+    order = StampOrder()  # an image every half minute
+    assert {order.judge('image', i * 30 * S, i * 30 * S) for i in range(5)} == {'good'}
+
+
+def test_a_lone_stamp_out_of_order_changes_nothing():
+    for wrong in (-500, 0, 3600, 1e9):
+        assert judged([10, 10.1, wrong, 10.2, 10.3]) == ['good', 'good', 'lone', 'good', 'good']
+        assert judged([10, wrong, 10.1, wrong, 10.2]).count('lone') == 2
+
+
+def test_after_a_lone_stamp_just_ahead_the_others_are_good():
+    assert judged([10, 10.1, 25, 10.2, 10.3, 12.4, 10.4]) == 7 * ['good']
+    assert judged([10, 25, 25.1, 10.2, 10.3]) == ['good', 'good', 'good', 'lone', 'jump']
+
+
+def test_two_that_agree_are_a_jump_and_all_goes_on_from_there():
+    assert judged([100, 0, 0.1, 0.2, 0.3]) == ['good', 'lone', 'jump', 'good', 'good']
+    assert judged([0, 9000, 9000.1, 9000.2]) == ['good', 'lone', 'jump', 'good']
+
+
+def test_topics_agree_with_each_other():
+    order = StampOrder()
+    assert judged([100, 100.1], 'image', order) == judged([100], 'scan', order) * 2
+    assert judged([0.02], 'scan', order) == ['lone']
+    assert judged([0.03, 0.13], 'image', order) == ['jump', 'good']
+    assert judged([0.12], 'scan', order) == ['good']
+
+
+@given(stamps=st.lists(st.integers(-100, 100), max_size=30), wrong=st.integers(-100, 100))
+def test_of_two_stamps_alike_at_most_one_is_refused(stamps, wrong):
+    assert judged([*stamps, wrong, wrong])[-2:] != ['lone', 'lone']

@@ -233,7 +233,7 @@ class DepthNode(ManagedNode):
         return self._config
 
     def _shortest_period(self) -> float:
-        rate = self._config.max_rate
+        rate = self.current_config().max_rate
         return 1.0 / rate if rate > 0 else 0.0
 
     def _on_jump(self, reason: str) -> None:

@@ -30,11 +30,15 @@ class Mailbox:
             self._changed.notify()
             return replaced
 
-    def take(self, not_before: float = 0.0) -> Any:
-        """Wait for an item and until ``not_before`` (monotonic seconds); None once closed."""
+    def take(self, not_before: Callable[[], float] = lambda: 0.0) -> Any:
+        """
+        Wait for an item and until ``not_before`` (monotonic seconds); None once closed.
+
+        Each item that is put has that time read again.
+        """
         with self._changed:
             while not self._closed:
-                early = not_before - time.monotonic()
+                early = not_before() - time.monotonic()
                 if self._item is not None and early <= 0:
                     item, self._item = self._item, None
                     return item
@@ -67,7 +71,7 @@ class Worker:
     def _run(self) -> None:
         started = float('-inf')
         while True:
-            item = self.mailbox.take(not_before=started + self._shortest_period())
+            item = self.mailbox.take(lambda: started + self._shortest_period())  # noqa: B023
             if item is None:
                 return
             started = time.monotonic()

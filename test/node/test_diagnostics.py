@@ -84,14 +84,45 @@ def test_a_clock_that_jumps_back_empties_buffers_and_filters(running):
     assert running.configure(alignment__hold_limit=60.0)
     running.send(100 * SECOND)
     running.wait_received('depth/image_rect')
-    running.send(50 * SECOND, scan=False)
+    running.send(50 * SECOND, scan=False)  # alone it is refused
+    assert running.wait_quiet(2)['frames.rejected.stamp'] == 1
+    assert 'out of order' in running.status('frames')[1]
+    assert running.count('clock_jumps') == 0
+    running.send(50 * SECOND + SECOND // 10, scan=False)
     running.wait_received('relative/image', 2)
-    running.wait_quiet(2)
+    running.wait_quiet(3)
     assert running.count('clock_jumps') == 1
     # Neither the old scan nor the old fit serves the new time.
     assert len(running.robot.received['depth/image_rect']) == 1
     running.send(51 * SECOND)
     running.wait_received('depth/image_rect', 2)
+
+
+@pytest.mark.parametrize('wrong', [0, 103 * SECOND, 10**9 * SECOND])
+def test_one_wrong_stamp_costs_no_other_frame(running, wrong):
+    stamps = [100 * SECOND + i * SECOND // 10 for i in range(4)]
+    for number, stamp in enumerate([*stamps[:2], wrong, *stamps[2:]]):
+        if stamp == wrong:
+            running.deliver('image', running.robot.image_message(wrong))
+        else:
+            running.send(stamp)
+        running.wait_quiet(number + 1)
+    assert running.count('clock_jumps') == 0
+    assert len(running.wait_received('depth/image_rect', 4)) == 4
+
+
+def test_a_limit_of_age_and_rate_that_is_lifted_again_is_lifted_at_once(running):
+    assert running.configure(max_input_age=1.0)
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.rejected.age'] == 1
+    assert running.configure(max_input_age=0.0)
+    running.send(2 * SECOND)
+    running.wait_received('relative/image')
+    assert running.configure(max_rate=0.001)
+    running.send(3 * SECOND)
+    assert running.configure(max_rate=0.0)
+    running.send(4 * SECOND)
+    running.wait_received('relative/image', 2)
 
 
 def test_after_an_internal_error_the_next_image_is_served(running, monkeypatch):

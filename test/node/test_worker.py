@@ -30,8 +30,19 @@ def test_a_waiting_item_is_held_back_until_its_time():
     box = Mailbox()
     box.put('item')
     due = time.monotonic() + 0.05
-    assert box.take(not_before=due) == 'item'
+    assert box.take(not_before=lambda: due) == 'item'
     assert time.monotonic() >= due
+
+
+def test_a_shorter_time_counts_from_the_next_item_on():
+    box, due, taken = Mailbox(), [time.monotonic() + 600.0], []
+    box.put('old')
+    waiting = threading.Thread(target=lambda: taken.append(box.take(lambda: due[0])))
+    waiting.start()
+    due[0] = 0.0
+    box.put('new')
+    waiting.join(5)
+    assert taken in (['old'], ['new'])
 
 
 def test_the_worker_serves_one_at_a_time_and_returns_what_waited():

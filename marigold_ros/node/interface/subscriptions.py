@@ -25,7 +25,7 @@ from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
 from marigold_ros.node.health import explain_missing_scan, Health, Rate
 from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import ImageReader, subscribe
-from marigold_ros.pairing import Choice, is_clock_jump, ScanBuffer
+from marigold_ros.pairing import Choice, ScanBuffer, StampOrder
 from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseReading
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -111,7 +111,7 @@ class Inputs:
 
     ``config`` names topics, QoS and pairing; ``health`` receives the counters ``frames.*``,
     ``scans.*`` and ``infos.*``, and problems; ``images`` checks headers here and decodes
-    elsewhere; ``on_jump`` is called with a reason when stamps go back by more than a second.
+    elsewhere; ``on_jump`` is called with a reason when the stamps' clock jumps.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Inputs:
         self._refreshing = threading.Lock()
         self._scan_arrived = threading.Condition()
         self._info_arrived = threading.Event()
-        self._last_stamp: int | None = None
+        self._stamps = StampOrder()
         self._open = False
         self.images, self.config = images, config
         self.image, self.info = self._plan_images()
@@ -267,7 +267,7 @@ class Inputs:
         """Forget scans and stamps, as after a clock jump."""
         for scans in self._scans.values():
             scans.clear()
-        self._last_stamp = None
+        self._stamps.clear()
 
     def await_info(self) -> CameraInfo | None:
         """Return the last camera_info; wait briefly for the first if somebody publishes it."""
@@ -308,17 +308,29 @@ class Inputs:
         try:
             self.images.check(message)
             self._check_age(stamp)
+            self._check_order(item, stamp)
         except InputError as error:
             self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{error.cause}')
             self._health.report('image', f'image rejected: {error}')
             return
-        if is_clock_jump(self._last_stamp, stamp):
-            self._on_jump(f'the stamp of {item.topic} went back')
-        self._last_stamp = stamp
         self._on_sound_image(message)
 
+    def _check_order(self, item: Input, stamp: int) -> None:
+        """Refuse a stamp that is out of order alone; of two that agree, the clock has jumped."""
+        judged = self._stamps.judge(item.topic, stamp, time.monotonic_ns())
+        if judged == 'lone':
+            raise InputError(
+                f'the stamp {stamp / 1e9:.3f} s is out of order: more than a second behind the '
+                'newest one, or far ahead; check the driver, unless the clock was set back',
+                cause='stamp',
+            )
+        if judged == 'jump':
+            self._on_jump(f'the clock of {item.topic} jumped')
+            self._stamps.judge(item.topic, stamp, time.monotonic_ns())
+
     def _check_age(self, stamp: int) -> None:
-        limit = self.config.max_input_age
+        # As it is now: where all images are too old, none is served that would read the settings.
+        limit = self._node.current_config().max_input_age
         now = self._node.get_clock().now().nanoseconds
         if limit > 0 and now > 0 and now - stamp > limit * 1e9:
             raise InputError(
@@ -343,15 +355,13 @@ class Inputs:
         item.rate.tick()
         try:
             SPARSE_SOURCES[item.source].check(message)
+            self._check_order(item, header_ns(message))
         except MarigoldError as error:
             self.reject_scan(item, error)
             return
-        scans = self._scans[item.source]
         stamp = header_ns(message) + round(self.config.lidar.time_offset * 1e9)
-        if scans.is_jump(stamp):
-            self._on_jump(f'the stamp of {item.topic} went back')
         with self._scan_arrived:
-            scans.add(stamp, message)
+            self._scans[item.source].add(stamp, message)
             self._scan_arrived.notify_all()
 
     def _count(self, item: Input, event: str) -> None:
