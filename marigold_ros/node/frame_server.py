@@ -9,6 +9,7 @@ No lifecycle and no subscriptions here; every problem of a frame is counted and 
 from collections.abc import Mapping
 import copy
 from dataclasses import dataclass, replace
+import gc
 import time
 import traceback
 from typing import Any
@@ -105,6 +106,7 @@ class FrameServer:
         """Use the model of ``swap_model``, if any; called between two frames."""
         if self._next_model is not None:
             self._pipeline.model, self._next_model = self._next_model, None
+            gc.collect()  # large models may have circles that hold gigabytes
             self._health.gaps.clear()
             self._reset_wanted = True
 

@@ -2,6 +2,9 @@
 # Copyright 2026 The marigold_ros developers
 """The contract that every model family keeps, on a small checkpoint of each."""
 
+import gc
+import weakref
+
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.frame import SparseDepth
@@ -23,7 +26,7 @@ NAMES = (
 
 
 @pytest.fixture(scope='module', params=NAMES)
-def model(
+def name(
     request,
     small_checkpoint,
     unet_folder,
@@ -31,7 +34,7 @@ def model(
     diffusion_depth_folder,
     depth_anything_folders,
 ):
-    """Load a model of each family."""
+    """Return the folder, or the name, of a model of each family."""
     folders = {
         'marigold': small_checkpoint,
         'unet': unet_folder,
@@ -41,7 +44,13 @@ def model(
         'depth_anything, metric': depth_anything_folders[1],
         'average': f'{small_checkpoint}+{unet_folder}',
     }
-    return load_model(str(folders[request.param]), device='cpu', dtype='float32')
+    return str(folders[request.param])
+
+
+@pytest.fixture(scope='module')
+def model(name):
+    """Load a model of each family."""
+    return load_model(name, device='cpu', dtype='float32')
 
 
 def view(shift=0, height=96, width=128):
@@ -66,6 +75,19 @@ def test_the_same_image_and_seed_give_the_same_answer_after_a_reset(model):
     model.predict(view(40), seed=3)
     model.reset()
     np.testing.assert_array_equal(model.predict(view(), seed=3).relative, first)
+
+
+def test_a_model_that_is_let_go_is_freed_at_once(name):
+    model = load_model(name, device='cpu', dtype='float32')
+    model.predict(view())
+    gc.collect()
+    gc.disable()
+    try:
+        held = weakref.ref(model)
+        del model
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_the_image_is_not_changed(model):

@@ -8,7 +8,6 @@ never by the range of a frame, so that a fit holds from frame to frame.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ class DepthEstimator(OnePassModel):
             )
         self.kind = config['model_type']
         # The node asks in every frame.
-        self._seen_size = lru_cache(maxsize=8)(self._measured_size)
+        self._sizes: dict[tuple[int, int, int | None], tuple[int, int]] = {}
         self.processor = _read(AutoImageProcessor, folder, PROCESSOR)
         network = _read(AutoModelForDepthEstimation, folder, CONFIG, use_safetensors=True)
         network.eval().requires_grad_(False)
@@ -125,7 +124,10 @@ class DepthEstimator(OnePassModel):
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
         """Return the size at which the network sees an image; None as in predict."""
-        return self._seen_size(height, width, processing_resolution)
+        asked = height, width, processing_resolution
+        if asked not in self._sizes:
+            self._sizes[asked] = self._measured_size(*asked)
+        return self._sizes[asked]
 
     def _measured_size(self, height: int, width: int, longest: int | None) -> tuple[int, int]:
         """Return the size of what the processor makes of an empty image."""

@@ -109,6 +109,8 @@ class MarigoldModel(FullDepthModel):
         # Pixels of one cell at the U-Net's coarsest level.
         self.coarsest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.notes: list[str] = []
+        # No bound method: in a circle a model would keep its memory after it is let go.
+        self._note = partial(_note_once, self.notes, self.facts.name)
         for note in networks.notes:
             self._note(note)
         self.stream = Stream()
@@ -471,11 +473,12 @@ class MarigoldModel(FullDepthModel):
             if change:
                 set_channels_last(networks, True)
 
-    def _note(self, text: str) -> None:
-        """Inform the user once: in the description and in the log."""
-        if text not in self.notes:
-            self.notes.append(text)
-            log.warning('%s: %s', self.facts.name, text)
+
+def _note_once(notes: list[str], name: str, text: str) -> None:
+    """Inform the user once: in the description and in the log."""
+    if text not in notes:
+        notes.append(text)
+        log.warning('%s: %s', name, text)
 
 
 def _to_relative(decoded: torch.Tensor, exact: bool) -> torch.Tensor:
