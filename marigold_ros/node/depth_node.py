@@ -34,10 +34,12 @@ from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.sparse_sources import GROUND, source_names
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
 
 # SIGINT must end the process within 4 s, so a frame in work gets less than that, seconds.
 PATIENCE = 2.0
+_STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class DepthNode(ManagedNode):
@@ -123,7 +125,8 @@ class DepthNode(ManagedNode):
         self._warning_log = WarningLog()
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
         self._own_timers = [
-            self.create_timer(1.0, tolerant(self, work), callback_group=self._timer_group)
+            # With use_sim_time the ROS clock may stand still: that is to be reported, too.
+            self.create_timer(1.0, tolerant(self, work), self._timer_group, _STEADY)
             for work in (self._inputs.refresh_qos, self.publish_diagnostics)
         ]
         self._active = True

@@ -32,7 +32,7 @@ from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.reasons import as_reason
+from marigold_ros.reasons import as_reason, Reason
 from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES, SparseReading
 import numpy as np
 
@@ -87,6 +87,7 @@ class FrameServer:
         self._reset_wanted = False
         self._next_model: DepthModel | None = None
         self._bad_info = None
+        self._no_camera: Reason | None = None  # why the frame in work has none
         # The last scan of each source and what it holds, None if it was rejected.
         self._read_scans: dict[str, tuple] = {}
         self._warned_frames = False
@@ -192,7 +193,9 @@ class FrameServer:
         info = self._inputs.await_info()
         topic = self._inputs.info.topic
         if info is None:
-            self._health.report('info', f'no camera_info on {topic}: no metric depth; publish it')
+            text = f'no camera_info on {topic}: no metric depth; publish it'
+            self._no_camera = as_reason(text)
+            self._health.report('info', text)
             return None
         if info.header.frame_id != message.header.frame_id and not self._warned_frames:
             self._warned_frames = True
@@ -215,7 +218,7 @@ class FrameServer:
         except CalibrationError as error:
             if info is not self._bad_info:
                 self._health.counters.add(keys.INFOS_REJECTED)
-            self._bad_info = info
+            self._bad_info, self._no_camera = info, as_reason(error)
             self._health.report('info', str(error))
             return None
         return camera
@@ -245,13 +248,16 @@ class FrameServer:
         """
         self._count_pair(frame, choices)
         config = self._inputs.config
+        names = source_names(config.sparse_source)
+        if frame.camera is None:
+            inputs = tuple(SparseInput(name, no_points=self._no_camera) for name in names)
+            return replace(frame, inputs=inputs), None
         stamps, given = [], {}
         for number, item in enumerate(self._inputs.sparse):
             given[item.source], stamp = self._of_sensor(
                 item, choices[item.source], frame, camera_frame, is_first=not number
             )
             stamps.append(stamp)
-        names = source_names(config.sparse_source)
         if GROUND in names:
             given[GROUND] = self._of_ground(frame, camera_frame.published)
         frame = replace(frame, inputs=tuple(given[name] for name in names))
@@ -270,7 +276,7 @@ class FrameServer:
         scan, scan_ns = choice.item, choice.stamp_ns
         before, reading = self._read_scans.get(item.source, (None, None))
         rejected = scan is before and reading is None
-        if scan is None or scan_ns is None or frame.camera is None or rejected:
+        if scan is None or scan_ns is None or rejected:
             return nothing, None
         try:
             if scan is not before:  # one scan often serves several images

@@ -107,11 +107,16 @@ class Rate:
         with self._lock:
             self._times.append(time.monotonic())
 
+    def begin(self) -> None:
+        """Count silence from now on, as when a publisher appears."""
+        with self._lock:
+            self._begun = time.monotonic()
+
     @property
     def silence(self) -> float:
-        """Seconds since the last event, or since this object was made."""
+        """Seconds since the last event, or since it began if that is later."""
         with self._lock:
-            return time.monotonic() - (self._times[-1] if self._times else self._begun)
+            return time.monotonic() - max([self._begun, *list(self._times)[-1:]])
 
     @property
     def hertz(self) -> float:

@@ -11,6 +11,7 @@ from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
 from marigold_ros.node import diagnostics
 from marigold_ros.node.diagnostic_keys import FRAMES_RECEIVED, KEYS, PARTS
 from marigold_ros.node.diagnostics import alignment_status
+from marigold_ros.node.health import Rate
 from marigold_ros.node.ros_helpers import compressed_message, image_message, to_stamp
 import numpy as np
 import pytest
@@ -176,6 +177,22 @@ def test_ros_time_that_jumps_back_empties_them_too(bench):
             lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
         )
         assert running.count('clock_jumps') == jumps
+
+
+def test_diagnostics_come_although_the_ros_clock_stands_still(bench):
+    running = bench({'use_sim_time': True})
+    running.wait_received('diagnostics', 2)
+    assert running.node.get_clock().now().nanoseconds == 0
+
+
+def test_silence_counts_from_the_first_publisher_on():
+    rate = Rate()
+    rate._begun -= 60.0
+    assert rate.silence > 50
+    rate.begin()
+    assert rate.silence < 50
+    rate.tick()
+    assert rate.silence < 50
 
 
 def test_images_older_than_the_limit_are_rejected(bench):

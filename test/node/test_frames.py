@@ -137,6 +137,18 @@ def test_a_useless_camera_info_leaves_relative_depth_and_is_counted(running, cha
     level, text, values = running.status('infos')
     assert (level, words in text) == (1, True)
     assert values['infos.rejected.calibration'] == '1'
+    assert words in running.status('alignment')[2]['reason']
+
+
+def test_of_the_ground_too_the_reason_is_the_camera_info(bench):
+    settings = {'sparse_source': 'ground', 'ground.height': 1.5}
+    running = bench(settings, hear=(RELATIVE,), connect=False)
+    inputs = running.robot.image, running.robot.info
+    running.wait_for(lambda: all(item.get_subscription_count() for item in inputs))
+    running.deliver('info', running.robot.camera_info(SECOND, k=[0.0] * 9))
+    running.send(SECOND, scan=False, info=False)
+    running.wait_received(RELATIVE)
+    assert 'uncalibrated' in running.status('alignment')[2]['reason']
 
 
 def test_a_distorted_image_gives_rectified_depth_and_camera_info(running):

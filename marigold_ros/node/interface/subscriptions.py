@@ -210,6 +210,8 @@ class Inputs:
         publishers = self._node.get_publishers_info_by_topic(item.topic)
         fitting = [info for info in publishers if info.topic_type == item.msgtype]
         others = sorted({info.topic_type for info in publishers} - {item.msgtype})
+        if fitting and not item.publishers:
+            item.rate.begin()
         item.publishers, item.mismatch = len(fitting), ''
         if not fitting:
             item.mismatch = (
