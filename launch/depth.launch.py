@@ -9,6 +9,7 @@ which then returns 1, unless ``respawn`` is set.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import tempfile
 
@@ -26,10 +27,12 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
     camera_parameters,
+    dds_environment,
     existing_path,
     image_topic,
     namespaces,
     number,
+    NUMBERS,
     PARAMETERS,
     pose_of_lidar,
     refuse_unknown,
@@ -59,6 +62,16 @@ ARGUMENTS = (
         'pose of the LiDAR in the optical frame: x y z in metres, quaternion x y z w, as in '
         "extrinsics:='0 -0.2 0.1 0.5 -0.5 0.5 -0.5'; empty: the parameter file or tf2",
     ),
+    (
+        'ground.height',
+        '',
+        'height of the camera above the ground, metres, for sparse_source ground',
+    ),
+    (
+        'ground.pitch',
+        '',
+        'degrees by which the camera looks down; counts where ground.height does',
+    ),
     ('model', '', 'checkpoint: name, folder or hub id; empty: the parameter file decides'),
     (
         'profile',
@@ -81,6 +94,12 @@ ARGUMENTS = (
         'the namespace of its name; give image then as a relative name, as in image:=image_raw',
     ),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
+    (
+        'fast_dds',
+        'false',
+        'auto gives the node config/fast_dds.xml, so that large messages arrive, unless another '
+        'DDS or another profile is chosen; true always',
+    ),
     ('respawn', 'false', 'true starts the node again, after two seconds, if it ends'),
     ('rviz', 'false', 'true starts RViz with config/marigold.rviz, made to fit the topics'),
     ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's camera_optical"),
@@ -104,6 +123,7 @@ def start(context) -> list:
     share = Path(get_package_share_directory('marigold_ros'))
     parameters = _parameters(given, share)
     respawn = truth('respawn', given['respawn'])
+    profile = existing_path('fast_dds', str(share / 'config' / 'fast_dds.xml'))
     rviz = [_rviz(share, given)] if truth('rviz', given['rviz']) else []
     return [
         Node(
@@ -116,6 +136,7 @@ def start(context) -> list:
             parameters=parameters,
             remappings=[(name, given[name]) for name in TOPICS if given[name]],
             arguments=['--ros-args', '--log-level', given['log_level']],
+            additional_env=dds_environment(given['fast_dds'], profile, os.environ),
             respawn=respawn,
             respawn_delay=2.0,
             on_exit=None if respawn else end_if_failed,
@@ -135,8 +156,7 @@ def _parameters(given: dict[str, str], share: Path) -> list:
     file = given['params_file'] or str(share / 'config' / 'depth.yaml')
     texts = {name: given[name] for name in PARAMETERS if given[name]}
     others: dict = {}
-    if given['max_rate']:
-        others['max_rate'] = number('max_rate', given['max_rate'])
+    others.update({name: number(name, given[name]) for name in NUMBERS if given[name]})
     if given['extrinsics']:
         others.update(pose_of_lidar(given['extrinsics']))
     if given['use_sim_time']:

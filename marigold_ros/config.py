@@ -375,6 +375,10 @@ class PointsConfig(Settings):
         (30.0, 90.0),
     )
 
+    def check(self) -> None:
+        """Check that the limits leave points."""
+        check_below('points.min_depth', self.min_depth, 'points.max_depth', self.max_depth)
+
 
 @dataclass(frozen=True)
 class ExtrinsicsConfig(Settings):

@@ -106,8 +106,9 @@ def test_both_ends_of_a_range_belong_to_it(parameter):
             'alignment.max_depth': {'alignment.min_depth': 0.001},
             'color_min_depth': {'color_max_depth': 10000.0},
             'color_max_depth': {'color_min_depth': 0.01},
+            'points.min_depth': {'points.max_depth': 10000.0},
         }.get(parameter.name, {})
-        if parameter.name == 'color_min_depth' and limit == 10000.0:
+        if parameter.name in ('color_min_depth', 'points.min_depth') and limit == 10000.0:
             continue  # nothing is above it
         assert as_values(build(NodeConfig, {**partner, **values}))[parameter.name] == limit
 
@@ -182,6 +183,8 @@ def test_an_empty_depth_range_is_refused():
         AlignmentConfig(min_depth=50.0, max_depth=5.0)
     with pytest.raises(ConfigurationError, match='the first must be below the second'):
         NodeConfig(color_min_depth=80.0, color_max_depth=8.0)
+    with pytest.raises(ConfigurationError, match='points.min_depth is 9.*points.max_depth'):
+        PointsConfig(min_depth=9.0, max_depth=8.0)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4))

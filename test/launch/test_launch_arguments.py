@@ -10,6 +10,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
     camera_parameters,
+    dds_environment,
     existing_path,
     image_topic,
     namespaces,
@@ -52,6 +53,23 @@ def test_an_unknown_argument_is_refused_with_the_nearest(given, words):
 def test_arguments_of_a_file_that_includes_this_one_are_not_refused():
     check(['robot:=r2'], more={'robot': 'r2', 'image': '/r2/cam'})
     check([], more={'robot': 'default'})
+
+
+def test_a_profile_of_fast_dds_is_given_where_fast_dds_has_none():
+    both = {
+        'FASTDDS_DEFAULT_PROFILES_FILE': '/p.xml',
+        'FASTRTPS_DEFAULT_PROFILES_FILE': '/p.xml',
+    }
+    own = {'FASTRTPS_DEFAULT_PROFILES_FILE': '/own.xml'}
+    cyclone = {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}
+    for environment in ({}, {'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp'}):
+        assert dds_environment('auto', '/p.xml', environment) == both
+    for environment in (own, cyclone):
+        assert dds_environment('auto', '/p.xml', environment) == {}
+        assert dds_environment('true', '/p.xml', environment) == both
+    assert dds_environment('false', '/p.xml', {}) == {}
+    with pytest.raises(ConfigurationError, match="fast_dds is 'fast'"):
+        dds_environment('fast', '/p.xml', {})
 
 
 @pytest.mark.parametrize(('text', 'value'), [('true', True), ('False', False), ('0', False)])

@@ -46,7 +46,7 @@ def test_the_node_can_be_launched_with_every_promised_argument():
     promised = (
         'image camera_info lidar model profile params_file rviz use_sim_time log_level namespace '
         'cameras respawn image_transport device sparse_source landmarks radar scan sparse_depth '
-        'extrinsics max_rate'
+        'extrinsics max_rate ground.height ground.pitch fast_dds'
     )
     assert set(promised.split()) <= set(names)
 

@@ -16,13 +16,16 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import nearest_name
 import yaml
 
-# Arguments that are parameters of the node, and those that are its topics.
+# Arguments that are parameters of the node, numbers and texts, and those that are its topics.
+NUMBERS = ('max_rate', 'ground.height', 'ground.pitch')
 PARAMETERS = ('model', 'profile', 'device', 'image_transport', 'sparse_source')
 TOPICS = ('image', 'camera_info', 'lidar', 'landmarks', 'radar', 'scan', 'sparse_depth')
 _TRUE, _FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')
 # Read by launch itself.
 _LAUNCH = ('launch-prefix', 'launch-prefix-filter', 'emulate_tty')
 _LAUNCH_TIMEOUTS = ('sigterm_timeout', 'sigkill_timeout')
+# Where Fast DDS looks for a profile: from version 3 on, and before.
+_DDS_PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
@@ -70,6 +73,21 @@ def existing_path(name: str, text: str) -> str:
     if not path.exists():
         raise ConfigurationError(f'{name} is {text}, which does not exist: check the path')
     return str(path)
+
+
+def dds_environment(text: str, profile: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return the environment that gives the node a profile of Fast DDS, by ``fast_dds``.
+
+    ``auto`` does so unless another implementation, or another profile, is chosen in
+    ``environment``. Raises ConfigurationError for anything but auto, true and false.
+    """
+    wanted = text == 'auto' or truth('fast_dds', text)
+    chosen = environment.get('RMW_IMPLEMENTATION', '')
+    if text == 'auto':
+        wanted = not chosen or 'fastrtps' in chosen
+        wanted = wanted and not any(environment.get(name) for name in _DDS_PROFILES)
+    return dict.fromkeys(_DDS_PROFILES, profile) if wanted else {}
 
 
 def pose_of_lidar(text: str) -> dict[str, list[float]]:
