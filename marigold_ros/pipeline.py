@@ -32,6 +32,7 @@ from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.member_weights import weigh_members
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.blas_threads import one_blas_thread
+from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     CalibrationState,
@@ -55,6 +56,7 @@ from marigold_ros.geometry.postprocess import (
 )
 from marigold_ros.geometry.sigma import judge_held, state_sigma, StatedDepth, widen_sigma
 from marigold_ros.geometry.stream import carry_over, find_break, StreamState
+from marigold_ros.reasons import Reason
 import numpy as np
 
 if TYPE_CHECKING:
@@ -313,9 +315,11 @@ class FramePipeline:
     def _fuse(self, view: View, fitted: FittedMap) -> FusedDepth:
         """Fuse map and points, or what is remembered, and smooth the depth over time."""
         config, fit, network = self.config.alignment, fitted.fit, self.load_fusion()
-        alignment = fuse(
-            fitted.alignment, view.measured.sparse, config, view.guide(network), fitted.points
-        )
+        sparse = view.measured.sparse
+        alignment = fuse(fitted.alignment, sparse, config, view.guide(network), fitted.points)
+        if refusal := _blind(view.rgb, sparse, alignment):
+            blind = Alignment(refusal=refusal, space=fit.space, n_points=alignment.n_points)
+            return FusedDepth(blind, blind)
         if config.method == 'fused' and not np.isfinite(alignment.scale):
             # A map that the points contradict is neither held nor evidence of calibration.
             fit = Alignment(refusal=alignment.map_refusal, space=fit.space)
@@ -398,6 +402,13 @@ class FramePipeline:
         rgb = _rectified_rgb(frame)
         _check_size(prediction, rgb)
         return rgb, {'predict': 0.0}
+
+
+def _blind(rgb: np.ndarray, sparse: SparseDepth | None, alignment: Alignment) -> Reason | None:
+    """Return that an image shows nothing, unless depth is that of points around it; else None."""
+    measured = sparse is not None and sparse.kind.extends and alignment.state == 'fitted'
+    why = '' if measured or alignment.state == 'none' else why_blind(sample_pixels(rgb))
+    return Reason('blind', {'why': why}) if why else None
 
 
 @contextmanager

@@ -77,6 +77,7 @@ SENTENCES = {
         'are needed; check T_cam_lidar and the model, or lower alignment.min_inlier_ratio'
     ),
     # Fusion.
+    'blind': '{why} Without points nothing tells how far things are',
     'few_to_fuse': (
         'fusion has {usable} usable points of {offered} in view, needs {needed}; check '
         'T_cam_lidar and the LiDAR, or lower alignment.min_points'

@@ -71,6 +71,28 @@ def test_planted_depth_comes_back_through_the_whole_pipeline():
     )
 
 
+class Flat(Oracle):
+    """A map in metres of whatever the image shows."""
+
+    def predict(self, rgb, **asked):
+        return Prediction(np.full(rgb.shape[:2], 5.0, np.float32), space='metric')
+
+
+@pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
+@pytest.mark.parametrize('model', [Oracle(), Flat()])
+def test_of_an_image_that_shows_nothing_only_points_make_metres(grey, word, model):
+    frame, depth = scene()
+    blind = replace(frame, rgb=np.full_like(frame.rgb, grey))
+    pipeline = FramePipeline(model)
+    assert pipeline.process(blind).alignment.state == 'fitted'
+    assert pipeline.process(frame).alignment.state == 'fitted'
+    result = pipeline.process(replace(blind, inputs=()))
+    assert result.metric is None
+    if isinstance(model, Flat):
+        assert word in str(result.alignment.reason)
+        assert pipeline.process(replace(frame, inputs=())).metric is not None
+
+
 class Pair(Oracle):
     """An average of a map that is right and one that is not."""
 

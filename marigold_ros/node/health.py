@@ -20,6 +20,7 @@ import time
 from typing import Any
 
 from marigold_ros.frame import Alignment, SourceReport
+from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.node import diagnostic_keys as keys
 import numpy as np
 
@@ -29,9 +30,6 @@ PROBLEM_MEMORY = 5.0
 _WINDOW, _SILENCE = 30, 3.0
 # Equal images in a row that mean a frozen camera: noise changes every image of a live one.
 _FROZEN = 10
-_SAMPLES = 64  # rows and columns that are sampled
-_BLACK, _WHITE = 5, 250  # grey values of 255
-_SHARE = 0.9  # of the sampled pixels that must be so dark, or so bright
 # Seconds between two lines about a warning that lasts or comes back.
 _LOG_PERIOD = 30.0
 _NUMBERS = re.compile(r'\d[\d.]*')
@@ -184,14 +182,11 @@ class ImageHealth:
 
     def check(self, rgb: np.ndarray) -> str:
         """Return what is wrong with an image, (H, W, 3) uint8; empty if nothing."""
-        rows, columns = (max(1, side // _SAMPLES) for side in rgb.shape[:2])
-        sampled = rgb[rows // 2 :: rows, columns // 2 :: columns].copy()
+        sampled = sample_pixels(rgb)
         same = self._last is not None and np.array_equal(sampled, self._last)
         self._last, self._equal = sampled, self._equal + 1 if same else 0
-        if np.mean(sampled.max(axis=2) <= _BLACK) > _SHARE:
-            return 'the image is black: lens cap, exposure, or light?'
-        if np.mean(sampled.min(axis=2) >= _WHITE) > _SHARE:
-            return 'the image is white: exposure or glare?'
+        if why := why_blind(sampled):
+            return why
         if self._equal >= _FROZEN:
             return f'the last {self._equal + 1} images are equal: has the camera stopped?'
         return ''
