@@ -214,6 +214,12 @@ class AlignmentConfig(Settings):
         'layers; pixels without sigma are then invalid',
         (0.0, 5.0),
     )
+    min_confidence: float = setting(
+        0.0,
+        'percent; pixels of less confidence, which is 100 less sigma in percent of depth, are '
+        'invalid; 0 keeps all',
+        (0.0, 100.0),
+    )
 
     def check(self) -> None:
         """Check that the depth range is not empty."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Metric depth as published: safety margin, no sky, no border of a rectified image, pixel counts.
+Metric depth as published: margin, confidence, no sky, no border of a rectified image, counts.
 
 The sky has a number in a fitted map but no depth in the world. Several weak cues must agree: the
 map at its far end, a bright and smooth part of the image that reaches the upper border, no LiDAR
@@ -51,11 +51,14 @@ def postprocess(
     config: PipelineConfig,
 ) -> PublishedDepth:
     """
-    Apply the safety margin to ``alignment.metric`` and its sigma, and remove the sky.
+    Apply the safety margin to ``alignment.metric``, and remove doubtful pixels and the sky.
 
     The sky is recognised by image, prediction, fitted depth and points of the frame.
     """
     metric = _conservative(alignment.metric, sigma, config.alignment)
+    if metric is not None and alignment.metric is not None and config.alignment.min_confidence:
+        doubtful = confidence(alignment.metric, sigma) < config.alignment.min_confidence
+        metric = np.where(doubtful, np.float32('nan'), metric)
     if metric is None or alignment.metric is None or config.sky == 'fitted':
         return PublishedDepth(metric, sigma, None)
     sky = sky_mask(rgb, prediction, alignment.metric, sparse)
@@ -64,6 +67,19 @@ def postprocess(
     metric = np.where(sky, np.float32(config.sky), metric)
     sigma = None if sigma is None else np.where(sky, np.float32('nan'), sigma)
     return PublishedDepth(metric, sigma, sky)
+
+
+def confidence(metric: np.ndarray, sigma: np.ndarray | None) -> np.ndarray:
+    """
+    Return 100 less sigma in percent of depth, at least 0, and 0 where either is unknown.
+
+    ``metric`` and ``sigma`` (H, W) are in metres; the result is (H, W) float32.
+    """
+    if sigma is None:
+        return np.zeros(metric.shape, np.float32)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        known = np.float32(100.0) - np.float32(100.0) * (sigma / metric)
+    return np.nan_to_num(np.clip(known, 0.0, 100.0)).astype(np.float32)
 
 
 def _conservative(

@@ -18,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import FrameResult
 from marigold_ros.geometry.cloud.organised import cloud_of
+from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.message_codec import (
     camera_info_fields,
     encode_cloud,
@@ -49,6 +50,8 @@ TOPICS = {
     'relative/camera_info': CameraInfo,
     'uncertainty/image': Image,
     'uncertainty/camera_info': CameraInfo,
+    'confidence/image': Image,
+    'confidence/camera_info': CameraInfo,
     'points': PointCloud2,
     'alignment': DiagnosticArray,
     'alignment/points': PointCloud2,
@@ -60,6 +63,7 @@ _IMAGE_OF = {
     'depth/color/compressed': 'depth/color',
     'relative/camera_info': 'relative/image',
     'uncertainty/camera_info': 'uncertainty/image',
+    'confidence/camera_info': 'confidence/image',
 }
 # The far end is blue, the near end red, as in most LiDAR viewers; invalid pixels are black.
 _TURBO = cv2.applyColorMap(np.arange(255, -1, -1, dtype=np.uint8), cv2.COLORMAP_TURBO).reshape(
@@ -187,8 +191,11 @@ class Outputs:
         )
         if result.sigma is not None:
             yield 'uncertainty/image', lambda: floats(result.sigma)
+            known = result.alignment.metric
+            yield 'confidence/image', lambda: floats(confidence(known, result.sigma))
             if camera is not None:
                 yield 'uncertainty/camera_info', info
+                yield 'confidence/camera_info', info
         if camera is not None:
             yield 'points', lambda: self._points(result, header, config)
 

@@ -13,13 +13,14 @@ import time
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from loopback_node import INPUTS, REMAP
+from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.live_run.process import (
     own_context,
     own_node,
     running_node,
     spinning,
 )
-from marigold_ros.message_codec import header_ns
+from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.models import load_model, use_threads
 from marigold_ros.node.interface.publishers import colour_depth, TOPICS
 from marigold_ros.pipeline import FramePipeline
@@ -123,6 +124,13 @@ def test_every_output_has_the_stamp_and_the_frame_of_the_image(served):
     for message in messages.values():
         assert header_ns(message) == STAMP
         assert message.header.frame_id == 'camera_optical'
+
+
+def test_confidence_is_that_of_depth_and_sigma(served):
+    messages, result = served
+    shown = np.nan_to_num(to_depth(messages['confidence/image']))
+    np.testing.assert_array_equal(shown, confidence(result.alignment.metric, result.sigma))
+    assert 0 <= shown.min() < shown.max() <= 100
 
 
 @pytest.mark.parametrize(
