@@ -208,6 +208,11 @@ class AlignmentConfig(Settings):
         'independent',
         (0.0, 0.9),
     )
+    contradiction: str = setting(
+        'refuse',
+        'what points that do not fit the image make: refuse gives no metres, warn a warning',
+        choices=('refuse', 'warn'),
+    )
     conservative_k: float = setting(
         0.0,
         'standard deviations by which depth is published nearer than estimated, for obstacle '

@@ -33,6 +33,11 @@ from marigold_ros.geometry.alignment.member_weights import weigh_members
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.blind_image import sample_pixels, why_blind
+from marigold_ros.geometry.calibration.edge_agreement import (
+    AGREEING_DEG,
+    EdgeEvidence,
+    observe_edges,
+)
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     CalibrationState,
@@ -56,7 +61,7 @@ from marigold_ros.geometry.postprocess import (
 )
 from marigold_ros.geometry.sigma import judge_held, state_sigma, StatedDepth, widen_sigma
 from marigold_ros.geometry.stream import carry_over, find_break, StreamState
-from marigold_ros.reasons import Reason
+from marigold_ros.reasons import Reason, sentence
 import numpy as np
 
 if TYPE_CHECKING:
@@ -80,6 +85,8 @@ class View:
         Its thumbnail, stamp and pose.
     measured : MeasuredPoints
         Its sparse depth.
+    edges : EdgeEvidence
+        Whether that is of this image, by this frame and those before.
     before : StreamState
         What the frames before have left.
 
@@ -90,6 +97,7 @@ class View:
     camera: Camera | None
     current: CurrentFrame
     measured: MeasuredPoints
+    edges: EdgeEvidence
     before: StreamState
 
     def guide(self, network: FusionModel | None = None) -> FusionGuide:
@@ -281,10 +289,10 @@ class FramePipeline:
         with _timed(timings, 'calibration'):
             calibration = self._observe(view, fitted, fused)
         state = view.before.after(view.current, fused.fit, alignment, stated.history, calibration)
-        self._state = replace(state, weights=fitted.weights)
+        self._state = replace(state, weights=fitted.weights, edges=view.edges)
         timings['total'] = sum(timings.values())
         result = self._result(view, fitted, stated, depth)
-        return replace(result, timings_ms=timings, calibration=calibration.calibration.text)
+        return replace(result, timings_ms=timings, calibration=_findings(view, calibration))
 
     def _view(self, frame: Frame, rgb: np.ndarray, prediction: Prediction) -> View:
         """Measure the points of a frame, and see whether its stream goes on."""
@@ -293,7 +301,13 @@ class FramePipeline:
         measured = measure_points(frame, prediction, K, self.config.alignment)
         current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
         before = self._start_over_at_breaks(frame, current)
-        return View(frame, rgb, camera, current, measured, before)
+        edges = before.edges
+        if not measured.reports:  # of several sources it would not be known which one errs
+            edges = observe_edges(edges, rgb, measured.sparse)
+            wrong = edges.contradiction(measured.sparse)
+            if wrong and self.config.alignment.contradiction == 'refuse':
+                measured = MeasuredPoints(None, refusal=wrong)
+        return View(frame, rgb, camera, current, measured, edges, before)
 
     def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:
         """Fit the map to the points, or hold the last fit; score the points at the same time."""
@@ -402,6 +416,14 @@ class FramePipeline:
         rgb = _rectified_rgb(frame)
         _check_size(prediction, rgb)
         return rgb, {'predict': 0.0}
+
+
+def _findings(view: View, calibration: CalibrationState) -> str:
+    """Describe what is wrong with mounting or clock of the LiDAR; empty if nothing."""
+    wrong = view.edges.contradiction(view.measured.sparse)
+    # Edges that agree exclude larger angles, whatever the maps of a scene make likely.
+    most = AGREEING_DEG if view.edges.is_right else float('inf')
+    return '; '.join(filter(None, (sentence(wrong), calibration.calibration.text_up_to(most))))
 
 
 def _blind(rgb: np.ndarray, sparse: SparseDepth | None, alignment: Alignment) -> Reason | None:

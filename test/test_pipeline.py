@@ -14,6 +14,7 @@ from marigold_ros.geometry import unproject_depth
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
 
@@ -77,6 +78,39 @@ class Flat(Oracle):
 
     def predict(self, rgb, **asked):
         return Prediction(np.full(rgb.shape[:2], 5.0, np.float32), space='metric')
+
+
+def turned_scan(angle_deg):
+    """Return a frame of a street whose LiDAR is turned by an angle; the image is of 320x240."""
+    sample = make_sample(900_001, 320, 240, 'street')
+    camera = Camera(np.array([[250.0, 0, 159.5], [0, 250.0, 119.5], [0, 0, 1]]), 320, 240)
+    depth = np.where(sample.depth < 80, sample.depth, np.nan).astype(np.float32)
+    points = unproject_depth(depth, camera.K)[80::5, ::2].reshape(-1, 3).astype(np.float64)
+    angle = np.deg2rad(angle_deg)
+    turn = np.eye(4)
+    turn[:3, :3] = cv2.Rodrigues(np.array([0.0, angle, 0.0]))[0]
+    return Frame(sample.rgb, camera, points_lidar=points, T_cam_lidar=turn)
+
+
+def test_points_that_do_not_fit_the_image_make_no_metres_until_they_do():
+    pipeline = FramePipeline(Oracle())
+    assert pipeline.process(turned_scan(0.0)).alignment.state == 'fitted'
+    pipeline.reset()
+    for _ in range(3):
+        wrong = pipeline.process(turned_scan(6.0))
+    assert wrong.metric is None
+    assert 'contradict' in str(wrong.alignment.reason)
+    states = [pipeline.process(turned_scan(0.0)).alignment.state for _ in range(6)]
+    assert states[-1] == 'fitted'
+
+
+def test_points_that_do_not_fit_the_image_are_but_a_warning_if_that_is_set():
+    config = PipelineConfig(alignment=AlignmentConfig(contradiction='warn'))
+    pipeline = FramePipeline(Oracle(), config)
+    for _ in range(3):
+        wrong = pipeline.process(turned_scan(6.0))
+    assert wrong.alignment.state == 'fitted'
+    assert 'contradict' in wrong.calibration
 
 
 @pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])

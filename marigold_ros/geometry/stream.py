@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, CurrentFrame, SparseDepth
+from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.sigma import SigmaHistory
@@ -68,6 +69,7 @@ class StreamState:
     previous: PreviousFrame | None = None  # last frame with metric depth
     sigma: SigmaHistory = SigmaHistory()
     calibration: CalibrationState = field(default_factory=CalibrationState)
+    edges: EdgeEvidence = EdgeEvidence()
 
     def held_fit(self, stamp_ns: int) -> Alignment | None:
         """Return the last fit with its age at a stamp."""

@@ -64,9 +64,14 @@ class Calibration:
     @property
     def text(self) -> str:
         """Describe the errors that are significant; empty if there are none."""
+        return self.text_up_to(float('inf'))
+
+    def text_up_to(self, most_deg: float) -> str:
+        """Describe the errors that are significant, without angles above a limit."""
         found = [
             f'LiDAR looks {angle:.1f}° {place} the image'
             for angle, _, place, _ in self.significant_angles(_LEAST_ANGLE)
+            if angle <= most_deg
         ]
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
             early = 'late' if self.delay_s > 0 else 'early'

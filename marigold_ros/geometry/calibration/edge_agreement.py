@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Whether the points of a LiDAR belong to their image: their steps in depth lie on edges of it.
+
+At the steps of a scan that fits, the image has edges that are about twice as strong as at the same
+steps moved aside; at those of a scan that is turned, mirrored, upside down or of another scene
+they are no stronger. The image is compared with itself, so that neither fog, night nor texture
+decides. Steps add up over frames until they suffice.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+from marigold_ros.frame import SparseDepth
+from marigold_ros.reasons import Reason
+import numpy as np
+
+# Longest side of the image that is looked at; shares of its width, and pixels, follow.
+_SIDE = 640
+# Neighbours in a band of rows are this near to each other.
+_BAND, _APART = 3, 1 / 80
+# Log depth: of a step, and of the surfaces that it must have on both sides. Outliers have none.
+_STEP, _FLAT = 0.15, 0.06
+# Edges are relative to their surroundings (columns, rows), at most so many times as strong, and
+# reach so far to either side, which is also the error of mounting that is allowed.
+_AROUND, _MOST, _REACH = (0.1, 0.05), 4.0, 0.01
+# Moves aside, as shares of the width.
+_ASIDE = [
+    (dx, dy)
+    for dx in (-0.09, -0.075, -0.06, -0.045, 0.045, 0.06, 0.075, 0.09)
+    for dy in (-0.015, 0.0, 0.015)
+]
+# Steps from which on there is a verdict, and that count at most: older ones fade.
+_FEWEST, _KEPT = 40, 300
+# Strength of edges, as a multiple of that by chance, below which points are not of this image, and
+# above which they are.
+_WRONG, _RIGHT = 1.2, 1.5
+# Error of mounting that may hide behind edges that agree, degrees.
+AGREEING_DEG = 1.8
+# Once points are right, one frame in so many is compared.
+_EVERY = 8
+# Of so many points at least, the share behind others from which on they are no surface: 5 % of a
+# scan are, 25 % where every fifth point is wrong, 75 % of noise.
+_MANY, _SCATTERED = 500, 0.5
+
+
+@dataclass(frozen=True)
+class EdgeEvidence:
+    """Depth steps compared so far, and the strength of edges at them and by chance, in sum."""
+
+    steps: float = 0.0
+    at_steps: float = 0.0
+    by_chance: float = 0.0
+    frames: int = 0
+
+    @property
+    def strength(self) -> float:
+        """Strength of edges at the steps as a multiple of that by chance; NaN of too few steps."""
+        return self.at_steps / self.by_chance if self.steps >= _FEWEST else float('nan')
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the points are known to be of this image, to about a degree."""
+        return self.strength > _RIGHT
+
+    def contradiction(self, sparse: SparseDepth | None) -> Reason | None:
+        """Return that the points of a frame are not of its image; None if that is not known."""
+        if sparse is None or not _of_lidar(sparse):
+            return None
+        hidden, kept = (sparse.counts.get(name, 0) for name in ('occluded', 'kept'))
+        if hidden + kept >= _MANY and hidden > _SCATTERED * (hidden + kept):
+            return Reason('scattered', {'share': hidden / (hidden + kept)})
+        if self.strength < _WRONG:
+            return Reason('not_of_this_image', {'strength': self.strength})
+        return None
+
+
+def observe_edges(
+    before: EdgeEvidence, rgb: np.ndarray, sparse: SparseDepth | None
+) -> EdgeEvidence:
+    """
+    Add a frame: its rectified image (H, W, 3) uint8 and its points.
+
+    Points of other sensors, and most frames of points that are right, add nothing.
+    """
+    if sparse is None or not _of_lidar(sparse) or not len(sparse):
+        return before
+    frames = before.frames + 1
+    if before.is_right and frames % _EVERY:
+        return EdgeEvidence(before.steps, before.at_steps, before.by_chance, frames)
+    u, v = depth_steps(sparse, rgb.shape[1])
+    if len(u) == 0:
+        return EdgeEvidence(before.steps, before.at_steps, before.by_chance, frames)
+    edges, width = relative_edges(rgb), rgb.shape[1]
+    at_steps = _strength(edges, u / width, v / width)
+    chance = [_strength(edges, u / width + dx, v / width + dy) for dx, dy in _ASIDE]
+    kept = min(1.0, _KEPT / (before.steps + len(u)))
+    return EdgeEvidence(
+        kept * (before.steps + len(u)),
+        kept * (before.at_steps + len(u) * at_steps),
+        kept * (before.by_chance + len(u) * float(np.mean(chance))),
+        frames,
+    )
+
+
+def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places (n,) in pixels, column and row, between two surfaces side by side."""
+    order = np.lexsort((sparse.u, sparse.v // _BAND))
+    u, v, log_depth = sparse.u[order], sparse.v[order], np.log(sparse.z[order])
+    beside = (np.diff(v // _BAND) == 0) & (np.diff(u) <= max(8.0, _APART * width))
+    change = np.abs(np.diff(log_depth))
+    flat = beside & (change < _FLAT)
+    step = beside & (change > _STEP)
+    step[1:-1] &= flat[:-2] & flat[2:]
+    at = np.flatnonzero(step[1:-1]) + 1
+    return (u[at] + u[at + 1]) / 2, (v[at] + v[at + 1]) / 2
+
+
+def relative_edges(rgb: np.ndarray) -> np.ndarray:
+    """Return the strength of upright edges relative to their surroundings, (h, w) float32."""
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    scale = min(1.0, _SIDE / max(grey.shape))
+    if scale < 1.0:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    change = np.abs(cv2.Sobel(cv2.GaussianBlur(grey, (5, 5), 1.0), cv2.CV_32F, 1, 0, scale=0.125))
+    columns, rows, reach = (round(share * grey.shape[1]) for share in (*_AROUND, _REACH))
+    around = cv2.blur(change, (columns | 1, rows | 1)) + np.float32(1.0)
+    edges = np.minimum(change / around, np.float32(_MOST))
+    return np.asarray(cv2.dilate(edges, np.ones((1, 2 * reach + 1), np.uint8)))
+
+
+def _of_lidar(sparse: SparseDepth) -> bool:
+    """Whether points are of a kind whose depth steps show where surfaces end."""
+    return sparse.kind.extends and not sparse.kind.is_range_limited
+
+
+def _strength(edges: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """Mean strength of edges (h, w) at places in widths."""
+    height, width = edges.shape
+    column = np.clip(np.rint(x * width), 0, width - 1).astype(np.intp)
+    row = np.clip(np.rint(y * width), 0, height - 1).astype(np.intp)
+    return float(edges[row, column].mean())

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Points of an image are told from those that are turned, mirrored or noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.config import LidarConfig
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.geometry.calibration.edge_agreement import (
+    depth_steps,
+    EdgeEvidence,
+    observe_edges,
+)
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.synthetic.scenes.scene import make_sample
+import numpy as np
+import pytest
+
+WIDTH, HEIGHT = 320, 240
+SCENES = [
+    make_sample(900_000 + i, WIDTH, HEIGHT, kind) for i in range(3) for kind in ('room', 'street')
+]
+NOTHING = EdgeEvidence()
+WRONG = {
+    'mirrored': lambda depth: depth[:, ::-1],
+    'turned': lambda depth: np.roll(depth, 24, axis=1),
+}
+
+
+def scan(depth, rows=32, every=2):
+    """Return the points of some rows of depth (H, W)."""
+    v, u = np.mgrid[0:HEIGHT:1, 0:WIDTH:every]
+    chosen = np.isin(v, np.linspace(0.3 * HEIGHT, HEIGHT - 4, rows).astype(int))
+    chosen &= np.isfinite(depth[v, u]) & (depth[v, u] < 80)
+    u, v = u[chosen], v[chosen]
+    return SparseDepth(u, v, depth[v, u].astype(np.float32))
+
+
+def seen(change=lambda depth: depth, before=NOTHING, light=1.0):
+    """Observe all scenes, with their depth changed and the image darkened."""
+    evidence = before
+    for sample in SCENES:
+        rgb = np.rint(light * sample.rgb).astype(np.uint8)
+        evidence = observe_edges(evidence, rgb, scan(np.ascontiguousarray(change(sample.depth))))
+    return evidence
+
+
+@pytest.mark.parametrize('light', [1.0, 0.2])
+def test_a_scan_of_its_image_is_right(light):
+    evidence = seen(light=light)
+    assert evidence.is_right
+    assert evidence.contradiction(scan(SCENES[0].depth)) is None
+
+
+@pytest.mark.parametrize('kind', WRONG)
+def test_a_wrong_scan_contradicts_and_a_right_one_is_accepted_again(kind):
+    points = scan(SCENES[0].depth)
+    wrong = seen(WRONG[kind])
+    assert wrong.contradiction(points).code == 'not_of_this_image'
+    again, frames = wrong, 0
+    while again.contradiction(points) and frames < 4:
+        again, frames = seen(before=again), frames + 1
+    assert again.contradiction(points) is None
+    later = again
+    for _ in range(8):
+        later = seen(WRONG[kind], before=later)
+    assert later.contradiction(points)
+
+
+def test_few_steps_decide_nothing():
+    flat = SparseDepth(np.arange(300), np.full(300, 100), np.full(300, 5.0, np.float32))
+    evidence = observe_edges(EdgeEvidence(), SCENES[0].rgb, flat)
+    assert np.isnan(evidence.strength)
+    assert evidence.contradiction(flat) is None
+    assert observe_edges(evidence, SCENES[0].rgb, None) is evidence
+
+
+def test_points_that_say_nothing_of_their_surroundings_are_not_judged():
+    points = replace(scan(SCENES[0].depth), kind=PointKind.GROUND)
+    wrong = seen(WRONG['mirrored'])
+    assert observe_edges(wrong, SCENES[0].rgb, points) is wrong
+    assert wrong.contradiction(points) is None
+
+
+@pytest.mark.parametrize(('hidden', 'refused'), [(100, False), (400, False), (2000, True)])
+def test_points_behind_each_other_are_no_surface(hidden, refused):
+    points = replace(scan(SCENES[0].depth), counts={'occluded': hidden, 'kept': 1000})
+    found = EdgeEvidence().contradiction(points)
+    assert (found is not None and found.code == 'scattered') == refused
+
+
+def test_steps_are_where_two_surfaces_meet_and_not_at_outliers():
+    u, v = np.tile(np.arange(0, 60, 2), 2), np.repeat([30, 60], 30)
+    z = np.where(u < 30, 4.0, 8.0).astype(np.float32)
+    z[5] = 9.0
+    column, row = depth_steps(SparseDepth(u, v, z), WIDTH)
+    np.testing.assert_array_equal(column, [29, 29])
+    np.testing.assert_array_equal(row, [30, 60])
+
+
+class Ramp:
+    """A map that knows nothing: farther towards the top."""
+
+    def predict(self, rgb, **_asked):
+        ramp = np.linspace(1, 0, rgb.shape[0], dtype=np.float32)[:, None]
+        return Prediction(np.repeat(ramp, rgb.shape[1], axis=1))
+
+
+def spoilt(kind, scan, rgb):
+    """Return a scan (N, 3), x forward, and its image as a fault leaves them."""
+    rng = np.random.default_rng(0)
+    if kind == 'noise':
+        scan = rng.uniform(*np.percentile(scan, [1, 99], axis=0), scan.shape)
+    if kind in ('mirrored', 'upside down'):
+        scan = scan * ((1, -1, 1) if kind == 'mirrored' else (1, -1, -1))
+    if kind == 'turned':
+        scan = scan @ cv2.Rodrigues(np.array([0, 0, np.deg2rad(5)]))[0].T
+    if kind == 'every 8th line':
+        elevation = np.arctan2(scan[:, 2], np.hypot(scan[:, 0], scan[:, 1]))
+        lines = np.linspace(elevation.min(), elevation.max(), 65)
+        scan = scan[np.digitize(elevation, lines) % 8 == 0]
+    if kind == 'rain':
+        wrong = rng.random(len(scan)) < 0.2
+        scan = np.where(wrong[:, None], scan * rng.uniform(0.3, 3, (len(scan), 1)), scan)
+    if kind == 'night':
+        rgb = np.clip(0.15 * rgb + rng.normal(0, 4, rgb.shape), 0, 255).astype(np.uint8)
+    if kind == 'fog':
+        rgb = (0.25 * rgb + 142).astype(np.uint8)
+    return scan, rgb
+
+
+RIGHT = ('right', 'every 8th line', 'rain', 'night', 'fog')
+
+
+@pytest.mark.slow  # a real drive, nine times
+@pytest.mark.parametrize('kind', [*RIGHT, 'noise', 'mirrored', 'upside down', 'turned'])
+def test_of_a_real_drive_right_scans_are_published_and_wrong_ones_are_not(shared_data, kind):
+    pipeline, published = FramePipeline(Ramp()), []
+    with BagReader(shared_data / 'kitti_drive') as reader:
+        for item in bag_frames(reader, reader.choose_topics(), LidarConfig()):
+            frame = item.frame
+            if frame.lidar is None or frame.lidar.points_lidar is None:
+                continue
+            scan, rgb = spoilt(kind, np.asarray(frame.lidar.points_lidar, float), frame.rgb)
+            frame = replace(frame, rgb=rgb, inputs=(replace(frame.lidar, points_lidar=scan),))
+            published.append(pipeline.process(frame).metric is not None)
+    assert len(published) >= 15
+    assert np.mean(published) >= 0.98 if kind in RIGHT else np.mean(published) <= 0.05
