@@ -16,10 +16,10 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.reasons import Reason
 import numpy as np
 
-# Longest side of the image that is looked at; shares of its width, and pixels, follow.
-_SIDE = 640
+# Longest side of the image that is looked at, and least width: edges of smaller ones merge.
+_SIDE, _LEAST_WIDTH = 640, 240
 # Neighbours in a band of rows are this near to each other.
-_BAND, _APART = 3, 1 / 80
+_BAND, _APART, _BESIDE = 3, 1 / 80, 1.5
 # Log depth: of a step, and of the surfaces that it must have on both sides. Outliers have none.
 _STEP, _FLAT = 0.15, 0.06
 # Edges are relative to their surroundings (columns, rows), at most so many times as strong, and
@@ -33,9 +33,9 @@ _ASIDE = [
 ]
 # Steps from which on there is a verdict, and that count at most: older ones fade.
 _FEWEST, _KEPT = 40, 300
-# Strength of edges, as a multiple of that by chance, below which points are not of this image, and
-# above which they are.
-_WRONG, _RIGHT = 1.2, 1.5
+# Strength of edges, as a multiple of that by chance: points are not of this image below the first,
+# less the error of a single step over the root of their number, and are above the last.
+_WRONG, _ERROR, _RIGHT = 1.25, 1.5, 1.5
 # Error of mounting that may hide behind edges that agree, degrees.
 AGREEING_DEG = 1.8
 # Once points are right, one frame in so many is compared.
@@ -57,7 +57,8 @@ class EdgeEvidence:
     @property
     def strength(self) -> float:
         """Strength of edges at the steps as a multiple of that by chance; NaN of too few steps."""
-        return self.at_steps / self.by_chance if self.steps >= _FEWEST else float('nan')
+        enough = self.steps >= _FEWEST and self.by_chance > 0.0
+        return self.at_steps / self.by_chance if enough else float('nan')
 
     @property
     def is_right(self) -> bool:
@@ -71,7 +72,7 @@ class EdgeEvidence:
         hidden, kept = (sparse.counts.get(name, 0) for name in ('occluded', 'kept'))
         if hidden + kept >= _MANY and hidden > _SCATTERED * (hidden + kept):
             return Reason('scattered', {'share': hidden / (hidden + kept)})
-        if self.strength < _WRONG:
+        if self.strength < _WRONG - _ERROR / np.sqrt(max(self.steps, 1.0)):
             return Reason('not_of_this_image', {'strength': self.strength})
         return None
 
@@ -82,9 +83,9 @@ def observe_edges(
     """
     Add a frame: its rectified image (H, W, 3) uint8 and its points.
 
-    Points of other sensors, and most frames of points that are right, add nothing.
+    Points of other sensors, small images, and most frames of points that are right add nothing.
     """
-    if sparse is None or not _of_lidar(sparse) or not len(sparse):
+    if sparse is None or not _of_lidar(sparse) or not len(sparse) or rgb.shape[1] < _LEAST_WIDTH:
         return before
     frames = before.frames + 1
     if before.is_right and frames % _EVERY:
@@ -114,7 +115,10 @@ def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray
     step = beside & (change > _STEP)
     step[1:-1] &= flat[:-2] & flat[2:]
     at = np.flatnonzero(step[1:-1]) + 1
-    return (u[at] + u[at + 1]) / 2, (v[at] + v[at + 1]) / 2
+    # The nearer surface ends beside its last point; what is behind it begins farther aside.
+    side = np.where(log_depth[at] < log_depth[at + 1], 1.0, -1.0)
+    near = np.where(side > 0, at, at + 1)
+    return u[near] + side * np.minimum((u[at + 1] - u[at]) / 2, _BESIDE), v[near].astype(float)
 
 
 def relative_edges(rgb: np.ndarray) -> np.ndarray:
