@@ -4,9 +4,10 @@
 One standard deviation of metric depth, and what it says of depth that is held.
 
 Methods that do not state it count their errors at held-out points, see ``alignment.uncertainty``.
-Fusion states it, and in some frames half of the points, in tiles, are predicted from the other
-half on a coarser grid: errors over the sigma stated there are counted by depth, older frames less,
-and the 68.3 % quantile of a range is the factor of sigma in it (conformal prediction).
+Fusion states it, and in some frames half of the points, in tiles, and those at the border are
+predicted from the others on a coarser grid: errors over the sigma stated there are counted by
+depth, among and beyond the points, older frames less, and the 68.3 % quantile of a range is the
+factor of sigma in it (conformal prediction).
 """
 
 from dataclasses import dataclass, replace
@@ -23,10 +24,12 @@ from marigold_ros.geometry.alignment.affine_fit import (
 )
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
-from marigold_ros.geometry.fusion.candidates import point_candidates
+from marigold_ros.geometry.fusion.candidates import border_points, point_candidates
 from marigold_ros.geometry.fusion.fuse import FusionGuide
+from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.mixing import mix, network_input
-from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.fusion.work_grid import work_grid, WorkGrid
+from marigold_ros.geometry.hull import hull_of
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
 import numpy as np
@@ -37,11 +40,11 @@ _EDGES = np.sqrt(np.multiply(_DEPTHS[1:], _DEPTHS[:-1]))
 # Errors over sigma are counted on a logarithmic scale.
 _RATIOS = np.geomspace(0.02, 50.0, 69)
 # One frame in so many is scored; what it says decays by this factor with each further one.
-_EVERY, _FORGETTING = 4, 0.8
+_EVERY, _FORGETTING = 6, 0.8
 # Points that all ranges together count for as the prior of one.
 _PRIOR_POINTS = 50.0
 # The grid is coarser than that of the frame by this factor in cells.
-_COARSER = 4
+_COARSER = 2
 _FEWEST = 20
 _TABLE = 512
 # The farthest of the points, as a quantile, and the share of that depth from which a pixel without
@@ -58,7 +61,7 @@ _JUDGES, _CONTRADICTED_SIGMA = 5, 3.0
 
 @dataclass(frozen=True)
 class SigmaScale:
-    """Counts of errors over sigma by depth, (ranges, steps) float64, and the frames so far."""
+    """Counts of errors over sigma (2, ranges, steps), among and beyond; and the frames so far."""
 
     counts: np.ndarray
     frames: int = 1
@@ -173,16 +176,25 @@ def score_sigma(
         return before
     if before is not None and before.frames % _EVERY:
         return replace(before, frames=before.frames + 1)
-    points = sparse.chosen(alignment.inlier)
-    fold = checkerboard_fold(points.u, points.v, guide.shape)
-    if min(np.count_nonzero(fold), np.count_nonzero(~fold)) < _FEWEST:
+    points, grid = sparse.chosen(alignment.inlier), work_grid(guide.shape, _COARSER)
+    tiles = checkerboard_fold(points.u, points.v, guide.shape, among=True)
+    _, count = grid.mean_in_cells(points.u, points.v, points.z)
+    distance = nearest_points(count).distance
+    border = border_points(points.u, points.v, hull_of(count), distance, grid)
+    counts = np.zeros((2, len(_DEPTHS), len(_RATIOS) + 1)) if before is None else before.counts
+    for part, scored in enumerate((tiles, border)):
+        # The first frame of a stream scores both parts, later ones in turns.
+        if before is not None and before.frames // _EVERY % 2 == part:
+            continue
+        if min(np.count_nonzero(scored), np.count_nonzero(~scored)) >= _FEWEST:
+            counts = counts.copy()
+            counts[part] *= _FORGETTING
+            z, ratio = _held_out_ratios(points, scored, guide, grid)
+            place = np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)
+            np.add.at(counts[part], place, 1.0)
+    if not counts.any():
         return before
-    fresh = np.zeros((len(_DEPTHS), len(_RATIOS) + 1))
-    z, ratio = _held_out_ratios(points.chosen(fold), points.chosen(~fold), guide)
-    np.add.at(fresh, (np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)), 1.0)
-    if before is None:
-        return SigmaScale(fresh)
-    return SigmaScale(_FORGETTING * before.counts + fresh, before.frames + 1)
+    return SigmaScale(counts, 1 if before is None else before.frames + 1)
 
 
 def with_scaled_sigma(
@@ -191,7 +203,7 @@ def with_scaled_sigma(
     """
     Multiply sigma of a fused alignment, if it has one, by the factor at its depth.
 
-    Beyond the points of the frame, of which held-out ones say nothing, sigma does not shrink.
+    Beyond the points of the frame sigma does not shrink.
     """
     sigma, metric = alignment.sigma, alignment.metric
     if sigma is None or metric is None or scale is None:
@@ -199,29 +211,26 @@ def with_scaled_sigma(
     # A table over log depth is faster than interpolation, and exact to a hundredth of an octave.
     low, high = np.log(_DEPTHS[0]), np.log(_DEPTHS[-1])
     places = np.linspace(low, high, _TABLE)
-    table = np.interp(places, np.log(_DEPTHS), _factors(scale.counts)).astype(np.float32)
+    among, beyond = (
+        np.interp(places, np.log(_DEPTHS), _factors(counts)).astype(np.float32)
+        for counts in scale.counts
+    )
     with np.errstate(invalid='ignore', divide='ignore'):
         place = (np.log(metric) - np.float32(low)) * np.float32((_TABLE - 1) / (high - low))
     place = np.nan_to_num(np.clip(place, 0, _TABLE - 1)).astype(np.intp)
-    factor = table[place]
+    factor = among[place]
     if sparse is not None and alignment.inlier is not None:
-        beyond = _beyond(sparse.chosen(alignment.inlier), metric.shape)
-        np.maximum(factor, np.float32(1.0), out=factor, where=beyond)
+        seen = np.zeros(metric.shape, bool)
+        seen[sparse.v[alignment.inlier], sparse.u[alignment.inlier]] = True
+        np.copyto(factor, np.maximum(beyond[place], np.float32(1.0)), where=~hull_of(seen))
     return replace(alignment, sigma=sigma * factor)
 
 
-def _beyond(points: SparseDepth, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the pixels outside of the points' convex hull, (H, W) bool."""
-    outside = np.ones(shape, np.uint8)
-    if len(points):
-        place = np.stack([points.u, points.v], axis=1).astype(np.int32)
-        cv2.fillConvexPoly(outside, cv2.convexHull(place), 0)
-    return outside > 0
-
-
 def _factors(counts: np.ndarray) -> np.ndarray:
-    """Quantile of each range, with all together as its prior."""
+    """Quantile of each range of (ranges, steps), with all together as its prior; 1 of none."""
     everything = counts.sum(axis=0)
+    if not everything.any():
+        return np.ones(len(counts))
     share = counts + _PRIOR_POINTS * everything / everything.sum()
     cumulated = np.cumsum(share / share.sum(axis=1, keepdims=True), axis=1)
     step = np.argmax(cumulated >= ONE_SIGMA, axis=1)
@@ -229,16 +238,16 @@ def _factors(counts: np.ndarray) -> np.ndarray:
 
 
 def _held_out_ratios(
-    known: SparseDepth, scored: SparseDepth, guide: FusionGuide
+    points: SparseDepth, scored: np.ndarray, guide: FusionGuide, grid: WorkGrid
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predict points from others; return their depth, and errors over sigma, both (n,)."""
-    grid = work_grid(guide.shape, _COARSER)
-    fold = checkerboard_fold(known.u, known.v, guide.shape)
+    """Predict scored points (M,) bool from the others; return depth, and errors over sigma."""
+    known, held_out = points.chosen(~scored), points.chosen(scored)
+    fold = checkerboard_fold(known.u, known.v, guide.shape, among=True)
     candidates = point_candidates(known, fold, guide.rgb, grid)
     mixture = mix(network_input(candidates, known, None), guide.network)
-    predicted = np.exp(grid.sample(mixture.log_depth, scored.u, scored.v))
-    sigma = np.exp(grid.sample(mixture.log_error, scored.u, scored.v))
-    return scored.z, np.abs(log_ratio(scored.z.astype(np.float64), predicted)) / sigma
+    ratio = np.log(held_out.z) - grid.sample(mixture.log_depth, held_out.u, held_out.v)
+    sigma = np.exp(grid.sample(mixture.log_error, held_out.u, held_out.v))
+    return held_out.z, np.abs(ratio) / sigma
 
 
 def _with_pitch_error(

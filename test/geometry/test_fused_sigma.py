@@ -75,17 +75,17 @@ def test_beyond_the_points_sigma_does_not_shrink():
     assert (scaled.sigma[60:80, 30:90] < 0.5 * stated.sigma[60:80, 30:90]).all()
 
 
-def test_one_frame_in_four_is_scored_and_older_ones_are_forgotten():
+def test_one_frame_in_six_is_scored_and_older_ones_are_forgotten():
     calm, rough = points(0.02), points(0.3)
     scale, network = None, stating(0.1)
     levels = []
-    for sparse in [calm] * 8 + [rough] * 40:
+    for sparse in [calm] * 12 + [rough] * 60:
         before = scale
         scale = score_sigma(scale, fused(sparse), sparse, guide(network))
-        if before is not None and before.frames % 4:
+        if before is not None and before.frames % 6:
             assert scale.counts is before.counts
         levels.append(np.median(with_scaled_sigma(fused(sparse), scale, None).sigma))
-    assert levels[-1] > 5 * levels[7]
+    assert levels[-1] > 5 * levels[11]
 
 
 def test_frames_that_say_nothing_change_nothing():

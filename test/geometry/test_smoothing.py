@@ -149,7 +149,7 @@ def test_still_scene_keeps_its_metres_without_points(method):
     result = carry_over(held, previous, current, config, refit)
     assert (result.state, result.age_ns, result.reason) == ('held', STEP, held.reason)
     assert np.abs(held.metric / depth - 1).mean() > 0.1
-    np.testing.assert_allclose(result.metric, depth, rtol=0.03)
+    np.testing.assert_allclose(result.metric, depth, rtol=0.04)
     moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
     assert carry_over(held, previous, moved, config, refit) is held
     calm = replace(config, smoothing=0.0)

@@ -21,7 +21,7 @@ def state_after(stamp_ns=10 * SECOND, **changes):
     values = {'state': 'fitted', 'scale': 2.0, 'shift': 1.0, 'metric': metric} | changes
     alignment = Alignment(**values)
     state = StreamState(stamp_ns=stamp_ns, shape=SHAPE)
-    sigma = SigmaHistory(scale=SigmaScale(np.ones((2, 3))))
+    sigma = SigmaHistory(scale=SigmaScale(np.ones((2, 2, 3))))
     current = CurrentFrame(DARK, stamp_ns)
     return state.after(current, alignment, alignment, sigma, CalibrationState())
 

@@ -22,7 +22,7 @@ from marigold_ros.geometry.alignment.affine_fit import (
     RobustFit,
 )
 from marigold_ros.geometry.alignment.ground_field import ground_field
-from marigold_ros.geometry.alignment.kriging_field import fit_correction_field
+from marigold_ros.geometry.alignment.kriging_field import fit_correction_field, representatives
 from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.point_kinds import PointKind
@@ -31,6 +31,8 @@ import numpy as np
 
 # A deviation of the prediction of about 1e-3 of its range, squared.
 MAX_CONDITION = 1e6
+# Points of which fusion fits scale and shift: it brings the map to all points itself.
+_MOST = 8000
 
 
 @one_blas_thread()
@@ -116,6 +118,10 @@ def _fit(
     relative = prediction.relative[points.v, points.u].astype(np.float64)
     z = points.z.astype(np.float64)
     usable = usable_points(prediction, points, config)
+    if config.method == 'fused':
+        at = np.flatnonzero(usable)
+        some = representatives(points.u[at], points.v[at], points.z[at], _MOST)
+        usable = np.isin(np.arange(len(points)), at[some])
     refusal = _check_points(z[usable], len(points), config)
     if refusal:
         return refusal

@@ -35,6 +35,8 @@ import numpy as np
 _KRIGING, _LEVELS = 0.22, 0.28
 # Points in the process; its cost grows with the cube.
 _MOST = 256
+# Points to which fusion fits the field: it brings the map to all points itself.
+_FITTED = 8000
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
 # With this many, tiles are so small that the finest detail reaches into them as well.
@@ -79,21 +81,31 @@ def fit_correction_field(
     log_ratio: np.ndarray,
     affine: tuple[float, float],
     config: AlignmentConfig,
+    fold: np.ndarray | None = None,
 ) -> CorrectionField:
     """
     Fit the correction field of a prediction (H, W) to points, after scale and shift.
 
     ``log_ratio`` (M,) is ``log(measured / fitted)`` and may be NaN; ``affine`` are the scale and
-    shift of the fit.
+    shift of the fit; ``fold`` (M,) bool splits the points for cross-validation.
     """
     shape = (prediction.relative.shape[0], prediction.relative.shape[1])
     u, v, residual = sparse.u, sparse.v, log_ratio.astype(np.float64)
+    if fold is None:
+        # Fusion proves what is beyond the points at their border.
+        fold = checkerboard_fold(u, v, shape, among=config.method == 'fused')
+    if config.method == 'fused' and len(sparse) > _FITTED:
+        some, held_out = representatives(u, v, sparse.z, _FITTED), np.full(len(sparse), np.nan)
+        of_some = sparse.chosen(some), residual[some], affine, config, fold[some]
+        found = fit_correction_field(prediction, *of_some)
+        held_out[some] = found.held_out
+        return CorrectionField(found.field, held_out, np.isin(np.arange(len(u)), some[found.used]))
     used = consistent_points(u, v, residual)
     if not used.any():
         return CorrectionField(None, residual, used)
     # Clipped pixels take part: only the field can correct them.
     log_depth, log_depth_grid = _fitted_log_depth(prediction, sparse, affine, config)
-    points = _Points(u, v, residual, log_depth, used, checkerboard_fold(u, v, shape))
+    points = _Points(u, v, residual, log_depth, used, fold)
     typical = robust_deviation(residual[used])
     share = float(np.clip((_LEVELS - typical) / (_LEVELS - _KRIGING), 0.0, 1.0))
     if share > 0:

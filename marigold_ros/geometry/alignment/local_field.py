@@ -11,6 +11,7 @@ away from points. Nearest neighbours were rejected: slower, and they pass every 
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.affine_fit import tukey_weights
+from marigold_ros.geometry.hull import hull_of
 import numpy as np
 
 # A lone point beyond a factor of 1.65 contradicts the fit.
@@ -28,6 +29,12 @@ FINE_LEVELS = ((0.125, 1.0), (0.0625, 1.0))
 _TRUST_FLOOR = 0.3
 _CELLS_PER_SIGMA = 2.0
 LONGEST_SIDE = 192
+# Of the grid on which gaps among many points are measured.
+_FINE_SIDE = 320
+# Side of a tile in median gaps. Of a square, half lies within 0.146 of its side from the border:
+# in such a tile points are as far from known ones as in holes of dense points. Where nearly all
+# pixels are without a point, the distance from point to point comes on top.
+_OF_HOLES, _OF_POINTS = 6.8, 2.5
 
 
 def add_levels(
@@ -105,14 +112,18 @@ def consistent_points(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np
     return kept
 
 
-def checkerboard_fold(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def checkerboard_fold(
+    u: np.ndarray, v: np.ndarray, shape: tuple[int, int], among: bool = False
+) -> np.ndarray:
     """
     Split points into two folds of a checkerboard of tiles for cross-validation, (M,) bool.
 
     Tiles are so large that held-out points are about as far from known ones as the pixels of the
-    image are: at its own points a field looks several times better than elsewhere.
+    image are: at its own points a field looks several times better than elsewhere. ``among``
+    counts the pixels without a point among the points, and leaves out those beyond them.
     """
-    tile = 4.0 * _median_gap(u, v, shape)
+    gap, empty = _median_gap(u, v, shape, among)
+    tile = (_OF_HOLES - (_OF_HOLES - _OF_POINTS) * empty if among else 4.0) * gap
     return ((u // tile + v // tile) % 2).astype(bool)
 
 
@@ -141,13 +152,23 @@ def bilinear(
     return corners, np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
 
 
-def _median_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
-    """Median distance of the image's pixels from the nearest point, in pixels."""
-    cell = max(1.0, max(shape) / LONGEST_SIDE)
+def _median_gap(
+    u: np.ndarray, v: np.ndarray, shape: tuple[int, int], among: bool
+) -> tuple[float, float]:
+    """
+    Median distance of the image's pixels from the nearest point, in pixels; share without a point.
+
+    ``among`` leaves out pixels with a point, and those beyond the points' convex hull.
+    """
+    cell = max(1.0, max(shape) / (_FINE_SIDE if among else LONGEST_SIDE))
     empty = np.ones((int(shape[0] / cell) + 1, int(shape[1] / cell) + 1), dtype=np.uint8)
     empty[(v / cell).astype(np.intp), (u / cell).astype(np.intp)] = 0
     distance = cv2.distanceTransform(empty, cv2.DIST_L2, 3)
-    return cell * max(0.5, float(np.median(distance)))
+    if among:
+        inside = hull_of(1 - empty)
+        without = inside & (empty > 0)
+        distance, empty = distance[without], empty[inside]
+    return cell * (max(0.5, float(np.median(distance))) if distance.size else 0.5), empty.mean()
 
 
 def _grid(height: int, width: int, sigma: float) -> tuple[int, int]:

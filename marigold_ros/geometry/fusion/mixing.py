@@ -14,38 +14,44 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS, level_of, RELATIVE, TYPICAL_LOG
-from marigold_ros.geometry.fusion.candidates import Candidates, natural_neighbours, nearest_points
+from marigold_ros.geometry.fusion.candidates import Candidates
+from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 import numpy as np
 
-# Maps the channels (17, rows, columns) to three, float32: log depth relative to the linear
+# Maps the channels (18, rows, columns) to three, float32: log depth relative to the linear
 # candidate, the log of the expected relative error, and the share of the map.
 FusionModel = Callable[[np.ndarray], np.ndarray]
 
 # Log ratio of depths that counts at most: a single outlier decides nothing.
 LARGEST_LOG_RATIO = 1.5
 _LEAST_ERROR = 0.005
+# Cells over which errors of single points are averaged.
+_SMOOTHED = 5
 
 # Coefficients of the log of the expected error: constant, then by channel.
-_ERROR_OF_POINTS = (-1.11, {'point_proof': 0.51, 'distance': 0.35, 'inside': -0.47})
-_RANGE, _EDGES = 0.21, 0.4  # of the logs of high - low and of |smooth - linear|
-_ERROR_OF_MAP = (-1.88, {'map_proof': 1.01, 'inside': -0.37})
-_AWAY = 0.38  # of the log of |map - points|
+_ERROR_OF_POINTS = (-1.85, {'point_proof': 0.51, 'distance': 0.54, 'inside': -0.17})
+_RANGE, _EDGES = 0.13, 0.26  # of the logs of high - low and of |smooth - linear|
+_ERROR_OF_MAP = (-2.39, {'map_proof': 0.91, 'inside': 0.2, 'distance': 0.26})
+_AWAY = 0.36  # of the log of |map - points|
 _LEAST = np.float32(0.01)
-# Chosen on the development data of docs/fusion.md: errors of a map, as a part of interpolation's,
-# at which it gets no more share, and all of it far away; and the distance in cells from which half
-# of that counts.
-_PROVES_NOTHING, _PROVES_ALL, _FAR = 0.8, 0.3, 8.0
-# Odds of the map are the inverse errors' to this power.
-_POWER = 4.0
+# Odds of the map are the inverse errors' to this power: each counts by its variance.
+_POWER = 2.0
 
 
 @dataclass(frozen=True)
 class MapCandidate:
-    """A fitted map: log depth on the grid (rows, columns), held-out log ratios (M,) at points."""
+    """
+    A fitted map: log depth on the grid (rows, columns), and by scale and shift alone.
+
+    ``held_out`` (M,) are the log ratios of the points to a field without their fold, and
+    ``held_border`` (M,) those of the points at the border to scale and shift of the others.
+    """
 
     log_depth: np.ndarray
+    affine: np.ndarray
     held_out: np.ndarray
+    held_border: np.ndarray
 
 
 def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
@@ -64,7 +70,7 @@ def network_input(
     candidates: Candidates, sparse: SparseDepth, fitted: MapCandidate | None
 ) -> np.ndarray:
     """
-    Return the `marigold_ros.fusion_channels.CHANNELS`, (17, rows, columns) float32.
+    Return the `marigold_ros.fusion_channels.CHANNELS`, (18, rows, columns) float32.
 
     ``sparse`` are the points of the candidates, ``fitted`` is the map or None; without an image
     all is grey.
@@ -80,12 +86,14 @@ def network_input(
     part['linear'][...] = linear - np.float32(level)
     for name in ('smooth', 'nearest', 'low', 'high'):
         part[name][...] = getattr(candidates, name) - linear
-    proof = _Proofs(grid, sparse)
     if fitted is not None:
         part['map'][...] = fitted.log_depth - linear
+        part['affine'][...] = fitted.affine - linear
         part['has_map'][...] = 1.0
-        part['map_proof'][...] = proof(fitted.held_out)
-    part['point_proof'][...] = proof(candidates.held_out)
+        errors = fitted.held_out, fitted.held_border
+        part['map_proof'][...] = _proof(candidates, sparse, *errors)
+    errors = candidates.held_out, candidates.held_border
+    part['point_proof'][...] = _proof(candidates, sparse, *errors)
     part['occupied'][...] = candidates.points.distance == 0
     part['distance'][...] = np.log1p(candidates.points.distance) - np.float32(TYPICAL_LOG)
     part['inside'][...] = candidates.inside
@@ -111,33 +119,11 @@ class MixedDepth:
 
 
 def mix(channels: np.ndarray, network: FusionModel | None) -> MixedDepth:
-    """Mix the candidates in ``fusion_channels.CHANNELS`` (17, rows, columns)."""
+    """Mix the candidates in ``fusion_channels.CHANNELS`` (18, rows, columns)."""
     part = dict(zip(CHANNELS, channels, strict=True))
     change, log_error, map_share = _closed_form(part) if network is None else network(channels)
     log_depth = part['linear'] + change + level_of(channels)
     return MixedDepth(log_depth, log_error, map_share)
-
-
-def follow_map(
-    mixture: MixedDepth, log_map: np.ndarray, distance: np.ndarray, map_error: float
-) -> MixedDepth:
-    """
-    Give the map more share far from the points, the better it has proved.
-
-    ``log_map`` is its log depth and ``distance`` that of the nearest point in cells, both (rows,
-    columns). ``map_error`` is its error at points held out as a part of interpolation's, whose
-    error grows faster with the distance.
-    """
-    proved = np.clip((_PROVES_NOTHING - map_error) / (_PROVES_NOTHING - _PROVES_ALL), 0.0, 1.0)
-    if proved == 0.0:
-        return mixture
-    apart = np.square(distance)
-    share = np.float32(proved) * apart / (apart + np.float32(_FAR**2))
-    return MixedDepth(
-        mixture.log_depth + share * (log_map - mixture.log_depth),
-        mixture.log_error,
-        mixture.map_share + share * (1.0 - mixture.map_share),
-    )
 
 
 def _closed_form(part: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,21 +149,26 @@ def _expected(
     return total
 
 
-class _Proofs:
-    """Spreads errors at points over the grid, at half its resolution."""
+def _proof(
+    candidates: Candidates, sparse: SparseDepth, held_out: np.ndarray, held_border: np.ndarray
+) -> np.ndarray:
+    """
+    Return the log of the error at points held out, around 0; (rows, columns).
 
-    def __init__(self, grid: WorkGrid, sparse: SparseDepth) -> None:
-        self._grid, self._half, self._sparse = grid, grid.halved(), sparse
-        _, count = self._half.mean_in_cells(sparse.u, sparse.v, sparse.z)
-        self._nearest = nearest_points(count)
+    Among the points that of ``held_out`` (M,), beyond them that of ``held_border`` (M,).
+    """
+    among = _spread(held_out, sparse, candidates.grid)
+    if not np.isfinite(held_border).any():
+        return among
+    return np.where(candidates.inside, among, _spread(held_border, sparse, candidates.grid))
 
-    def __call__(self, held_out: np.ndarray) -> np.ndarray:
-        """Return the log of the error at points held out (M,), around 0; (rows, columns)."""
-        known = np.isfinite(held_out)
-        if not known.any():
-            return np.zeros((self._grid.rows, self._grid.columns), np.float32)
-        typical = float(np.median(np.abs(held_out[known])))
-        error = np.where(known, np.minimum(np.abs(held_out), LARGEST_LOG_RATIO), typical)
-        mean, _ = self._half.mean_in_cells(self._sparse.u, self._sparse.v, error)
-        spread = natural_neighbours(mean, self._nearest) + np.float32(_LEAST_ERROR)
-        return self._grid.refine(np.log(spread) * np.float32(0.5) + np.float32(TYPICAL_LOG))
+
+def _spread(errors: np.ndarray, sparse: SparseDepth, grid: WorkGrid) -> np.ndarray:
+    """Spread errors (M,) over the grid, at half its resolution."""
+    known, half = np.isfinite(errors), grid.halved()
+    if not known.any():
+        return np.zeros((grid.rows, grid.columns), np.float32)
+    size = np.minimum(np.abs(errors[known]), LARGEST_LOG_RATIO)
+    filled = pull_push(*half.mean_in_cells(sparse.u[known], sparse.v[known], size))
+    log_error = np.log(cv2.blur(filled, (_SMOOTHED, _SMOOTHED)) + np.float32(_LEAST_ERROR))
+    return grid.refine(log_error * np.float32(0.5) + np.float32(TYPICAL_LOG))

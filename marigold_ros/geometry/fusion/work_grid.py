@@ -12,10 +12,11 @@ brings back.
 from dataclasses import dataclass
 
 import cv2
+from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import sample_grid
 import numpy as np
 
-# As many as 256 x 192: a larger grid costs time and gains nothing.
+# As many as 256 x 192: what is finer comes from measured pixels, colour and map at full size.
 _CELLS = 49152
 # Cells are halved four times by the network.
 _MULTIPLE = 16
@@ -25,6 +26,11 @@ _STEP = 1.1
 _COLOUR, _LEAST = 12.0, 1e-3
 # Share of a cell whose bilinear weight is 0.
 _NEAR = 0.02
+# Pixels to which a measured one spreads, and points that count for no change around it.
+_SPREAD, _PRIOR = 1.0, 0.5
+# Expected errors up to which a measured pixel is published as measured, and from which it is not.
+_SOUND, _DOUBTFUL = 3.0, 6.0
+_LEAST_NOISE = 0.02
 _WINDOW = np.ones((3, 3), np.uint8)
 
 
@@ -36,15 +42,17 @@ class WorkGrid:
     rows: int
     columns: int
 
+    def cell_of(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return row and column, (M,) int each, of the cells in which pixels lie."""
+        height, width = self.shape
+        row = (2 * v + 1) * self.rows // (2 * height)
+        return row, (2 * u + 1) * self.columns // (2 * width)
+
     def mean_in_cells(
         self, u: np.ndarray, v: np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of values (M,) at pixels in each cell, 0 where none, and their count."""
-        height, width = self.shape
-        row, column = (
-            (2 * v + 1) * self.rows // (2 * height),
-            (2 * u + 1) * self.columns // (2 * width),
-        )
+        row, column = self.cell_of(u, v)
         cell = row * self.columns + column
         size = self.rows * self.columns
         count = np.bincount(cell, minlength=size).astype(np.float32)
@@ -149,13 +157,49 @@ def _cells_before(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_detail(
-    depth: np.ndarray, fitted: np.ndarray, share: np.ndarray, grid: WorkGrid
+    depth: np.ndarray, fitted: np.ndarray, change: np.ndarray, share: np.ndarray, grid: WorkGrid
 ) -> np.ndarray:
     """
-    Add the detail of a fitted map (H, W) to depth (H, W), by its share (rows, columns).
+    Give depth (H, W) the detail of a fitted map (H, W), by its share (rows, columns).
 
-    Detail is the ratio of the map to itself on the grid; where the map is NaN there is none.
+    ``change`` (rows, columns) is log depth relative to the map's on the grid: where the share is
+    one, depth is the map with this change. Where the map is NaN nothing is done.
     """
-    whole = np.where(np.isfinite(fitted), fitted, depth).astype(np.float32)
-    ratio = whole / grid.enlarge(grid.shrink(whole))
-    return np.asarray(depth * (1.0 + grid.enlarge(share) * (ratio - 1.0)), np.float32)
+    # In place: memory that is new costs more than the arithmetic.
+    ratio = cv2.divide(fitted, depth)
+    cv2.log(ratio, ratio)
+    cv2.add(ratio, grid.enlarge(change), ratio)
+    cv2.multiply(ratio, grid.enlarge(share), ratio)
+    cv2.patchNaNs(ratio, 0.0)
+    return np.asarray(cv2.multiply(depth, cv2.exp(ratio, ratio), ratio))
+
+
+def through_points(depth: np.ndarray, points: SparseDepth, expected: np.ndarray) -> np.ndarray:
+    """
+    Bring depth (H, W) in metres to what was measured, at the measured pixels and around them.
+
+    ``expected`` (M,) are the relative errors expected of depth at the points: those farther off by
+    several times as much are doubtful, and change nothing.
+    """
+    pixel = points.v * depth.shape[1] + points.u
+    missed = np.log(points.z / depth.ravel()[pixel])
+    sound = np.abs(missed)
+    sound /= -np.maximum(expected, _LEAST_NOISE).astype(np.float32)
+    sound += _DOUBTFUL
+    sound /= _DOUBTFUL - _SOUND
+    np.clip(sound, 0.0, 1.0, out=sound)
+    missed *= sound
+    change = _spread_points(missed, pixel, depth.shape)
+    weight = _spread_points(sound, pixel, depth.shape)
+    weight += np.float32(_PRIOR)
+    cv2.divide(change, weight, change)
+    of_pixels = change.ravel()
+    of_pixels[pixel] = missed + (np.float32(1.0) - sound) * of_pixels[pixel]
+    return np.asarray(cv2.multiply(depth, cv2.exp(change, change), change))
+
+
+def _spread_points(values: np.ndarray, pixel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum values (M,) at flat pixels over a kernel of height 1, (H, W) float32."""
+    image = np.zeros(shape, np.float32)
+    image.ravel()[pixel] = values * np.float32(2.0 * np.pi * _SPREAD**2)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), _SPREAD, dst=image))

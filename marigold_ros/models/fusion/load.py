@@ -35,7 +35,7 @@ class LoadedFusion:
         self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
-        """Map (17, rows, columns) to change, log error and share of the map, float32."""
+        """Map (18, rows, columns) to change, log error and share of the map, float32."""
         with self._turn:
             return self._run(channels[None])[0]
 

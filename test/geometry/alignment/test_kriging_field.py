@@ -16,7 +16,7 @@ from marigold_ros.geometry.alignment.local_field import checkerboard_fold, sampl
 import numpy as np
 import pytest
 
-CONFIG = AlignmentConfig()
+CONFIG = AlignmentConfig(method='local')
 SHAPE = (240, 320)
 GRID = grid_shape(SHAPE)
 
@@ -45,7 +45,7 @@ def test_without_residuals_the_field_is_exactly_one(seed, n):
 @given(seed=st.integers(0, 1000), limit=st.floats(1.0, 2.0), size=st.floats(0.05, 1.0))
 def test_the_field_stays_within_its_limit(seed, limit, size):
     u, v, rng = points(seed, 200)
-    config = AlignmentConfig(field_limit=limit)
+    config = AlignmentConfig(method='local', field_limit=limit)
     residual = size * rng.normal(size=200)
     local = field_of(u, v, residual, config=config)
     assert local.field.shape == GRID

@@ -199,3 +199,32 @@ def test_the_image_is_that_of_the_grid():
     found = candidates_of(u, v, np.ones(10), rgb, shape)
     np.testing.assert_array_equal(np.rint(found.image), found.grid.shrink(rgb))
     assert candidates_of(u, v, np.ones(10), shape=shape).image is None
+
+
+def test_the_border_is_held_out_on_the_sides_where_something_is_beyond():
+    v, u = (part.ravel() for part in np.mgrid[40:120:4, 0:160:4])
+    found = candidates_of(u, v, 10 / (2.5 + v / 200))
+    assert 0.1 < found.border.mean() < 0.7
+    assert v[found.border].max() < v[~found.border].max()
+    assert found.border[v == 40].all()
+    np.testing.assert_array_equal(np.isfinite(found.held_border), found.border)
+
+
+def test_points_at_the_border_are_compared_to_the_nearest_others():
+    v, u = (part.ravel() for part in np.mgrid[40:120:4, 0:160:4])
+    z = np.where(v < 50, 8.0, 4.0)
+    found = candidates_of(u, v, z)
+    top = found.border & (v == 40)
+    np.testing.assert_allclose(np.abs(found.held_border[top]), np.log(2), atol=1e-5)
+
+
+@given(seed=SEEDS, count=st.integers(3, 500))
+def test_some_points_are_not_of_the_border(seed, count):
+    u, v, rng = scattered(seed, count)
+    found = candidates_of(u, v, rng.uniform(1, 9, count))
+    assert found.border.mean() < 0.8
+
+
+def test_points_all_over_the_image_have_no_border():
+    v, u = (part.ravel() for part in np.indices(SHAPE))
+    assert not candidates_of(u, v, np.full(len(u), 3.0)).border.any()

@@ -138,6 +138,19 @@ def test_bad_points_give_no_depth_and_a_reason(case, network):
     assert (fused.refusal.code, fused.map_refusal) == (code, None)
 
 
+@pytest.mark.parametrize('count', [300, 3000])
+def test_noise_is_no_scan_and_a_scan_of_which_a_third_is_wrong_is_one(count, network):
+    truth, sparse, rgb = street(count)
+    blank = Prediction(np.full(SHAPE, 0.5, np.float32))
+    rng = np.random.default_rng(count)
+    wrong = np.where(rng.random(count) < 1 / 3, rng.uniform(0.3, 3, count), 1.0)
+    spoilt = replace(sparse, z=(sparse.z * wrong).astype(np.float32))
+    noise = replace(sparse, z=rng.uniform(2, 40, count).astype(np.float32))
+    assert align(blank, spoilt, CONFIG, rgb=rgb, network=network).state == 'fitted'
+    refused = align(blank, noise, CONFIG, rgb=rgb, network=network)
+    assert refused.refusal.code == 'points_contradict'
+
+
 def test_points_at_one_depth_give_that_depth(network):
     truth, sparse, rgb = street()
     prediction = Prediction(((truth - 1) / 45).astype(np.float32))
@@ -194,3 +207,18 @@ def test_other_methods_are_the_fit_of_the_map(method, network):
     other = align(prediction, sparse, config, rgb=rgb, network=network)
     np.testing.assert_array_equal(other.metric, fit.metric)
     assert (other.led_by, other.shares, other.sigma) == ('', None, None)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10**6), n=st.integers(3, 12))
+def test_three_points_suffice_where_settings_say_so(seed, n):
+    truth, sparse, rgb = street(n, seed)
+    config = AlignmentConfig(min_points=3)
+    prediction = Prediction(np.full(SHAPE, 0.5, np.float32))
+    fused = align(prediction, sparse, config, rgb=rgb, network=fusion_of(None, 'auto'))
+    assert fused.state == 'fitted'
+    assert np.isfinite(fused.metric).all()
+    assert np.isfinite(fused.sigma).all()
+    # No nearer than a third of the nearest point, no farther than thrice the farthest.
+    assert sparse.z.min() / 3 < fused.metric.min()
+    assert fused.metric.max() < 3 * sparse.z.max()

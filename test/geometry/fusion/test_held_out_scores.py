@@ -5,7 +5,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.frame import Alignment, SparseDepth
-from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.fusion_channels import CHANNELS, OF_MAP
+from marigold_ros.geometry.alignment.local_field import upsample_field
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points, without_map
 from marigold_ros.geometry.fusion.mixing import log_depth_on_grid
 from marigold_ros.geometry.fusion.work_grid import work_grid
@@ -14,7 +15,7 @@ import pytest
 
 SHAPE = (120, 160)
 SEEDS = st.integers(0, 10_000)
-MAP = ('map', 'has_map', 'map_proof')
+MAP = OF_MAP
 
 
 def smooth_scene(seed=0, count=400, shape=SHAPE):
@@ -159,7 +160,7 @@ def test_proof_is_worse_where_held_out_points_err_more():
 def test_a_map_that_was_not_held_out_at_any_point_has_neutral_proof(held_out):
     sparse, depth, _ = smooth_scene()
     _, part = channels_of(sparse, None, fitted(depth, held_out))
-    assert not part['map_proof'].any()
+    assert not part['map_proof'][part['inside'] > 0].any()
     assert part['has_map'].all()
 
 
@@ -201,3 +202,39 @@ def test_log_depth_on_the_grid_is_a_mean_of_what_is_known():
     assert (part[:, :20] == 0.5).all()  # unknown, or known by half
     np.testing.assert_allclose(part[:, 20:40], np.log(3), rtol=1e-6)
     assert (part[:, 40:] == 0.5).all()
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_a_map_that_is_right_proves_it_at_the_border(space):
+    sparse, depth, _ = smooth_scene(count=600)
+    low = sparse.chosen(sparse.v > 45)
+    fit = Alignment(state='fitted', metric=depth, held_out=np.zeros(len(low)), space=space)
+    scored = scored_of(low, None, fit)
+    border = scored.points.candidates.border
+    assert border.any()
+    assert np.median(np.abs(scored.fitted.held_border[border])) < 0.03
+    assert np.isnan(scored.fitted.held_border[~border]).all()
+
+
+def test_a_map_that_is_wrong_beyond_a_line_does_not_prove_itself_there():
+    sparse, depth, _ = smooth_scene(count=900)
+    low = sparse.chosen(sparse.v > 45)
+    wrong = depth * np.where(np.arange(SHAPE[0]) < 65, 1.5, 1.0)[:, None].astype(np.float32)
+    fit = Alignment(state='fitted', metric=wrong, held_out=np.zeros(len(low)))
+    scored = scored_of(low, None, fit)
+    at_border = scored.points.candidates.border & (scored.points.sparse.v < 60)
+    error = np.abs(scored.fitted.held_border[at_border])
+    # The nearest of the others lie on either side of the line.
+    assert 0.5 * np.log(1.5) < np.median(error) < 1.2 * np.log(1.5)
+    proof = dict(zip(CHANNELS, scored.channels, strict=True))['map_proof']
+    assert np.median(proof[: proof.shape[0] // 4]) > np.median(proof[-proof.shape[0] // 4 :]) + 0.5
+
+
+def test_the_map_without_its_field_is_that_of_scale_and_shift():
+    sparse, depth, _ = smooth_scene()
+    field = np.linspace(0.8, 1.25, 12, dtype=np.float32).reshape(3, 4)
+    corrected = depth * upsample_field(field, SHAPE)
+    fit = Alignment(state='fitted', metric=corrected, field=field, held_out=np.zeros(len(sparse)))
+    scored = scored_of(sparse, None, fit)
+    truth = truth_on_grid(depth, scored.points.candidates.grid)
+    assert np.abs(scored.fitted.affine - truth).max() < 0.01

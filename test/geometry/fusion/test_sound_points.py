@@ -4,7 +4,8 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.fusion.held_out_scores import sound_points
+from marigold_ros.geometry.fusion import sound_points as module
+from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -48,6 +49,10 @@ def all_neighbours(u, v, z):
     low, first, third, high = np.quantile(around, (0.15, 0.25, 0.75, 0.85), axis=1)
     margin = 0.1 + 0.5 * (third - first)
     return (log_depth < low - margin) | (log_depth > high + margin)
+
+
+def sound_points(u, v, z):
+    return module.sound_points(u, v, z, work_grid(SHAPE))
 
 
 def corrupt(z, share, rng):
@@ -128,3 +133,15 @@ def test_both_sides_of_an_edge_are_kept():
     z, wrong = corrupt(np.where(u < 320, 2.0, 9.0), 0.1, np.random.default_rng(0))
     at_edge = ~wrong & (np.abs(u - 320) <= 8)
     assert sound_points(u, v, z)[at_edge].mean() > 0.9
+
+
+@given(seed=SEEDS)
+def test_among_very_many_points_gross_outliers_are_found_and_edges_kept(seed):
+    rng = np.random.default_rng(seed)
+    u, v = anywhere(rng, 60_000)
+    clean = room(u, v)
+    z, wrong = corrupt(clean, 0.1, rng)
+    sound = sound_points(u, v, z)
+    assert (~sound[wrong]).mean() > 0.9
+    assert sound[~wrong].mean() > 0.99
+    assert sound_points(u, v, clean).mean() > 0.995

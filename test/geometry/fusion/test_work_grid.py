@@ -4,7 +4,14 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.fusion.work_grid import work_grid, WorkGrid
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.fusion.work_grid import (
+    enlarge_depth,
+    through_points,
+    with_detail,
+    work_grid,
+    WorkGrid,
+)
 import numpy as np
 import pytest
 
@@ -95,3 +102,64 @@ def test_shrinking_and_enlarging_keep_means_and_constants(shape):
     constant = grid.enlarge(np.full(small.shape, 2.5, np.float32))
     assert constant.shape == shape
     np.testing.assert_allclose(constant, 2.5, rtol=1e-6)
+
+
+def measured(seed, count=60, noise=0.02):
+    """Return points around a depth of 5 m, 8 pixels or more from each other, and that depth."""
+    rng = np.random.default_rng(seed)
+    place = rng.choice(12 * 16, count, replace=False)
+    v, u = 8 * (place // 16) + 4, 8 * (place % 16) + 4
+    z = 5.0 * np.exp(noise * rng.uniform(-1, 1, count))
+    return SparseDepth(u, v, z.astype(np.float32)), np.full((96, 128), 5.0, np.float32)
+
+
+@given(seed=SEEDS, expected=st.floats(0.01, 0.3))
+def test_sound_points_are_published_as_measured_and_move_their_neighbours_only(seed, expected):
+    points, depth = measured(seed)
+    found = through_points(depth, points, np.full(len(points), expected))
+    np.testing.assert_allclose(found[points.v, points.u], points.z, rtol=1e-6)
+    beside, far = found[points.v, points.u + 1], found[points.v, points.u - 4]
+    moved = (points.z - 5.0) * (beside - 5.0)
+    assert (moved >= -1e-7).all()
+    assert (np.abs(beside - 5.0) <= np.abs(points.z - 5.0) + 1e-6).all()
+    np.testing.assert_allclose(far, 5.0, rtol=1e-3)
+
+
+def test_points_that_are_many_expected_errors_off_change_nothing():
+    points, depth = measured(0)
+    wrong = SparseDepth(points.u, points.v, 2 * points.z)
+    found = through_points(depth, wrong, np.full(len(points), 0.05))
+    np.testing.assert_allclose(found, depth, rtol=1e-6)
+
+
+@given(seed=SEEDS, scale=st.floats(0.01, 100))
+def test_a_factor_on_depth_and_points_is_kept(seed, scale):
+    points, depth = measured(seed)
+    far = SparseDepth(points.u, points.v, np.float32(scale) * points.z)
+    expected = np.full(len(points), 0.02)
+    plain = through_points(depth, points, expected)
+    scaled = through_points(np.float32(scale) * depth, far, expected)
+    np.testing.assert_allclose(scaled, scale * plain, rtol=1e-5)
+
+
+@given(seed=SEEDS, share=st.floats(0, 1))
+def test_a_map_that_has_all_of_the_share_is_published_with_its_edges(seed, share):
+    rng, shape = np.random.default_rng(seed), (240, 320)
+    grid = work_grid(shape)
+    fitted = np.full(shape, 6.0, np.float32)
+    fitted[60:150, 80 : 200 + seed % 50] = 2.0
+    rgb = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    on_grid = np.exp(grid.shrink(np.log(fitted)))
+    depth = enlarge_depth(on_grid, rgb, grid.shrink(rgb.astype(np.float32)), grid)
+    change = np.full(on_grid.shape, 0.1, np.float32)
+    shares = np.full(on_grid.shape, share, np.float32)
+    found = with_detail(depth, fitted, change, shares, grid)
+    expected = np.log(depth) + share * (np.log(fitted) + 0.1 - np.log(depth))
+    np.testing.assert_allclose(np.log(found), expected, atol=1e-4)
+
+
+def test_where_the_map_is_unknown_depth_stays():
+    depth, fitted = np.full((240, 320), 5.0, np.float32), np.full((240, 320), np.nan, np.float32)
+    grid = work_grid(depth.shape)
+    ones = np.ones((grid.rows, grid.columns), np.float32)
+    np.testing.assert_allclose(with_detail(depth, fitted, 0 * ones, ones, grid), depth, rtol=1e-6)

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 from marigold_ros.errors import InputError
+from marigold_ros.frame import Prediction
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.processes import Stopped
+from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data import record_blocks
 from marigold_training.data.mixture import BatchRule
 from marigold_training.data.pairs import Pair
 from marigold_training.data.synthetic_pairs import SyntheticPairs
+from marigold_training.fusion import examples
 from marigold_training.fusion.example_cache import ExampleCache, FusionMixture, vary
 from marigold_training.fusion.simulated_examples import SimulatedExamples
 import numpy as np
@@ -93,8 +96,9 @@ def test_other_examples_have_another_folder(new_cache, planted, tmp_path):
     assert new_cache().folder == new_cache().folder != new_cache('other').folder
     pairs = planted(3)
 
-    def folder(pairs=pairs, size=(32, 48), count=5, seed=(0, 0), others=pairs):
-        return ExampleCache(SimulatedExamples(pairs, size, count, seed, others), tmp_path).folder
+    def folder(pairs=pairs, size=(32, 48), count=5, seed=(0, 0), others=pairs, model=None):
+        source = SimulatedExamples(pairs, size, count, seed, others, model)
+        return ExampleCache(source, tmp_path).folder
 
     found = [
         folder(),
@@ -103,8 +107,29 @@ def test_other_examples_have_another_folder(new_cache, planted, tmp_path):
         folder(count=6),
         folder(seed=(0, 1)),
         folder(others=planted(4)),
+        folder(model='tiny'),
     ]
     assert len(set(found)) == len(found)
+
+
+def test_a_model_makes_a_third_of_the_maps(monkeypatch):
+    simulated = []
+
+    def simulate(rng, rgb, depth, foreign):
+        simulated.append(rgb)
+        return Prediction(rng.random(depth.shape, np.float32), 'disparity')
+
+    monkeypatch.setattr(examples, 'draw_map', simulate)
+    sample = make_sample(0, 96, 64)
+    pair = Pair(sample.rgb, sample.depth)
+    with_map = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        example = examples.draw_example(rng, pair, sample.depth, 'tiny')
+        with_map.append(example.inputs[CHANNELS.index('has_map')].any())
+    assert 18 <= len(simulated) <= 34
+    assert any(with_map)
+    assert sum(with_map) <= 40 - len(simulated)
 
 
 class SparsePairs:
@@ -134,24 +159,38 @@ def test_variations_change_what_they_should_and_not_the_truth(planted_examples):
     example = planted_examples(1).draw(0)
     target = example.target - example.level
     before = example.inputs.copy()
-    seen = {'mirrored': 0, 'level': 0, 'without map': 0}
+    seen = {'level': 0, 'without map': 0}
     rng = np.random.default_rng(0)
     for _ in range(300):
         inputs, truth = vary(example.inputs, target, rng)
+        assert truth.shape == inputs.shape[1:] == (16, 32)
         part = dict(zip(CHANNELS, inputs, strict=True))
         known = np.isfinite(truth)
         np.testing.assert_allclose(
             (part['linear'] + part['smooth'])[known], truth[known], atol=1e-5
         )
-        mirrored = not np.array_equal(part['linear'], before[CHANNELS.index('linear')])
-        seen['mirrored'] += mirrored
         seen['level'] += part['level'][0, 0] != before[CHANNELS.index('level'), 0, 0]
         none = not part['has_map'].any()
         assert none == (not part['map'].any()) == (not part['map_proof'].any())
         seen['without map'] += none
     np.testing.assert_array_equal(example.inputs, before)
     shares = {name: count / 300 for name, count in seen.items()}
-    assert shares == pytest.approx({'mirrored': 0.5, 'level': 0.3, 'without map': 0.3}, abs=0.08)
+    assert shares == pytest.approx({'level': 0.3, 'without map': 0.3}, abs=0.08)
+
+
+def test_a_part_of_an_example_is_seen_as_it_is_or_mirrored(planted_examples):
+    example = planted_examples(1).draw(0)
+    linear, rng = CHANNELS.index('linear'), np.random.default_rng(0)
+    wide = np.concatenate([example.inputs] * 2, axis=1)
+    wide[linear] = rng.random(wide[linear].shape)
+    found = set()
+    for _ in range(100):
+        part = vary(wide, wide[linear], rng)[0][linear]
+        windows = np.lib.stride_tricks.sliding_window_view(wide[linear], part.shape)
+        for mirrored, shown in ((False, part), (True, part[:, ::-1])):
+            same = (windows == shown).all(axis=(2, 3))
+            found |= {(mirrored, *place) for place in np.argwhere(same).tolist()}
+    assert {mirrored for mirrored, *_ in found} == {False, True}
 
 
 def test_batches_are_a_function_of_their_number_and_divide_among_processes(new_cache):

@@ -13,6 +13,7 @@ from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.marigold.checkpoint import verify_sums
 from marigold_training.fusion.export import export_fusion
+from marigold_training.fusion.model_card import learning_curve
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
@@ -98,3 +99,16 @@ def test_missing_and_damaged_weights_are_refused(folder):
     path.unlink()
     with pytest.raises(CheckpointError, match=r'no model\.safetensors'):
         load_fusion_network(folder)
+
+
+def test_the_learning_curve_is_that_of_the_log(tmp_path):
+    log = tmp_path / 'log.jsonl'
+    assert learning_curve(log) == ''
+    lines = [{'step': 20, 'loss': 1.0}]
+    lines += [{'step': 100 * i, 'quality': 1 / i} for i in range(1, 31)]
+    log.write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    rows = [row.split('|')[1:3] for row in learning_curve(log).splitlines() if '| 0' in row]
+    assert len(rows) <= 10
+    for step, quality in rows[1:]:
+        assert float(quality) == pytest.approx(100 / int(step), abs=1e-4)
+    assert int(rows[-1][0]) == 3000

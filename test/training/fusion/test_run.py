@@ -206,8 +206,10 @@ def test_conditions_measure_what_they_say():
     depth = np.full((240, 320), 5.0, np.float32)
     depth[:40] = np.inf
     seen = {name: measure(np.random.default_rng(0), depth, name) for name in CONDITIONS}
-    assert [len(seen[name]) for name in CONDITIONS[:3]] == [500, 500, 50]
-    assert [len(np.unique(seen[f'{n} rows'].v)) for n in (4, 16, 40)] == [4, 16, 40]
+    counts = [20, 50, 500, 5000]
+    assert [len(seen[f'{n} points']) for n in counts] == counts
+    assert [len(np.unique(seen[f'{n} rows'].v)) for n in (4, 16, 40, 64)] == [4, 16, 40, 64]
+    assert 0.6 < len(seen['depth camera']) / (200 * 320) < 0.73
     assert set(seen['azimuth'].u % 40) == set(range(5))
     for name, points in seen.items():
         wrong = (points.z != 5.0).mean()
@@ -227,6 +229,11 @@ def test_conditions_measure_what_they_say():
         ({'init': {'path': 'x', 'channels': [8]}}, 'a path leaves no other choice'),
         ({'sources': [{**SYNTHETIC, 'examples': 0}]}, 'examples of a source is 0'),
         ({'sources': [{**SYNTHETIC, 'kind': 'magic'}]}, "kind is 'magic'"),
+        ({'sources': [{**SYNTHETIC, 'model': 'tiyn'}]}, "model of a source is 'tiyn'; give tiny"),
+        (
+            {'sources': [{**SYNTHETIC, 'kind': 'bag', 'model': 'tiny'}]},
+            'of a bag no maps are made',
+        ),
         ({'validation': {'third': 3}}, "validation has 'third'"),
         ({'validation': {'second': -1}}, r'validation\.second is -1'),
         ({'validation': {}}, 'validate_every of stage fusion'),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.fusion_channels import CHANNELS, OF_MAP
 from marigold_ros.processes import never, run_jobs, Stop
 from marigold_training.data.mixture import BatchPlan, BatchRule, FusionBatch
 from marigold_training.data.record_blocks import RecordBlocks
@@ -21,12 +21,15 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-GENERATION = 2  # of simulation and network input; another number invalidates all caches
+GENERATION = 5  # of simulation and network input; another number invalidates all caches
 # Probabilities of changes to an example.
-_MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS, _WITHOUT_MAP = 0.5, 0.3, 0.1, 0.3
+_MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS = 0.5, 0.3, 0.1
+_WITHOUT_MAP, _MAP_AMONG = 0.3, 0.2  # a map may be proved among the points only
+# Share of each side that one visit sees, and cells of which sides are multiples.
+_PART, _MULTIPLE = 0.83, 16
 _COLOURS = slice(0, 3)
-_OF_MAP = [CHANNELS.index(name) for name in ('map', 'has_map', 'map_proof')]
-_LEVEL = CHANNELS.index('level')
+_OF_MAP = [CHANNELS.index(name) for name in OF_MAP]
+_LEVEL, _INSIDE = CHANNELS.index('level'), CHANNELS.index('inside')
 
 
 class ExampleSource(Protocol):
@@ -150,10 +153,17 @@ def vary(
     inputs: np.ndarray, target: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return an example mirrored, in other colours, at another level, or without its map.
+    Return a part of an example, mirrored, in other colours, at another level, or without its map.
 
     ``inputs`` (C, rows, columns) and ``target`` (rows, columns), which are unchanged.
     """
+    rows, columns = (round(_PART * side / _MULTIPLE) * _MULTIPLE for side in target.shape)
+    top, left = (
+        rng.integers(0, side - part + 1)
+        for side, part in zip(target.shape, (rows, columns), strict=True)
+    )
+    inputs = inputs[:, top : top + rows, left : left + columns]
+    target = target[top : top + rows, left : left + columns]
     if rng.random() < _MIRRORED:
         inputs, target = inputs[:, :, ::-1], target[:, ::-1]
     inputs = inputs.copy()
@@ -164,6 +174,9 @@ def vary(
     inputs[_COLOURS] = colours
     if rng.random() < _OTHER_LEVEL:
         inputs[_LEVEL] += rng.normal(0, 0.5)
-    if rng.random() < _WITHOUT_MAP:
+    which = rng.random()
+    if which < _WITHOUT_MAP:
         inputs[_OF_MAP] = 0.0
+    elif which < _WITHOUT_MAP + _MAP_AMONG:
+        inputs[_OF_MAP] *= inputs[_INSIDE]
     return inputs, np.ascontiguousarray(target)

@@ -3,6 +3,7 @@
 """One training example of the fusion network: its input, and the truth on the same grid."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -11,6 +12,8 @@ from marigold_ros.fusion_channels import level_of
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.held_out_scores import judge_map, score_map, score_points
 from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.models import load_model
+from marigold_ros.models.protocol import DepthModel
 from marigold_training.data.pairs import Pair
 from marigold_training.fusion.simulated_maps import draw_map
 from marigold_training.fusion.simulated_points import draw_points
@@ -18,12 +21,16 @@ import numpy as np
 
 # Metres; scenes are magnified at random.
 _FARTHEST = 200.0
+# Share of the maps that a model makes.
+_OF_MODEL = 0.35
+# Cameras and depth sensors are calibrated to a pixel or two: how often, and deviation in pixels.
+_MISPLACED, _PIXELS = 0.5, 1.2
 
 
 @dataclass(frozen=True)
 class FusionExample:
     """
-    ``inputs`` (17, rows, columns) float32 as `network_input` makes them, and ``target``.
+    ``inputs`` (18, rows, columns) float32 as `network_input` makes them, and ``target``.
 
     The target (rows, columns) float32 is log of true depth in metres, NaN unknown.
     """
@@ -37,19 +44,35 @@ class FusionExample:
         return level_of(self.inputs)
 
 
-def draw_example(rng: np.random.Generator, pair: Pair, foreign: np.ndarray) -> FusionExample:
-    """Draw points and map over an augmented pair; ``foreign`` is depth of another scene."""
+def draw_example(
+    rng: np.random.Generator, pair: Pair, foreign: np.ndarray, model: str | None = None
+) -> FusionExample:
+    """
+    Draw points and map over an augmented pair.
+
+    ``foreign`` is depth of another scene; ``model`` is the name of one that makes some of the
+    maps, None has them all simulated.
+    """
     rgb, depth = _augmented(rng, pair)
     sparse = draw_points(rng, depth)
-    prediction = draw_map(rng, rgb, depth, foreign)
+    if model is not None and rng.random() < _OF_MODEL:
+        prediction: Prediction | None = _loaded(model).predict(_recoloured(rng, rgb))
+    else:
+        prediction = draw_map(rng, rgb, depth, foreign)
     return FusionExample(inputs_of(rgb, sparse, prediction), target_on_grid(depth))
 
 
+@lru_cache(maxsize=1)
+def _loaded(model: str) -> DepthModel:
+    """Load a model once for each process."""
+    return load_model(model, device='cpu')
+
+
 def inputs_of(rgb: np.ndarray, sparse: SparseDepth, prediction: Prediction | None) -> np.ndarray:
-    """Return the input of the network (17, rows, columns) as the pipeline makes it."""
+    """Return the input of the network (18, rows, columns) as the pipeline makes it."""
     fit = None
     if prediction is not None:
-        fit = align_map(prediction, sparse, AlignmentConfig(method='local', max_depth=_FARTHEST))
+        fit = align_map(prediction, sparse, AlignmentConfig(method='fused', max_depth=_FARTHEST))
     points = score_points(sparse, rgb, (rgb.shape[0], rgb.shape[1]))
     scored, _ = judge_map(score_map(points, rgb, fit))
     return scored.channels
@@ -80,6 +103,12 @@ def _augmented(rng: np.random.Generator, pair: Pair) -> tuple[np.ndarray, np.nda
     if rng.random() < 0.5:
         rgb, depth = rgb[:, ::-1], depth[:, ::-1]
     depth = depth * np.float32(np.exp(rng.normal(0, 0.25)))
+    if rng.random() < _MISPLACED:
+        shift = np.eye(2, 3)
+        shift[:, 2] = rng.normal(0, _PIXELS, 2)
+        rgb = cv2.warpAffine(
+            np.ascontiguousarray(rgb), shift, (width, height), borderMode=cv2.BORDER_REFLECT
+        )
     return _recoloured(rng, np.ascontiguousarray(rgb)), np.ascontiguousarray(depth)
 
 

@@ -3,11 +3,13 @@
 """The model card of a fusion network: its training, data, figures, and how to use it."""
 
 from collections.abc import Mapping, Sequence
+import json
 from pathlib import Path
 from typing import Any
 
 from marigold_training.fusion.example_cache import ExampleCache
 from marigold_training.run.model_card import METRICS, metrics_table, stop_note
+from marigold_training.run.run_log import NAME as LOG
 from marigold_training.run.stages import Stage
 
 
@@ -29,15 +31,26 @@ def fusion_card(
         )
         + stop_note(stopped),
         data='\n'.join(f'- {cache.source.name}: {len(cache)} examples' for cache in caches),
-        metrics=metrics + MEASURES if metrics else '',
+        metrics=(metrics + MEASURES if metrics else '') + learning_curve(folder / LOG),
     )
+
+
+def learning_curve(log: Path) -> str:
+    """Return the quality by step that a log has, at most ten of them; empty without any."""
+    lines = log.read_text().splitlines() if log.is_file() else []
+    known = [row for row in map(json.loads, lines) if 'quality' in row]
+    if not known:
+        return ''
+    chosen = sorted({round(i * (len(known) - 1) / 9) for i in range(10)})
+    rows = '\n'.join(f'| {known[i]["step"]} | {known[i]["quality"]:.4f} |' for i in chosen)
+    return CURVE.format(rows=rows)
 
 
 CARD = """# {name}
 
 A network that fuses sparse depth, an image and a fitted map into metric depth, {start}.
-It gives each candidate a share (linear interpolation of the points in disparity, an edge-aware
-solution, nearest point, bounds, the map), corrects their mixture in log depth and states the error
+It gives each candidate a share (disparity of the points, interpolated, an edge-aware solution,
+nearest point, bounds, the map), corrects their mixture in log depth and states the error
 that it expects.
 
 Not for safety-critical use; check it on your own recordings first.
@@ -54,8 +67,13 @@ Weights: Apache-2.0, as the code. Data keep their own licences.
 
 Choose it with `alignment.fusion: FOLDER`, or copy it as `fusion/` into the folder of a model.
 """
+CURVE = """
+| step | mean of both ratios where weights are selected |
+|---|---|
+{rows}
+"""
 MEASURES = """
-`abs_rel` and `rmse` are ratios to linear interpolation of the same points, below 1 is better;
+`abs_rel` and `rmse` are ratios to the points' disparity, interpolated: below 1 is better;
 `worst` is `abs_rel` of the worst scene, `coverage` the share of errors within one sigma (nominal
 0.68). These scenes come without a map.
 """

@@ -10,7 +10,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork
-from marigold_ros.models.locate import EMBEDDED, FUSION
+from marigold_ros.models.locate import EMBEDDED, FUSION, list_checkpoints
 from marigold_ros.processes import Stop
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.sources import open_source
@@ -57,6 +57,7 @@ class FusionRun(Run[TrainedFusion]):
         opened = []
         for entry in entries:
             _example_count(entry)
+            _model(entry)
             opened.append(open_source(_of_pairs(entry), data))
         dense = [pairs for pairs in opened if not isinstance(pairs, BagPairs)]
         found: list[ExampleSource] = []
@@ -65,7 +66,7 @@ class FusionRun(Run[TrainedFusion]):
             if isinstance(pairs, BagPairs):
                 found.append(LineDropout(pairs, *common))
             else:
-                found.append(SimulatedExamples(pairs, *common, dense[0]))
+                found.append(SimulatedExamples(pairs, *common, dense[0], _model(entry)))
         return found
 
     def prepare(self, workers: int, stop: Stop) -> None:
@@ -152,5 +153,20 @@ def _example_count(entry: Mapping[str, Any]) -> int:
     return count
 
 
+def _model(entry: Mapping[str, Any]) -> str | None:
+    name = entry.get('model')
+    if name is None:
+        return None
+    if entry.get('kind') == 'bag':
+        raise ConfigurationError(
+            f'model of a source is {name!r}, but of a bag no maps are made; leave it out'
+        )
+    if name not in list_checkpoints():
+        raise ConfigurationError(
+            f'model of a source is {name!r}; give {" or ".join(list_checkpoints())}'
+        )
+    return str(name)
+
+
 def _of_pairs(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key != 'examples'}
+    return {key: value for key, value in entry.items() if key not in ('examples', 'model')}

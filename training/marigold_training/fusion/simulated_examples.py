@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.models.locate import EMBEDDED
+from marigold_ros.models.marigold.checkpoint import SUMS
 from marigold_ros.processes import never, Stop
 from marigold_training.data.mixture import in_multiples, resize
 from marigold_training.data.pairs import PairSource
@@ -32,6 +34,8 @@ class SimulatedExamples:
         Of all random choices.
     others : PairSource
         Scenes whose depth serves as a useless map.
+    model : str or None
+        Name of the embedded model that makes some of the maps.
 
     """
 
@@ -42,10 +46,11 @@ class SimulatedExamples:
         count: int,
         seed: Sequence[int],
         others: PairSource,
+        model: str | None = None,
     ) -> None:
         self.name, self.count = pairs.name, count
         self._pairs, self._others, self._size = pairs, others, in_multiples(size)
-        self._seed = tuple(seed)
+        self._seed, self._model = tuple(seed), model
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -56,7 +61,8 @@ class SimulatedExamples:
     def fingerprint(self) -> str:
         """Return what determines the examples."""
         sources = self._pairs.fingerprint(), self._others.fingerprint()
-        return f'{sources} {self._size} {self._seed}'
+        sums = None if self._model is None else (EMBEDDED / self._model / SUMS).read_text()
+        return f'{sources} {self._size} {self._seed} {sums}'
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Render or verify the pairs."""
@@ -70,7 +76,7 @@ class SimulatedExamples:
             pair = resize(self._pairs.read(int(rng.integers(len(self._pairs)))), self._size)
             if np.isfinite(pair.depth).mean() > KNOWN:
                 other = self._others.read(int(rng.integers(len(self._others))))
-                return draw_example(rng, pair, np.asarray(other.depth))
+                return draw_example(rng, pair, np.asarray(other.depth), self._model)
         raise InputError(
             f'of {_TRIES} images of {self.name} none has depth at {KNOWN:.0%} of its pixels; '
             'simulated LiDARs need dense depth: remove this source'

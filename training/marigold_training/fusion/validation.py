@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
@@ -36,15 +37,20 @@ import torch
 SELECTS = 'second'  # of the generators
 STOP = 'stop'  # key of the scans that select the weights instead
 SIZE = (240, 320)  # of the images, px
-# Points anywhere, of which some are outliers, or on rows; or rows in sectors of azimuth.
+# Points anywhere, of which some are outliers, or on rows; rows in sectors of azimuth; every pixel
+# but holes.
 CONDITIONS = (
     '500 points',
     '500 points, 10 % outliers',
+    '20 points',
     '50 points',
-    '16 rows',
+    '5000 points',
     '4 rows',
+    '16 rows',
     '40 rows',
+    '64 rows',
     'azimuth',
+    'depth camera',
 )
 _OUTLIERS = 0.1
 # Of a recording: every n-th scan line, or degree of azimuth, is the input.
@@ -139,12 +145,17 @@ def measure(rng: np.random.Generator, depth: np.ndarray, condition: str) -> Spar
     if kind == 'azimuth':
         seen[np.linspace(0.35 * height, height - 4, 48).astype(int)] = True
         seen &= np.arange(width) % 40 < 5
+    elif kind == 'depth camera':
+        blobs = rng.standard_normal((height // 20 + 1, width // 20 + 1)).astype(np.float32)
+        blobs = np.asarray(cv2.resize(blobs, (width, height), interpolation=cv2.INTER_CUBIC))
+        seen = blobs < np.quantile(blobs, 2 / 3)
     elif kind.endswith('rows'):
         rows = np.linspace(0.3 * height, height - 4, int(kind.split()[0])).astype(int)
         seen[rows, ::2] = True
     else:
-        place = rng.choice(np.flatnonzero(known), int(kind.split()[0]), replace=False)
-        seen.ravel()[place] = True
+        place = np.flatnonzero(known)
+        count = min(int(kind.split()[0]), len(place))
+        seen.ravel()[rng.choice(place, count, replace=False)] = True
     v, u = np.nonzero(seen & known)
     z = depth[v, u].astype(np.float64)
     wrong = rng.random(len(z)) < (_OUTLIERS if more else 0.0)

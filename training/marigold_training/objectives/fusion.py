@@ -21,7 +21,7 @@ METRES, SQUARED, SIGMA = 0.25, 0.5, 0.1
 # Log ratios beyond count no more, and logs of depth (relative to the points' median) above.
 _RATIOS, _FARTHEST = (-2.0, 1.2), 6.0
 # Added to the errors of interpolation, relative to depth: below, nothing is to be gained.
-_MARGIN, _SQUARED_MARGIN = 0.01, 0.02
+_MARGIN, _SQUARED_MARGIN = 0.006, 0.015
 _LEAST_ERROR = 1e-3
 _CELLS = (1, 2)  # axes of one example
 

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Simulated sensors: every density and pattern, always at known pixels, mostly near the truth."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_training.fusion.simulated_points import draw_points
+import numpy as np
+
+HEIGHT, WIDTH = 96, 128
+
+
+def scene(unknown=0.0, seed=0):
+    """Return depth of a slope with a box in front of it, metres, some of it unknown."""
+    v, u = np.mgrid[0:HEIGHT, 0:WIDTH]
+    depth = (4.0 + 20.0 * (1 - v / HEIGHT)).astype(np.float32)
+    depth[30:70, 40:80] = 3.0
+    depth[np.random.default_rng(seed).random(depth.shape) < unknown] = np.inf
+    return depth
+
+
+@given(seed=st.integers(0, 10**6), unknown=st.sampled_from([0.0, 0.3, 0.9]))
+def test_points_are_in_the_image_finite_and_at_least_three(seed, unknown):
+    points = draw_points(np.random.default_rng(seed), scene(unknown, seed))
+    assert len(points) >= 3
+    assert points.u.min() >= 0
+    assert points.u.max() < WIDTH
+    assert points.v.min() >= 0
+    assert points.v.max() < HEIGHT
+    assert np.isfinite(points.z).all()
+    assert (points.z > 0.05).all()
+
+
+def test_every_density_is_drawn_and_most_points_are_near_the_truth():
+    depth, counts, right = scene(), [], []
+    for seed in range(400):
+        points = draw_points(np.random.default_rng(seed), depth)
+        counts.append(len(points))
+        right.append(np.mean(np.abs(points.z / depth[points.v, points.u] - 1) < 0.1))
+    shares = np.histogram(counts, [3, 30, 300, 3000, HEIGHT * WIDTH + 1])[0] / len(counts)
+    assert shares.min() > 0.03
+    assert max(counts) > 0.8 * HEIGHT * WIDTH
+    assert np.median(right) > 0.95
+    assert np.mean(right) > 0.85
