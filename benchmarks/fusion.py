@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 import math
 import os
 import sys
@@ -23,20 +22,17 @@ import fusion_cases
 from fusion_cases import (
     ABLATED_MAPS,
     ABLATIONS,
+    CLAIMS,
     depth_maps,
     FusionScene,
     NO_MAP,
 )
 from fusion_cost import FRAMES, stage_ms
+from fusion_pictures import density_curves, panels
 from marigold_ros.commands.terminal.options import add_option, at_least, image_size
 from marigold_ros.commands.terminal.output import grid, step_bar
-from marigold_ros.evaluation.report.drawing import (
-    colourise_depth,
-    depth_scale,
-    error_image,
-    overlay_points,
-)
 from marigold_ros.geometry.fusion.mixing import FusionModel
+from marigold_ros.models import load_model
 from marigold_ros.models.fusion.load import fusion_of
 import numpy as np
 from scenes import (
@@ -52,8 +48,7 @@ _SCENES = 16
 _FIRST_SEED = 700_000
 _LEAST_DEPTH = 0.1  # m, below it stored depth counts as unknown
 _TIMED = 40
-# Drawn: scenes, patterns of points, width of a panel.
-_DRAWN_SCENES, _DRAWN_POINTS, _PANEL = 4, ('500 random', '16 rows'), 320
+_DRAWN_POINTS = ('4 rows', '16 rows', '64 rows', 'depth camera')
 
 Cases = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -69,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='auto',
         metavar='PATH',
         help='the network, as alignment.fusion: auto (embedded), none, or a folder',
+    )
+    parser.add_argument(
+        '--model', default='tiny', metavar='NAME', help='makes a map of each image (default: tiny)'
     )
     parser.add_argument('--ablate', action='store_true', help='also without parts of it')
     parser.add_argument('--cost', action='store_true', help='nothing but its time')
@@ -107,18 +105,19 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw depth without a map as a PNG file, a row for each scene and pattern of points."""
+    """Draw a scene at several densities without a map, and the error over the number of points."""
     if args.cost:
         return {}
-
-    network, rows = fusion_network(args), []
-    for scene in islice(_scenes(args), _DRAWN_SCENES):
-        for pattern in (item for item in fusion_cases.CONDITIONS if item.name in _DRAWN_POINTS):
-            sparse = sample_points(np.random.default_rng(0), scene.depth, pattern)
-            rows.append(_row(scene, sparse, depth_maps(scene, sparse, network)))
-    widest = max(row.shape[1] for row in rows)
-    rows = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in rows]
-    return {'fusion.png': cv2.imencode('.png', np.vstack(rows)[..., ::-1])[1].tobytes()}
+    network, scene = fusion_network(args), next(_scenes(args))
+    rows = []
+    for pattern in (item for item in fusion_cases.CONDITIONS if item.name in _DRAWN_POINTS):
+        sparse = sample_points(np.random.default_rng(0), scene.depth, pattern)
+        rows.append(panels(scene, sparse, depth_maps(scene, sparse, network), pattern.name))
+    curves = density_curves([case for case in results['cases'] if case['map'] == NO_MAP])
+    images = {'fusion.png': np.vstack(rows), 'fusion_density.png': curves}
+    return {
+        name: cv2.imencode('.png', image[..., ::-1])[1].tobytes() for name, image in images.items()
+    }
 
 
 def fusion_network(args: argparse.Namespace) -> FusionModel | None:
@@ -155,7 +154,14 @@ def _scores(args: argparse.Namespace, network: FusionModel | None) -> dict[str, 
             'scenes': len(scenes),
             'source': 'stored' if args.data else 'synthetic',
             'size': list(scenes[0].depth.shape),
-            'cases': fusion_cases.measure(scenes, network, conditions, bar.update, args.ablate),
+            'cases': fusion_cases.measure(
+                scenes,
+                network,
+                conditions,
+                bar.update,
+                args.ablate,
+                load_model(args.model).predict,
+            ),
         }
 
 
@@ -173,9 +179,20 @@ def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield the title and rows of each table."""
 
     plain = [case for (_, kind), case in cases.items() if kind == NO_MAP]
+    first = fusion_cases.MODEL if any(k == fusion_cases.MODEL for _, k in cases) else NO_MAP
+    shown = [case for (_, kind), case in cases.items() if kind == first]
+    yield (
+        f'map: {first}; AbsRel, ratios to the best rival, and of AbsRel to linear',
+        _plain_rows(shown),
+    )
+    yield f'map: {first}; share within one sigma', _part_rows(shown, 'coverage')
+    yield f'map: {first}; thin objects placed too far', _thin_rows(shown)
+    if first == fusion_cases.MODEL:
+        yield 'claimed over true error (claimed)', _claim_rows(shown)
     yield 'without a map: AbsRel, and ratios of AbsRel', _plain_rows(plain)
     yield 'without a map: ratios of MAE and RMSE', _metres_rows(plain)
-    yield 'with maps: ratio of AbsRel, fused (and local)', _map_rows(cases, fusion_cases.MAPS)
+    kinds = list(dict.fromkeys(kind for _, kind in cases))
+    yield 'with maps: ratio of AbsRel to linear, fused (and local)', _map_rows(cases, kinds)
     yield 'without a map: ratio of AbsRel by metres of true depth', _part_rows(plain, 'ratio')
     yield 'without a map: share within one sigma', _part_rows(plain, 'coverage')
     for kind in ABLATED_MAPS:
@@ -185,9 +202,9 @@ def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 
 
 def _plain_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    names = ('fused', 'closed form', 'disparity', 'nearest', 'morphological')
+    names = ('closed form', 'disparity', 'nearest', 'morphological')
     rows: list[tuple[str, ...]] = [
-        ('points', 'linear', *names, 'worst', 'fused - linear, 95 % interval')
+        ('points', 'linear', 'fused', 'of rival', 'RMSE', 'worst', *names, 'fused - linear, 95 %')
     ]
     for case in cases:
         methods, difference = case['methods'], case['difference']['abs_rel']
@@ -197,8 +214,11 @@ def _plain_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             (
                 case['points'],
                 f'{methods["linear"]["abs_rel"]:.4f}',
-                *(f'{methods[name]["ratio"]["abs_rel"]:.3f}' for name in names),
+                f'{methods["fused"]["abs_rel"]:.4f}',
+                f'{case["of_rival"]["abs_rel"]:.3f} {case["rival"]}',
+                f'{case["of_rival"]["rmse"]:.3f}',
                 f'{case["worst_abs_rel"]:.2f}',
+                *(f'{methods[name]["ratio"]["abs_rel"]:.3f}' for name in names),
                 interval,
             )
         )
@@ -243,6 +263,22 @@ def _part_rows(cases: Sequence[Mapping[str, Any]], key: str) -> list[tuple[str, 
     return rows
 
 
+def _thin_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [('points', 'fused', 'linear')]
+    for case in cases:
+        rows.append((case['points'], *(_figure(share) for share in case['thin_too_far'].values())))
+    return rows
+
+
+def _claim_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [('points', *CLAIMS)]
+    for case in cases:
+        known = (case['claims'].get(name) for name in CLAIMS)
+        cells = (f'{c["ratio"]:.2f} ({c["claimed"]:.3f})' if c else '-' for c in known)
+        rows.append((case['points'], *cells))
+    return rows
+
+
 def _ablation_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
     titles = ('fused', 'without network', *ABLATIONS)
@@ -265,31 +301,6 @@ def _cost_rows(costs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _figure(value: float) -> str:
     return f'{value:.3f}' if math.isfinite(value) else '-'
-
-
-def _row(scene: FusionScene, sparse: Any, maps: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Draw image, points, depth by each method, truth and relative sigma side by side."""
-
-    low, high = depth_scale(scene.depth)
-    v, u = (axis.ravel() for axis in np.indices(scene.depth.shape))
-    panels = {
-        'image': scene.rgb,
-        'points': overlay_points(scene.rgb, sparse.u, sparse.v, sparse.z, low, high),
-        **{
-            name: colourise_depth(depth, low, high)
-            for name, depth in maps.items()
-            if name != 'sigma'
-        },
-        'truth': colourise_depth(scene.depth, low, high),
-        'sigma / depth': error_image(scene.rgb, u, v, (maps['sigma'] / maps['fused']).ravel()),
-    }
-    size = _PANEL, round(_PANEL * scene.depth.shape[0] / scene.depth.shape[1])
-    drawn = []
-    for title, panel in panels.items():
-        strip = np.full((24, _PANEL, 3), 255, np.uint8)
-        cv2.putText(strip, title, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1)
-        drawn.append(np.vstack([strip, cv2.resize(panel, size, interpolation=cv2.INTER_AREA)]))
-    return np.hstack(drawn)
 
 
 BENCHMARK = Benchmark(

@@ -12,15 +12,15 @@ from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import point_candidates
 from marigold_ros.geometry.fusion.fuse import align, FusionGuide
-from marigold_ros.geometry.fusion.held_out_scores import sound_points
-from marigold_ros.geometry.fusion.mixing import (
-    FusionModel,
-    log_depth_on_grid,
-    MapCandidate,
-    mix,
-    network_input,
+from marigold_ros.geometry.fusion.held_out_scores import score_map, ScoredPoints
+from marigold_ros.geometry.fusion.mixing import FusionModel, mix
+from marigold_ros.geometry.fusion.sound_points import sound_points
+from marigold_ros.geometry.fusion.work_grid import (
+    enlarge_depth,
+    through_points,
+    with_detail,
+    work_grid,
 )
-from marigold_ros.geometry.fusion.work_grid import enlarge_depth, with_detail, work_grid
 from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
 import numpy as np
 from simulated_predictions import (
@@ -30,7 +30,7 @@ from simulated_predictions import (
 )
 
 # Height, width and points of the frames that are timed.
-FRAMES = ((480, 640, 2000), (375, 1242, 20000))
+FRAMES = ((480, 640, 2000), (375, 1242, 20000), (480, 640, 200000))
 _CONFIG = AlignmentConfig(method='fused')
 
 
@@ -41,9 +41,10 @@ def stage_ms(
     Measure wall time in ms by stage, median and 95th percentile of some runs.
 
     ``total`` is `align` as a whole, with its judgement at the points. Sigma comes in addition: it
-    is scored in every fourth frame of a stream.
+    is scored in turns, among and beyond the points each in every twelfth frame of a stream.
     """
-    pattern = PointPattern('', points, rows=64, outliers=0.0)
+    rows = 64 if points <= 20000 else 0
+    pattern = PointPattern('', points, rows=rows, outliers=0.0)
     simulated = simulate_prediction(scene.depth, pattern, 'smooth', 0)
     taken: dict[str, list[float]] = {}
     with one_blas_thread():
@@ -68,17 +69,15 @@ def _stages(
     grid = work_grid(scene.depth.shape)
     fit = align_map(prediction, sparse, _CONFIG)
     yield 'map fit'
-    sound = sound_points(sparse.u, sparse.v, sparse.z)
+    sound = sound_points(sparse.u, sparse.v, sparse.z, grid)
     known = sparse.chosen(sound)
     yield 'points'
-    fold = checkerboard_fold(known.u, known.v, grid.shape)
+    fold = checkerboard_fold(known.u, known.v, grid.shape, among=True)
     candidates = point_candidates(known, fold, scene.rgb, grid)
     yield 'candidates'
-    fitted = None
-    if fit.metric is not None and fit.held_out is not None:
-        log_map = log_depth_on_grid(fit.metric, candidates.linear)
-        fitted = MapCandidate(log_map, fit.held_out[sound])
-    channels = network_input(candidates, known, fitted)
+    scored = ScoredPoints(sparse, sound, known, candidates)
+    with_map = score_map(scored, scene.rgb, fit)
+    channels = with_map.channels
     yield 'input'
     outputs = None if network is None else network(channels)
     if outputs is not None:
@@ -86,8 +85,10 @@ def _stages(
     mixture = mix(channels, None if outputs is None else lambda _: outputs)
     yield 'mixing'
     metric = enlarge_depth(np.exp(mixture.log_depth), scene.rgb, candidates.image, grid)
-    if fit.metric is not None:
-        with_detail(metric, fit.metric, mixture.map_share, grid)
+    if fit.metric is not None and with_map.fitted is not None:
+        change = mixture.log_depth - with_map.fitted.log_depth
+        metric = with_detail(metric, fit.metric, change, mixture.map_share, grid)
+    through_points(metric, known, np.full(len(known), 0.05))
     yield 'full size'
     fused = align(prediction, sparse, _CONFIG, rgb=scene.rgb, network=network)
     yield 'total'

@@ -5,11 +5,13 @@ Simulate a model's prediction and a LiDAR from true depth: known errors, known t
 
 Alignments are scored on distortions of true depth with the errors that depth models have. Two
 kinds: ``smooth`` (a multiplicative field of 15 %, a tone error, noise) and ``objects`` (each
-segment with its own scale, edges blurred over 4 px, the far end saturated). Both are scaled to
-[0, 1] between their 2nd and 98th percentile and clipped, like real predictions. Three kinds of map
-are of no use: ``inverted``, ``constant``, and of a ``foreign`` scene.
+segment with its own scale, edges blurred over 4 px, the far end saturated). ``fine`` is smooth
+with a third of its errors, as of a foundation model. All are scaled to [0, 1] between their 2nd
+and 98th percentile and clipped, like real predictions. Three kinds of map are of no use:
+``inverted``, ``constant``, and of a ``foreign`` scene.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -19,15 +21,20 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 ERROR_KINDS = ('smooth', 'objects')
+FINE = 'fine'
 USELESS_KINDS = ('inverted', 'constant', 'foreign')
 _LEAST_DEPTH_M = 0.05
 _TONE = 1.08
+# Strength of the errors of a fine map, as a part of a smooth one's.
+_FINE = 0.3
 _POINT_NOISE = 0.01
 # Share of the rows, from the top, above the view of a spinning LiDAR.
 _BLIND = 0.3
 _SEGMENTS = 24
 # Blocks of columns across the image, of every eight of which a LiDAR sees one.
 _BLOCKS, _EVERY = 80, 8
+# Size of the holes of a depth camera, pixels.
+_BLOB = 40
 # A step in depth by more than this share, over two pixels, is an edge.
 _EDGE = 0.1
 EDGE_WIDTH = 8
@@ -39,8 +46,9 @@ class PointPattern:
 
     name: str
     points: int
-    rows: int = 0  # scan rows they lie on, in the lower 70 % of the image; 0 is anywhere
-    part: str = 'all'  # of the image: all, left, sectors, or the near or far 30 % of its pixels
+    rows: int = 0  # scan rows they lie on, from the blind part downwards; 0 is anywhere
+    part: str = 'all'  # of the image, a key of _PARTS
+    blind: float = _BLIND  # share of the image above the first row
     outliers: float = 0.1  # share of points with a random depth
     factors: tuple[float, float] | None = None  # of outliers to the truth; None: in its range
     noise: float = _POINT_NOISE  # relative, of all points
@@ -112,8 +120,8 @@ def simulate_map(depth: np.ndarray, kind: str, seed: int, foreign: np.ndarray) -
     """
     Distort true depth (H, W) in metres, 0 unknown, into a map of any kind.
 
-    ``kind`` is one of ``ERROR_KINDS`` or ``USELESS_KINDS``, ``foreign`` the depth of another scene
-    in any size; both depths have a known pixel.
+    ``kind`` is ``FINE``, of ``ERROR_KINDS`` or of ``USELESS_KINDS``, ``foreign`` the depth of
+    another scene in any size; both depths have a known pixel.
     """
     rng = np.random.default_rng(seed)
     if kind == 'constant':
@@ -121,7 +129,7 @@ def simulate_map(depth: np.ndarray, kind: str, seed: int, foreign: np.ndarray) -
     if kind == 'foreign':
         size = depth.shape[::-1]
         depth = cv2.resize(foreign, size, interpolation=cv2.INTER_NEAREST)
-    relative = _relative(rng, depth, depth > 0, kind if kind in ERROR_KINDS else 'smooth')
+    relative = _relative(rng, depth, depth > 0, kind if kind in (FINE, *ERROR_KINDS) else 'smooth')
     return Prediction(1 - relative if kind == 'inverted' else relative)
 
 
@@ -129,8 +137,10 @@ def _relative(
     rng: np.random.Generator, depth: np.ndarray, known: np.ndarray, kind: str
 ) -> np.ndarray:
     filled = np.maximum(_filled(depth, known), _LEAST_DEPTH_M)
-    distort = _smooth_errors if kind == 'smooth' else _object_errors
-    distorted = distort(rng, filled)
+    if kind == 'objects':
+        distorted = _object_errors(rng, filled)
+    else:
+        distorted = _smooth_errors(rng, filled, _FINE if kind == FINE else 1.0)
     low, high = np.percentile(distorted, [2, 98])
     return np.clip((distorted - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
 
@@ -150,11 +160,12 @@ def near_edges(depth: np.ndarray, width: int = EDGE_WIDTH) -> np.ndarray:
     return cv2.dilate(edge, kernel) > 0
 
 
-def _smooth_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
+def _smooth_errors(rng: np.random.Generator, depth: np.ndarray, strength: float) -> np.ndarray:
     coarse = rng.normal(size=(5, 5)).astype(np.float32)
     smooth = cv2.resize(coarse, depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    field = np.exp(0.15 * smooth / smooth.std())
-    return depth**_TONE * field * (1 + 0.02 * rng.normal(size=depth.shape))
+    field = np.exp(strength * 0.15 * smooth / smooth.std())
+    tone = 1.0 + strength * (_TONE - 1.0)
+    return depth**tone * field * (1 + strength * 0.02 * rng.normal(size=depth.shape))
 
 
 def _object_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
@@ -189,23 +200,36 @@ def _filled(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known, depth, painted.astype(np.float32) / 255 * top)
 
 
+def _without_holes(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
+    """Return what a depth camera sees: two thirds of the image, without blobs."""
+    cells = [side // _BLOB + 1 for side in depth.shape]
+    blobs = rng.standard_normal(cells).astype(np.float32)
+    blobs = cv2.resize(blobs, depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return blobs < np.quantile(blobs, 2 / 3)
+
+
+# Pixels that each part of the image has, of a generator, depth (H, W) and where it is known.
+_PARTS: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]] = {
+    'all': lambda rng, depth, known: known,
+    'near': lambda rng, depth, known: depth <= np.percentile(depth[known], 30),
+    'far': lambda rng, depth, known: depth >= np.percentile(depth[known], 70),
+    'left': lambda rng, depth, known: np.arange(depth.shape[1]) < depth.shape[1] // 2,
+    'lower': lambda rng, depth, known: np.arange(len(depth))[:, None] >= len(depth) // 2,
+    'sectors': lambda rng, depth, known: (
+        np.arange(depth.shape[1]) * _BLOCKS // depth.shape[1] % _EVERY == 0
+    ),
+    'camera': lambda rng, depth, known: _without_holes(rng, depth),
+}
+
+
 def sample_points(
     rng: np.random.Generator, depth: np.ndarray, pattern: PointPattern
 ) -> SparseDepth:
     """Measure true depth (H, W) in metres, 0 unknown, where the pattern says; maybe nowhere."""
-    height, width = depth.shape
-    known = depth > 0
-    allowed = known.copy()
-    if pattern.part == 'near':
-        allowed &= depth <= np.percentile(depth[known], 30)
-    elif pattern.part == 'far':
-        allowed &= depth >= np.percentile(depth[known], 70)
-    elif pattern.part == 'left':
-        allowed[:, width // 2 :] = False
-    elif pattern.part == 'sectors':
-        allowed[:, np.arange(width) * _BLOCKS // width % _EVERY > 0] = False
+    height, known = len(depth), depth > 0
+    allowed = known & _PARTS[pattern.part](rng, depth, known)
     if pattern.rows:
-        seen = np.linspace(height * _BLIND, height - 1, pattern.rows).astype(int)
+        seen = np.linspace(height * pattern.blind, height - 1, pattern.rows).astype(int)
         allowed &= np.isin(np.arange(height), seen)[:, None]
     v, u = np.nonzero(allowed)
     chosen = rng.choice(len(v), min(pattern.points, len(v)), replace=False)

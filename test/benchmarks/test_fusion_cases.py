@@ -11,10 +11,12 @@ from fusion_cases import (
     MAPS,
     measure,
     METHODS,
+    MODEL,
     only,
+    thin_objects,
 )
 from fusion_cost import stage_ms
-from marigold_ros.frame import Alignment
+from marigold_ros.frame import Alignment, Prediction
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
@@ -43,8 +45,9 @@ def score(scenes, pattern, network=None, ablate=False):
 
 def test_every_case_has_every_method_and_is_stepped_once(room):
     steps = []
-    found = measure([room], None, CONDITIONS[:2], lambda: steps.append(1), True)
-    assert len(steps) == len(found) == 2 * len(MAPS)
+    kinds = [kind for kind in MAPS if kind != MODEL]
+    found = measure([room], None, CONDITIONS[1:3], lambda: steps.append(1), True)
+    assert len(steps) == len(found) == 2 * len(kinds)
     for case in found:
         expected = set(METHODS)
         if case['map'] == 'none':
@@ -59,7 +62,7 @@ def test_every_case_has_every_method_and_is_stepped_once(room):
         assert pixels == pytest.approx(96 * 128 / 4, rel=0.1)
         assert pixels == sum(case[f'{place}_points']['pixels'] for place in ('among', 'beyond'))
         assert 0 <= case['coverage'] <= 1
-    assert {case['map'] for case in found} == set(MAPS)
+    assert {case['map'] for case in found} == set(kinds)
 
 
 def test_a_road_is_better_in_disparity_than_in_depth():
@@ -86,6 +89,36 @@ def test_errors_are_those_of_the_planted_depth(monkeypatch):
     parts = [part for part in case['by_range'] if part['pixels']]
     assert len(parts) > 2
     assert all(part['linear'] == pytest.approx(0.1, rel=1e-4) for part in parts)
+
+
+def test_the_best_plain_interpolation_is_the_rival():
+    case = score([road()], EXACT('', 400))['none']
+    errors = {name: found['abs_rel'] for name, found in case['methods'].items()}
+    assert case['rival'] == 'disparity'
+    expected = errors['fused'] / errors['disparity']
+    assert case['of_rival']['abs_rel'] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_map_of_a_model_is_one_of_the_maps():
+    scene = road()
+    planted = Prediction((scene.depth / scene.depth.max()).astype(np.float32))
+    found = measure([scene], None, [EXACT('', 60)], lambda: None, predict=lambda rgb: planted)
+    errors = {case['map']: case['methods']['local']['abs_rel'] for case in found[1:]}
+    assert errors['model'] < 0.2 * min(errors['smooth'], errors['objects'])
+
+
+def test_thin_objects_are_those_in_front_and_errors_count_where_they_are_too_far():
+    depth = np.full((96, 128), 6.0, np.float32)
+    depth[:, 60:63], depth[20:90, 80:125] = 3.0, 3.0
+    thin = thin_objects(depth)
+    assert thin[:, 60:63].all()
+    assert not thin[:, :60].any()
+    assert not thin[30:80, 90:115].any()
+    scene = FusionScene(np.full((96, 128, 3), 120, np.uint8), depth)
+    case = score([scene], EXACT('', 60), only('linear'))['none']
+    shares = case['thin_too_far']
+    assert 0.5 < shares['linear'] <= 1.0
+    assert shares['fused'] == pytest.approx(shares['linear'], abs=0.15)
 
 
 def test_without_depth_the_nearest_point_counts(monkeypatch):
@@ -143,3 +176,21 @@ def test_every_stage_is_timed_and_they_make_up_the_total(room, network):
     whole = ('total', 'scoring sigma', 'scaling sigma')
     parts = sum(times['p50'] for name, times in stages.items() if name not in whole)
     assert 0.3 < parts / stages['total']['p50'] < 1.5
+
+
+def test_claims_are_those_at_points_held_out_beside_the_true_errors(room):
+    far = np.where(np.arange(128) < 64, 1.0, 1.3) * room.depth
+    found = measure(
+        [room],
+        None,
+        [EXACT('', 2000)],
+        lambda: None,
+        predict=lambda rgb: Prediction(far.astype(np.float32), space='metric'),
+    )
+    (case,) = (case for case in found if case['map'] == MODEL)
+    of_map, of_points = case['claims']['map among'], case['claims']['points among']
+    assert 0.5 < of_points['ratio'] < 2
+    assert of_map['claimed'] < np.log(1.3)
+    assert of_map['claimed'] == pytest.approx(of_map['ratio'] * of_map['true'])
+    (plain,) = (case for case in found if case['map'] == 'none')
+    assert plain['claims'] == {}
