@@ -22,7 +22,7 @@ from marigold_ros.geometry.alignment.affine_fit import (
     minimise_masked_loss,
     ONE_SIGMA,
 )
-from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
 from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
 from marigold_ros.geometry.fusion.candidates import border_points, point_candidates
 from marigold_ros.geometry.fusion.fuse import FusionGuide
@@ -46,6 +46,9 @@ _PRIOR_POINTS = 50.0
 # The grid is coarser than that of the frame by this factor in cells.
 _COARSER = 2
 _FEWEST = 20
+# Points form lines if their neighbours in a band of rows are closer than so many median gaps, and
+# most pixels are empty; lines lie four such gaps apart.
+_BAND, _CLOSE, _LINES, _FROM_LINE = 3, 1.2, 0.5, 4.0
 _TABLE = 512
 # The farthest of the points, as a quantile, and the share of that depth from which a pixel without
 # points may lie beyond the sensor's range.
@@ -177,7 +180,7 @@ def score_sigma(
     if before is not None and before.frames % _EVERY:
         return replace(before, frames=before.frames + 1)
     points, grid = sparse.chosen(alignment.inlier), work_grid(guide.shape, _COARSER)
-    tiles = checkerboard_fold(points.u, points.v, guide.shape, among=True)
+    tiles = tiles_or_lines(points.u, points.v, guide.shape)
     _, count = grid.mean_in_cells(points.u, points.v, points.z)
     distance = nearest_points(count).distance
     border = border_points(points.u, points.v, hull_of(count), distance, grid)
@@ -195,6 +198,20 @@ def score_sigma(
     if not counts.any():
         return before
     return SigmaScale(counts, 1 if before is None else before.frames + 1)
+
+
+def tiles_or_lines(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """
+    Select half of the points (M,) to be held out, in tiles; of scan lines every other one.
+
+    Between lines depth is not known as well as tiles tell, in which a line goes on beside them.
+    """
+    gap, empty = median_gap(u, v, shape, among=True)
+    order = np.lexsort((u, v // _BAND))
+    beside = np.diff(u[order])[np.diff(v[order] // _BAND) == 0]
+    if empty > _LINES and len(beside) and np.median(beside) < _CLOSE * gap:
+        return (v // (_FROM_LINE * gap) % 2).astype(bool)
+    return checkerboard_fold(u, v, shape, among=True)
 
 
 def with_scaled_sigma(

@@ -122,7 +122,7 @@ def checkerboard_fold(
     image are: at its own points a field looks several times better than elsewhere. ``among``
     counts the pixels without a point among the points, and leaves out those beyond them.
     """
-    gap, empty = _median_gap(u, v, shape, among)
+    gap, empty = median_gap(u, v, shape, among)
     tile = (_OF_HOLES - (_OF_HOLES - _OF_POINTS) * empty if among else 4.0) * gap
     return ((u // tile + v // tile) % 2).astype(bool)
 
@@ -152,7 +152,7 @@ def bilinear(
     return corners, np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
 
 
-def _median_gap(
+def median_gap(
     u: np.ndarray, v: np.ndarray, shape: tuple[int, int], among: bool
 ) -> tuple[float, float]:
     """
