@@ -23,7 +23,7 @@ from marigold_ros.geometry.alignment.affine_fit import (
 )
 from marigold_ros.geometry.alignment.ground_field import ground_field
 from marigold_ros.geometry.alignment.kriging_field import fit_correction_field, representatives
-from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
+from marigold_ros.geometry.alignment.local_field import FITTED, REJECT_LOG, upsample_field
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import NO_SPARSE_DEPTH, Reason
@@ -31,8 +31,6 @@ import numpy as np
 
 # A deviation of the prediction of about 1e-3 of its range, squared.
 MAX_CONDITION = 1e6
-# Points of which fusion fits scale and shift: it brings the map to all points itself.
-_MOST = 8000
 
 
 @one_blas_thread()
@@ -120,8 +118,8 @@ def _fit(
     usable = usable_points(prediction, points, config)
     if config.method == 'fused':
         at = np.flatnonzero(usable)
-        some = representatives(points.u[at], points.v[at], points.z[at], _MOST)
-        usable = np.isin(np.arange(len(points)), at[some])
+        some = representatives(points.u[at], points.v[at], points.z[at], FITTED)
+        usable = np.bincount(at[some], minlength=len(points)) > 0
     refusal = _check_points(z[usable], len(points), config)
     if refusal:
         return refusal

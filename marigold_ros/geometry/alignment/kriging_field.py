@@ -26,6 +26,7 @@ from marigold_ros.geometry.alignment.local_field import (
     consistent_points,
     field_trust,
     FINE_LEVELS,
+    FITTED,
     LONGEST_SIDE,
     sample_grid,
 )
@@ -35,8 +36,6 @@ import numpy as np
 _KRIGING, _LEVELS = 0.22, 0.28
 # Points in the process; its cost grows with the cube.
 _MOST = 256
-# Points to which fusion fits the field: it brings the map to all points itself.
-_FITTED = 8000
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
 # With this many, tiles are so small that the finest detail reaches into them as well.
@@ -94,12 +93,13 @@ def fit_correction_field(
     if fold is None:
         # Fusion proves what is beyond the points at their border.
         fold = checkerboard_fold(u, v, shape, among=config.method == 'fused')
-    if config.method == 'fused' and len(sparse) > _FITTED:
-        some, held_out = representatives(u, v, sparse.z, _FITTED), np.full(len(sparse), np.nan)
+    if config.method == 'fused' and len(sparse) > FITTED:
+        some, held_out = representatives(u, v, sparse.z, FITTED), np.full(len(sparse), np.nan)
         of_some = sparse.chosen(some), residual[some], affine, config, fold[some]
         found = fit_correction_field(prediction, *of_some)
         held_out[some] = found.held_out
-        return CorrectionField(found.field, held_out, np.isin(np.arange(len(u)), some[found.used]))
+        used = np.bincount(some[found.used], minlength=len(u)) > 0
+        return CorrectionField(found.field, held_out, used)
     used = consistent_points(u, v, residual)
     if not used.any():
         return CorrectionField(None, residual, used)

@@ -39,8 +39,8 @@ import numpy as np
 # that it does not show.
 _GOOD_MAP, _FEW = 0.5, 0.03
 # Parts of interpolation's error, and of the nearest point's beyond the points, below which a map
-# has a share: the network without a map errs less than either.
-_GAINS, _GAINS_BEYOND = 0.6, 0.9
+# has a share; the last where it gains among them: then only the border can refute it.
+_GAINS, _GAINS_BEYOND, _REFUTED = 0.6, 0.9, 3.0
 # From this part on, of at least this error, it is no fit for a frame without points to hold.
 _NO_FIT, _NO_FIT_LEAST = 3.0, 0.05
 # Powers of depth that are affine in a map of these spaces; 'log' is in its logarithm.
@@ -143,7 +143,7 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     if scored.fitted is None:
         return scored, None
     among = _gains(*scored.held_out, _GAINS)
-    beyond = _gains(*scored.held_border, _GAINS_BEYOND)
+    beyond = _gains(*scored.held_border, _REFUTED if among else _GAINS_BEYOND)
     if not among and not beyond:
         return without_map(scored), no_gain(scored)
     proved = np.where(scored.points.candidates.inside, among, beyond)
