@@ -22,7 +22,7 @@ from marigold_ros.geometry.alignment.affine_fit import (
     RobustFit,
 )
 from marigold_ros.geometry.alignment.ground_field import ground_field
-from marigold_ros.geometry.alignment.kriging_field import fit_correction_field, representatives
+from marigold_ros.geometry.alignment.kriging_field import fit_correction_field
 from marigold_ros.geometry.alignment.local_field import FITTED, REJECT_LOG, upsample_field
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.point_kinds import PointKind
@@ -117,9 +117,8 @@ def _fit(
     z = points.z.astype(np.float64)
     usable = usable_points(prediction, points, config)
     if config.method == 'fused':
-        at = np.flatnonzero(usable)
-        some = representatives(points.u[at], points.v[at], points.z[at], FITTED)
-        usable = np.bincount(at[some], minlength=len(points)) > 0
+        some = np.flatnonzero(usable)[:: 1 + len(points) // (FITTED + 1)]
+        usable = np.bincount(some, minlength=len(points)) > 0
     refusal = _check_points(z[usable], len(points), config)
     if refusal:
         return refusal
