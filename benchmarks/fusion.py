@@ -28,7 +28,7 @@ from fusion_cases import (
     NO_MAP,
 )
 from fusion_cost import FRAMES, stage_ms
-from fusion_pictures import density_curves, panels
+from fusion_drawings import density_curves, panels
 from marigold_ros.commands.terminal.options import add_option, at_least, image_size
 from marigold_ros.commands.terminal.output import grid, step_bar
 from marigold_ros.geometry.fusion.mixing import FusionModel
@@ -182,7 +182,7 @@ def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     first = fusion_cases.MODEL if any(k == fusion_cases.MODEL for _, k in cases) else NO_MAP
     shown = [case for (_, kind), case in cases.items() if kind == first]
     yield (
-        f'map: {first}; AbsRel, ratios to the best rival, and of AbsRel to linear',
+        f'map: {first}; AbsRel, ratios to the best interpolation, and of AbsRel to linear',
         _plain_rows(shown),
     )
     yield f'map: {first}; share within one sigma', _part_rows(shown, 'coverage')
@@ -204,7 +204,7 @@ def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 def _plain_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     names = ('closed form', 'disparity', 'nearest', 'morphological')
     rows: list[tuple[str, ...]] = [
-        ('points', 'linear', 'fused', 'of rival', 'RMSE', 'worst', *names, 'fused - linear, 95 %')
+        ('points', 'linear', 'fused', 'of best', 'RMSE', 'worst', *names, 'fused - linear, 95 %')
     ]
     for case in cases:
         methods, difference = case['methods'], case['difference']['abs_rel']
@@ -215,8 +215,8 @@ def _plain_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
                 case['points'],
                 f'{methods["linear"]["abs_rel"]:.4f}',
                 f'{methods["fused"]["abs_rel"]:.4f}',
-                f'{case["of_rival"]["abs_rel"]:.3f} {case["rival"]}',
-                f'{case["of_rival"]["rmse"]:.3f}',
+                f'{case["of_best"]["abs_rel"]:.3f} {case["best"]}',
+                f'{case["of_best"]["rmse"]:.3f}',
                 f'{case["worst_abs_rel"]:.2f}',
                 *(f'{methods[name]["ratio"]["abs_rel"]:.3f}' for name in names),
                 interval,

@@ -59,7 +59,7 @@ NO_MAP = 'none'
 MODEL = 'model'
 MAPS = (NO_MAP, MODEL, FINE, *ERROR_KINDS, *USELESS_KINDS)
 # Plain interpolations; the best of them is what fusion has to beat.
-RIVALS = ('linear', 'disparity', 'nearest')
+INTERPOLATIONS = ('linear', 'disparity', 'nearest')
 # Maps for which parts of fusion are left out.
 ABLATED_MAPS = (NO_MAP, 'objects')
 _EXACT = partial(PointPattern, outliers=0.0, noise=0.0)
@@ -151,7 +151,7 @@ class CaseScores:
         """
         Return means, ratios to linear, the paired difference from it, parts and coverage.
 
-        ``rival`` is the plain interpolation with the least AbsRel, ``of_rival`` the ratios of
+        ``best`` is the plain interpolation with the least AbsRel, ``of_best`` the ratios of
         fused to it and ``worst_abs_rel`` that of the worst scene to linear.
         """
         found = {name: np.array(errors) for name, errors in self.errors.items()}
@@ -162,7 +162,7 @@ class CaseScores:
             # Scenes are independent of each other: blocks of one.
             interval = mean_interval(paired, length=1)
             difference[name] = {'mean': float(paired.mean()), 'interval': list(interval)}
-        rival = min(RIVALS, key=lambda name: found[name][:, 0].mean())
+        best = min(INTERPOLATIONS, key=lambda name: found[name][:, 0].mean())
         parts = {name: self._part(row) for name, row in zip(PARTS, self.sums, strict=True)}
         return {
             'points': self.points,
@@ -170,8 +170,8 @@ class CaseScores:
             'scenes': len(fused),
             'without_depth': self.without_depth,
             'methods': {name: _against(errors, linear) for name, errors in found.items()},
-            'rival': rival,
-            'of_rival': _against(fused, found[rival])['ratio'],
+            'best': best,
+            'of_best': _against(fused, found[best])['ratio'],
             'difference': difference,
             'worst_abs_rel': float((fused[:, 0] / linear[:, 0]).max()),
             'coverage': float(np.nanmean(self.within)) if self.within else math.nan,
@@ -441,7 +441,7 @@ def _complete(depth: np.ndarray | None, at: ScoredPixels, nearest: np.ndarray) -
 
 
 def _against(errors: np.ndarray, linear: np.ndarray) -> dict[str, Any]:
-    """Return means of errors (scenes, 3), and their ratios to those of linear or a rival."""
+    """Return means of errors (scenes, 3), and their ratios to those of linear or the best."""
     means = errors.mean(axis=0)
     ratios = (errors / linear).mean(axis=0)
     ratios[0] = means[0] / linear[:, 0].mean()

@@ -86,7 +86,7 @@ SENTENCES = {
         'are needed; check T_cam_lidar and the model, or lower alignment.min_inlier_ratio'
     ),
     # Fusion.
-    'blind': '{why} Without points nothing tells how far things are',
+    'blind': '{why} Without points its depth is unknown',
     'few_to_fuse': (
         'fusion has {usable} usable points of {offered} in view, needs {needed}; check '
         'T_cam_lidar and the LiDAR, or lower alignment.min_points'

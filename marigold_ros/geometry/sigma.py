@@ -204,7 +204,7 @@ def tiles_or_lines(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.n
     """
     Select half of the points (M,) to be held out, in tiles; of scan lines every other one.
 
-    Between lines depth is not known as well as tiles tell, in which a line goes on beside them.
+    A line goes on beside its tiles, so that errors in them are smaller than those between lines.
     """
     gap, empty = median_gap(u, v, shape, among=True)
     order = np.lexsort((u, v // _BAND))

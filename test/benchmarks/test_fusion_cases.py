@@ -91,12 +91,12 @@ def test_errors_are_those_of_the_planted_depth(monkeypatch):
     assert all(part['linear'] == pytest.approx(0.1, rel=1e-4) for part in parts)
 
 
-def test_the_best_plain_interpolation_is_the_rival():
+def test_the_best_plain_interpolation_is_named():
     case = score([road()], EXACT('', 400))['none']
     errors = {name: found['abs_rel'] for name, found in case['methods'].items()}
-    assert case['rival'] == 'disparity'
+    assert case['best'] == 'disparity'
     expected = errors['fused'] / errors['disparity']
-    assert case['of_rival']['abs_rel'] == pytest.approx(expected, rel=1e-6)
+    assert case['of_best']['abs_rel'] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_map_of_a_model_is_one_of_the_maps():

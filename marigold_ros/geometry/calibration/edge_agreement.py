@@ -9,7 +9,7 @@ they are no stronger. The image is compared with itself, so that neither fog, ni
 decides. Steps add up over frames until they suffice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 from marigold_ros.frame import SparseDepth
@@ -89,10 +89,10 @@ def observe_edges(
         return before
     frames = before.frames + 1
     if before.is_right and frames % _EVERY:
-        return EdgeEvidence(before.steps, before.at_steps, before.by_chance, frames)
+        return replace(before, frames=frames)
     u, v = depth_steps(sparse, rgb.shape[1])
     if len(u) == 0:
-        return EdgeEvidence(before.steps, before.at_steps, before.by_chance, frames)
+        return replace(before, frames=frames)
     edges, width = relative_edges(rgb), rgb.shape[1]
     at_steps = _strength(edges, u / width, v / width)
     chance = [_strength(edges, u / width + dx, v / width + dy) for dx, dy in _ASIDE]

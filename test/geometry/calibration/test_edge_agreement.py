@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Points of an image are told from those that are turned, mirrored or noise."""
+"""Points that do not fit their image are found: turned, mirrored, upside down, noise."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Ramp:
         return Prediction(np.repeat(ramp, rgb.shape[1], axis=1))
 
 
-def spoilt(kind, scan, rgb):
+def corrupted(kind, scan, rgb):
     """Return a scan (N, 3), x forward, and its image as a fault leaves them."""
     rng = np.random.default_rng(0)
     if kind == 'noise':
@@ -147,7 +147,7 @@ def test_of_a_real_drive_right_scans_are_published_and_wrong_ones_are_not(shared
             frame = item.frame
             if frame.lidar is None or frame.lidar.points_lidar is None:
                 continue
-            scan, rgb = spoilt(kind, np.asarray(frame.lidar.points_lidar, float), frame.rgb)
+            scan, rgb = corrupted(kind, np.asarray(frame.lidar.points_lidar, float), frame.rgb)
             frame = replace(frame, rgb=rgb, inputs=(replace(frame.lidar, points_lidar=scan),))
             published.append(pipeline.process(frame).metric is not None)
     assert len(published) >= 15

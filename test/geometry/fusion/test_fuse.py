@@ -144,9 +144,9 @@ def test_noise_is_no_scan_and_a_scan_of_which_a_third_is_wrong_is_one(count, net
     blank = Prediction(np.full(SHAPE, 0.5, np.float32))
     rng = np.random.default_rng(count)
     wrong = np.where(rng.random(count) < 1 / 3, rng.uniform(0.3, 3, count), 1.0)
-    spoilt = replace(sparse, z=(sparse.z * wrong).astype(np.float32))
+    corrupted = replace(sparse, z=(sparse.z * wrong).astype(np.float32))
     noise = replace(sparse, z=rng.uniform(2, 40, count).astype(np.float32))
-    assert align(blank, spoilt, CONFIG, rgb=rgb, network=network).state == 'fitted'
+    assert align(blank, corrupted, CONFIG, rgb=rgb, network=network).state == 'fitted'
     refused = align(blank, noise, CONFIG, rgb=rgb, network=network)
     assert refused.refusal.code == 'points_contradict'
 

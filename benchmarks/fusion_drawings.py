@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Pictures of fused depth beside interpolation, and its error over the number of points."""
+"""Drawings of fused depth beside interpolation, and its error over the number of points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
-from fusion_cases import FusionScene, RIVALS
+from fusion_cases import FusionScene, INTERPOLATIONS
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
     depth_scale,
@@ -65,7 +65,7 @@ def density_curves(cases: Sequence[Mapping[str, Any]]) -> np.ndarray:
     counts = np.array([count for count, _ in found], float)
     curves = {
         name: np.array([case['methods'][name]['abs_rel'] for _, case in found])
-        for name in ('fused', *RIVALS)
+        for name in ('fused', *INTERPOLATIONS)
     }
     everything = np.concatenate(list(curves.values()))
     canvas = np.full((_HEIGHT, _WIDTH, 3), 255, np.uint8)
