@@ -467,7 +467,7 @@ class NodeConfig(Settings):
     image_transport: str = start_setting(
         'raw',
         'raw subscribes to the topic image, compressed to its resolved name with /compressed '
-        'appended',
+        'appended (jpeg or png); ffmpeg, h264, theora, webp: republish them as raw',
         choices=('raw', 'compressed'),
     )
     image_rectified: str = start_setting(

@@ -355,8 +355,8 @@ def _check_data(data: np.ndarray) -> None:
         complete = scan >= 0 and content.find(b'\xff\xd9', scan) >= 0
     else:
         raise InputError(
-            f'compressed image starts with {content[:4].hex(" ")}, which is neither jpeg nor png; '
-            'set the transport to one of them',
+            f'compressed image starts with {content[:4].hex(" ")}, which is neither jpeg nor png '
+            '(webp and video are not read); set the format of the driver to jpeg',
             'unreadable',
         )
     if size is None or not complete:

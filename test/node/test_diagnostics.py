@@ -334,6 +334,18 @@ def test_a_camera_that_publishes_compressed_images_only_is_recognised(bench):
     )
 
 
+def test_a_camera_that_publishes_a_video_only_is_recognised_with_the_remedy(bench):
+    running = bench(connect=False, remap=('-r', 'image:=/cam/image_raw'))
+    # Its own message type is not installed; the name of the topic is what counts.
+    running.robot.node.create_publisher(CompressedImage, '/cam/image_raw/ffmpeg', 5)
+    running.wait_for(lambda: running.node.count_publishers('/cam/image_raw/ffmpeg') == 1)
+    running.node.refresh_inputs()
+    level, text, _ = running.status('frames')
+    assert level == WARN
+    assert text.startswith('only /cam/image_raw/ffmpeg is published: ffmpeg is not read here; ')
+    assert 'republish ffmpeg raw' in text and text.endswith('remap image to /cam/image_raw/decoded')
+
+
 def test_idling_is_no_fault_and_rates_are_reported(bench, monkeypatch):
     running = bench()
     assert running.status('timing')[:2] == (OK, 'milliseconds a frame')

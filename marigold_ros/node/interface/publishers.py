@@ -46,6 +46,8 @@ TOPICS = {
     'depth/image_rect/compressedDepth': CompressedImage,
     'depth/color': Image,
     'depth/color/compressed': CompressedImage,
+    'rgb/image_rect': Image,
+    'rgb/camera_info': CameraInfo,
     'relative/image': Image,
     'relative/camera_info': CameraInfo,
     'uncertainty/image': Image,
@@ -61,6 +63,7 @@ _IMAGE_OF = {
     'depth/camera_info': 'depth/image_rect',
     'depth/image_rect/compressedDepth': 'depth/image_rect',
     'depth/color/compressed': 'depth/color',
+    'rgb/camera_info': 'rgb/image_rect',
     'relative/camera_info': 'relative/image',
     'uncertainty/camera_info': 'uncertainty/image',
     'confidence/camera_info': 'confidence/image',
@@ -104,7 +107,7 @@ class Outputs:
             self._publishers[name] = node.create_publisher(
                 kind,
                 topic,
-                output_profile(),
+                output_profile(kind),
                 callback_group=self._group,
                 qos_overriding_options=overrides,
             )
@@ -161,6 +164,8 @@ class Outputs:
         yield 'relative/image', lambda: floats(result.relative)
         if camera is not None:
             yield 'relative/camera_info', info
+            yield 'rgb/image_rect', lambda: image_message(header, encode_image(result.rgb, 'rgb8'))
+            yield 'rgb/camera_info', info
         yield 'alignment', alignment
         if result.sparse is not None and camera is not None:
             yield (

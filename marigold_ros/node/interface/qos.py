@@ -14,12 +14,18 @@ from typing import Any
 from marigold_ros.node.distro import overrides
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image, PointCloud2
 
 
-def output_profile() -> QoSProfile:
-    """Return the profile of a publisher, a new one each time: rclpy writes overrides into it."""
+def output_profile(kind: type) -> QoSProfile:
+    """
+    Return the profile of a publisher, a new one each time: rclpy writes overrides into it.
+
+    Images and clouds are kept last 1. What goes with them is small and kept last 5, so that one
+    that must be sent again still completes its set.
+    """
     return QoSProfile(
-        depth=1,
+        depth=1 if kind in (Image, PointCloud2) else 5,
         history=HistoryPolicy.KEEP_LAST,
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.VOLATILE,

@@ -30,6 +30,8 @@ from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseRead
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+# Names of image_transport's plugins whose messages are not read here.
+_OTHER_TRANSPORTS = ('ffmpeg', 'h264', 'theora', 'webp', 'zstd')
 # The first camera_info may arrive just after the first image, seconds.
 _FIRST_INFO = 0.1
 
@@ -98,6 +100,16 @@ def type_mismatch(item: Input, msgtype: str) -> str:
             if source.msgtype == msgtype:
                 return f'{text}: set sparse_source: {name}, and remap {source.topic} to it'
     return f'{text}, and the node needs {item.kind.__name__} there: choose another topic'
+
+
+def republish(transport: str, topic: str) -> str:
+    """Return why images of another transport are not read, and the command that decodes them."""
+    return (
+        f'{transport} is not read here; decode it with `ros2 run image_transport republish '
+        f'{transport} raw --ros-args -p in_transport:={transport} -p out_transport:=raw '
+        f'-r in/{transport}:={topic}/{transport} -r out:={topic}/decoded`, and remap image to '
+        f'{topic}/decoded'
+    )
 
 
 def _sibling_info(image_topic: str) -> str:
@@ -215,18 +227,20 @@ class Inputs:
         item.publishers, item.mismatch = len(fitting), ''
         if not fitting:
             item.mismatch = (
-                type_mismatch(item, others[0]) if others else self._compressed_only(item)
+                type_mismatch(item, others[0]) if others else self._other_transport(item)
             )
         return input_profile(item.reliability, item.depth, fitting)
 
-    def _compressed_only(self, item: Input) -> str:
-        """Return the remedy where a camera publishes compressed images only; else nothing."""
-        if item.kind is not Image or item.name != 'image':
+    def _other_transport(self, item: Input) -> str:
+        """Return the remedy where a camera publishes its images in other forms only; or ''."""
+        if item.name != 'image':
             return ''
-        topic = f'{item.topic}/compressed'
-        kinds = {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)}
-        found = 'sensor_msgs/msg/CompressedImage' in kinds
-        return f'{topic} is a CompressedImage: set image_transport: compressed' if found else ''
+        published = self._node.get_publishers_info_by_topic
+        stem = self._node.resolve_topic_name('image')
+        if item.kind is Image and published(topic := f'{stem}/compressed'):
+            return f'{topic} is a CompressedImage: set image_transport: compressed'
+        found = [name for name in _OTHER_TRANSPORTS if published(f'{stem}/{name}')]
+        return f'only {stem}/{found[0]} is published: {republish(found[0], stem)}' if found else ''
 
     def _subscribe(self, item: Input, profile) -> None:
         def incompatible(_event) -> None:

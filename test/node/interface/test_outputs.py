@@ -150,6 +150,15 @@ def test_images_are_the_pipelines_to_the_bit(served, topic, field):
     np.testing.assert_array_equal(pixels(message, '<f4'), getattr(result, field))
 
 
+def test_the_rectified_image_is_published_with_its_camera(served):
+    messages, result = served
+    image, info = messages['rgb/image_rect'], messages['rgb/camera_info']
+    assert image.encoding == 'rgb8'
+    shown = pixels(image, np.uint8).reshape(image.height, image.width, 3)
+    np.testing.assert_array_equal(shown, result.rgb)
+    np.testing.assert_array_equal(info.k, result.camera.K.ravel())
+
+
 def test_depth_has_what_depth_image_proc_asks_for(served):
     # It subscribes to image_rect and to the sibling camera_info, takes 32FC1 for metres with NaN
     # for nothing and K from P, and wants both with one stamp, frame and size.

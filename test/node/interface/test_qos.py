@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from marigold_ros.live_run.process import own_context
 from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor
 from marigold_ros.node.interface.qos import describe_profile, input_profile
+from marigold_ros.node.interface.publishers import TOPICS
 import pytest
 from rclpy.exceptions import InvalidHandle
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -116,6 +117,15 @@ def test_an_output_can_be_overridden_too(bench):
     assert [i.qos_profile.reliability for i in infos] == [ReliabilityPolicy.BEST_EFFORT]
     others = running.robot.node.get_publishers_info_by_topic('/marigold_depth/points')
     assert [i.qos_profile.reliability for i in others] == [ReliabilityPolicy.RELIABLE]
+
+
+def test_what_goes_with_images_is_kept_longer_than_they(bench):
+    running = bench()
+    # Discovery does not carry the depth, so the publishers are asked.
+    depth = {p.topic_name: p.qos_profile.depth for p in running.node.publishers}
+    sets = [name for name in TOPICS if name.endswith('camera_info')]
+    assert {depth[f'/marigold_depth/{name}'] for name in [*sets, 'alignment']} == {5}
+    assert {depth[f'/marigold_depth/{name}'] for name in ('depth/image_rect', 'points')} == {1}
 
 
 def test_an_incompatible_publisher_is_diagnosed(bench):
