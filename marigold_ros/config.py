@@ -213,6 +213,12 @@ class AlignmentConfig(Settings):
         'what points that do not fit the image make: refuse gives no metres, warn a warning',
         choices=('refuse', 'warn'),
     )
+    ground_alone: str = setting(
+        'ground',
+        'what is published where metres rest on the ground plane alone: ground, the pixels that '
+        'image and map show to be ground; all, obstacles too, which a weak model puts too far',
+        choices=('ground', 'all'),
+    )
     conservative_k: float = setting(
         0.0,
         'standard deviations by which depth is published nearer than estimated, for obstacle '

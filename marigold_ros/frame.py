@@ -311,6 +311,11 @@ class Frame:
         return self.inputs[0] if self.inputs else None
 
     @property
+    def ground(self) -> GroundPlane | None:
+        """The plane of the ground, if it is among the inputs."""
+        return next((item.ground for item in self.inputs if item.ground is not None), None)
+
+    @property
     def points_lidar(self) -> np.ndarray | None:
         """The scan (N, 3) of :attr:`lidar`, metres, in its frame."""
         return None if self.lidar is None else self.lidar.points_lidar
@@ -479,9 +484,12 @@ class FrameResult:
     timings_ms : mapping of str to float
         Milliseconds per stage, and ``total``.
     counts : mapping of str to int
-        Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``, `sky`.
+        Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``, `sky`,
+        ``withheld``.
     calibration : str
         Significant errors of the LiDAR's angles or clock, in words; mostly empty.
+    caution : Reason or None
+        Why metric depth must be used with care.
     domain_gap : float
         Of the prediction.
     sources : sequence of SourceReport
@@ -502,5 +510,6 @@ class FrameResult:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     calibration: str = ''
+    caution: Reason | None = None
     domain_gap: float = math.nan
     sources: tuple[SourceReport, ...] = ()

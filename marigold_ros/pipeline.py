@@ -52,6 +52,7 @@ from marigold_ros.geometry.camera.rectification import (
 from marigold_ros.geometry.fusion.fuse import align, fuse, FusionGuide, score_beside
 from marigold_ros.geometry.fusion.held_out_scores import ScoredPoints
 from marigold_ros.geometry.fusion.mixing import FusionModel
+from marigold_ros.geometry.ground.visible import visible_ground
 from marigold_ros.geometry.measured_points import measure_points, MeasuredPoints
 from marigold_ros.geometry.postprocess import (
     count_pixels,
@@ -61,6 +62,7 @@ from marigold_ros.geometry.postprocess import (
 )
 from marigold_ros.geometry.sigma import judge_held, state_sigma, StatedDepth, widen_sigma
 from marigold_ros.geometry.stream import carry_over, find_break, StreamState
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason, sentence
 import numpy as np
 
@@ -285,14 +287,18 @@ class FramePipeline:
             stated = self._state_sigma(view, fitted, fused)
         with _timed(timings, 'sky'):
             alignment, sigma, sparse = stated.alignment, stated.sigma, view.measured.sparse
-            depth = postprocess(rgb, fitted.prediction, alignment, sigma, sparse, self.config)
+            shown, caution = self._shown(view, alignment)
+            depth = postprocess(
+                rgb, fitted.prediction, alignment, sigma, sparse, self.config, shown
+            )
         with _timed(timings, 'calibration'):
             calibration = self._observe(view, fitted, fused)
         state = view.before.after(view.current, fused.fit, alignment, stated.history, calibration)
         self._state = replace(state, weights=fitted.weights, edges=view.edges)
         timings['total'] = sum(timings.values())
         result = self._result(view, fitted, stated, depth)
-        return replace(result, timings_ms=timings, calibration=_findings(view, calibration))
+        findings = _findings(view, calibration)
+        return replace(result, timings_ms=timings, calibration=findings, caution=caution)
 
     def _view(self, frame: Frame, rgb: np.ndarray, prediction: Prediction) -> View:
         """Measure the points of a frame, and see whether its stream goes on."""
@@ -354,6 +360,20 @@ class FramePipeline:
         sigma = widen_sigma(stated.sigma, fitted.prediction, stated.alignment, sparse, config)
         alignment = judge_held(stated.alignment, sigma, sparse, config)
         return StatedDepth(alignment, None if alignment.metric is None else sigma, stated.history)
+
+    def _shown(self, view: View, alignment: Alignment) -> tuple[np.ndarray | None, Reason | None]:
+        """Return the pixels to publish, None for all, and the caution that metres need."""
+        plane, measured, metric = view.frame.ground, view.measured, alignment.metric
+        kinds = {points.kind for points in (measured.sparse, measured.further) if points}
+        alone = kinds <= {PointKind.GROUND}
+        if plane is None or view.camera is None or metric is None or not alone:
+            return None, None
+        if self.config.alignment.method == 'fixed' or alignment.space == 'metric':
+            return None, None  # these metres do not rest on the plane
+        if self.config.alignment.ground_alone == 'all':
+            return None, Reason('ground_alone', {'obstacles': 'mostly too far'})
+        shown = visible_ground(view.rgb, metric, view.camera.K, plane)
+        return shown, Reason('ground_alone', {'obstacles': 'not published'})
 
     def _observe(self, view: View, fitted: FittedMap, fused: FusedDepth) -> CalibrationState:
         """Compare image and points for errors of the LiDAR's angles and clock."""

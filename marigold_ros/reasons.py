@@ -59,6 +59,10 @@ SENTENCES = {
         'the map shows a plane tilted by {tilt:.0f} degrees from the ground, at most '
         '{allowed:.0f} may be: a ramp or a wall, or ground.pitch is wrong'
     ),
+    'ground_alone': (
+        'metres from the ground plane alone: what stands on it is {obstacles}; add a source that '
+        'measures, see docs/without-a-lidar.md'
+    ),
     # The fit of the map.
     'method_none': 'alignment.method is none; choose global or local for metric depth',
     'few_points': (

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Metric depth as published: margin, confidence, no sky, no border of a rectified image, counts.
+Metric depth as published: margin, confidence, no sky, no border, ground alone, counts.
 
 The sky has a number in a fitted map but no depth in the world. Several weak cues must agree: the
 map at its far end, a bright and smooth part of the image that reaches the upper border, no LiDAR
@@ -35,11 +35,12 @@ _LEAST_DEPTH = 10.0
 
 @dataclass(frozen=True)
 class PublishedDepth:
-    """Metric depth and its sigma as published, and the sky found: (H, W) each, or None."""
+    """Metric depth, its sigma, the sky found and what is withheld: (H, W) each, or None."""
 
     metric: np.ndarray | None
     sigma: np.ndarray | None
-    sky: np.ndarray | None
+    sky: np.ndarray | None = None
+    withheld: np.ndarray | None = None
 
 
 def postprocess(
@@ -49,18 +50,24 @@ def postprocess(
     sigma: np.ndarray | None,
     sparse: SparseDepth | None,
     config: PipelineConfig,
+    shown: np.ndarray | None = None,
 ) -> PublishedDepth:
     """
     Apply the safety margin to ``alignment.metric``, and remove doubtful pixels and the sky.
 
-    The sky is recognised by image, prediction, fitted depth and points of the frame.
+    The sky is recognised by image, prediction, fitted depth and points of the frame. Where
+    ``shown`` (H, W) is given, nothing else is published.
     """
     metric = _conservative(alignment.metric, sigma, config.alignment)
     if metric is not None and alignment.metric is not None and config.alignment.min_confidence:
         doubtful = confidence(alignment.metric, sigma) < config.alignment.min_confidence
         metric = np.where(doubtful, np.float32('nan'), metric)
+    if metric is not None and shown is not None:
+        metric = np.where(shown, metric, np.float32('nan'))
+        sigma = None if sigma is None else np.where(shown, sigma, np.float32('nan'))
+        return PublishedDepth(metric, sigma, withheld=~shown)
     if metric is None or alignment.metric is None or config.sky == 'fitted':
-        return PublishedDepth(metric, sigma, None)
+        return PublishedDepth(metric, sigma)
     sky = sky_mask(rgb, prediction, alignment.metric, sparse)
     if not sky.any():
         return PublishedDepth(metric, sigma, sky)
@@ -98,13 +105,15 @@ def _conservative(
 def count_pixels(
     prediction: Prediction, depth: PublishedDepth, camera: Camera | None, config: AlignmentConfig
 ) -> dict[str, int]:
-    """Count pixels: invalid, of these below ``min_depth``, beyond ``max_depth``, sky."""
+    """Count pixels: invalid, of these below ``min_depth``, beyond ``max_depth``, sky, withheld."""
     metric = depth.metric
     if metric is None:
         return {}
-    sky = np.zeros(metric.shape, dtype=bool) if depth.sky is None else depth.sky
+    nothing = np.zeros(metric.shape, dtype=bool)
+    sky = nothing if depth.sky is None else depth.sky
+    withheld = nothing if depth.withheld is None else depth.withheld
     invalid = np.isnan(metric)
-    too_near = invalid & np.isfinite(prediction.relative) & ~sky
+    too_near = invalid & np.isfinite(prediction.relative) & ~(sky | withheld)
     if camera is not None and not is_rectified(camera):
         too_near &= rectified_valid(camera)
     return {
@@ -112,6 +121,7 @@ def count_pixels(
         'below_min_depth': int(np.count_nonzero(too_near)),
         'beyond_max_depth': int(np.count_nonzero((metric > config.max_depth) & ~sky)),
         'sky': int(np.count_nonzero(sky)),
+        'withheld': int(np.count_nonzero(withheld)),
     }
 
 

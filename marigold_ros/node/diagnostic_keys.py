@@ -54,7 +54,7 @@ KEYS: dict[str, tuple[str, ...]] = {
         *('scale', 'shift', 'inliers', 'points', 'rms', 'condition', 'state', 'reason'),
         *('led_by', 'map_share', 'map_reason'),
         *('scan_stamp', 'image_stamp', 'age', 'image_coverage', 'nearest', 'farthest'),
-        'calibration',
+        *('calibration', 'caution'),
     ),
     'transform': ('source', 'latest_used', 'fixed_frame', 'not_moved'),
     # TOPIC of an input, and the number of listeners of each OUTPUT.

@@ -343,7 +343,8 @@ def test_a_camera_that_publishes_a_video_only_is_recognised_with_the_remedy(benc
     level, text, _ = running.status('frames')
     assert level == WARN
     assert text.startswith('only /cam/image_raw/ffmpeg is published: ffmpeg is not read here; ')
-    assert 'republish ffmpeg raw' in text and text.endswith('remap image to /cam/image_raw/decoded')
+    assert 'republish ffmpeg raw' in text
+    assert text.endswith('and remap image to /cam/image_raw/decoded')
 
 
 def test_idling_is_no_fault_and_rates_are_reported(bench, monkeypatch):

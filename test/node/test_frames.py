@@ -70,7 +70,7 @@ def test_alignment_reports_scale_shift_and_points(running):
     values = values_of(running.wait_received(ALIGNMENT)[0].status[0])
     assert ' '.join(values) == (
         'scale shift inliers points rms condition state reason led_by map_share map_reason '
-        'scan_stamp image_stamp age image_coverage nearest farthest calibration'
+        'scan_stamp image_stamp age image_coverage nearest farthest calibration caution'
     )
     assert values['state'] == 'fitted'
     sent = str(running.robot.begin_ns + stamp)

@@ -4,7 +4,7 @@
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.config import GroundConfig
+from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
@@ -17,8 +17,11 @@ GROUND = GroundConfig(frame='base_link')
 def evaluated(short_drive, truth_of, tmp_path, rows_of):
     """Return a function that fits the truth of the drive to the ground; results and rows."""
 
-    def evaluate(ground=GROUND, T_cam_lidar=None):
-        options = ReplayOptions(sources=('ground',), ground=ground, T_cam_lidar=T_cam_lidar)
+    def evaluate(ground=GROUND, T_cam_lidar=None, shown='all'):
+        pipeline = PipelineConfig(alignment=AlignmentConfig(ground_alone=shown))
+        options = ReplayOptions(
+            sources=('ground',), ground=ground, T_cam_lidar=T_cam_lidar, pipeline=pipeline
+        )
         results = evaluate_bag(short_drive, truth_of(short_drive), options, tmp_path)
         return results, rows_of(tmp_path)
 
@@ -33,6 +36,13 @@ def test_depth_is_metric_and_scored_at_all_points(evaluated, short_drive, truth_
     plain = evaluate_bag(short_drive, truth_of(short_drive))
     assert heldout['n_points'] > plain['protocols']['heldout']['n_points']
     assert results['protocols']['truth']['macro']['abs_rel'] < 0.06
+
+
+def test_by_default_only_the_ground_is_published_and_the_coverage_says_so(evaluated):
+    shown, everything = (
+        evaluated(shown=which)[0]['protocols']['truth']['macro'] for which in ('ground', 'all')
+    )
+    assert 0.02 < shown['coverage'] < 0.5 < everything['coverage']
 
 
 def test_the_lidar_has_no_part_in_the_fit(evaluated):

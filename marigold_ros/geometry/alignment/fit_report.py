@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marigold_ros.frame import Alignment, FrameResult, SparseDepth
+from marigold_ros.reasons import sentence
 import numpy as np
 
 _TILES = (16, 12)  # columns and rows
@@ -39,8 +40,9 @@ def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, fl
 
 
 def details_of(result: FrameResult) -> dict[str, Any]:
-    """Return the report's values beside the fit: coverage by points, and calibration."""
-    return {**coverage(result.sparse, result.relative.shape), 'calibration': result.calibration}
+    """Return the report's values beside the fit: coverage by points, calibration, caution."""
+    found = {'calibration': result.calibration, 'caution': sentence(result.caution)}
+    return {**coverage(result.sparse, result.relative.shape), **found}
 
 
 def fit_report(
@@ -64,10 +66,10 @@ def fit_report(
         'age': alignment.age_ns / 1e9,
         **details,
     }
-    calibration = details.get('calibration', '')
+    warnings = [details[key] for key in ('caution', 'calibration') if details.get(key)]
     text = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
     if alignment.map_reason:
         text = f'{text}; the map has no share: {alignment.map_reason}'
-    text = f'{text}; {calibration}' if calibration else text
-    good = alignment.state == 'fitted' and not (calibration or alignment.map_reason)
+    text = '; '.join([text, *warnings])
+    good = alignment.state == 'fitted' and not (warnings or alignment.map_reason)
     return FitReport(good, text, values)

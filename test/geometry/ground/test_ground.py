@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError
-from marigold_ros.frame import Camera, Frame, Prediction, SparseInput, UNBOUNDED
+from marigold_ros.frame import (
+    Camera,
+    Frame,
+    Prediction,
+    SparseDepth,
+    SparseInput,
+    UNBOUNDED,
+)
 from marigold_ros.geometry.ground.plane import ground_plane, plane_depth, plane_of_pose
 from marigold_ros.geometry.ground.points import find_ground, tilted
 from marigold_ros.pipeline import FramePipeline
@@ -93,9 +100,12 @@ def test_points_lie_on_the_ground_and_not_on_the_boxes(space):
 def test_the_ground_alone_gives_the_whole_image_its_metres(method):
     plane = plane_of()
     depth = street(plane)
-    config = PipelineConfig(alignment=AlignmentConfig(method=method), sky='fitted')
+    config = PipelineConfig(
+        alignment=AlignmentConfig(method=method, ground_alone='all'), sky='fitted'
+    )
     result = processed(prediction_of(depth, noise=0.002), plane, config)
     assert result.alignment.state == 'fitted'
+    assert str(result.caution).startswith('metres from the ground plane alone')
     assert np.median(np.abs(result.metric / depth - 1)) < 0.01
     assert np.quantile(np.abs(result.metric / depth - 1), 0.95) < 0.05
 
@@ -132,8 +142,37 @@ def test_a_pitch_that_is_off_by_a_degree_changes_metres_by_a_few_per_cent():
     for degrees in (1.0, -1.0):
         wrong = tilted(plane, np.deg2rad(degrees))
         result = processed(prediction_of(depth, noise=0.002), wrong)
-        near = depth < 15.0
+        near = (depth < 15.0) & np.isfinite(result.metric)
+        assert near.mean() > 0.1
         assert abs(np.median((result.metric / depth)[near]) - 1) < 0.09
+
+
+def test_by_default_what_stands_on_the_ground_is_withheld_with_its_sigma():
+    plane = plane_of()
+    depth = street(plane)
+    result = processed(prediction_of(depth, noise=0.002), plane)
+    shown = np.isfinite(result.metric)
+    np.testing.assert_array_equal(np.isfinite(result.sigma), shown)
+    assert result.counts['withheld'] == np.count_nonzero(~shown)
+    rows, columns = np.nonzero(shown)
+    on_plane = plane_depth(plane, K, columns, rows)
+    assert np.quantile(np.abs(depth[shown] / on_plane - 1), 0.99) < 0.1
+    assert 'not published' in str(result.caution)
+
+
+def test_with_points_everything_is_published():
+    plane = plane_of()
+    depth = street(plane)
+    prediction = prediction_of(depth, noise=0.002)
+    v, u = np.mgrid[4:HEIGHT:12, 4:WIDTH:12].reshape(2, -1)
+    points = SparseDepth(u, v, depth[v, u].astype(np.float32))
+    inputs = [SparseInput('pointcloud', sparse=points), SparseInput('ground', ground=plane)]
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    model = SimpleNamespace(description={}, predict=lambda rgb, **options: prediction)
+    frame = Frame(image, Camera(K, WIDTH, HEIGHT), inputs=inputs)
+    result = FramePipeline(model, PipelineConfig(sky='fitted')).process(frame)
+    assert result.caution is None
+    assert np.isfinite(result.metric).mean() > 0.99
 
 
 def refusal(depth, plane, space='log'):

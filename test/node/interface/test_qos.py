@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 from marigold_ros.live_run.process import own_context
 from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor
-from marigold_ros.node.interface.qos import describe_profile, input_profile
 from marigold_ros.node.interface.publishers import TOPICS
+from marigold_ros.node.interface.qos import describe_profile, input_profile
 import pytest
 from rclpy.exceptions import InvalidHandle
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What stands on the ground is not taken for it, even where the map does not show it."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.frame import GroundPlane
+from marigold_ros.geometry.ground.plane import plane_depth
+from marigold_ros.geometry.ground.visible import visible_ground
+import numpy as np
+
+HEIGHT, WIDTH = 120, 160
+K = np.array([[120.0, 0, 79.5], [0, 120.0, 39.5], [0, 0, 1]])
+PLANE = GroundPlane(np.array([0.0, 1.0, 0.0]), 1.5, 0.01)
+V, U = np.mgrid[:HEIGHT, :WIDTH]
+DEPTH = plane_depth(PLANE, K, U, V).astype(np.float32)
+
+
+def scene(box=None, seed=0):
+    """A grey road below a blue sky; a box (top, foot, left, right) stands on it."""
+    rng = np.random.default_rng(seed)
+    rgb = np.full((HEIGHT, WIDTH, 3), 110.0) + rng.normal(0, 2, (HEIGHT, WIDTH, 1))
+    rgb[:42] = (90, 140, 220)
+    if box is not None:
+        top, foot, left, right = box
+        rgb[top:foot, left:right] = (40, 60, 70)
+    return np.clip(rgb, 0, 255).astype(np.uint8)
+
+
+def test_an_open_road_is_ground_to_the_horizon():
+    shown = visible_ground(scene(), DEPTH, K, PLANE)
+    assert shown[50:118].mean() > 0.97
+    assert not shown[:42].any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    foot=st.integers(60, 105),
+    tall=st.integers(12, 50),
+    left=st.integers(5, 110),
+    wide=st.integers(12, 40),
+)
+def test_a_box_that_the_map_does_not_show_ends_the_ground_at_its_foot(foot, tall, left, wide):
+    box = max(foot - tall, 30), foot, left, left + wide
+    shown = visible_ground(scene(box), DEPTH, K, PLANE)
+    inner = np.s_[: foot - 2, left + 3 : left + wide - 3]
+    assert not shown[inner].any()
+    assert shown[foot + 4 : 118, left + 3 : left + wide - 3].mean() > 0.7
+    beside = np.r_[0 : max(left - 4, 0), min(left + wide + 4, WIDTH) : WIDTH]
+    assert shown[50:118, beside].mean() > 0.85
+
+
+def test_a_box_of_the_roads_colour_that_the_map_shows_ends_it_too():
+    metric = DEPTH.copy()
+    metric[60:90, 60:100] = DEPTH[90, 80]
+    shown = visible_ground(scene(), metric, K, PLANE)
+    assert not shown[:82, 64:96].any()
+    assert shown[94:118, 64:96].all()
+
+
+def test_unknown_depth_is_no_ground_and_sizes_may_be_odd():
+    metric = np.full((121, 701), np.nan, np.float32)
+    rgb = np.full((121, 701, 3), 100, np.uint8)
+    assert not visible_ground(rgb, metric, K, PLANE).any()
+    assert visible_ground(rgb[:1, :1], metric[:1, :1], K, PLANE).shape == (1, 1)
