@@ -15,7 +15,7 @@ for needed in ('launch', 'launch_ros'):
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 
 
-@pytest.mark.parametrize('name', ['depth.launch.py', 'replay.launch.py'])
+@pytest.mark.parametrize('name', ['depth.launch.py', 'nav2.launch.py', 'replay.launch.py'])
 def test_the_description_can_be_made(name):
     spec = importlib.util.spec_from_file_location('launched', LAUNCH / name)
     module = importlib.util.module_from_spec(spec)

@@ -9,17 +9,51 @@ import json
 from pathlib import Path
 import re
 
+from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.fit_report import fit_report
 from marigold_ros.reasons import as_reason
+from marigold_ros.settings import build
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
 
 
-def test_both_launch_files_are_there():
-    assert [path.name for path in FILES] == ['depth.launch.py', 'replay.launch.py']
+def test_the_launch_files_are_there():
+    names = [path.name.removesuffix('.launch.py') for path in FILES]
+    assert names == ['depth', 'nav2', 'replay', 'rtabmap']
+
+
+def test_the_parameters_for_nav2_are_ones_that_the_node_has():
+    file = yaml.safe_load((ROOT / 'config' / 'nav2_depth.yaml').read_text(encoding='utf-8'))
+    groups = file['/**']['ros__parameters']
+    values = {
+        f'{group}.{name}': value for group in groups for name, value in groups[group].items()
+    }
+    config = build(NodeConfig, values)
+    assert config.pipeline.alignment.conservative_k == 2.0
+
+
+def test_the_costmap_hears_the_topic_of_the_cloud():
+    file = yaml.safe_load((ROOT / 'config' / 'nav2_costmap.yaml').read_text(encoding='utf-8'))
+    layer = file['/**']['ros__parameters']['voxel_layer']
+    assert layer['depth']['topic'] == '/marigold_depth/points'
+    # What is marked can be seen: the cloud reaches as far as the layer clears.
+    assert layer['depth']['obstacle_max_range'] < layer['depth']['raytrace_max_range'] == 8.0
+
+
+def test_rtabmap_hears_topics_that_the_node_publishes():
+    tree = ast.parse((ROOT / 'launch' / 'rtabmap.launch.py').read_text(encoding='utf-8'))
+    inputs = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == 'INPUTS'
+    )
+    topics = {text for name, text in inputs.items() if name.endswith('_topic')}
+    text = (ROOT / 'marigold_ros' / 'node' / 'interface' / 'publishers.py').read_text()
+    assert all(f"'{topic.removeprefix('/marigold_depth/')}': " in text for topic in topics)
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)

@@ -18,8 +18,8 @@ import numpy as np
 _COLUMNS = 320
 # The ground ahead: share of the rows, and of the columns, at the lower border in the middle.
 _ROWS, _MIDDLE = 0.15, 0.5
-# Deviations of colour and gradients, as multiples of those ahead, up to which it is ground; for
-# ground without texture the least deviations (CIELAB of 8 bits) and gradient (grey levels a pixel).
+# Deviations of colour and gradients, as multiples of those ahead, up to which it is ground; the
+# least ones, for ground without texture, in CIELAB of 8 bits and grey levels a pixel.
 _COLOUR, _EDGE = 2.5, 2.0
 _LEAST_DEVIATION, _LEAST_EDGE = (3.0, 1.5, 1.5), 1.0
 # Log ratio of the map's depth to the plane's.
