@@ -133,6 +133,13 @@ class ScanBuffer(Generic[Item]):
     def __len__(self) -> int:
         return len(self._scans)
 
+    def change(self, max_dt_ns: int, horizon_ns: int, later_ns: int) -> None:
+        """Set other limits, and move the stamps of the scans that are there by ``later_ns``."""
+        with self._lock:
+            self._max_dt_ns, self._horizon_ns = int(max_dt_ns), int(horizon_ns)
+            self._scans = deque((stamp + later_ns, item) for stamp, item in self._scans)
+            self._newest = None if self._newest is None else self._newest + later_ns
+
     @property
     def newest_ns(self) -> int | None:
         """Stamp of the newest scan, nanoseconds; None before the first."""

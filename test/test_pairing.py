@@ -157,3 +157,14 @@ def test_topics_agree_with_each_other():
 @given(stamps=st.lists(st.integers(-100, 100), max_size=30), wrong=st.integers(-100, 100))
 def test_of_two_stamps_alike_at_most_one_is_refused(stamps, wrong):
     assert judged([*stamps, wrong, wrong])[-2:] != ['lone', 'lone']
+
+
+def test_changed_limits_keep_the_scans_that_are_there_and_move_their_stamps():
+    buffer = ScanBuffer(60, 2_000)
+    for stamp in (0, 100, 200):
+        buffer.add(stamp, f'scan {stamp}')
+    buffer.change(10, 5_000, later_ns=30)
+    assert buffer.choose(130).item == 'scan 100'
+    assert buffer.choose(180).item is None
+    assert buffer.newest_ns == 230
+    assert buffer.choose(231).final is False

@@ -117,6 +117,11 @@ def _sibling_info(image_topic: str) -> str:
     return posixpath.join(posixpath.dirname(image_topic), 'camera_info')
 
 
+def _limits(config: NodeConfig) -> tuple[int, int]:
+    """Return the largest difference of stamps and how long scans are kept, nanoseconds."""
+    return round(config.lidar.max_dt * 1e9), round(config.lidar.buffer * 1e9)
+
+
 class Inputs:
     """
     Images with a valid header, which go to ``on_image``, the latest camera_info, and scans.
@@ -146,12 +151,10 @@ class Inputs:
         self.images, self.config = images, config
         self.image, self.info = self._plan_images()
         self.sparse = self._plan_sparse()
-        self._scans = self._new_buffers()
-
-    def _new_buffers(self) -> dict[str, ScanBuffer]:
-        lidar = self.config.lidar
-        limits = round(lidar.max_dt * 1e9), round(lidar.buffer * 1e9)
-        return {item.source: ScanBuffer(*limits) for item in self.sparse}
+        limits = _limits(config)
+        self._scans: dict[str, ScanBuffer] = {
+            item.source: ScanBuffer(*limits) for item in self.sparse
+        }
 
     def _plan_images(self) -> tuple[Input, Input]:
         """Resolve topics and types of the images and of their camera_info."""
@@ -195,10 +198,12 @@ class Inputs:
         return [self.image, self.info, *sparse]
 
     def set_config(self, config: NodeConfig) -> None:
-        """Apply changed settings; the scan buffer is made anew when its settings changed."""
+        """Apply changed settings; scans that are there stay, for the image that is served next."""
         before, self.config = self.config, config
         if config.lidar != before.lidar:
-            self._scans = self._new_buffers()
+            later = config.lidar.time_offset - before.lidar.time_offset
+            for scans in self._scans.values():
+                scans.change(*_limits(config), round(later * 1e9))
 
     # Subscriptions
 
