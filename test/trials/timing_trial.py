@@ -52,7 +52,7 @@ RATE = 30.0  # images a second
 OUTPUTS = {'depth/image_rect': Image, 'depth/color': Image, 'points': PointCloud2}
 _ROLES = ('scan', 'info', 'image')
 _FIRST, _LAST = 'relative/image', 'points'  # of the outputs of a frame
-_PATIENCE = 120.0
+_PATIENCE, _AGAIN = 120.0, 5.0
 _CPU_FRAMES = 60
 _PARTS = 10  # of a run, for progress and memory
 
@@ -114,10 +114,17 @@ class Camera:
             self.send(index)
 
     def send_and_wait(self, index: int, names: Iterable[str], process: NodeProcess) -> None:
-        """Send one frame and wait for some of its outputs."""
-        stamp = self.send(index)
-        arrivals = self.recorder.arrivals
-        self.wait(lambda: all(stamp in arrivals[n] for n in names), 'no output', process)
+        """Send one frame and wait for some of its outputs; again if its scan comes too late."""
+        arrivals, due, stamps = self.recorder.arrivals, 0.0, []
+
+        def answered() -> bool:
+            nonlocal due
+            if time.monotonic() > due:
+                stamps.append(self.send(index))
+                due = time.monotonic() + _AGAIN
+            return any(all(stamp in arrivals[n] for n in names) for stamp in stamps)
+
+        self.wait(answered, 'no output', process)
 
     def wait(self, condition: Callable[[], bool], what: str, process: NodeProcess) -> None:
         """Wait for a condition on the outputs; raises MarigoldError with ``what``."""
