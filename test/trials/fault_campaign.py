@@ -6,8 +6,9 @@ Send sound and corrupted messages, one at a time, to the real node over DDS.
   python test/trials/fault_campaign.py                 10 000 messages, every second one corrupted
 
 A sound frame must be processed, and its depth must be the pipeline's without ROS, but for the
-rounding of sums, which depends on where arrays lie in memory (1e-5); a corrupted message must be counted under its cause, and must not lead to depth. Exit code 1
-if a frame was lost or wrong, or a fault was not counted.
+rounding of sums, which depends on where arrays lie in memory (1e-5); a corrupted message must be
+counted under its cause, and must not lead to depth. Exit code 1 if a frame was lost or wrong, or a
+fault was not counted.
 """
 
 from __future__ import annotations
