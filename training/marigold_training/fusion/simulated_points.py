@@ -23,7 +23,7 @@ def draw_points(rng: np.random.Generator, depth: np.ndarray) -> SparseDepth:
     known = np.isfinite(depth) & (depth > 0)
     for _ in range(8):
         kind = rng.random()
-        if kind < 0.2:
+        if kind < 0.15:
             u, v = _depth_camera(rng, depth)
             kept = known[v, u]
         else:
@@ -50,17 +50,17 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _pattern(rng: np.random.Generator, shape: tuple[int, ...], kind: float) -> Pixels:
-    """Columns and rows of all pixels that are measured, by a kind from 0.2 to 1."""
+    """Columns and rows of all pixels that are measured, by a kind from 0.15 to 1."""
     height, width = shape
-    if kind < 0.52:
+    if kind < 0.4:
         count = int(_log_uniform(rng, 12, 0.5 * height * width))
         place = rng.choice(height * width, count, replace=False)
         top = height * _some(rng, 0.35, 0.5)
         u, v = place % width, place // width
         return u[v >= top], v[v >= top]
-    if kind < 0.57:
+    if kind < 0.44:
         return _radar(rng, shape)
-    if kind < 0.64:
+    if kind < 0.5:
         return _path(rng, shape)
     return _lines(rng, shape)
 
