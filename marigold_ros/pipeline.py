@@ -56,6 +56,7 @@ from marigold_ros.geometry.ground.visible import visible_ground
 from marigold_ros.geometry.measured_points import measure_points, MeasuredPoints
 from marigold_ros.geometry.postprocess import (
     count_pixels,
+    only_at,
     postprocess,
     PublishedDepth,
     without_border,
@@ -287,10 +288,9 @@ class FramePipeline:
             stated = self._state_sigma(view, fitted, fused)
         with _timed(timings, 'sky'):
             alignment, sigma, sparse = stated.alignment, stated.sigma, view.measured.sparse
+            depth = postprocess(rgb, fitted.prediction, alignment, sigma, sparse, self.config)
             shown, caution = self._shown(view, alignment)
-            depth = postprocess(
-                rgb, fitted.prediction, alignment, sigma, sparse, self.config, shown
-            )
+            depth = depth if shown is None else only_at(depth, shown)
         with _timed(timings, 'calibration'):
             calibration = self._observe(view, fitted, fused)
         state = view.before.after(view.current, fused.fit, alignment, stated.history, calibration)

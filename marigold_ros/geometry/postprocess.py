@@ -50,22 +50,16 @@ def postprocess(
     sigma: np.ndarray | None,
     sparse: SparseDepth | None,
     config: PipelineConfig,
-    shown: np.ndarray | None = None,
 ) -> PublishedDepth:
     """
     Apply the safety margin to ``alignment.metric``, and remove doubtful pixels and the sky.
 
-    The sky is recognised by image, prediction, fitted depth and points of the frame. Where
-    ``shown`` (H, W) is given, nothing else is published.
+    The sky is recognised by image, prediction, fitted depth and points of the frame.
     """
     metric = _conservative(alignment.metric, sigma, config.alignment)
     if metric is not None and alignment.metric is not None and config.alignment.min_confidence:
         doubtful = confidence(alignment.metric, sigma) < config.alignment.min_confidence
         metric = np.where(doubtful, np.float32('nan'), metric)
-    if metric is not None and shown is not None:
-        metric = np.where(shown, metric, np.float32('nan'))
-        sigma = None if sigma is None else np.where(shown, sigma, np.float32('nan'))
-        return PublishedDepth(metric, sigma, withheld=~shown)
     if metric is None or alignment.metric is None or config.sky == 'fitted':
         return PublishedDepth(metric, sigma)
     sky = sky_mask(rgb, prediction, alignment.metric, sparse)
@@ -74,6 +68,15 @@ def postprocess(
     metric = np.where(sky, np.float32(config.sky), metric)
     sigma = None if sigma is None else np.where(sky, np.float32('nan'), sigma)
     return PublishedDepth(metric, sigma, sky)
+
+
+def only_at(depth: PublishedDepth, shown: np.ndarray) -> PublishedDepth:
+    """Withhold depth and sigma outside of ``shown`` (H, W)."""
+    metric, sigma = (
+        None if image is None else np.where(shown, image, np.float32('nan'))
+        for image in (depth.metric, depth.sigma)
+    )
+    return replace(depth, metric=metric, sigma=sigma, withheld=~shown)
 
 
 def confidence(metric: np.ndarray, sigma: np.ndarray | None) -> np.ndarray:

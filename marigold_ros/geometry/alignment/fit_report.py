@@ -41,8 +41,8 @@ def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, fl
 
 def details_of(result: FrameResult) -> dict[str, Any]:
     """Return the report's values beside the fit: coverage by points, calibration, caution."""
-    found = {'calibration': result.calibration, 'caution': sentence(result.caution)}
-    return {**coverage(result.sparse, result.relative.shape), **found}
+    texts = {'calibration': result.calibration, 'caution': sentence(result.caution)}
+    return coverage(result.sparse, result.relative.shape) | texts
 
 
 def fit_report(
@@ -66,10 +66,9 @@ def fit_report(
         'age': alignment.age_ns / 1e9,
         **details,
     }
-    warnings = [details[key] for key in ('caution', 'calibration') if details.get(key)]
-    text = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
-    if alignment.map_reason:
-        text = f'{text}; the map has no share: {alignment.map_reason}'
-    text = '; '.join([text, *warnings])
-    good = alignment.state == 'fitted' and not (warnings or alignment.map_reason)
+    no_share = alignment.map_reason and f'the map has no share: {alignment.map_reason}'
+    warnings = [no_share, details.get('caution'), details.get('calibration')]
+    state = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
+    text = '; '.join(filter(None, [state, *warnings]))
+    good = alignment.state == 'fitted' and not any(warnings)
     return FitReport(good, text, values)

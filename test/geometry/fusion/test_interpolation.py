@@ -100,7 +100,7 @@ def test_inside_is_the_convex_hull(seed, count):
     rows, columns = np.mgrid[0 : GRID.rows, 0 : GRID.columns].astype(np.float64)
     hull = Delaunay(GRID.place(u, v)).find_simplex(np.stack([rows, columns], axis=2)) >= 0
     # Flat triangles along the hull may be missing.
-    assert ((inside != hull) & ~along_border(inside)).mean() < 0.01
+    assert ((inside != hull) & ~along_border(inside)).mean() < 0.03
 
 
 @given(seed=SEEDS, count=st.integers(1, 3000), spread=st.floats(0, 3))
