@@ -27,6 +27,10 @@ _NEW_IMAGE = 2.5
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
 # Standard errors that angles and delays must exceed.
 _ERRORS = 4.0
+# Least standard error of the pitch, as a share of the gap between scan lines.
+_OF_GAP = 0.5 / _ERRORS
+# Columns in which gaps are measured, as a share of the image.
+_STRIP = 1 / 32
 _PARTS = 4
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
 # Degrees a second: without different yaw rates a delay cannot be observed.
@@ -50,6 +54,7 @@ class Calibration:
     delay_s: float = _NAN  # of the scans' stamps
     delay_error_s: float = _NAN
     n_images: int = 0  # images observed
+    line_gap_deg: float = 0.0  # between the scan lines: a pitch below half of it is not seen
 
     def significant_angles(self, least_deg: float) -> list[tuple[float, float, str, str]]:
         """Return angles of at least so many degrees, their errors, where points lie, and move."""
@@ -57,7 +62,7 @@ class Calibration:
         above = ('above', 'up') if self.pitch_deg > 0 else ('below', 'down')
         angles = (
             (abs(self.yaw_deg), self.yaw_error_deg, *right),
-            (abs(self.pitch_deg), self.pitch_error_deg, *above),
+            (abs(self.pitch_deg), max(self.pitch_error_deg, _OF_GAP * self.line_gap_deg), *above),
         )
         return [angle for angle in angles if angle[0] >= max(least_deg, _ERRORS * angle[1])]
 
@@ -133,7 +138,21 @@ def update_calibration(
     state = replace(state, observations=observations, count=state.count + 1)
     if state.count % 4 and state.count > 2 * _FEWEST:
         return state
-    return replace(state, calibration=estimate_calibration(observations))
+    found = replace(estimate_calibration(observations), line_gap_deg=line_gap(sparse, current.K))
+    return replace(state, calibration=found)
+
+
+def line_gap(sparse: SparseDepth, K: np.ndarray) -> float:
+    """
+    Return the vertical gap between points in degrees, as it is at a random place between them.
+
+    Measured in narrow strips of columns, where a scan line has one height; 0 for a single line.
+    """
+    elevation = np.rad2deg(np.arctan2(sparse.v - K[1, 2], K[1, 1]))
+    strip = np.floor(sparse.u / (2.0 * K[0, 2] * _STRIP)).astype(np.intp)
+    order = np.lexsort((elevation, strip))
+    gaps = np.diff(elevation[order])[np.diff(strip[order]) == 0]
+    return float(np.square(gaps).sum() / max(gaps.sum(), 1e-9))
 
 
 def estimate_calibration(observations: Sequence[tuple[np.ndarray, float]]) -> Calibration:

@@ -8,6 +8,8 @@ from functools import lru_cache
 import time
 
 import cv2
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Alignment, Camera, CurrentFrame, Prediction, SparseDepth
@@ -17,6 +19,7 @@ from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     CalibrationState,
     estimate_calibration,
+    line_gap,
     update_calibration,
 )
 from marigold_ros.geometry.calibration.recording import (
@@ -169,6 +172,9 @@ def test_text_names_significant_errors_only():
     assert both.text == 'LiDAR looks 1.3° to the left of the image; LiDAR is 0.08 s late'
     assert Calibration().text == ''
     assert Calibration(-1.32, 0.1, 0.5, 0.1).text == ''
+    # Between lines that are four degrees apart a pitch of 1.5 degrees is not seen.
+    assert Calibration(0.1, 1.5, 0.1, 0.1).text == 'LiDAR looks 1.5° above the image'
+    assert Calibration(0.1, 1.5, 0.1, 0.1, line_gap_deg=4.0).text == ''
 
 
 def test_an_observation_takes_under_8_ms():
@@ -217,3 +223,15 @@ def test_a_recording_with_the_right_mounting_or_too_few_images_is_not_refused():
     assert few.n_images == 4
     check_calibration(few, 8.0)
     check_calibration(Calibration(-2.4, 2.6, 0.3, 1.0, n_images=20), 4.0)  # parts disagree
+
+
+@settings(max_examples=30, deadline=None)
+@given(lines=st.integers(3, 64), step=st.integers(1, 4), tilt=st.floats(-0.02, 0.02))
+def test_the_gap_is_that_of_the_scan_lines(lines, step, tilt):
+    K = np.array([[700.0, 0, 640.0], [0, 700.0, 240.0], [0, 0, 1]])
+    row, column = np.mgrid[0:lines, 0:1280:step].reshape(2, -1)
+    spacing = 470 / (lines - 1)
+    v = np.rint(row * spacing + tilt * (column - 640) + 4).astype(int)
+    points = SparseDepth(column, v, np.ones(len(v), np.float32))
+    expected = np.rad2deg(spacing / 700.0)
+    assert 0.6 * expected < line_gap(points, K) < 1.1 * expected
