@@ -25,11 +25,10 @@ import launch_testing  # noqa: E402
 from launch_testing.actions import ReadyToTest  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
-from loopback_node import INPUTS  # noqa: E402
+from loopback_node import INPUTS, Robot  # noqa: E402
 from marigold_ros.message_codec import to_depth  # noqa: E402
 import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import Image, PointCloud2  # noqa: E402
 from synthetic_messages import mounting_parameters, views  # noqa: E402
 
@@ -62,20 +61,16 @@ class TestFlow(unittest.TestCase):
     def setUpClass(cls):
         """Create a robot."""
         rclpy.init()
-        cls.robot = rclpy.create_node('robot')
-        cls.publishers = {
-            role: cls.robot.create_publisher(INPUTS[role][1], INPUTS[role][0], QoSProfile(depth=5))
-            for role in ROLES
-        }
+        cls.robot = Robot(rclpy.create_node('robot'), ROLES)
         cls.heard = {'depth/image_rect': [], 'points': []}
         for name, kind in (('depth/image_rect', Image), ('points', PointCloud2)):
             topic = f'/{NAMESPACE}/marigold_depth/{name}'
-            cls.robot.create_subscription(kind, topic, cls.heard[name].append, 5)
+            cls.robot.subscribe(topic, kind, cls.heard[name].append)
 
     @classmethod
     def tearDownClass(cls):
         """End it."""
-        cls.robot.destroy_node()
+        cls.robot.node.destroy_node()
         rclpy.shutdown()
 
     def spin_until(self, condition, seconds, between=lambda: None):
@@ -83,12 +78,12 @@ class TestFlow(unittest.TestCase):
         deadline = time.monotonic() + seconds
         while not condition() and time.monotonic() < deadline:
             between()
-            rclpy.spin_once(self.robot, timeout_sec=0.2)
+            rclpy.spin_once(self.robot.node, timeout_sec=0.2)
         return condition()
 
     def test_it_becomes_active_and_publishes_metres(self):
         """Active within two minutes, then depth and a cloud of what the robot sends."""
-        state = self.robot.create_client(GetState, f'/{NAMESPACE}/marigold_depth/get_state')
+        state = self.robot.node.create_client(GetState, f'/{NAMESPACE}/marigold_depth/get_state')
         assert state.wait_for_service(60.0)
 
         def is_active():
@@ -100,9 +95,9 @@ class TestFlow(unittest.TestCase):
         view = views(3)[0]
 
         def send():
-            stamp = self.robot.get_clock().now().nanoseconds
+            stamp = self.robot.node.get_clock().now().nanoseconds
             for role in ROLES:
-                self.publishers[role].publish(view.message(role, stamp))
+                self.robot.publishers[role].publish(view.message(role, stamp))
 
         assert self.spin_until(lambda: all(self.heard.values()), 60.0, send)
         depth = to_depth(self.heard['depth/image_rect'][-1])
