@@ -242,7 +242,9 @@ class Inputs:
             return ''
         published = self._node.get_publishers_info_by_topic
         stem = self._node.resolve_topic_name('image')
-        if item.kind is Image and published(topic := f'{stem}/compressed'):
+        topic = f'{stem}/compressed'
+        kinds = {info.topic_type for info in published(topic)}
+        if item.kind is Image and 'sensor_msgs/msg/CompressedImage' in kinds:
             return f'{topic} is a CompressedImage: set image_transport: compressed'
         found = [name for name in _OTHER_TRANSPORTS if published(f'{stem}/{name}')]
         return f'only {stem}/{found[0]} is published: {republish(found[0], stem)}' if found else ''
