@@ -371,7 +371,7 @@ class FramePipeline:
         if self.config.alignment.method == 'fixed' or alignment.space == 'metric':
             return None, None  # these metres do not rest on the plane
         if self.config.alignment.ground_alone == 'all':
-            return None, Reason('ground_alone', {'obstacles': 'mostly too far'})
+            return None, Reason('ground_alone', {'obstacles': 'where the map puts it'})
         shown = visible_ground(view.rgb, metric, view.camera.K, plane)
         return shown, Reason('ground_alone', {'obstacles': 'not published'})
 
