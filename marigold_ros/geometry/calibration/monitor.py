@@ -29,8 +29,7 @@ _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
 _ERRORS = 4.0
 # Least standard error of the pitch, as a share of the gap between scan lines.
 _OF_GAP = 0.5 / _ERRORS
-# Columns in which gaps are measured, as a share of the image.
-_STRIP = 1 / 32
+_STRIPS = 32  # of an image, in which gaps are measured
 _PARTS = 4
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
 # Degrees a second: without different yaw rates a delay cannot be observed.
@@ -138,18 +137,20 @@ def update_calibration(
     state = replace(state, observations=observations, count=state.count + 1)
     if state.count % 4 and state.count > 2 * _FEWEST:
         return state
-    found = replace(estimate_calibration(observations), line_gap_deg=line_gap(sparse, current.K))
+    gap = line_gap(sparse, current.K, size[1])
+    found = replace(estimate_calibration(observations), line_gap_deg=gap)
     return replace(state, calibration=found)
 
 
-def line_gap(sparse: SparseDepth, K: np.ndarray) -> float:
+def line_gap(sparse: SparseDepth, K: np.ndarray, width: int) -> float:
     """
     Return the vertical gap between points in degrees, as it is at a random place between them.
 
-    Measured in narrow strips of columns, where a scan line has one height; 0 for a single line.
+    Measured in narrow strips of an image ``width`` columns wide, where a scan line has one height;
+    0 for a single line.
     """
     elevation = np.rad2deg(np.arctan2(sparse.v - K[1, 2], K[1, 1]))
-    strip = np.floor(sparse.u / (2.0 * K[0, 2] * _STRIP)).astype(np.intp)
+    strip = sparse.u * _STRIPS // width
     order = np.lexsort((elevation, strip))
     gaps = np.diff(elevation[order])[np.diff(strip[order]) == 0]
     return float(np.square(gaps).sum() / max(gaps.sum(), 1e-9))

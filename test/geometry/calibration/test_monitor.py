@@ -234,4 +234,4 @@ def test_the_gap_is_that_of_the_scan_lines(lines, step, tilt):
     v = np.rint(row * spacing + tilt * (column - 640) + 4).astype(int)
     points = SparseDepth(column, v, np.ones(len(v), np.float32))
     expected = np.rad2deg(spacing / 700.0)
-    assert 0.6 * expected < line_gap(points, K) < 1.1 * expected
+    assert 0.6 * expected < line_gap(points, K, 1280) < 1.1 * expected
