@@ -8,7 +8,7 @@ from time import perf_counter
 from fusion_cases import FusionScene
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import point_candidates
 from marigold_ros.geometry.fusion.fuse import align, FusionGuide
@@ -16,6 +16,7 @@ from marigold_ros.geometry.fusion.held_out_scores import score_map, ScoredPoints
 from marigold_ros.geometry.fusion.mixing import FusionModel, mix
 from marigold_ros.geometry.fusion.sound_points import sound_points
 from marigold_ros.geometry.fusion.work_grid import (
+    cells_needed,
     enlarge_depth,
     through_points,
     with_detail,
@@ -66,7 +67,8 @@ def _stages(
 ) -> Iterator[str]:
     """Run each stage of `align` and yield its name after it, then the whole, then sigma."""
     prediction, sparse = simulated.prediction, simulated.sparse
-    grid = work_grid(scene.depth.shape)
+    gap, _ = median_gap(sparse.u, sparse.v, scene.depth.shape, among=True)
+    grid = work_grid(scene.depth.shape, cells_needed(gap, scene.depth.shape))
     fit = align_map(prediction, sparse, _CONFIG)
     yield 'map fit'
     sound = sound_points(sparse.u, sparse.v, sparse.z, grid)

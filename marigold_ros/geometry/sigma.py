@@ -28,7 +28,7 @@ from marigold_ros.geometry.fusion.candidates import border_points, point_candida
 from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.mixing import mix, network_input
-from marigold_ros.geometry.fusion.work_grid import work_grid, WorkGrid
+from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
 from marigold_ros.geometry.hull import hull_of
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
@@ -179,8 +179,10 @@ def score_sigma(
         return before
     if before is not None and before.frames % _EVERY:
         return replace(before, frames=before.frames + 1)
-    points, grid = sparse.chosen(alignment.inlier), work_grid(guide.shape, _COARSER)
-    tiles = tiles_or_lines(points.u, points.v, guide.shape)
+    points, shape = sparse.chosen(alignment.inlier), guide.shape
+    spacing = median_gap(points.u, points.v, shape, among=True)
+    grid = work_grid(shape, cells_needed(spacing[0], shape) // _COARSER)
+    tiles = tiles_or_lines(points.u, points.v, shape, spacing)
     _, count = grid.mean_in_cells(points.u, points.v, points.z)
     distance = nearest_points(count).distance
     border = border_points(points.u, points.v, hull_of(count), distance, grid)
@@ -200,13 +202,16 @@ def score_sigma(
     return SigmaScale(counts, 1 if before is None else before.frames + 1)
 
 
-def tiles_or_lines(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def tiles_or_lines(
+    u: np.ndarray, v: np.ndarray, shape: tuple[int, int], spacing: tuple[float, float]
+) -> np.ndarray:
     """
     Select half of the points (M,) to be held out, in tiles; of scan lines every other one.
 
     A line goes on beside its tiles, so that errors in them are smaller than those between lines.
+    ``spacing`` is the `median_gap` among the points.
     """
-    gap, empty = median_gap(u, v, shape, among=True)
+    gap, empty = spacing
     order = np.lexsort((u, v // _BAND))
     beside = np.diff(u[order])[np.diff(v[order] // _BAND) == 0]
     if empty > _LINES and len(beside) and np.median(beside) < _CLOSE * gap:

@@ -5,6 +5,7 @@
 from dataclasses import replace
 
 from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.sigma import score_sigma, tiles_or_lines, with_scaled_sigma
 import numpy as np
@@ -103,12 +104,14 @@ def test_frames_that_say_nothing_change_nothing():
 
 def test_scan_lines_are_held_out_as_a_whole_and_other_points_in_tiles():
     v, u = (part.ravel() for part in np.mgrid[4:120:10, 0:160:2])
-    held_out = tiles_or_lines(u, v, (120, 160))
+    spacing = median_gap(u, v, (120, 160), among=True)
+    held_out = tiles_or_lines(u, v, (120, 160), spacing)
     lines = [held_out[v == row] for row in np.unique(v)]
     assert all(line.all() or not line.any() for line in lines)
     assert 0.3 < held_out.mean() < 0.7
     rng = np.random.default_rng(0)
     v, u = np.divmod(rng.choice(120 * 160, 400, replace=False), 160)
-    held_out = tiles_or_lines(u, v, (120, 160))
+    spacing = median_gap(u, v, (120, 160), among=True)
+    held_out = tiles_or_lines(u, v, (120, 160), spacing)
     assert 0.3 < held_out.mean() < 0.7
     assert any(0 < held_out[v // 12 == band].mean() < 1 for band in range(10))

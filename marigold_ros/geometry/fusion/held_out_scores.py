@@ -19,6 +19,7 @@ from marigold_ros.fusion_channels import CHANNELS, OF_MAP
 from marigold_ros.geometry.alignment.local_field import (
     checkerboard_fold,
     consistent_points,
+    median_gap,
     REJECT_LOG,
 )
 from marigold_ros.geometry.fusion.candidates import Candidates, point_candidates
@@ -30,7 +31,7 @@ from marigold_ros.geometry.fusion.mixing import (
     network_input,
 )
 from marigold_ros.geometry.fusion.sound_points import sound_points
-from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
 from marigold_ros.reasons import Reason
 import numpy as np
 
@@ -97,15 +98,22 @@ class ScoredCandidates:
 
 
 def score_points(
-    sparse: SparseDepth, rgb: np.ndarray | None, shape: tuple[int, int]
+    sparse: SparseDepth,
+    rgb: np.ndarray | None,
+    shape: tuple[int, int],
+    cells: int | None = None,
 ) -> ScoredPoints:
     """
     Score what points and an image (H, W, 3) uint8 of ``shape`` (H, W), or None, give.
 
-    ``sparse`` has at least one point, all of positive depth.
+    ``sparse`` has at least one point, all of positive depth; ``cells`` None are as many as its
+    density needs.
     """
-    sound = sound_points(sparse.u, sparse.v, sparse.z, work_grid(shape))
-    return _scored(sparse, sound, rgb, shape)
+    if cells is None:
+        cells = cells_needed(median_gap(sparse.u, sparse.v, shape, among=True)[0], shape)
+    grid = work_grid(shape, cells)
+    sound = sound_points(sparse.u, sparse.v, sparse.z, grid)
+    return _scored(sparse, sound, rgb, grid)
 
 
 def score_map(
@@ -128,8 +136,8 @@ def score_map(
         contradicted = points.sound & np.isfinite(held_out)
         contradicted &= ~consistent_points(given.u, given.v, held_out)
         if np.count_nonzero(contradicted) > _FEW * np.count_nonzero(np.isfinite(held_out)):
-            shape = points.candidates.grid.shape
-            points = _scored(given, points.sound & ~contradicted, rgb, shape)
+            sound = points.sound & ~contradicted
+            points = _scored(given, sound, rgb, points.candidates.grid)
             return _with_map(points, fit, held_out)
     return scored
 
@@ -185,11 +193,11 @@ def without_map(scored: ScoredCandidates, cells: np.ndarray | None = None) -> Sc
 
 
 def _scored(
-    sparse: SparseDepth, sound: np.ndarray, rgb: np.ndarray | None, shape: tuple[int, int]
+    sparse: SparseDepth, sound: np.ndarray, rgb: np.ndarray | None, grid: WorkGrid
 ) -> ScoredPoints:
     known = sparse.chosen(sound)
-    fold = checkerboard_fold(known.u, known.v, shape, among=True)
-    candidates = point_candidates(known, fold, rgb, work_grid(shape))
+    fold = checkerboard_fold(known.u, known.v, grid.shape, among=True)
+    candidates = point_candidates(known, fold, rgb, grid)
     return ScoredPoints(sparse, sound, known, candidates)
 
 

@@ -16,8 +16,11 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import sample_grid
 import numpy as np
 
-# As many as 256 x 192: what is finer comes from measured pixels, colour and map at full size.
-_CELLS = 49152
+# Cells of a grid for points far apart, as 2000 over the image, and close together: what is finer
+# comes from measured pixels, colour and map at full size. The network is trained on these.
+CELLS = (24576, 49152, 98304)
+# Cells on the way to the nearest point from a pixel without one, of which half are farther.
+_CELLS_ON_WAY = 2.5
 # Cells are halved four times by the network.
 _MULTIPLE = 16
 # Ratio of depths within 3 x 3 cells from which pixels are placed by colour.
@@ -89,13 +92,19 @@ class WorkGrid:
         return WorkGrid(self.shape, self.rows // 2, self.columns // 2)
 
 
-def work_grid(shape: tuple[int, int], coarser: int = 1) -> WorkGrid:
+def cells_needed(gap: float, shape: tuple[int, int]) -> int:
     """
-    Return the grid of an image (H, W): its proportions, sides multiples of 16.
+    Return which of `CELLS` points need: nearest to two and a half cells in the gap between them.
 
-    ``coarser`` divides the number of cells.
+    ``gap`` is the median distance of the pixels of an image (H, W) from the nearest point, px.
     """
-    share = min(1.0, (_CELLS / (shape[0] * shape[1])) ** 0.5) / coarser**0.5
+    wanted = shape[0] * shape[1] * (_CELLS_ON_WAY / gap) ** 2
+    return min(CELLS, key=lambda cells: abs(float(np.log(wanted / cells))))
+
+
+def work_grid(shape: tuple[int, int], cells: int = CELLS[1]) -> WorkGrid:
+    """Return the grid of an image (H, W): its proportions, sides multiples of 16."""
+    share = min(1.0, (cells / (shape[0] * shape[1])) ** 0.5)
     rows, columns = (max(1, round(side * share / _MULTIPLE)) * _MULTIPLE for side in shape)
     return WorkGrid((shape[0], shape[1]), rows, columns)
 

@@ -78,7 +78,7 @@ class FusionNetwork(nn.Module):
 
         Logits of the shares, the correction of log depth, the log of the expected error.
         """
-        x = self.stem(functional.pixel_unshuffle(x, 2))
+        x = self._stem(x)
         kept = []
         for level, encode in enumerate(self.encoder):
             x = encode(x)
@@ -92,6 +92,12 @@ class FusionNetwork(nn.Module):
         x = functional.pixel_shuffle(self.head(functional.relu(x)), 2)
         shares, residual, error = x.split((self.candidates, 1, 1), dim=1)
         return torch.cat([shares, _RESIDUAL * torch.tanh(residual), error], dim=1)
+
+    def _stem(self, x: torch.Tensor) -> torch.Tensor:
+        """Return `stem` of ``pixel_unshuffle(x, 2)``, faster: as one strided convolution."""
+        weight = self.stem.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)
+        weight = weight.flatten(4, 5).flatten(2, 3)
+        return functional.conv2d(x, weight, self.stem.bias, stride=2, padding=2)
 
 
 def mix_candidates(

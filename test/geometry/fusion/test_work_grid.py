@@ -5,7 +5,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.work_grid import (
+    CELLS,
+    cells_needed,
     enlarge_depth,
     through_points,
     with_detail,
@@ -33,13 +36,29 @@ def test_sides_are_multiples_of_16_near_the_images_or_smaller(height, width):
         assert 16 <= cells <= max(16, side + 8)
 
 
-@given(height=st.integers(200, 4000), ratio=st.floats(0.3, 3.4))
-def test_a_large_image_has_about_49152_cells_in_its_proportions(height, ratio):
+@given(height=st.integers(200, 4000), ratio=st.floats(0.3, 3.4), cells=st.sampled_from(CELLS))
+def test_a_large_image_has_about_so_many_cells_in_its_proportions(height, ratio, cells):
     width = max(260, round(height * ratio))
-    grid = work_grid((height, width))
-    if height * width > 60_000:
-        assert grid.rows * grid.columns == pytest.approx(49152, rel=0.15)
+    grid = work_grid((height, width), cells)
+    if height * width > 1.2 * cells:
+        assert grid.rows * grid.columns == pytest.approx(cells, rel=0.2)
     assert grid.columns / grid.rows == pytest.approx(width / height, rel=0.15)
+
+
+@given(height=st.integers(100, 1500), width=st.integers(100, 3000), gap=st.floats(0.5, 100))
+def test_closer_points_get_more_cells_and_a_magnified_image_the_same(height, width, gap):
+    cells = cells_needed(gap, (height, width))
+    assert cells in CELLS
+    assert cells_needed(gap / 2, (height, width)) >= cells
+    assert cells_needed(3 * gap, (3 * height, 3 * width)) == cells
+
+
+@pytest.mark.parametrize(('points', 'place'), [(500, 0), (2000, 1), (10_000, 2)])
+def test_a_gap_between_points_is_about_five_cells_wide(points, place):
+    rng = np.random.default_rng(0)
+    v, u = np.divmod(rng.choice(480 * 640, points, replace=False), 640)
+    gap, _ = median_gap(u, v, (480, 640), among=True)
+    assert cells_needed(gap, (480, 640)) == CELLS[place]
 
 
 def test_known_sizes():

@@ -7,6 +7,8 @@ from __future__ import annotations
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.geometry.alignment.local_field import median_gap
+from marigold_ros.geometry.fusion.work_grid import CELLS, cells_needed
 from marigold_ros.processes import Stopped
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data import record_blocks
@@ -85,7 +87,7 @@ def test_several_processes_draw_the_same(tmp_path):
     pairs.prepare()
     caches = []
     for workers in (1, 2):
-        source = SimulatedExamples(pairs, (32, 48), 6, (0, 0), pairs)
+        source = SimulatedExamples(pairs, (32, 48), 6, (0, 0), pairs, CELLS[0])
         caches.append(ExampleCache(source, tmp_path / f'{workers}'))
         caches[-1].fill(workers)
     assert content(caches[0]) == content(caches[1])
@@ -96,8 +98,9 @@ def test_other_examples_have_another_folder(new_cache, planted, tmp_path):
     assert new_cache().folder == new_cache().folder != new_cache('other').folder
     pairs = planted(3)
 
-    def folder(pairs=pairs, size=(32, 48), count=5, seed=(0, 0), others=pairs, model=None):
-        source = SimulatedExamples(pairs, size, count, seed, others, model)
+    def folder(pairs=pairs, size=(32, 48), count=5, seed=(0, 0), others=pairs, **more):
+        more = {'cells': CELLS[0], **more}
+        source = SimulatedExamples(pairs, size, count, seed, others, **more)
         return ExampleCache(source, tmp_path).folder
 
     found = [
@@ -108,8 +111,21 @@ def test_other_examples_have_another_folder(new_cache, planted, tmp_path):
         folder(seed=(0, 1)),
         folder(others=planted(4)),
         folder(model='tiny'),
+        folder(cells=CELLS[1]),
     ]
     assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize('cells', CELLS)
+def test_points_are_drawn_of_the_density_that_the_grid_is_for(cells, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(examples, 'inputs_of', lambda rgb, sparse, *_: drawn.append(sparse))
+    sample = make_sample(0, 160, 120)
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        examples.draw_example(rng, Pair(sample.rgb, sample.depth), cells, sample.depth)
+    gaps = [median_gap(one.u, one.v, (120, 160), among=True)[0] for one in drawn]
+    assert [cells_needed(gap, (120, 160)) for gap in gaps] == 10 * [cells]
 
 
 def test_a_model_makes_a_third_of_the_maps(monkeypatch):
@@ -125,7 +141,7 @@ def test_a_model_makes_a_third_of_the_maps(monkeypatch):
     with_map = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        example = examples.draw_example(rng, pair, sample.depth, 'tiny')
+        example = examples.draw_example(rng, pair, CELLS[0], sample.depth, 'tiny')
         with_map.append(example.inputs[CHANNELS.index('has_map')].any())
     assert 18 <= len(simulated) <= 34
     assert any(with_map)
@@ -150,7 +166,7 @@ class SparsePairs:
 
 
 def test_images_of_sparse_depth_are_refused_for_simulation():
-    source = SimulatedExamples(SparsePairs(), (32, 48), 5, (0,), SparsePairs())
+    source = SimulatedExamples(SparsePairs(), (32, 48), 5, (0,), SparsePairs(), CELLS[0])
     with pytest.raises(InputError, match='of 100 images of sparse none has depth at 40%'):
         source.draw(0)
 

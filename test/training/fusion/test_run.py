@@ -23,6 +23,7 @@ import pytest
 import torch
 import yaml
 
+CONDITIONS_OF_ALL = [name for names in CONDITIONS.values() for name in names]
 SYNTHETIC = {
     'kind': 'synthetic', 'height': 64, 'width': 96, 'count': 4, 'size': [64, 96], 'examples': 6,
 }  # fmt: skip
@@ -193,7 +194,7 @@ def scenes(tmp_path):
 def test_linear_interpolation_scores_one_under_every_condition(scenes):
     cpu = torch.device('cpu')
     table = score(Answer('linear', 1e6), scenes.caches['second'], cpu)
-    assert list(table) == list(CONDITIONS)
+    assert list(table) == CONDITIONS_OF_ALL
     for row in table.values():
         assert row == pytest.approx({'abs_rel': 1, 'rmse': 1, 'worst': 1, 'coverage': 1})
     assert scenes.quality({'second': table}) == pytest.approx(1.0)
@@ -205,10 +206,16 @@ def test_linear_interpolation_scores_one_under_every_condition(scenes):
 def test_conditions_measure_what_they_say():
     depth = np.full((240, 320), 5.0, np.float32)
     depth[:40] = np.inf
-    seen = {name: measure(np.random.default_rng(0), depth, name) for name in CONDITIONS}
-    counts = [20, 50, 500, 5000]
+    seen = {name: measure(np.random.default_rng(0), depth, name) for name in CONDITIONS_OF_ALL}
+    counts = [20, 50, 500, 2000, 5000]
     assert [len(seen[f'{n} points']) for n in counts] == counts
-    assert [len(np.unique(seen[f'{n} rows'].v)) for n in (4, 16, 40, 64)] == [4, 16, 40, 64]
+    assert [len(np.unique(seen[f'{n} rows'].v)) for n in (4, 12, 16, 40, 64)] == [
+        4,
+        12,
+        16,
+        40,
+        64,
+    ]
     assert 0.6 < len(seen['depth camera']) / (200 * 320) < 0.73
     assert set(seen['azimuth'].u % 40) == set(range(5))
     for name, points in seen.items():
@@ -229,6 +236,7 @@ def test_conditions_measure_what_they_say():
         ({'init': {'path': 'x', 'channels': [8]}}, 'a path leaves no other choice'),
         ({'sources': [{**SYNTHETIC, 'examples': 0}]}, 'examples of a source is 0'),
         ({'sources': [{**SYNTHETIC, 'kind': 'magic'}]}, "kind is 'magic'"),
+        ({'sources': [{**SYNTHETIC, 'cells': 1}]}, 'cells of a source is 1; give 24576'),
         ({'sources': [{**SYNTHETIC, 'model': 'tiyn'}]}, "model of a source is 'tiyn'; give tiny"),
         (
             {'sources': [{**SYNTHETIC, 'kind': 'bag', 'model': 'tiny'}]},
@@ -272,7 +280,7 @@ def stop_on(street: Path, **keys: object) -> dict[str, object]:
 def test_scans_of_a_recording_select_the_weights(new_run, street, tmp_path):
     run = new_run(data=tmp_path, validation=stop_on(street, frames=[[1, 3]]))
     assert run.prepare_data()
-    (cache,) = run.validation.caches.values()
+    ((cache,),) = run.validation.caches.values()
     assert len(cache) == 6
     assert run.train()
     lines = (tmp_path / 'run/log.jsonl').read_text().splitlines()

@@ -12,7 +12,7 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.pairs import Pair
 from marigold_training.fusion.run import FusionRun
-from marigold_training.fusion.validation import LINES, score, STOP
+from marigold_training.fusion.validation import score, STOP
 from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.objectives.trained_networks import TrainedModel, TrainedModule
 from marigold_training.run.average import blend
@@ -69,7 +69,7 @@ def choose_of_fusion(run: FusionRun) -> None:
 
     def errors(chain: TrainedFusion) -> tuple[float, float]:
         network = chain.fusion.eval()
-        on_stop = _mean(score(network, caches[STOP], device, LINES))
+        on_stop = _mean(score(network, caches[STOP], device))
         return on_stop, _mean(score(network, caches[scenes], device))
 
     choose(run, errors)

@@ -10,8 +10,9 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.fusion_channels import level_of
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.held_out_scores import judge_map, score_map, score_points
-from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid
 from marigold_ros.models import load_model
 from marigold_ros.models.protocol import DepthModel
 from marigold_training.data.pairs import Pair
@@ -23,6 +24,8 @@ import numpy as np
 _FARTHEST = 200.0
 # Share of the maps that a model makes.
 _OF_MODEL = 0.35
+# Draws of points until they have the density that is wanted.
+_TRIES = 50
 # Cameras and depth sensors are calibrated to a pixel or two: how often, and deviation in pixels.
 _MISPLACED, _PIXELS = 0.5, 1.2
 
@@ -45,21 +48,32 @@ class FusionExample:
 
 
 def draw_example(
-    rng: np.random.Generator, pair: Pair, foreign: np.ndarray, model: str | None = None
+    rng: np.random.Generator, pair: Pair, cells: int, foreign: np.ndarray, model: str | None = None
 ) -> FusionExample:
     """
     Draw points and map over an augmented pair.
 
-    ``foreign`` is depth of another scene; ``model`` is the name of one that makes some of the
-    maps, None has them all simulated.
+    ``cells`` is the size of the grid, to which the density of the points is suited; ``foreign`` is
+    depth of another scene; ``model`` is the name of one that makes some of the maps, None has them
+    all simulated.
     """
     rgb, depth = _augmented(rng, pair)
-    sparse = draw_points(rng, depth)
+    sparse = _points_for(rng, depth, cells)
     if model is not None and rng.random() < _OF_MODEL:
         prediction: Prediction | None = _loaded(model).predict(_recoloured(rng, rgb))
     else:
         prediction = draw_map(rng, rgb, depth, foreign)
-    return FusionExample(inputs_of(rgb, sparse, prediction), target_on_grid(depth))
+    return FusionExample(inputs_of(rgb, sparse, prediction, cells), target_on_grid(depth, cells))
+
+
+def _points_for(rng: np.random.Generator, depth: np.ndarray, cells: int) -> SparseDepth:
+    """Draw points of a density that needs so many cells."""
+    for _ in range(_TRIES):
+        sparse = draw_points(rng, depth)
+        gap, _ = median_gap(sparse.u, sparse.v, depth.shape, among=True)
+        if cells_needed(gap, depth.shape) == cells:
+            break
+    return sparse
 
 
 @lru_cache(maxsize=1)
@@ -68,19 +82,21 @@ def _loaded(model: str) -> DepthModel:
     return load_model(model, device='cpu')
 
 
-def inputs_of(rgb: np.ndarray, sparse: SparseDepth, prediction: Prediction | None) -> np.ndarray:
+def inputs_of(
+    rgb: np.ndarray, sparse: SparseDepth, prediction: Prediction | None, cells: int
+) -> np.ndarray:
     """Return the input of the network (18, rows, columns) as the pipeline makes it."""
     fit = None
     if prediction is not None:
         fit = align_map(prediction, sparse, AlignmentConfig(method='fused', max_depth=_FARTHEST))
-    points = score_points(sparse, rgb, (rgb.shape[0], rgb.shape[1]))
+    points = score_points(sparse, rgb, (rgb.shape[0], rgb.shape[1]), cells)
     scored, _ = judge_map(score_map(points, rgb, fit))
     return scored.channels
 
 
-def target_on_grid(depth: np.ndarray) -> np.ndarray:
+def target_on_grid(depth: np.ndarray, cells: int) -> np.ndarray:
     """Return log depth in the middle of each cell, NaN unknown."""
-    grid = work_grid(depth.shape)
+    grid = work_grid(depth.shape, cells)
     v = ((np.arange(grid.rows) + 0.5) * depth.shape[0] / grid.rows).astype(int)
     u = ((np.arange(grid.columns) + 0.5) * depth.shape[1] / grid.columns).astype(int)
     middle = depth[np.ix_(v, u)]

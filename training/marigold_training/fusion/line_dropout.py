@@ -15,7 +15,7 @@ from marigold_ros.errors import InputError
 from marigold_ros.evaluation.corruptions import dimmed
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel, not_hidden
-from marigold_ros.geometry.fusion.work_grid import work_grid, WorkGrid
+from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid, WorkGrid
 from marigold_ros.processes import never, Stop
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.pairs import LidarPair
@@ -89,7 +89,7 @@ def example_of(
     if len(shown) < FEWEST or len(others) < FEWEST:
         return None
     target = target_at_points(others, work_grid(pair.rgb.shape[:2]))
-    return FusionExample(inputs_of(pair.rgb, shown, prediction), target)
+    return FusionExample(inputs_of(pair.rgb, shown, prediction, CELLS[1]), target)
 
 
 def resized(pair: LidarPair, size: tuple[int, int]) -> LidarPair:

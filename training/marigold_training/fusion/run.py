@@ -8,6 +8,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
+from marigold_ros.geometry.fusion.work_grid import CELLS
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import EMBEDDED, FUSION, list_checkpoints
@@ -28,6 +29,8 @@ import torch
 
 # Keys of a recipe's ``init``: the sizes of a new network, or the folder of a trained one.
 INIT = ('channels', 'blocks', 'path')
+# Keys of a source that say what is drawn over its images.
+_OF_EXAMPLES = ('examples', 'model', 'cells')
 
 
 class FusionRun(Run[TrainedFusion]):
@@ -66,7 +69,8 @@ class FusionRun(Run[TrainedFusion]):
             if isinstance(pairs, BagPairs):
                 found.append(LineDropout(pairs, *common))
             else:
-                found.append(SimulatedExamples(pairs, *common, dense[0], _model(entry)))
+                further = dense[0], _cells(entry), _model(entry)
+                found.append(SimulatedExamples(pairs, *common, *further))
         return found
 
     def prepare(self, workers: int, stop: Stop) -> None:
@@ -100,9 +104,9 @@ class FusionRun(Run[TrainedFusion]):
         validation.prepare(max(1, self.workers))
         network = chain.fusion.eval()
         rows = {}
-        for key, cache in validation.caches.items():
+        for key, caches in validation.caches.items():
             scenes = self.generators[key]
-            for condition, row in score(network, cache, self.accelerator.device).items():
+            for condition, row in score(network, caches, self.accelerator.device).items():
                 rows[f'{scenes.count} {scenes.title}: {condition}'] = row
         return rows
 
@@ -153,6 +157,15 @@ def _example_count(entry: Mapping[str, Any]) -> int:
     return count
 
 
+def _cells(entry: Mapping[str, Any]) -> int:
+    cells = entry.get('cells', CELLS[1])
+    if cells not in CELLS:
+        raise ConfigurationError(
+            f'cells of a source is {cells!r}; give {" or ".join(map(str, CELLS))}'
+        )
+    return int(cells)
+
+
 def _model(entry: Mapping[str, Any]) -> str | None:
     name = entry.get('model')
     if name is None:
@@ -169,4 +182,4 @@ def _model(entry: Mapping[str, Any]) -> str | None:
 
 
 def _of_pairs(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in ('examples', 'model')}
+    return {key: value for key, value in entry.items() if key not in _OF_EXAMPLES}

@@ -34,6 +34,8 @@ class SimulatedExamples:
         Of all random choices.
     others : PairSource
         Scenes whose depth serves as a useless map.
+    cells : int
+        One of `CELLS`: size of the grid, and the density of points that needs it.
     model : str or None
         Name of the embedded model that makes some of the maps.
 
@@ -46,23 +48,24 @@ class SimulatedExamples:
         count: int,
         seed: Sequence[int],
         others: PairSource,
+        cells: int,
         model: str | None = None,
     ) -> None:
         self.name, self.count = pairs.name, count
         self._pairs, self._others, self._size = pairs, others, in_multiples(size)
-        self._seed, self._model = tuple(seed), model
+        self._seed, self._cells, self._model = tuple(seed), cells, model
 
     @property
     def cells(self) -> tuple[int, int]:
         """Rows and columns of all examples."""
-        grid = work_grid(self._size)
+        grid = work_grid(self._size, self._cells)
         return grid.rows, grid.columns
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""
         sources = self._pairs.fingerprint(), self._others.fingerprint()
         sums = None if self._model is None else (EMBEDDED / self._model / SUMS).read_text()
-        return f'{sources} {self._size} {self._seed} {sums}'
+        return f'{sources} {self._size} {self._seed} {self._cells} {sums}'
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Render or verify the pairs."""
@@ -76,7 +79,8 @@ class SimulatedExamples:
             pair = resize(self._pairs.read(int(rng.integers(len(self._pairs)))), self._size)
             if np.isfinite(pair.depth).mean() > KNOWN:
                 other = self._others.read(int(rng.integers(len(self._others))))
-                return draw_example(rng, pair, np.asarray(other.depth), self._model)
+                foreign = np.asarray(other.depth)
+                return draw_example(rng, pair, self._cells, foreign, self._model)
         raise InputError(
             f'of {_TRIES} images of {self.name} none has depth at {KNOWN:.0%} of its pixels; '
             'simulated LiDARs need dense depth: remove this source'

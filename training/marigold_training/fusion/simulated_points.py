@@ -190,7 +190,7 @@ def _measure(
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height) & (z > 0.05)
     if rng.random() < 0.2:
         inside &= z < np.percentile(z, rng.uniform(60, 100))
-    if inside.any():
+    if np.count_nonzero(inside) >= _LEAST:
         u, v, z = u[inside], v[inside], z[inside]
     u, v = np.clip(u, 0, width - 1), np.clip(v, 0, height - 1)
     return SparseDepth(u, v, z.astype(np.float32))

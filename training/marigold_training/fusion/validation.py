@@ -10,6 +10,7 @@ trained on, selects the weights, or scans of a recording where a recipe names so
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import cv2
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
-from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.processes import never, Stop
 from marigold_ros.synthetic.raycast.description import Sample
@@ -38,20 +39,20 @@ SELECTS = 'second'  # of the generators
 STOP = 'stop'  # key of the scans that select the weights instead
 SIZE = (240, 320)  # of the images, px
 # Points anywhere, of which some are outliers, or on rows; rows in sectors of azimuth; every pixel
-# but holes.
-CONDITIONS = (
-    '500 points',
-    '500 points, 10 % outliers',
-    '20 points',
-    '50 points',
-    '5000 points',
-    '4 rows',
-    '16 rows',
-    '40 rows',
-    '64 rows',
-    'azimuth',
-    'depth camera',
-)
+# but holes. By the cells that they need.
+CONDITIONS = {
+    CELLS[0]: (
+        '20 points',
+        '50 points',
+        '500 points',
+        '500 points, 10 % outliers',
+        '4 rows',
+        'azimuth',
+        'depth camera',
+    ),
+    CELLS[1]: ('2000 points', '12 rows'),
+    CELLS[2]: ('5000 points', '16 rows', '40 rows', '64 rows'),
+}
 _OUTLIERS = 0.1
 # Of a recording: every n-th scan line, or degree of azimuth, is the input.
 LINES = ('8th line', '2nd line', '8th degree of azimuth')
@@ -61,40 +62,48 @@ Table = dict[str, dict[str, float]]
 
 
 class HeldOutExamples:
-    """Scenes of a generator, each under all conditions; those of little depth have no target."""
+    """
+    Scenes of a generator, each under all ``conditions`` of a grid; in turns.
 
-    def __init__(self, scenes: HeldOutScenes, count: int) -> None:
-        self.name, self.count = scenes.title, count * len(CONDITIONS)
-        self._make = scenes.make
+    Those of little depth have no target.
+    """
+
+    def __init__(self, scenes: HeldOutScenes, count: int, cells: int) -> None:
+        self.conditions = CONDITIONS[cells]
+        self.name, self.count = f'{scenes.title}, {cells} cells', count * len(self.conditions)
+        self._make, self._cells = scenes.make, cells
 
     @property
     def cells(self) -> tuple[int, int]:
         """Rows and columns of all examples."""
-        grid = work_grid(SIZE)
+        grid = work_grid(SIZE, self._cells)
         return grid.rows, grid.columns
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""
-        return f'{self._make.__module__}.{self._make.__qualname__} {SIZE} {CONDITIONS}'
+        return f'{self._make.__module__}.{self._make.__qualname__} {SIZE} {self.conditions}'
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Do nothing: scenes are rendered as they are drawn."""
 
     def draw(self, index: int) -> FusionExample:
         """Render a scene and measure it under one condition."""
-        seed, number = divmod(index, len(CONDITIONS))
+        seed, number = divmod(index, len(self.conditions))
         sample = _scene(self._make, seed)
         known = np.isfinite(sample.depth)
         if known.mean() < KNOWN:
             return unusable(self.cells)
-        sparse = measure(np.random.default_rng(seed), sample.depth, CONDITIONS[number])
+        sparse = measure(np.random.default_rng(seed), sample.depth, self.conditions[number])
         if len(sparse) < FEWEST:
             return unusable(self.cells)
-        return FusionExample(inputs_of(sample.rgb, sparse, None), target_on_grid(sample.depth))
+        inputs = inputs_of(sample.rgb, sparse, None, self._cells)
+        return FusionExample(inputs, target_on_grid(sample.depth, self._cells))
 
 
 class HeldOutLines:
     """The scans of bags, each split under all conditions; those of few points have no target."""
+
+    conditions = LINES
 
     def __init__(self, bags: BagPairs, size: tuple[int, int]) -> None:
         self.name, self.count = f'held-out lines of {bags.name}', len(bags) * len(LINES)
@@ -122,6 +131,14 @@ class HeldOutLines:
         label = pair.azimuth if by == 'azimuth' else pair.line
         example = example_of(pair, *split_scan(pair, label % every == every // 2))
         return unusable(self.cells) if example is None else example
+
+
+class HeldOutCache(ExampleCache):
+    """The examples of one source, which are under its ``conditions`` in turns."""
+
+    def __init__(self, source: HeldOutExamples | HeldOutLines, folder: Path) -> None:
+        super().__init__(source, folder)
+        self.conditions = source.conditions
 
 
 def unusable(cells: tuple[int, int]) -> FusionExample:
@@ -190,14 +207,14 @@ class FusionValidation:
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
         check_validation(entry, generators, [STOP])
-        self.caches: dict[str, ExampleCache] = {}
+        self.caches: dict[str, list[HeldOutCache]] = {}
         for key, count in entry.items():
             if key == STOP:
                 lines = HeldOutLines(_open_bags(count, folder.parent), tuple(count['size']))
-                self.caches[STOP] = ExampleCache(lines, folder)
+                self.caches[STOP] = [HeldOutCache(lines, folder)]
             elif count:
-                examples = HeldOutExamples(generators[key], count)
-                self.caches[key] = ExampleCache(examples, folder)
+                examples = (HeldOutExamples(generators[key], count, cells) for cells in CELLS)
+                self.caches[key] = [HeldOutCache(part, folder) for part in examples]
 
     def __bool__(self) -> bool:
         """Return whether there is anything to score on."""
@@ -205,27 +222,24 @@ class FusionValidation:
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Render and measure the scenes."""
-        for cache in self.caches.values():
+        for cache in chain.from_iterable(self.caches.values()):
             cache.source.prepare(workers, stop)
             cache.fill(workers, stop)
 
     def run(
         self,
-        chain: TrainedFusion,
+        trained: TrainedFusion,
         weights: Mapping[str, torch.Tensor],
         device: torch.device,
         image: Path,
     ) -> dict[str, Table]:
         """Score weights in place of the chain's own; key of the recipe to :func:`score`."""
-        network = deepcopy(chain.fusion)
+        network = deepcopy(trained.fusion)
         network.load_state_dict(
             {name.removeprefix('fusion.'): value for name, value in weights.items()}
         )
         network.to(device).eval()
-        return {
-            key: score(network, cache, device, LINES if key == STOP else CONDITIONS)
-            for key, cache in self.caches.items()
-        }
+        return {key: score(network, caches, device) for key, caches in self.caches.items()}
 
     def quality(self, figures: Mapping[str, Table]) -> float | None:
         """Return the mean of both ratios over the conditions of ``stop``, or of ``second``."""
@@ -243,14 +257,9 @@ def _open_bags(entry: Any, data: Path) -> BagPairs:
 
 
 @torch.inference_mode()
-def score(
-    network: FusionNetwork,
-    cache: ExampleCache,
-    device: torch.device,
-    conditions: Sequence[str] = CONDITIONS,
-) -> Table:
+def score(network: FusionNetwork, caches: Sequence[HeldOutCache], device: torch.device) -> Table:
     """
-    Score a network on held-out examples, which are under the ``conditions`` in turns.
+    Score a network on held-out examples.
 
     Returns
     -------
@@ -260,7 +269,7 @@ def score(
 
     """
     rows: dict[str, list[list[float]]] = {}
-    for index in range(len(cache)):
+    for cache, index in ((part, index) for part in caches for index in range(len(part))):
         inputs, target = (torch.from_numpy(part)[None] for part in cache.read(index))
         known = torch.isfinite(target)[0]
         if not known.any():
@@ -271,7 +280,8 @@ def score(
         linear = inputs[0, CHANNELS.index('linear')][known].exp()
         fused = linear * change.exp()
         within = (fused / depth).log().abs() < log_error.exp()
-        rows.setdefault(conditions[index % len(conditions)], []).append(
+        condition = cache.conditions[index % len(cache.conditions)]
+        rows.setdefault(condition, []).append(
             [
                 (fused / depth - 1).abs().mean().item(),
                 (linear / depth - 1).abs().mean().item(),
