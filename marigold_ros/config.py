@@ -60,9 +60,8 @@ class RuntimeConfig(Settings):
         'auto',
         'runtime of the networks; openvino (an extra, except on x86-64 Linux) is faster on CPUs '
         'and compiles for some seconds; onnxruntime (an extra) runs on CPUs, and by TensorRT or '
-        'CUDA on GPUs; auto is openvino on a CPU where it is installed and image sizes are known '
-        'when the model is loaded (warm_up, or those of the last run of the node), so that no '
-        'image waits, and otherwise torch',
+        'CUDA on GPUs; auto is torch, but in the node (and with warm_up) openvino on a CPU where '
+        'it is installed; torch answers while it compiles for a new size, so that no image waits',
         choices=('auto', 'torch', 'openvino', 'onnxruntime'),
     )
     channels_last: bool = start_setting(

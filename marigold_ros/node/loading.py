@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 import threading
@@ -33,23 +34,27 @@ def load(config: NodeConfig) -> DepthModel:
     """
     Load the checkpoint that the parameters name, and warm it up with the node's own settings.
 
-    Where the images' size is known from the last run, OpenVINO (where ``runtime.backend`` is auto)
-    or another runtime compiles now, so that no image waits for it. Raises MarigoldError.
+    Where the images' size is known from the last run, a runtime that compiles does it now. Where
+    ``runtime.backend`` is auto OpenVINO compiles other sizes beside the images, which PyTorch
+    answers meanwhile. Raises MarigoldError.
     """
     from marigold_ros.models import load_model, runs_on_openvino, use_threads
+    from marigold_ros.models.runtime.compiled_networks import compiling_beside
     from marigold_ros.models.runtime.devices import choose_backend, choose_device
     from marigold_ros.models.runtime.prepare import warm_up_sizes
 
     use_threads(config.model.torch_threads)
     runtime, sizes = config.runtime, warm_up_sizes(config.runtime.warm_up)
     known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
+    beside: AbstractContextManager[None] = nullcontext()
     if runtime.backend == 'auto':
         guided = config.pipeline.guidance != 'none'  # by gradients, which only torch gives
         device = choose_device(config.model.device)
-        fit = bool(known) and not guided and runs_on_openvino(config.model.model)
-        runtime = choose_backend(runtime, device, fit)
+        fit = not guided and runs_on_openvino(config.model.model)
+        runtime, beside = choose_backend(runtime, device, fit), compiling_beside()
     sizes = known if runtime.converted else sizes
-    model = load_model(*config.model.arguments, replace(runtime, warm_up=''))
+    with beside:
+        model = load_model(*config.model.arguments, replace(runtime, warm_up=''))
     for size in sizes:
         model.predict(np.zeros((*size, 3), np.uint8), **config.pipeline.prediction)
     model.reset()
@@ -62,12 +67,13 @@ def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
     if backend is None:
         return ''
     text = f' by {backend} in {facts.get("dtype")}'
+    if config.runtime.backend == 'auto' and backend == 'openvino':
+        return f'{text}, and by torch while that compiles for a new size of images'
     slow = config.runtime.backend == 'auto' and backend == 'torch' and facts['device'] == 'cpu'
     if not slow or config.pipeline.guidance != 'none' or config.runtime.compile != 'off':
         return text
-    if find_spec('openvino') is None:
-        return f'{text}; OpenVINO would be faster: pip install openvino'
-    return f'{text}; OpenVINO from the next start on, when the size of the images is known'
+    missing = find_spec('openvino') is None
+    return f'{text}; OpenVINO would be faster: pip install openvino' if missing else text
 
 
 class Loader:

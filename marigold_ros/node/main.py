@@ -10,6 +10,7 @@ lifecycle and diagnostics, because that is what ROS tools and parameter files ex
 from collections.abc import Sequence
 import contextlib
 from functools import partial
+import logging
 import os
 import sys
 import threading
@@ -65,6 +66,22 @@ def make_nodes(load_model=load, cli_args=(), **options) -> list[DepthNode]:
     return nodes
 
 
+class _ToRosout(logging.Handler):
+    """Hands on what modules without ROS log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = rclpy.logging.get_logger('marigold_depth')
+        severity = rclpy.logging.LoggingSeverity
+        known = {logging.WARNING: severity.WARN, logging.ERROR: severity.ERROR}
+        logger.log(self.format(record), known.get(record.levelno, severity.INFO))
+
+
+def _forward_logs() -> None:
+    own = logging.getLogger('marigold_ros')
+    own.setLevel(logging.INFO)
+    own.addHandler(_ToRosout())
+
+
 def _check_topics(nodes: dict[str, DepthNode]) -> None:
     """Refuse two cameras with one topic, as from a remapping rule with an absolute name."""
     owners: dict[str, str] = {}
@@ -94,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     try:
+        _forward_logs()
         nodes = make_nodes()
         context = nodes[0].context
         executor = threaded_executor(context, 3 + len(nodes))

@@ -4,11 +4,18 @@
 Run the networks of a checkpoint by the runtime that the settings name, OpenVINO or ONNX Runtime.
 
 Same calls as the networks' own, same answers up to rounding. Each is compiled for the shapes that
-it meets, at the first frame of each size. Families do not know which runtime it is.
+it meets: at the first frame of each size, or beside it, while PyTorch answers. Families do not
+know which runtime it is.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+import logging
+import os
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -24,6 +31,10 @@ import torch
 from torch import nn
 
 SHAPES_KEPT = 4  # compiled networks hold a copy of their weights each
+# By how much compilation beside other work yields to it.
+_NICENESS = 10
+_beside: ContextVar[bool] = ContextVar('beside', default=False)
+log = logging.getLogger(__name__)
 
 
 class Compiler(Protocol):
@@ -34,6 +45,23 @@ class Compiler(Protocol):
     ) -> Callable[[list[np.ndarray]], np.ndarray]:
         """Return a function that answers as the module does for arguments like the examples."""
 
+    def is_cached(self, module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
+        """Whether :meth:`compile` would only read a file."""
+
+
+@contextmanager
+def compiling_beside() -> Iterator[None]:
+    """
+    Networks made inside never make a call wait for their compilation.
+
+    A thread compiles for new shapes; until it is done PyTorch answers, in float32.
+    """
+    token = _beside.set(True)
+    try:
+        yield
+    finally:
+        _beside.reset(token)
+
 
 class CompiledNetwork:
     """A module (on the CPU, in float32, taken over), compiled for each shape of its arguments."""
@@ -41,19 +69,45 @@ class CompiledNetwork:
     def __init__(self, module: nn.Module, compiler: Compiler) -> None:
         self._module, self._compiler = module.eval(), compiler
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
+        self._beside, self._begun = _beside.get(), set[tuple]()
 
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
         """Run on float32; the first call with arguments of new shapes compiles."""
         shapes = tuple(tuple(argument.shape) for argument in arguments)
-        if shapes not in self._compiled:
+        compiled = self._compiled.get(shapes)
+        if compiled is None:
+            if shapes in self._begun:
+                return self._by_torch(arguments)
             # Inference tensors cannot be traced.
             examples = tuple(argument.cpu().clone() for argument in arguments)
-            self._compiled[shapes] = self._compiler.compile(self._module, examples)
-            if len(self._compiled) > SHAPES_KEPT:
-                self._compiled.popitem(last=False)
+            if self._beside and not self._compiler.is_cached(self._module, examples):
+                self._begun.add(shapes)
+                threading.Thread(target=self._compile_beside, args=(shapes, examples)).start()
+                return self._by_torch(arguments)
+            compiled = self._compiled[shapes] = self._compiler.compile(self._module, examples)
         self._compiled.move_to_end(shapes)
-        answer = self._compiled[shapes]([argument.cpu().numpy() for argument in arguments])
+        while len(self._compiled) > SHAPES_KEPT:
+            self._compiled.popitem(last=False)
+        answer = compiled([argument.cpu().numpy() for argument in arguments])
         return torch.from_numpy(answer).to(arguments[0].device)
+
+    def _by_torch(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        answer: torch.Tensor = self._module(*(argument.float() for argument in arguments))
+        return answer
+
+    def _compile_beside(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
+        """Compile in this thread, at low priority; a failure leaves PyTorch in place."""
+        if hasattr(os, 'setpriority'):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        begun, size = time.monotonic(), 'x'.join(map(str, shapes[0]))
+        try:
+            self._compiled[shapes] = self._compiler.compile(self._module, examples)
+        except Exception:  # whatever the compiler cannot do
+            log.exception('a network was not compiled for inputs of %s; PyTorch goes on', size)
+            return
+        self._begun.discard(shapes)
+        taken = time.monotonic() - begun
+        log.info('compiled in %.1f s for inputs of %s, which PyTorch ran so far', taken, size)
 
 
 def choose_compiler(
@@ -139,18 +193,21 @@ class _WithText(nn.Module):
 
     def forward(self, sample: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
         """Run with the sines and cosines of the timestep (1, F) in place of its number."""
-        self.given.moment = moment
+        self.given.of_thread.moment = moment
         text = self.text.expand(len(sample), -1, -1)
         return self.unet(sample, 0, encoder_hidden_states=text, return_dict=False)[0]
 
 
 class _Given(nn.Module):
-    """Takes the place of the sinusoid of the timestep."""
+    """Takes the place of the sinusoid of the timestep; each thread gives its own."""
 
-    moment: torch.Tensor
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_thread = threading.local()
 
     def forward(self, timesteps: torch.Tensor) -> torch.Tensor:
-        return self.moment.expand(len(timesteps), -1)
+        moment: torch.Tensor = self.of_thread.moment
+        return moment.expand(len(timesteps), -1)
 
 
 class _Encoder(nn.Module):

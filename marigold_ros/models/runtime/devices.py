@@ -42,17 +42,17 @@ def choose_device(name: str, backend: str = 'torch') -> torch.device:
 
 
 def choose_backend(
-    runtime: RuntimeConfig, device: torch.device, sizes_known: bool
+    runtime: RuntimeConfig, device: torch.device, may_compile: bool
 ) -> RuntimeConfig:
     """
     Return the settings with the backend that ``auto`` stands for.
 
-    OpenVINO compiles for each image size: ``auto`` is OpenVINO on a CPU where it is
-    installed and these are known beforehand, and otherwise PyTorch.
+    OpenVINO compiles for each image size: ``auto`` is OpenVINO on a CPU where it is installed and
+    nothing waits for that, and otherwise PyTorch.
     """
     if runtime.backend != 'auto':
         return runtime
-    fast = sizes_known and device.type == 'cpu' and runtime.compile == 'off'
+    fast = may_compile and device.type == 'cpu' and runtime.compile == 'off'
     return replace(runtime, backend='openvino' if fast and find_spec('openvino') else 'torch')
 
 

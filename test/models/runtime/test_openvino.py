@@ -5,13 +5,18 @@
 from dataclasses import replace
 import subprocess
 import sys
+import threading
 
 from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.runtime import openvino_networks
-from marigold_ros.models.runtime.compiled_networks import CompiledNetwork, CompiledUNet
+from marigold_ros.models.runtime.compiled_networks import (
+    CompiledNetwork,
+    CompiledUNet,
+    compiling_beside,
+)
 from marigold_ros.models.runtime.devices import has_bfloat16
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
@@ -138,21 +143,67 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures('own_cache')
-def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoint, image):
+def test_the_node_answers_by_torch_until_openvino_has_compiled(small_checkpoint, image):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     given = {'model': str(small_checkpoint), 'device': 'cpu', 'dtype': 'float32'}
     config = NodeConfig(model=ModelConfig(**given))
-    first = load(config)
-    assert first.description['runtime']['backend'] == 'torch'
-    remember_size(cache_folder(''), str(small_checkpoint), (75, 133))
-    second = load(config)
-    assert second.description['runtime']['backend'] == 'openvino'
-    assert list(cache_folder('').glob('*.blob'))
+    model = load(config)
+    assert model.description['runtime']['backend'] == 'openvino'
     rgb, settings = image(75, 133), {**config.pipeline.prediction, 'seed': 3}
-    expected, got = (model.predict(rgb, **settings).relative for model in (first, second))
-    assert np.abs(got - expected).max() < TOLERANCE
+    plain = load_model(str(small_checkpoint), device='cpu', dtype='float32')
+    expected = plain.predict(rgb, **settings).relative
+    first = model.predict(rgb, **settings).relative
+    np.testing.assert_allclose(first, expected, atol=1e-5)
+    _join_compilers()
+    assert list(cache_folder('').glob('*.blob'))
+    second = model.predict(rgb, **settings).relative
+    assert 0 < np.abs(second - expected).max() < TOLERANCE
+    remember_size(cache_folder(''), str(small_checkpoint), (75, 133))
+    again = load(config)
+    _join_compilers()
+    np.testing.assert_array_equal(again.predict(rgb, **settings).relative, second)
     guided = replace(config, pipeline=replace(config.pipeline, guidance='points'))
     assert load(guided).description['runtime']['backend'] == 'torch'
+
+
+def _join_compilers():
+    for thread in threading.enumerate():
+        if thread.name.endswith('(_compile_beside)'):
+            thread.join(60)
+
+
+class Doubling:
+    """Compiles, once a gate is open, to a function that answers twice what the module does."""
+
+    def __init__(self):
+        self.gate, self.compiled = threading.Event(), []
+
+    def is_cached(self, module, examples):
+        return examples[0].shape[1] == 7
+
+    def compile(self, module, examples):
+        assert self.is_cached(module, examples) or self.gate.wait(10)
+        self.compiled.append(examples[0].shape[1])
+        if examples[0].shape[1] == 5:
+            raise RuntimeError('not this one')
+        return lambda arguments: 2 * arguments[0]
+
+
+def test_no_call_waits_for_a_compilation_beside(caplog):
+    compiler = Doubling()
+    with compiling_beside():
+        network = CompiledNetwork(torch.nn.Identity(), compiler)
+    small, failing, cached = (torch.rand(1, side) for side in (3, 5, 7))
+    for _ in range(2):
+        assert torch.equal(network(small), small)
+        assert torch.equal(network(failing), failing)
+    assert torch.equal(network(cached), 2 * cached)  # only read
+    compiler.gate.set()
+    _join_compilers()
+    assert torch.equal(network(small), 2 * small)
+    assert torch.equal(network(failing), failing)
+    assert sorted(compiler.compiled) == [3, 5, 7]
+    assert 'PyTorch goes on' in caplog.text
 
 
 @pytest.mark.slow  # a process that imports torch and OpenVINO
