@@ -24,7 +24,7 @@ class ModelConfig(Settings):
     """Which checkpoint runs, and where."""
 
     model: str = setting(
-        'tiny',
+        'unet',
         'checkpoint: name of an embedded one, folder, or hub id that `models get` fetched; '
         'several with + between them are averaged; ~/reload loads a changed value',
     )

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         metavar='NAME',
         help='for get: published name or hub id, owner/name[@revision]; for check: also the name '
-        'of an embedded checkpoint or a folder (default: tiny)',
+        'of an embedded checkpoint or a folder (default: unet)',
     )
     parser.add_argument('--json', action='store_true', help='print JSON')
     add_model_options(parser)

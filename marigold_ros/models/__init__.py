@@ -34,7 +34,7 @@ __all__ = ['EMBEDDED', 'list_checkpoints', 'load_model', 'use_threads']
 
 
 def load_model(
-    name: str = 'tiny',
+    name: str = 'unet',
     device: str = 'auto',
     dtype: str = 'auto',
     vae: str | None = None,

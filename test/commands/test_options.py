@@ -65,4 +65,4 @@ def test_help_of_the_model_says_nothing_of_the_node():
     text = parser.format_help()
     assert '~/' not in text
     assert '(default: )' not in text
-    assert '(default: tiny)' in text
+    assert '(default: unet)' in text

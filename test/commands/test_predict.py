@@ -210,7 +210,7 @@ def test_depth_stands_beside_its_image_with_a_scale(space):
 
 def test_the_demonstration_model_is_called_one(image, tmp_path, capsys):
     assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 0
-    assert 'tiny, a small demonstration model' in capsys.readouterr().err
+    assert 'unet, a small demonstration model' in capsys.readouterr().err
 
 
 def test_cloud_and_mesh_of_a_photo_say_that_they_have_no_unit(model, image, tmp_path, capsys):

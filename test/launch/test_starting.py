@@ -132,6 +132,6 @@ def test_a_bag_starts_when_the_node_is_active_and_ends_the_launch(short_drive, t
         LAUNCH / 'replay.launch.py', f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false'
     )
     assert output.index(']: active: ') > 0
-    assert output.index('the bag starts') > output.index('model tiny')
+    assert output.index('the bag starts') > output.index('model unet')
     assert code == int(broken)
     assert ('`ros2 bag play` ended with exit code' in output) == broken

@@ -183,7 +183,7 @@ def test_every_output_carries_stamp_and_frame_of_the_image(bench):
     assert running.wait_quiet(1)['frames.served'] == 1
     # For the next start, which compiles for this size before the first image.
     depth = running.wait_received(DEPTH)[0]
-    assert known_sizes(cache_folder(''), 'tiny') == [(depth.height, depth.width)]
+    assert known_sizes(cache_folder(''), 'unet') == [(depth.height, depth.width)]
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_reload_swaps_the_model_or_keeps_the_old_one(bench):
     assert 'choose tiny' in answer.message
     running.configure(model='other')
     assert running.call(Trigger, 'reload').success
-    assert loaded == ['tiny', 'missing', 'other']
+    assert loaded == ['unet', 'missing', 'other']
     running.send(SECOND)
     assert running.wait_quiet(1)['frames.served'] == 1
 
@@ -197,7 +197,9 @@ def test_reload_takes_the_folder_of_an_adapted_model_with_its_fusion_network(ben
     shutil.copytree(EMBEDDED / FUSION, adapted / FUSION)
     models = []
     running = bench(
-        hear=(RELATIVE,), load_model=lambda config: models.append(load(config)) or models[-1]
+        {'runtime.backend': 'torch'},
+        hear=(RELATIVE,),
+        load_model=lambda config: models.append(load(config)) or models[-1],
     )
     running.configure(model=str(adapted))
     assert running.call(Trigger, 'reload').success
@@ -230,7 +232,7 @@ def test_a_reloaded_model_serves_after_the_next_activation(bench, moment):
     if moment.startswith('active'):
         assert change(running, Transition.TRANSITION_DEACTIVATE)
     serve_one_while_active(running, 1)
-    assert (models['tiny'].calls, models['other'].calls) == (0, 1)
+    assert (models['unet'].calls, models['other'].calls) == (0, 1)
 
 
 def test_reload_and_reset_claim_nothing_that_waits_for_an_activation(bench):
@@ -249,7 +251,7 @@ def test_reload_and_reset_claim_nothing_that_waits_for_an_activation(bench):
     answer = running.call(Trigger, 'reset')
     assert (answer.success, answer.message) == (False, 'not active')
     assert change(running, Transition.TRANSITION_ACTIVATE)
-    assert loaded == ['tiny', 'other']
+    assert loaded == ['unet', 'other']
 
 
 def test_reload_reads_the_fusion_network_too(bench, tmp_path):

@@ -88,7 +88,7 @@ def served(request, view, tmp_path_factory):
             _send(publishers, view, STAMP, heard, process, patience=60.0)
             assert process.stop() == []
     use_threads(0)
-    result = FramePipeline(load_model('tiny')).process(view.frame(role))
+    result = FramePipeline(load_model()).process(view.frame(role))
     return heard.messages, result
 
 
