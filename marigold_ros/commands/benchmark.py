@@ -7,6 +7,7 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
   python -m marigold_ros benchmark --against diffusers  and the reference, in turns
   python -m marigold_ros benchmark --variants all       runtime variants against the plain model
   python -m marigold_ros benchmark --arch sd2           the published shape, random weights
+  python -m marigold_ros benchmark frame                the budget of whole frames
 The figures depend on what else the machine does: the load is printed with them.
 """
 
@@ -33,8 +34,10 @@ from marigold_ros.errors import UsageError
 
 if TYPE_CHECKING:
     from marigold_ros.models.marigold.checkpoint import Networks
+    import numpy as np
 
 
+_FRAMES = 20  # of each case of `benchmark frame`
 # Readable names of some stages.
 _STAGES = {
     'start': 'start noise',
@@ -47,6 +50,8 @@ _STAGES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    text = 'the model, or a whole frame from message to message (takes --model, --runs, --set)'
+    parser.add_argument('what', nargs='?', choices=('model', 'frame'), default='model', help=text)
     add_model_options(parser)
     parser.add_argument(
         '--arch',
@@ -81,11 +86,16 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.results import machine, to_json
 
     folder = make_folder(args.out) if args.out else None
-    results = {'schema': 1, 'machine': machine(), **_measure(args)}
+    of_frame = args.what == 'frame'
+    measured = _measure_frames(args) if of_frame else _measure(args)
+    results = {'schema': 1, 'machine': machine(), **measured}
     text = to_json(results)
-    print(text if args.json else _table(results))
+    table = _frame_table if of_frame else _table
+    print(text if args.json else table(results))
     if folder is not None:
-        files = {'benchmark.json': f'{text}\n'.encode(), 'benchmark.svg': _drawing(results)}
+        files = {'benchmark.json': f'{text}\n'.encode()}
+        if not of_frame:
+            files['benchmark.svg'] = _drawing(results)
         for name, content in files.items():
             (folder / name).write_bytes(content)
             note(str(folder / name))
@@ -116,6 +126,58 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     if chosen:
         results['variants'] = benchmark.measure_variants(chosen, args.rounds, step_bar)
     return results
+
+
+def _measure_frames(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure whole frames."""
+    from marigold_ros.evaluation.results.results import versions
+    from marigold_ros.models import load_model, use_threads
+    from marigold_ros.replay.frame_budget import CASES, measure_frames
+    from marigold_ros.synthetic.scenes.scene import make_sample
+
+    config = model_settings(args)
+    threads = use_threads(config.torch_threads)
+    runtime = read_settings(RuntimeSettings, args.settings).runtime
+    model = load_model(*config.arguments, runtime)
+
+    def render(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        sample = make_sample(0, width, height, 'street')
+        return sample.rgb, sample.depth
+
+    with step_bar(3 * len(CASES), 'measure') as bar:
+        frames = measure_frames(model, CASES, render, args.runs or _FRAMES, bar.update)
+    facts = model.description
+    return {
+        'versions': versions(),
+        'threads': threads,
+        'model': {'name': facts['name'], 'dtype': facts['dtype']},
+        'backend': facts['runtime']['backend'],
+        'frames': frames,
+    }
+
+
+def _frame_table(results: Mapping[str, Any]) -> str:
+    """Return the budgets as text for a terminal."""
+    frames, model = results['frames'], results['model']
+    names = list(frames[0]['stages_ms'])
+    rows = [['milliseconds', *(frame['name'] for frame in frames)]]
+    for name in names:
+        rows.append([name, *(_p50_p95(frame['stages_ms'][name]) for frame in frames)])
+    for name, key in (('frame', 'wall_ms'), ('cores', 'core_ms')):
+        rows.append([name, *(_p50_p95(frame[key]) for frame in frames)])
+    rows.append(['after the model', *(f'{frame["after_model_ms"]:.1f}' for frame in frames)])
+    shares = (frame['after_model_core_ms'] / frame['interpolation_core_ms'] for frame in frames)
+    rows.append(['its cores, of SciPy', *(f'{share:.2f}' for share in shares)])
+    rows.append(['beside two processes', *(f'{frame["beside_busy"]:.1f}x' for frame in frames)])
+    head = (
+        f'{model["name"]} by {results["backend"]} in {model["dtype"]}, {results["threads"]} '
+        f'threads, {results["machine"]["processor"]}: median (95 %)'
+    )
+    return '\n'.join([head, '', *grid(rows)])
+
+
+def _p50_p95(value: Mapping[str, float]) -> str:
+    return f'{value["p50"]:.1f} ({value["p95"]:.1f})'
 
 
 def _source(args: argparse.Namespace) -> Callable[[], Networks]:

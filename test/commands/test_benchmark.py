@@ -8,6 +8,8 @@ from statistics import median
 from xml.etree import ElementTree
 
 from marigold_ros.__main__ import main
+from marigold_ros.replay import frame_budget
+from marigold_ros.replay.frame_budget import FrameCase
 import pytest
 
 SVG = '{http://www.w3.org/2000/svg}'
@@ -121,3 +123,26 @@ def test_variants_stand_in_a_table_and_in_the_chart(arguments, capsys, tmp_path)
     drawn = ElementTree.parse(tmp_path / 'benchmark.svg')
     texts = [item.text for item in drawn.iter(f'{SVG}text')]
     assert texts[texts.index('channels_last') + 1] == cells[2]
+
+
+def test_the_budget_of_frames_covers_every_stage(monkeypatch, capsys, tmp_path):
+    cases = [FrameCase(96, 64, 300, sensor) for sensor in ('random', 'lines', 'camera')]
+    monkeypatch.setattr(frame_budget, 'CASES', cases)
+    call = ['benchmark', 'frame', '--model', 'unet', '--runs', '2', '--out', str(tmp_path)]
+    assert main(call) == 0
+    shown = table(capsys.readouterr().out, ['milliseconds'])
+    found = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert [frame['name'] for frame in found['frames']] == [case.name for case in cases]
+    for place, frame in enumerate(found['frames']):
+        stages = frame['stages_ms']
+        assert list(stages)[:2] == ['decode', 'predict']
+        assert list(stages)[-1] == 'cloud, encode'
+        assert all(0 < stage['p50'] <= stage['p95'] for stage in stages.values())
+        assert sum(stage['p50'] for stage in stages.values()) <= 1.5 * frame['wall_ms']['p95']
+        assert frame['interpolation_core_ms'] > 0
+        for name, value in {
+            **stages,
+            'frame': frame['wall_ms'],
+            'cores': frame['core_ms'],
+        }.items():
+            assert shown[name][place] == f'{value["p50"]:.1f} ({value["p95"]:.1f})'

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The budget of a frame: what each stage costs, from the bytes of messages to those of the outputs.
+
+Frames are rendered, their points lie as sensors put them. What transport adds is measured by
+``test/trials/timing_trial.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from marigold_ros.config import PipelineConfig, PointsConfig
+from marigold_ros.evaluation.baselines import interpolate_linear
+from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.geometry.cloud.organised import cloud_of, unproject_depth
+from marigold_ros.message_codec import (
+    encode_cloud,
+    encode_depth,
+    encode_image,
+    to_depth,
+    to_points,
+    to_rgb,
+)
+from marigold_ros.models.protocol import DepthModel
+from marigold_ros.pipeline import FramePipeline
+import numpy as np
+
+_WARM_UP = 7  # frames: the first ones fit, score sigma and compile
+_PERIOD_NS = 33_333_333
+_FOCAL, _FARTHEST = 0.8, 80.0  # of the width; metres
+_BUSY = 2  # processes
+
+
+@dataclass(frozen=True)
+class FrameCase:
+    """An image size, and the sensor: ``random``, ``lines`` of a LiDAR, or a depth ``camera``."""
+
+    width: int
+    height: int
+    points: int
+    sensor: str
+
+    @property
+    def name(self) -> str:
+        """Short text for tables."""
+        what = 'depth camera' if self.sensor == 'camera' else f'{self.points} points'
+        return f'{self.width}x{self.height}, {what}'
+
+
+CASES = (
+    FrameCase(640, 480, 2000, 'random'),
+    FrameCase(1242, 375, 20_000, 'lines'),
+    FrameCase(1920, 1080, 100_000, 'lines'),
+    FrameCase(640, 480, 200_000, 'camera'),
+)
+
+
+class StandIn:
+    """Stands in for a model on a GPU: answers with a prediction after a fixed time."""
+
+    def __init__(self, prediction: Prediction, seconds: float) -> None:
+        self._prediction, self._seconds = prediction, seconds
+
+    def predict(self, rgb: np.ndarray, **_settings: Any) -> Prediction:
+        """Wait, and return the prediction."""
+        time.sleep(self._seconds)
+        return self._prediction
+
+
+def measure_frames(
+    model: DepthModel,
+    cases: Sequence[FrameCase],
+    render: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
+    runs: int,
+    progress: Callable[[int], Any],
+) -> list[dict[str, Any]]:
+    """
+    Measure all cases, with the model and with a stand-in of 5 ms, alone and beside two processes.
+
+    ``render`` returns an image (H, W, 3) uint8 of a width and height, and its depth (H, W) in
+    metres. Returns for each case ``name``, ``stages_ms``, ``wall_ms`` and ``core_ms`` of the whole
+    frame, ``after_model_ms`` and ``after_model_core_ms``, ``interpolation_core_ms`` (SciPy, of the
+    same points at every pixel) and ``beside_busy`` (times as slow).
+    """
+    found = []
+    for case in cases:
+        messages = _Messages(case, *render(case.width, case.height))
+        alone = _measured(messages, model, runs)
+        progress(1)
+        stand_in = StandIn(model.predict(messages.rgb), 0.005)
+        after = _measured(messages, stand_in, runs)
+        progress(1)
+        with _busy_processes(_BUSY):
+            busy = _measured(messages, model, runs)
+        progress(1)
+        found.append(
+            {
+                'name': case.name,
+                'stages_ms': alone.stages_ms,
+                'wall_ms': alone.wall_ms,
+                'core_ms': alone.core_ms,
+                'after_model_ms': after.wall_ms['p50'] - 5.0,
+                'after_model_core_ms': after.core_ms['p50'],
+                'interpolation_core_ms': messages.interpolation_core_ms(),
+                'beside_busy': busy.wall_ms['p50'] / alone.wall_ms['p50'],
+            }
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Median and 95 % quantile of each stage and of the whole, wall and cores' milliseconds."""
+
+    stages_ms: dict[str, dict[str, float]]
+    wall_ms: dict[str, float]
+    core_ms: dict[str, float]
+
+
+class _Messages:
+    """The inputs of a frame as the fields of messages."""
+
+    def __init__(self, case: FrameCase, rgb: np.ndarray, depth: np.ndarray) -> None:
+        self.rgb = rgb
+        focal = _FOCAL * case.width
+        K = np.array([[focal, 0, case.width / 2], [0, focal, case.height / 2], [0, 0, 1.0]])
+        self.camera = Camera(K, case.width, case.height)
+        depth = np.where(depth < _FARTHEST, depth, np.nan)
+        seen = _seen(np.random.default_rng(0), depth, case)
+        self._measured = np.where(seen, depth, np.nan).astype(np.float32)
+        self._image = SimpleNamespace(**vars(encode_image(rgb, 'rgb8')))
+        self._is_camera = case.sensor == 'camera'
+        if self._is_camera:
+            self._depth = SimpleNamespace(**vars(encode_depth(self._measured)))
+        else:
+            points = unproject_depth(self._measured, K)[seen]
+            cloud = np.zeros((1, len(points)), [(axis, '<f4') for axis in 'xyz'])
+            for column, axis in enumerate('xyz'):
+                cloud[axis] = points[:, column]
+            self._cloud = _as_message(encode_cloud(cloud))
+
+    def frame(self, stamp_ns: int) -> Frame:
+        """Decode the messages."""
+        if self._is_camera:
+            source = SparseInput('depth_image', sparse_image=to_depth(self._depth))
+        else:
+            source = SparseInput('pointcloud', to_points(self._cloud), np.eye(4))
+        rgb = to_rgb(self._image)
+        return Frame(rgb=rgb, camera=self.camera, stamp_ns=stamp_ns, inputs=(source,))
+
+    def interpolation_core_ms(self) -> float:
+        """Return what SciPy's linear interpolation of the points at every pixel costs."""
+        v, u = np.nonzero(np.isfinite(self._measured))
+        rows, columns = np.indices(self._measured.shape)
+        sparse = SparseDepth(u, v, self._measured[v, u])
+        begun = time.process_time()
+        interpolate_linear(sparse, columns.ravel(), rows.ravel())
+        return 1e3 * (time.process_time() - begun)
+
+
+def _as_message(cloud: Any) -> SimpleNamespace:
+    names = ('name', 'offset', 'datatype', 'count')
+    fields = [SimpleNamespace(**dict(zip(names, one, strict=True))) for one in cloud.fields]
+    return SimpleNamespace(**{**vars(cloud), 'fields': fields})
+
+
+def _seen(rng: np.random.Generator, depth: np.ndarray, case: FrameCase) -> np.ndarray:
+    """Return the pixels (H, W) bool that the sensor measures."""
+    known = np.isfinite(depth)
+    if case.sensor == 'camera':
+        blobs = rng.random((case.height // 20 + 1, case.width // 20 + 1)) < 2 / 3
+        return known & np.kron(blobs, np.ones((20, 20), bool))[: case.height, : case.width]
+    if case.sensor == 'lines':
+        rows = np.linspace(0.35 * case.height, case.height - 1, 64).astype(int)
+        known &= np.isin(np.arange(case.height), rows)[:, None]
+    place = np.flatnonzero(known)
+    seen = np.zeros(depth.shape, bool)
+    seen.ravel()[rng.choice(place, min(case.points, len(place)), replace=False)] = True
+    return seen
+
+
+def _measured(messages: _Messages, model: Any, runs: int) -> _Measured:
+    """Run frames one after the other, as the node does."""
+    pipeline, points = FramePipeline(model, PipelineConfig()), PointsConfig()
+    stages: dict[str, list[float]] = {}
+    wall, core = [], []
+    for run in range(-_WARM_UP, runs):
+        cores, start = time.process_time(), time.perf_counter()
+        frame = messages.frame((run + _WARM_UP) * _PERIOD_NS)
+        decoded = time.perf_counter()
+        result = pipeline.process(frame)
+        finished = time.perf_counter()
+        cloud = cloud_of(result, points)
+        if cloud is not None and result.metric is not None:
+            encode_cloud(cloud)
+            encode_depth(result.metric)
+        end = time.perf_counter()
+        if run < 0:
+            continue
+        taken = {'decode': decoded - start, 'cloud, encode': end - finished}
+        inside = {name: ms / 1e3 for name, ms in result.timings_ms.items() if name != 'total'}
+        for name, seconds in {'decode': taken['decode'], **inside, **taken}.items():
+            stages.setdefault(name, []).append(seconds)
+        wall.append(end - start)
+        core.append(time.process_time() - cores)
+    return _Measured(
+        {name: _quantiles(seconds) for name, seconds in stages.items()},
+        _quantiles(wall),
+        _quantiles(core),
+    )
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    p50, p95 = np.quantile(np.asarray(seconds) * 1e3, (0.5, 0.95))
+    return {'p50': float(p50), 'p95': float(p95)}
+
+
+@contextmanager
+def _busy_processes(count: int) -> Iterator[None]:
+    """Keep as many cores busy inside."""
+    code = 'while True: pass'
+    processes = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
