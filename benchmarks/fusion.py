@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='the network, as alignment.fusion: auto (embedded), none, or a folder',
     )
     parser.add_argument(
-        '--model', default='tiny', metavar='NAME', help='makes a map of each image (default: tiny)'
+        '--model', default='unet', metavar='NAME', help='makes a map of each image (default: unet)'
     )
     parser.add_argument('--ablate', action='store_true', help='also without parts of it')
     parser.add_argument('--cost', action='store_true', help='nothing but its time')

@@ -81,23 +81,10 @@ def align(
     """
     Put a prediction into metres with sparse depth, by the method of the settings.
 
-    Parameters
-    ----------
-    prediction, sparse, config, previous
-        As for `align_map`, which fits scale, shift and correction field.
-    rgb, network
-        As for `FusionGuide`, for method ``fused``.
-
-    Returns
-    -------
-    Alignment
-        In state ``fitted``, ``held`` or ``none``, the latter two with a reason.
-
-    Raises
-    ------
-    AlignmentError
-        If a point lies outside the prediction, or method ``fixed`` has no positive scale.
-
+    The first four arguments are those of `align_map`, which fits scale, shift and field; ``rgb``
+    and ``network`` are as in `FusionGuide`, for method ``fused``. The result is in state
+    ``fitted``, ``held`` or ``none``, the latter two with a reason. Raises AlignmentError if a
+    point lies outside the prediction, or method ``fixed`` has no positive scale.
     """
     height, width = prediction.relative.shape
     guide = FusionGuide((height, width), rgb, network)

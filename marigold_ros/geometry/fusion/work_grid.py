@@ -93,11 +93,7 @@ class WorkGrid:
 
 
 def cells_needed(gap: float, shape: tuple[int, int]) -> int:
-    """
-    Return which of `CELLS` points need: nearest to two and a half cells in the gap between them.
-
-    ``gap`` is the median distance of the pixels of an image (H, W) from the nearest point, px.
-    """
+    """Return which of `CELLS` an image (H, W) needs, of `median_gap` px to the nearest point."""
     wanted = shape[0] * shape[1] * (_CELLS_ON_WAY / gap) ** 2
     return min(CELLS, key=lambda cells: abs(float(np.log(wanted / cells))))
 

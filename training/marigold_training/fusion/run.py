@@ -19,7 +19,7 @@ from marigold_training.fusion.example_cache import ExampleCache, ExampleSource, 
 from marigold_training.fusion.export import export_fusion
 from marigold_training.fusion.line_dropout import LineDropout
 from marigold_training.fusion.model_card import fusion_card
-from marigold_training.fusion.simulated_examples import SimulatedExamples
+from marigold_training.fusion.simulated_examples import SimulatedExamples, Simulation
 from marigold_training.fusion.validation import FusionValidation, score
 from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.recipe_keys import check_keys
@@ -65,12 +65,12 @@ class FusionRun(Run[TrainedFusion]):
         dense = [pairs for pairs in opened if not isinstance(pairs, BagPairs)]
         found: list[ExampleSource] = []
         for number, (entry, pairs) in enumerate(zip(entries, opened, strict=True)):
-            common = tuple(entry['size']), _example_count(entry), (self.seed, number)
+            size, drawn = tuple(entry['size']), (_example_count(entry), (self.seed, number))
             if isinstance(pairs, BagPairs):
-                found.append(LineDropout(pairs, *common))
+                found.append(LineDropout(pairs, size, *drawn))
             else:
-                further = dense[0], _cells(entry), _model(entry)
-                found.append(SimulatedExamples(pairs, *common, *further))
+                simulation = Simulation(size, _cells(entry), _model(entry))
+                found.append(SimulatedExamples(pairs, simulation, *drawn, dense[0]))
         return found
 
     def prepare(self, workers: int, stop: Stop) -> None:

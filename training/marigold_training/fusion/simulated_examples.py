@@ -3,6 +3,7 @@
 """Examples of the fusion network over images with dense depth: LiDARs and maps are simulated."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.fusion.work_grid import work_grid
@@ -18,6 +19,27 @@ import numpy as np
 KNOWN, _TRIES = 0.4, 100
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """
+    What is simulated over images of a size.
+
+    Parameters
+    ----------
+    size : (height, width)
+        To which images are resized, px.
+    cells : int
+        One of `CELLS`: size of the grid, and the density of points that needs it.
+    model : str or None
+        Name of the embedded model that makes some of the maps.
+
+    """
+
+    size: tuple[int, int]
+    cells: int
+    model: str | None = None
+
+
 class SimulatedExamples:
     """
     Examples over the images of a source of pairs.
@@ -26,34 +48,29 @@ class SimulatedExamples:
     ----------
     pairs : PairSource
         Images with dense depth.
-    size : (height, width)
-        To which images are resized, px.
+    simulation : Simulation
+        What is drawn over them.
     count : int
         Number of examples.
     seed : sequence of int
         Of all random choices.
     others : PairSource
         Scenes whose depth serves as a useless map.
-    cells : int
-        One of `CELLS`: size of the grid, and the density of points that needs it.
-    model : str or None
-        Name of the embedded model that makes some of the maps.
 
     """
 
     def __init__(
         self,
         pairs: PairSource,
-        size: tuple[int, int],
+        simulation: Simulation,
         count: int,
         seed: Sequence[int],
         others: PairSource,
-        cells: int,
-        model: str | None = None,
     ) -> None:
         self.name, self.count = pairs.name, count
-        self._pairs, self._others, self._size = pairs, others, in_multiples(size)
-        self._seed, self._cells, self._model = tuple(seed), cells, model
+        self._pairs, self._others, self._seed = pairs, others, tuple(seed)
+        self._size, self._cells = in_multiples(simulation.size), simulation.cells
+        self._model = simulation.model
 
     @property
     def cells(self) -> tuple[int, int]:
