@@ -68,7 +68,7 @@ def _stages(
     """Run each stage of `align` and yield its name after it, then the whole, then sigma."""
     prediction, sparse = simulated.prediction, simulated.sparse
     gap, _ = median_gap(sparse.u, sparse.v, scene.depth.shape, among=True)
-    grid = work_grid(scene.depth.shape, cells_needed(gap, scene.depth.shape))
+    grid = work_grid(scene.depth.shape, cells_needed(len(sparse), gap, scene.depth.shape))
     fit = align_map(prediction, sparse, _CONFIG)
     yield 'map fit'
     sound = sound_points(sparse.u, sparse.v, sparse.z, grid)

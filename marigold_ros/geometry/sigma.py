@@ -181,7 +181,7 @@ def score_sigma(
         return replace(before, frames=before.frames + 1)
     points, shape = sparse.chosen(alignment.inlier), guide.shape
     spacing = median_gap(points.u, points.v, shape, among=True)
-    grid = work_grid(shape, cells_needed(spacing[0], shape) // _COARSER)
+    grid = work_grid(shape, cells_needed(len(points), spacing[0], shape) // _COARSER)
     tiles = tiles_or_lines(points.u, points.v, shape, spacing)
     _, count = grid.mean_in_cells(points.u, points.v, points.z)
     distance = nearest_points(count).distance

@@ -110,7 +110,8 @@ def score_points(
     density needs.
     """
     if cells is None:
-        cells = cells_needed(median_gap(sparse.u, sparse.v, shape, among=True)[0], shape)
+        gap, _ = median_gap(sparse.u, sparse.v, shape, among=True)
+        cells = cells_needed(len(sparse), gap, shape)
     grid = work_grid(shape, cells)
     sound = sound_points(sparse.u, sparse.v, sparse.z, grid)
     return _scored(sparse, sound, rgb, grid)

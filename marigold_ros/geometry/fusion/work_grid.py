@@ -16,11 +16,12 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import sample_grid
 import numpy as np
 
-# Cells of a grid for points far apart, as 2000 over the image, and close together: what is finer
-# comes from measured pixels, colour and map at full size. The network is trained on these.
-CELLS = (24576, 49152, 98304)
-# Cells on the way to the nearest point from a pixel without one, of which half are farther.
-_CELLS_ON_WAY = 2.5
+# Cells of a grid for points far apart and close together: what is finer comes from measured
+# pixels, colour and map at full size.
+CELLS = (49152, 73728)
+# Cells on the way to the nearest point from a pixel without one, of which half are farther; and
+# cells for a point at most, as many as that makes of points anywhere.
+_CELLS_ON_WAY, _CELLS_OF_POINT = 2.5, 25
 # Cells are halved four times by the network.
 _MULTIPLE = 16
 # Ratio of depths within 3 x 3 cells from which pixels are placed by colour.
@@ -92,13 +93,13 @@ class WorkGrid:
         return WorkGrid(self.shape, self.rows // 2, self.columns // 2)
 
 
-def cells_needed(gap: float, shape: tuple[int, int]) -> int:
-    """Return which of `CELLS` an image (H, W) needs, of `median_gap` px to the nearest point."""
-    wanted = shape[0] * shape[1] * (_CELLS_ON_WAY / gap) ** 2
+def cells_needed(points: int, gap: float, shape: tuple[int, int]) -> int:
+    """Return which of `CELLS` some points need, whose `median_gap` in an image (H, W) is given."""
+    wanted = min(shape[0] * shape[1] * (_CELLS_ON_WAY / gap) ** 2, _CELLS_OF_POINT * points)
     return min(CELLS, key=lambda cells: abs(float(np.log(wanted / cells))))
 
 
-def work_grid(shape: tuple[int, int], cells: int = CELLS[1]) -> WorkGrid:
+def work_grid(shape: tuple[int, int], cells: int = CELLS[0]) -> WorkGrid:
     """Return the grid of an image (H, W): its proportions, sides multiples of 16."""
     share = min(1.0, (cells / (shape[0] * shape[1])) ** 0.5)
     rows, columns = (max(1, round(side * share / _MULTIPLE)) * _MULTIPLE for side in shape)

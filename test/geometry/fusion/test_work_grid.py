@@ -47,18 +47,19 @@ def test_a_large_image_has_about_so_many_cells_in_its_proportions(height, ratio,
 
 @given(height=st.integers(100, 1500), width=st.integers(100, 3000), gap=st.floats(0.5, 100))
 def test_closer_points_get_more_cells_and_a_magnified_image_the_same(height, width, gap):
-    cells = cells_needed(gap, (height, width))
+    cells = cells_needed(10_000, gap, (height, width))
     assert cells in CELLS
-    assert cells_needed(gap / 2, (height, width)) >= cells
-    assert cells_needed(3 * gap, (3 * height, 3 * width)) == cells
+    assert cells_needed(10_000, gap / 2, (height, width)) >= cells
+    assert cells_needed(10_000, 3 * gap, (3 * height, 3 * width)) == cells
+    assert cells_needed(1000, gap, (height, width)) == CELLS[0]  # too few for more cells
 
 
-@pytest.mark.parametrize(('points', 'place'), [(500, 0), (2000, 1), (10_000, 2)])
-def test_a_gap_between_points_is_about_five_cells_wide(points, place):
+@pytest.mark.parametrize(('points', 'place'), [(500, 0), (2000, 0), (10_000, 1)])
+def test_many_points_get_a_finer_grid(points, place):
     rng = np.random.default_rng(0)
     v, u = np.divmod(rng.choice(480 * 640, points, replace=False), 640)
     gap, _ = median_gap(u, v, (480, 640), among=True)
-    assert cells_needed(gap, (480, 640)) == CELLS[place]
+    assert cells_needed(points, gap, (480, 640)) == CELLS[place]
 
 
 def test_known_sizes():

@@ -125,7 +125,8 @@ def test_points_are_drawn_of_the_density_that_the_grid_is_for(cells, monkeypatch
         rng = np.random.default_rng(seed)
         examples.draw_example(rng, Pair(sample.rgb, sample.depth), cells, sample.depth)
     gaps = [median_gap(one.u, one.v, (120, 160), among=True)[0] for one in drawn]
-    assert [cells_needed(gap, (120, 160)) for gap in gaps] == 10 * [cells]
+    found = zip(drawn, gaps, strict=True)
+    assert [cells_needed(len(one), gap, (120, 160)) for one, gap in found] == 10 * [cells]
 
 
 def test_a_model_makes_a_third_of_the_maps(monkeypatch):

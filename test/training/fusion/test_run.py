@@ -236,7 +236,7 @@ def test_conditions_measure_what_they_say():
         ({'init': {'path': 'x', 'channels': [8]}}, 'a path leaves no other choice'),
         ({'sources': [{**SYNTHETIC, 'examples': 0}]}, 'examples of a source is 0'),
         ({'sources': [{**SYNTHETIC, 'kind': 'magic'}]}, "kind is 'magic'"),
-        ({'sources': [{**SYNTHETIC, 'cells': 1}]}, 'cells of a source is 1; give 24576'),
+        ({'sources': [{**SYNTHETIC, 'cells': 1}]}, 'cells of a source is 1; give 49152'),
         ({'sources': [{**SYNTHETIC, 'model': 'tiyn'}]}, "model of a source is 'tiyn'; give tiny"),
         (
             {'sources': [{**SYNTHETIC, 'kind': 'bag', 'model': 'tiny'}]},

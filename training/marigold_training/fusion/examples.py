@@ -12,7 +12,7 @@ from marigold_ros.fusion_channels import level_of
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.held_out_scores import judge_map, score_map, score_points
-from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid
+from marigold_ros.geometry.fusion.work_grid import CELLS, cells_needed, work_grid
 from marigold_ros.models import load_model
 from marigold_ros.models.protocol import DepthModel
 from marigold_training.data.pairs import Pair
@@ -25,7 +25,7 @@ _FARTHEST = 200.0
 # Share of the maps that a model makes.
 _OF_MODEL = 0.35
 # Draws of points until they have the density that is wanted.
-_TRIES = 50
+_TRIES = 200
 # Cameras and depth sensors are calibrated to a pixel or two: how often, and deviation in pixels.
 _MISPLACED, _PIXELS = 0.5, 1.2
 
@@ -48,21 +48,26 @@ class FusionExample:
 
 
 def draw_example(
-    rng: np.random.Generator, pair: Pair, cells: int, foreign: np.ndarray, model: str | None = None
+    rng: np.random.Generator,
+    pair: Pair,
+    cells: int | None,
+    foreign: np.ndarray,
+    model: str | None = None,
 ) -> FusionExample:
     """
     Draw points and map over an augmented pair.
 
-    ``cells`` is the size of the grid, to which the density of the points is suited; ``foreign`` is
-    depth of another scene; ``model`` is the name of one that makes some of the maps, None has them
-    all simulated.
+    ``cells`` is the size of the grid, which the density of the points needs; None takes any
+    density on the coarser one. ``foreign`` is depth of another scene; ``model`` is the name of one
+    that makes some of the maps, None has them all simulated.
     """
     rgb, depth = _augmented(rng, pair)
-    sparse = _points_for(rng, depth, cells)
+    sparse = draw_points(rng, depth) if cells is None else _points_for(rng, depth, cells)
     if model is not None and rng.random() < _OF_MODEL:
         prediction: Prediction | None = _loaded(model).predict(_recoloured(rng, rgb))
     else:
         prediction = draw_map(rng, rgb, depth, foreign)
+    cells = cells or CELLS[0]
     return FusionExample(inputs_of(rgb, sparse, prediction, cells), target_on_grid(depth, cells))
 
 
@@ -71,7 +76,7 @@ def _points_for(rng: np.random.Generator, depth: np.ndarray, cells: int) -> Spar
     for _ in range(_TRIES):
         sparse = draw_points(rng, depth)
         gap, _ = median_gap(sparse.u, sparse.v, depth.shape, among=True)
-        if cells_needed(gap, depth.shape) == cells:
+        if cells_needed(len(sparse), gap, depth.shape) == cells:
             break
     return sparse
 

@@ -89,7 +89,7 @@ def example_of(
     if len(shown) < FEWEST or len(others) < FEWEST:
         return None
     target = target_at_points(others, work_grid(pair.rgb.shape[:2]))
-    return FusionExample(inputs_of(pair.rgb, shown, prediction, CELLS[1]), target)
+    return FusionExample(inputs_of(pair.rgb, shown, prediction, CELLS[0]), target)
 
 
 def resized(pair: LidarPair, size: tuple[int, int]) -> LidarPair:

@@ -157,13 +157,13 @@ def _example_count(entry: Mapping[str, Any]) -> int:
     return count
 
 
-def _cells(entry: Mapping[str, Any]) -> int:
-    cells = entry.get('cells', CELLS[1])
-    if cells not in CELLS:
+def _cells(entry: Mapping[str, Any]) -> int | None:
+    cells = entry.get('cells')
+    if cells not in (None, *CELLS):
         raise ConfigurationError(
             f'cells of a source is {cells!r}; give {" or ".join(map(str, CELLS))}'
         )
-    return int(cells)
+    return cells
 
 
 def _model(entry: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marigold_ros.errors import InputError
-from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid
 from marigold_ros.models.locate import EMBEDDED
 from marigold_ros.models.marigold.checkpoint import SUMS
 from marigold_ros.processes import never, Stop
@@ -28,15 +28,16 @@ class Simulation:
     ----------
     size : (height, width)
         To which images are resized, px.
-    cells : int
-        One of `CELLS`: size of the grid, and the density of points that needs it.
+    cells : int or None
+        One of `CELLS`: size of the grid, and the density of points that needs it. None takes any
+        density on the coarser one.
     model : str or None
         Name of the embedded model that makes some of the maps.
 
     """
 
     size: tuple[int, int]
-    cells: int
+    cells: int | None = None
     model: str | None = None
 
 
@@ -75,7 +76,7 @@ class SimulatedExamples:
     @property
     def cells(self) -> tuple[int, int]:
         """Rows and columns of all examples."""
-        grid = work_grid(self._size, self._cells)
+        grid = work_grid(self._size, self._cells or CELLS[0])
         return grid.rows, grid.columns
 
     def fingerprint(self) -> str:

@@ -49,9 +49,10 @@ CONDITIONS = {
         '4 rows',
         'azimuth',
         'depth camera',
+        '2000 points',
+        '12 rows',
     ),
-    CELLS[1]: ('2000 points', '12 rows'),
-    CELLS[2]: ('5000 points', '16 rows', '40 rows', '64 rows'),
+    CELLS[1]: ('5000 points', '16 rows', '40 rows', '64 rows'),
 }
 _OUTLIERS = 0.1
 # Of a recording: every n-th scan line, or degree of azimuth, is the input.
