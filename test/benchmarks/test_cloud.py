@@ -17,7 +17,7 @@ def test_it_measures_masks_on_synthetic_drives(tmp_path, capsys, monkeypatch):
     for name, shares in found['flying_pixels'].items():
         row = next(line for line in text.splitlines() if line.startswith(name))
         assert row.split()[-2] == f'{100 * shares["good_lost"]:.2f}'
-    assert set(found['flying_pixels']) == {'blurred over 4 px', 'blurred over 12 px', 'tiny'}
+    assert set(found['flying_pixels']) == {'blurred over 4 px', 'blurred over 12 px', 'unet'}
     assert set(found['cost_ms']) == {'flying pixels', 'sky', 'normals'}
     assert all(f'{name} {ms:.1f} ms' in text for name, ms in found['cost_ms'].items())
     assert found['pictures'] == 1
