@@ -106,8 +106,7 @@ def score_points(
     """
     Score what points and an image (H, W, 3) uint8 of ``shape`` (H, W), or None, give.
 
-    ``sparse`` has at least one point, all of positive depth; ``cells`` None are as many as its
-    density needs.
+    ``sparse`` has at least one point, of positive depth; ``cells`` None are those it needs.
     """
     if cells is None:
         gap, _ = median_gap(sparse.u, sparse.v, shape, among=True)
