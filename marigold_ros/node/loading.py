@@ -34,9 +34,9 @@ def load(config: NodeConfig) -> DepthModel:
     """
     Load the checkpoint that the parameters name, and warm it up with the node's own settings.
 
-    Where the images' size is known from the last run, a runtime that compiles does it now. Where
-    ``runtime.backend`` is auto OpenVINO compiles other sizes beside the images, which PyTorch
-    answers meanwhile. Raises MarigoldError.
+    Where the images' size is known from the last run, a runtime that compiles begins now. Where
+    ``runtime.backend`` is auto OpenVINO compiles beside the images, which PyTorch answers
+    meanwhile. Raises MarigoldError.
     """
     from marigold_ros.models import load_model, runs_on_openvino, use_threads
     from marigold_ros.models.runtime.compiled_networks import compiling_beside

@@ -45,16 +45,14 @@ class Compiler(Protocol):
     ) -> Callable[[list[np.ndarray]], np.ndarray]:
         """Return a function that answers as the module does for arguments like the examples."""
 
-    def is_cached(self, module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
-        """Whether :meth:`compile` would only read a file."""
-
 
 @contextmanager
 def compiling_beside() -> Iterator[None]:
     """
     Networks made inside never make a call wait for their compilation.
 
-    A thread compiles for new shapes; until it is done PyTorch answers, in float32.
+    A thread compiles for new shapes, or reads what is kept on disk; until it is done PyTorch
+    answers, in float32.
     """
     token = _beside.set(True)
     try:
@@ -80,7 +78,7 @@ class CompiledNetwork:
                 return self._by_torch(arguments)
             # Inference tensors cannot be traced.
             examples = tuple(argument.cpu().clone() for argument in arguments)
-            if self._beside and not self._compiler.is_cached(self._module, examples):
+            if self._beside:
                 self._begun.add(shapes)
                 threading.Thread(target=self._compile_beside, args=(shapes, examples)).start()
                 return self._by_torch(arguments)
@@ -107,7 +105,7 @@ class CompiledNetwork:
             return
         self._begun.discard(shapes)
         taken = time.monotonic() - begun
-        log.info('compiled in %.1f s for inputs of %s, which PyTorch ran so far', taken, size)
+        log.info('ready after %.1f s for inputs of %s, which PyTorch ran so far', taken, size)
 
 
 def choose_compiler(

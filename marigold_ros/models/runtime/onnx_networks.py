@@ -43,10 +43,6 @@ class OnnxCompiler:
             export_network(_InPrecision(module, self._precision), examples, path)
             return onnx_session(path, self._providers())
 
-    def is_cached(self, module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
-        """Return that nothing is kept."""
-        return False
-
     def _providers(self) -> list[tuple[str, dict[str, Any]]]:
         if self._device.type == 'cpu':
             return []

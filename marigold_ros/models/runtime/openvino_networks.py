@@ -50,46 +50,29 @@ class OpenVinoCompiler:
         self, module: nn.Module, examples: tuple[torch.Tensor, ...]
     ) -> Callable[[list[np.ndarray]], np.ndarray]:
         """Return a function that answers as the module does for arguments like the examples."""
-        core, settings = openvino_core(), self._settings()
-        shapes = _shapes_of(examples)
+        import openvino
 
-        def compile_it() -> Any:
-            return core.compile_model(convert(module, examples, shapes), 'CPU', settings)
-
-        path = self._file_of(module, examples)
-        if path is None:
-            compiled = compile_it()
-        else:
-            compiled = load_or_compile(
-                path, lambda data: core.import_model(data, 'CPU', settings), compile_it
-            )
-        return lambda arguments: compiled(arguments)[0]
-
-    def is_cached(self, module: nn.Module, examples: tuple[torch.Tensor, ...]) -> bool:
-        """Whether :meth:`compile` would only read a file."""
-        path = self._file_of(module, examples)
-        return path is not None and path.is_file()
-
-    def _settings(self) -> dict[str, Any]:
-        return {
+        core = openvino_core()
+        settings = {
             'INFERENCE_PRECISION_HINT': PRECISIONS[self._precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
             'PERFORMANCE_HINT': 'LATENCY',
         }
+        shapes = tuple(tuple(example.shape) for example in examples)
 
-    def _file_of(self, module: nn.Module, examples: tuple[torch.Tensor, ...]) -> Path | None:
-        """Return where the compiled network is kept; None without a cache."""
+        def compile_it() -> Any:
+            return core.compile_model(convert(module, examples, shapes), 'CPU', settings)
+
         if self._cache is None:
-            return None
-        import openvino
-
-        versions = openvino.__version__, openvino_core().get_property('CPU', 'FULL_DEVICE_NAME')
-        facts = {**self._settings(), 'shapes': _shapes_of(examples), 'versions': versions}
-        return self._cache / f'{network_key(module, facts)}.blob'
-
-
-def _shapes_of(examples: tuple[torch.Tensor, ...]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(example.shape) for example in examples)
+            compiled = compile_it()
+        else:
+            versions = openvino.__version__, core.get_property('CPU', 'FULL_DEVICE_NAME')
+            key = network_key(module, {**settings, 'shapes': shapes, 'versions': versions})
+            path = self._cache / f'{key}.blob'
+            compiled = load_or_compile(
+                path, lambda data: core.import_model(data, 'CPU', settings), compile_it
+            )
+        return lambda arguments: compiled(arguments)[0]
 
 
 def convert(
