@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 GENERATION = 7  # of simulation and network input; another number invalidates all caches
 # Probabilities of changes to an example.
-_MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS = 0.5, 0.3, 0.3
+_MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS = 0.5, 0.3, 0.1
 _WITHOUT_MAP, _MAP_AMONG = 0.3, 0.2  # a map may be proved among the points only
 # Share of each side that one visit sees, and cells of which sides are multiples.
 _PART, _MULTIPLE = 0.83, 16
@@ -167,8 +167,8 @@ def vary(
     if rng.random() < _MIRRORED:
         inputs, target = inputs[:, :, ::-1], target[:, ::-1]
     inputs = inputs.copy()
-    colours = rng.uniform(0.7, 1.3) * inputs[_COLOURS]
-    colours += rng.normal(0, 0.2, (3, 1, 1)).astype(np.float32)
+    colours = rng.uniform(0.8, 1.2) * inputs[_COLOURS]
+    colours += rng.normal(0, 0.15, (3, 1, 1)).astype(np.float32)
     if rng.random() < _OTHER_COLOURS:
         colours = colours[rng.permutation(3)]
     inputs[_COLOURS] = colours
