@@ -30,6 +30,7 @@ from marigold_ros.message_codec import (
     to_points,
     to_rgb,
 )
+from marigold_ros.models.benchmarks.measuring import percentiles
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
@@ -119,7 +120,7 @@ def measure_frames(
 
 @dataclass(frozen=True)
 class _Measured:
-    """Median and 95 % quantile of each stage and of the whole, wall and cores' milliseconds."""
+    """Percentiles of each stage and of the whole frame, milliseconds of the wall and of cores."""
 
     stages_ms: dict[str, dict[str, float]]
     wall_ms: dict[str, float]
@@ -137,10 +138,10 @@ class _Messages:
         depth = np.where(depth < _FARTHEST, depth, np.nan)
         seen = _seen(np.random.default_rng(0), depth, case)
         self._measured = np.where(seen, depth, np.nan).astype(np.float32)
-        self._image = SimpleNamespace(**vars(encode_image(rgb, 'rgb8')))
+        self._image = encode_image(rgb, 'rgb8')
         self._is_camera = case.sensor == 'camera'
         if self._is_camera:
-            self._depth = SimpleNamespace(**vars(encode_depth(self._measured)))
+            self._depth = encode_depth(self._measured)
         else:
             points = unproject_depth(self._measured, K)[seen]
             cloud = np.zeros((1, len(points)), [(axis, '<f4') for axis in 'xyz'])
@@ -206,22 +207,18 @@ def _measured(messages: _Messages, model: Any, runs: int) -> _Measured:
         end = time.perf_counter()
         if run < 0:
             continue
-        taken = {'decode': decoded - start, 'cloud, encode': end - finished}
-        inside = {name: ms / 1e3 for name, ms in result.timings_ms.items() if name != 'total'}
-        for name, seconds in {'decode': taken['decode'], **inside, **taken}.items():
-            stages.setdefault(name, []).append(seconds)
-        wall.append(end - start)
-        core.append(time.process_time() - cores)
+        taken = {'decode': 1e3 * (decoded - start), **result.timings_ms}
+        taken |= {'cloud, encode': 1e3 * (end - finished)}
+        taken.pop('total')
+        for name, milliseconds in taken.items():
+            stages.setdefault(name, []).append(milliseconds)
+        wall.append(1e3 * (end - start))
+        core.append(1e3 * (time.process_time() - cores))
     return _Measured(
-        {name: _quantiles(seconds) for name, seconds in stages.items()},
-        _quantiles(wall),
-        _quantiles(core),
+        {name: percentiles(taken) for name, taken in stages.items()},
+        percentiles(wall),
+        percentiles(core),
     )
-
-
-def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
-    p50, p95 = np.quantile(np.asarray(seconds) * 1e3, (0.5, 0.95))
-    return {'p50': float(p50), 'p95': float(p95)}
 
 
 @contextmanager
