@@ -19,7 +19,7 @@ import numpy as np
 # Cells of a grid for points far apart and close together: what is finer comes from measured
 # pixels, colour and map at full size.
 CELLS = (49152, 73728)
-# Cells on half of the ways to the nearest point at least, and for each point at most.
+# Cells in the median distance to the nearest point, and for each point at most.
 _CELLS_ON_WAY, _CELLS_OF_POINT = 2.5, 25
 # Cells are halved four times by the network.
 _MULTIPLE = 16
