@@ -36,7 +36,8 @@ from sensor_msgs.msg import Image
 from synthetic_messages import mounting_parameters, View, views
 from trial_script import run_script
 
-_ROUNDING = 1e-5
+# Sums are rounded by where arrays lie in memory; a pixel on a threshold may then be withheld.
+_ROUNDING, _ON_THRESHOLD = 1e-5, 1e-3
 _PERIOD = 500_000_000  # ns between frames, so that no scan of the previous one fits
 # No frame depends on earlier ones, so that each has one right answer; small, for there are many.
 _PIPELINE = PipelineConfig(
@@ -86,6 +87,7 @@ class Campaign:
         parameters = {
             **as_values(_PIPELINE),
             'lidar.wait': 0.0,
+            'runtime.backend': 'torch',  # as the depth expected; OpenVINO's is of bfloat16
             'image_transport': 'raw' if self._role == 'image' else 'compressed',
             **mounting_parameters(),
         }
@@ -135,8 +137,7 @@ class Campaign:
         except MarigoldError:
             self.result.lost.append(what)
             return
-        expected = view.depth[self._role]
-        if not np.allclose(self._heard.pop(stamp), expected, _ROUNDING, 0.0, equal_nan=True):
+        if not _same_depth(self._heard.pop(stamp), view.depth[self._role]):
             self.result.wrong.append(what)
 
     def _send_corrupted(self, loop: LoopbackNode, view: View, fault: Fault) -> None:
@@ -153,6 +154,13 @@ class Campaign:
         if fault.served:
             wait_for(lambda: image in self._relative, what=f'relative depth despite {fault.name}')
         self._relative.discard(image)
+
+
+def _same_depth(heard: np.ndarray, expected: np.ndarray) -> bool:
+    here, there = np.isfinite(heard), np.isfinite(expected)
+    both = here & there
+    few = np.mean(here != there) <= _ON_THRESHOLD
+    return bool(few and np.allclose(heard[both], expected[both], _ROUNDING, 0.0))
 
 
 def run_campaign(messages: int, seed: int, progress: Callable[[int], Any]) -> CampaignResult:
