@@ -34,10 +34,10 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help setup setup-dev demo test test-all lint docs format clean
+.PHONY: help setup setup-dev demo test test-all lint docs dist format clean
 
 help:
-	@echo 'make setup | setup-dev | demo | test | test-all | lint | docs | format | clean'
+	@echo 'make setup | setup-dev | demo | test | test-all | lint | docs | dist | format | clean'
 
 setup: $(READY)
 
@@ -81,6 +81,12 @@ lint: setup-dev
 # Broken links and anchors are errors; nothing is fetched from the network.
 docs: setup-dev
 	$(BIN)/zensical build --clean --strict
+
+# The sdist and, from it, the wheel.
+dist: setup-dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

@@ -63,8 +63,18 @@ setup(
     name=NAME,
     version=ElementTree.parse(ROOT / 'package.xml').findtext('version'),
     description='Dense metric depth from one camera and sparse LiDAR, as a ROS 2 node and offline',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
     author='The marigold_ros developers',
     license='Apache-2.0',
+    keywords='ROS 2, monocular depth, LiDAR, depth completion, Marigold, diffusion',
+    classifiers=[
+        'Development Status :: 5 - Production/Stable',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Processing',
+    ],
     packages=[
         *find_packages(include=[NAME, f'{NAME}.*']),
         *(training_packages if with_training else ()),
@@ -102,7 +112,7 @@ setup(
         'serve': ['starlette>=0.47', 'uvicorn>=0.30'],
         'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
         'wandb': ['wandb'],
-        'docs': ['zensical'],
+        'docs': ['mkdocstrings-python', 'zensical'],
         'test': ['pytest', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'h5py>=3.6'],
     },
     entry_points={

@@ -8,6 +8,7 @@ import ast
 import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from xml.etree import ElementTree
 
 from packaging.requirements import Requirement
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'marigold_ros'
@@ -36,6 +38,10 @@ NOT_FROM_ROS = {
     'yaml',
     'rosbags',
 }
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding='utf-8')
 
 
 def manifest() -> ElementTree.Element:
@@ -84,6 +90,15 @@ def test_setup_py_has_the_version_of_package_xml():
     command = [sys.executable, '-W', 'ignore', 'setup.py', '--version']
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.split()[-1] == manifest().findtext('version')
+
+
+def test_changelog_and_citation_have_the_version_of_package_xml():
+    version = manifest().findtext('version')
+    newest = re.search(r'^(\S+) \((\S+)\)\n-+$', read('CHANGELOG.rst'), re.MULTILINE)
+    citation = yaml.safe_load(read('CITATION.cff'))
+    assert newest
+    assert newest.groups() == (version, str(citation['date-released']))
+    assert citation['version'] == version
 
 
 def test_setup_py_ships_all_data_files_of_the_package():
