@@ -254,7 +254,7 @@ class Frame:
     T_world_camera : (4, 4) float or None
         Pose of the camera in a fixed frame (odometry); carries depth between frames.
     inputs : sequence of SparseInput
-        Sparse depth by source. Of several, replays score with the first, :attr:`lidar`.
+        Sparse depth by source. Of several, replays score with the first, ``lidar``.
 
     Raises
     ------
@@ -317,12 +317,12 @@ class Frame:
 
     @property
     def points_lidar(self) -> np.ndarray | None:
-        """The scan (N, 3) of :attr:`lidar`, metres, in its frame."""
+        """The scan (N, 3) of ``lidar``, metres, in its frame."""
         return None if self.lidar is None else self.lidar.points_lidar
 
     @property
     def T_cam_lidar(self) -> np.ndarray | None:
-        """The pose (4, 4) of :attr:`lidar` in the camera's frame."""
+        """The pose (4, 4) of ``lidar`` in the camera's frame."""
         return None if self.lidar is None else self.lidar.T_cam_lidar
 
 
@@ -397,7 +397,7 @@ class Alignment:
         Fitted to this frame's points, held from earlier frames, or not metric.
     refusal, hold_refusal, map_refusal : Reason or None
         Why there is no fit to this frame's points; why none is held instead; why fused depth made
-        no use of the map. :attr:`reason` and :attr:`map_reason` are their texts.
+        no use of the map. ``reason`` and ``map_reason`` are their texts.
     scale, shift : float
         ``inverse(scale * relative + shift)`` is depth in metres; NaN while the state is ``none``.
     space : str

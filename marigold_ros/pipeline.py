@@ -4,8 +4,8 @@
 One camera frame from image to metric depth: the only place that knows the order of the steps.
 
 Node and offline evaluation both call it. It comes in two halves because a scan often arrives after
-its image: the node runs :meth:`FramePipeline.predict` first, decides the pairing as late as
-possible, and then runs :meth:`FramePipeline.finish`. Its steps hand on records: measured points,
+its image: the node runs ``FramePipeline.predict`` first, decides the pairing as late as
+possible, and then runs ``FramePipeline.finish``. Its steps hand on records: measured points,
 fitted map, fused depth, stated depth, published depth. The model is passed in: no torch.
 """
 
@@ -151,7 +151,7 @@ class FramePipeline:
     model : DepthModel
         Its ``reset`` may be missing if frames leave nothing to the next.
     config : PipelineConfig or None
-        Settings; may be swapped between frames by assigning :attr:`config`.
+        Settings; may be swapped between frames by assigning ``config``.
     fusion : callable or None
         Fusion network, in place of the one that ``config.alignment.fusion`` names.
 
@@ -216,7 +216,7 @@ class FramePipeline:
         self._reset_model()
 
     def process(self, frame: Frame) -> FrameResult:
-        """Run both halves: see :meth:`predict` and :meth:`finish`."""
+        """Run both halves: see ``predict`` and ``finish``."""
         return self.finish(frame, self.predict(frame))
 
     def predict(self, frame: Frame) -> Prediction:
@@ -262,7 +262,7 @@ class FramePipeline:
         frame : Frame
             The frame that was predicted, now with whatever sparse depth there is.
         prediction : Prediction
-            From :meth:`predict`.
+            From ``predict``.
 
         Returns
         -------

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Depth models: :func:`load_model` returns a ``protocol.DepthModel`` for any checkpoint.
+Depth models: ``load_model`` returns a ``protocol.DepthModel`` for any checkpoint.
 
 Facade: ``load_model``, ``list_checkpoints``, ``EMBEDDED``, ``use_threads``; neither it nor
 ``protocol``, ``registry`` and ``locate`` import torch. May import config, settings, spaces, frame

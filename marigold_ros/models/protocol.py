@@ -3,9 +3,9 @@
 """
 What pipeline, node and evaluation use of a depth model; imports no torch.
 
-:class:`DepthModel` is what every model has. The families of this package derive theirs from
-:class:`FullDepthModel`, whose other members are optional: what a model lacks is refused or done
-without where it is asked for. Its ``predict`` turns arguments into one :class:`PredictOptions`.
+``DepthModel`` is what every model has. The families of this package derive theirs from
+``FullDepthModel``, whose other members are optional: what a model lacks is refused or done
+without where it is asked for. Its ``predict`` turns arguments into one ``PredictOptions``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,12 +81,12 @@ class DepthModel(Protocol):
         rgb : (H, W, 3) uint8
             The image.
         denoising_steps, ensemble_size, processing_resolution, seed, more
-            As of :class:`PredictOptions`; ``more`` are ``engine`` and ``reference_exact``.
+            As of ``PredictOptions``; ``more`` are ``engine`` and ``reference_exact``.
 
         Returns
         -------
         Prediction
-            ``relative`` (H, W) float32, in :attr:`space`; ``spread`` is None for a single member.
+            ``relative`` (H, W) float32, in ``space``; ``spread`` is None for a single member.
 
         Raises
         ------
@@ -111,10 +111,10 @@ class FullDepthModel:
     """
 
     runtime: RuntimeConfig
-    stream: Any  # state of the camera whose images :meth:`predict` gets
+    stream: Any  # state of the camera whose images ``predict`` gets
 
     def predict(self, rgb: np.ndarray, *numbers: Any, **settings: Any) -> Prediction:
-        """Predict one image; arguments, errors and result as of :class:`DepthModel`."""
+        """Predict one image; arguments, errors and result as of ``DepthModel``."""
         return self.predict_together([rgb], [self.stream], PredictOptions(*numbers, **settings))[0]
 
     def predict_together(
@@ -131,7 +131,7 @@ class FullDepthModel:
         rgbs : sequence of (H, W, 3) uint8
             The images, such as those of several cameras.
         streams : sequence
-            State of each camera from its last frame, of :meth:`new_stream`; one for each image.
+            State of each camera from its last frame, of ``new_stream``; one for each image.
         options : PredictOptions
             Of all images; each gets the noise that it gets alone.
 
@@ -143,7 +143,7 @@ class FullDepthModel:
         Raises
         ------
         InputError, ConfigurationError
-            As :meth:`predict`, and if the images differ in size.
+            As ``predict``, and if the images differ in size.
 
         """
         raise NotImplementedError

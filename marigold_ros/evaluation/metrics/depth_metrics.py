@@ -190,14 +190,14 @@ class MetricAccumulator:
         """
         Add one image and return its metrics; one without a scored point changes nothing.
 
-        Parameters are those of :func:`depth_metrics`.
+        Parameters are those of ``depth_metrics``.
         """
         known, scored = scored_pixels(predicted, truth)
         errors = errors_at(predicted, truth, scored)
         return self.add_errors(errors, *truth_counts(known, scored, published))
 
     def add_errors(self, errors: PointErrors, n_truth: int, n_published: int) -> dict[str, float]:
-        """Add the scored points of one image, with the counts of :func:`truth_counts`."""
+        """Add the scored points of one image, with the counts of ``truth_counts``."""
         sums = _sums(errors)
         values = _image_metrics(errors, sums, _share(n_published, n_truth))
         if not len(errors.g):

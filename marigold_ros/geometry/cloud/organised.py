@@ -3,7 +3,7 @@
 """
 Depth images as organised clouds: one point per pixel, NaN where depth is invalid.
 
-The structured arrays hold the fields of PointCloud2, colour packed by :func:`pack_rgb`;
+The structured arrays hold the fields of PointCloud2, colour packed by ``pack_rgb``;
 ``message_codec.clouds`` encodes them as messages.
 """
 
@@ -75,7 +75,7 @@ def organise_cloud(
     K : (3, 3) float, pixels
         Intrinsics of the rectified image that ``depth`` belongs to.
     rgb : (H, W, 3) uint8 or None
-        The image, see :func:`pack_rgb`.
+        The image, see ``pack_rgb``.
     stride : int
         Every n-th row and column.
     normals : (H, W, 3) float or None
