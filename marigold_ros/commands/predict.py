@@ -205,8 +205,8 @@ class _Work:
         files = []
         if self._args.ply:
             files.append(self._folder / f'{name}.ply')
-            axes = 'x right, y down, z forward'
-            write_ply(files[-1], mesh.points, mesh.rgb, [self.mesh_note, axes])
+            axes = 'x right, y up, z towards the viewer'
+            write_ply(files[-1], mesh.upright, mesh.rgb, [self.mesh_note, axes])
         if self._args.glb:
             files.append(self._folder / f'{name}.glb')
             write_glb(files[-1], mesh, self.mesh_note)

@@ -137,7 +137,7 @@ def _write_all(folder: Path, stem: str, rgb: np.ndarray, prediction: Prediction)
     mesh, note = photo_mesh(rgb, prediction), mesh_note(prediction)
     if len(mesh.faces):
         cloud, surface = folder / f'{stem}.ply', folder / f'{stem}.glb'
-        write_ply(cloud, mesh.points, mesh.rgb, [note])
+        write_ply(cloud, mesh.upright, mesh.rgb, [note])
         write_glb(surface, mesh, note)
         written += [cloud, surface]
     return written

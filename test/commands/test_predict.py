@@ -226,7 +226,7 @@ def test_cloud_and_mesh_of_a_photo_say_that_they_have_no_unit(model, image, tmp_
     assert b'element vertex 240' in header
     points = np.frombuffer(body, '<f4,<f4,<f4,u1,u1,u1').copy()
     depth = 1 + 4 * 90 / 255
-    np.testing.assert_allclose(points['f2'], depth, rtol=1e-5)
+    np.testing.assert_allclose(points['f2'], -depth, rtol=1e-5)  # y up, z towards the viewer
     # 90 degrees across 20 pixels: half as wide as it is far.
     np.testing.assert_allclose(points['f0'].max(), depth * 9.5 / 10, rtol=1e-5)
     assert (out / f'{path.stem}.glb').read_bytes()[:4] == b'glTF'

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Coloured points as PLY files, and coloured meshes as glTF 2.0 binary files (GLB)."""
+"""Coloured points as PLY files, and meshes with their photo as glTF 2.0 binary files (GLB)."""
 
 from collections.abc import Sequence
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 import struct
 from typing import Any
 
+import cv2
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.cloud.mesh import Mesh
 import numpy as np
@@ -16,8 +17,10 @@ _COLOURS = ('red', 'green', 'blue')
 _VERTEX = np.dtype([*((axis, '<f4') for axis in 'xyz'), *((colour, 'u1') for colour in _COLOURS)])
 # glTF 2.0: chunk types, component types, targets of buffer views.
 _JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
-_UNSIGNED_SHORT, _UNSIGNED_INT, _FLOAT = 5123, 5125, 5126
+_UNSIGNED_INT, _FLOAT = 5125, 5126
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
+_CLAMP_TO_EDGE = 33071
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
 
 
 def write_ply(
@@ -70,7 +73,7 @@ def write_ply(
 
 def write_glb(path: str | Path, mesh: Mesh, note: str = '') -> None:
     """
-    Write a mesh with the colours of its vertices as a glTF 2.0 binary file; it is replaced.
+    Write a mesh with its photo as texture as a glTF 2.0 binary file; it is replaced.
 
     The axes become those of glTF, x right, y up, z towards the viewer. Viewers that know the
     extension KHR_materials_unlit show the colours of the photo as they are. ``note`` is kept as an
@@ -78,14 +81,16 @@ def write_glb(path: str | Path, mesh: Mesh, note: str = '') -> None:
     """
     if not len(mesh.faces):
         raise InputError('the mesh has no triangle; there is no depth, or it is steep everywhere')
-    positions = (mesh.points * np.array([1, -1, -1], np.float32)).astype('<f4')
-    colours = np.full((len(positions), 4), 65535, '<u2')
-    colours[:, :3] = np.rint(65535 * _linear_light(mesh.rgb))
-    parts = positions.tobytes(), colours.tobytes(), mesh.faces.astype('<u4').tobytes()
-    targets = _ARRAY_BUFFER, _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER
+    positions = mesh.upright.astype('<f4')
+    size = np.array(mesh.photo.shape[1::-1])
+    places = ((mesh.pixels + 0.5) / size).astype('<f4')  # (0, 0) is the photo's upper left corner
+    image = cv2.imencode('.jpg', mesh.photo[..., ::-1], _JPEG)[1].tobytes()
+    parts = positions.tobytes(), places.tobytes(), mesh.faces.astype('<u4').tobytes(), image
+    targets = _ARRAY_BUFFER, _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER, None
     views, start = [], 0
     for part, target in zip(parts, targets, strict=True):
-        views.append({'buffer': 0, 'byteOffset': start, 'byteLength': len(part), 'target': target})
+        view = {'buffer': 0, 'byteOffset': start, 'byteLength': len(part)}
+        views.append(view if target is None else {**view, 'target': target})
         start += len(part)
     count = len(positions)
     positions_facts = {'min': positions.min(0).tolist(), 'max': positions.max(0).tolist()}
@@ -98,20 +103,27 @@ def write_glb(path: str | Path, mesh: Mesh, note: str = '') -> None:
         'meshes': [
             {
                 'primitives': [
-                    {'attributes': {'POSITION': 0, 'COLOR_0': 1}, 'indices': 2, 'material': 0}
+                    {'attributes': {'POSITION': 0, 'TEXCOORD_0': 1}, 'indices': 2, 'material': 0}
                 ]
             }
         ],
         'materials': [
             {
                 'doubleSided': True,
-                'pbrMetallicRoughness': {'metallicFactor': 0.0, 'roughnessFactor': 1.0},
+                'pbrMetallicRoughness': {
+                    'baseColorTexture': {'index': 0},
+                    'metallicFactor': 0.0,
+                    'roughnessFactor': 1.0,
+                },
                 'extensions': {'KHR_materials_unlit': {}},
             }
         ],
+        'textures': [{'sampler': 0, 'source': 0}],
+        'samplers': [{'wrapS': _CLAMP_TO_EDGE, 'wrapT': _CLAMP_TO_EDGE}],
+        'images': [{'bufferView': 3, 'mimeType': 'image/jpeg'}],
         'accessors': [
             {**_accessor(0, _FLOAT, 'VEC3', count), **positions_facts},
-            {**_accessor(1, _UNSIGNED_SHORT, 'VEC4', count), 'normalized': True},
+            _accessor(1, _FLOAT, 'VEC2', count),
             _accessor(2, _UNSIGNED_INT, 'SCALAR', mesh.faces.size),
         ],
         'bufferViews': views,
@@ -130,10 +142,3 @@ def _accessor(view: int, component: int, kind: str, count: int) -> dict[str, Any
 def _chunk(kind: int, data: bytes, fill: bytes) -> bytes:
     data += fill * (-len(data) % 4)
     return struct.pack('<II', len(data), kind) + data
-
-
-def _linear_light(rgb: np.ndarray) -> np.ndarray:
-    """Convert sRGB (N, 3) uint8 to linear light in [0, 1], which glTF has in vertex colours."""
-    share = np.arange(256) / 255
-    curve = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    return curve[rgb]

@@ -18,11 +18,22 @@ _STEEPEST = 88.0
 
 @dataclass(frozen=True)
 class Mesh:
-    """Coloured points of the camera's optical frame, and triangles."""
+    """Points of the camera's optical frame at pixels of a photo, and triangles."""
 
     points: np.ndarray  # (N, 3) float32
-    rgb: np.ndarray  # (N, 3) uint8
+    pixels: np.ndarray  # (N, 2) int64, column and row of each
     faces: np.ndarray  # (M, 3) int64, indices of points, anticlockwise seen from the camera
+    photo: np.ndarray  # (H, W, 3) uint8
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The colours of the points, (N, 3) uint8."""
+        return self.photo[self.pixels[:, 1], self.pixels[:, 0]]
+
+    @property
+    def upright(self) -> np.ndarray:
+        """The points with the axes of viewers: x right, y up, z towards the viewer."""
+        return self.points * np.array([1, -1, -1], np.float32)
 
 
 def mesh_of_depth(
@@ -73,4 +84,5 @@ def mesh_of_depth(
     kept = np.flatnonzero(known)
     place = np.full(log.size, -1)
     place[kept] = np.arange(len(kept))
-    return Mesh(points.reshape(-1, 3)[kept], rgb[every].reshape(-1, 3)[kept], place[faces])
+    pixels = stride * np.stack(np.divmod(kept, log.shape[1])[::-1], axis=1)
+    return Mesh(points.reshape(-1, 3)[kept], pixels, place[faces], rgb)

@@ -2,9 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """PLY and GLB files, read back by their own headers."""
 
+from dataclasses import replace
 import json
 import struct
 
+import cv2
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.cloud.files import write_glb, write_ply
 from marigold_ros.geometry.cloud.mesh import Mesh
@@ -59,8 +61,8 @@ def test_comments_stand_in_the_header(tmp_path):
     assert path.read_bytes().splitlines()[2] == b'comment no unit'
 
 
-SIZES = {5123: ('<u2', 2), 5125: ('<u4', 4), 5126: ('<f4', 4)}
-WIDTHS = {'SCALAR': 1, 'VEC3': 3, 'VEC4': 4}
+SIZES = {5125: ('<u4', 4), 5126: ('<f4', 4)}
+WIDTHS = {'SCALAR': 1, 'VEC2': 2, 'VEC3': 3}
 
 
 def read_glb(path):
@@ -85,40 +87,43 @@ def read_glb(path):
         assert view['byteLength'] == accessor['count'] * width * itemsize
         part = body[view['byteOffset'] : view['byteOffset'] + view['byteLength']]
         arrays.append(np.frombuffer(part, dtype).reshape(-1, width))
-    return content, arrays
+    view = content['bufferViews'][content['images'][0]['bufferView']]
+    coded = body[view['byteOffset'] : view['byteOffset'] + view['byteLength']]
+    return content, arrays, cv2.imdecode(np.frombuffer(coded, np.uint8), -1)[..., ::-1]
 
 
 MESH = Mesh(
     np.float32([[0, 0, 2], [1, 0, 2], [0, 1, 2], [1, 1, 3]]),
-    np.uint8([[0, 0, 0], [255, 255, 255], [188, 0, 0], [10, 20, 30]]),
+    np.array([[0, 0], [6, 0], [0, 4], [6, 4]]),
     np.array([[0, 2, 1], [1, 2, 3]]),
+    np.repeat(np.repeat(np.uint8([[[200, 30, 30]], [[30, 30, 200]]]), 8, axis=1), 4, axis=0),
 )
 
 
 def test_a_mesh_comes_back_from_glb_with_the_axes_of_gltf(tmp_path):
     write_glb(tmp_path / 'mesh.glb', MESH, 'no unit')
-    content, (positions, colours, indices) = read_glb(tmp_path / 'mesh.glb')
+    content, (positions, places, indices), photo = read_glb(tmp_path / 'mesh.glb')
     assert content['asset']['version'] == '2.0'
     assert content['asset']['extras']['note'] == 'no unit'
     np.testing.assert_array_equal(positions, MESH.points * [1, -1, -1])
     assert content['accessors'][0]['min'] == positions.min(0).tolist()
     assert content['accessors'][0]['max'] == positions.max(0).tolist()
     np.testing.assert_array_equal(indices.reshape(-1, 3), MESH.faces)
-    assert (colours[:, 3] == 65535).all()
-    # Linear light: sRGB 188 is half of white.
-    assert colours[2, 0] / 65535 == pytest.approx(0.5, abs=0.005)
-    assert colours[1].tolist() == [65535] * 4
+    # The whole photo is the texture, and each point lies at the centre of its pixel.
+    assert photo.shape == MESH.photo.shape
+    assert np.abs(photo.astype(int) - MESH.photo)[[0, -1]].max() < 12
+    np.testing.assert_allclose(places * [8, 8], MESH.pixels + 0.5)
 
 
 def test_faces_of_glb_are_seen_from_the_camera(tmp_path):
     write_glb(tmp_path / 'mesh.glb', MESH)
-    _, (positions, _, indices) = read_glb(tmp_path / 'mesh.glb')
+    _, (positions, _, indices), _ = read_glb(tmp_path / 'mesh.glb')
     a, b, c = (positions[indices.reshape(-1, 3)[:, i]] for i in range(3))
     towards = -(a + b + c)  # the camera is at the origin
     assert (np.einsum('ij,ij->i', np.cross(b - a, c - a), towards) > 0).all()
 
 
 def test_a_mesh_without_triangles_is_refused(tmp_path):
-    empty = Mesh(MESH.points, MESH.rgb, np.zeros((0, 3), int))
+    empty = replace(MESH, faces=np.zeros((0, 3), int))
     with pytest.raises(InputError, match='no triangle'):
         write_glb(tmp_path / 'mesh.glb', empty)
