@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""README and docs/ agree with the code: length, links, images, commands, parameters, rooms."""
+"""README and docs/ agree with the code: links, images, commands, rooms; the notebook runs."""
 
 from __future__ import annotations
 
@@ -156,3 +156,15 @@ def test_the_design_page_describes_every_room():
     rooms = {room.parts for room in rooms if len(room.parts) <= 2}
     missing = [parts for parts in rooms if f'`{parts[-1]}`' not in text]
     assert missing == []
+
+
+@pytest.mark.slow  # a kernel of its own loads the model
+def test_notebook_runs_and_beats_interpolation():
+    nbformat = pytest.importorskip('nbformat', reason='needs nbclient')
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(ROOT / 'docs' / 'library.ipynb', as_version=4)
+    probe = 'print(scores["linear interpolation"]["abs_rel"] / scores["this pipeline"]["abs_rel"])'
+    notebook.cells.append(nbformat.v4.new_code_cell(probe))
+    NotebookClient(notebook, timeout=120, kernel_name='python3').execute()
+    assert float(notebook.cells[-1].outputs[0].text) > 1

@@ -41,7 +41,7 @@ from marigold_ros.settings import group, Settings
 if TYPE_CHECKING:
     from marigold_ros.frame import Prediction
     from marigold_ros.models.protocol import DepthModel
-    from marigold_ros.replay.photos import VideoWriter
+    from marigold_ros.replay.video_writer import VideoWriter
 
 JOINED, JOINED_HZ = 'images_depth.mp4', 10.0  # the video of all images
 field_of_view = number(float, lambda angle: 1 <= angle <= 170, 'a number of degrees from 1 to 170')
@@ -88,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError('nothing to predict was given; name images or videos, or --camera 0')
     config = read_settings(PredictConfig, args.settings)
     from marigold_ros.models import families_of
-    from marigold_ros.replay.photos import expand, is_video, VideoWriter
+    from marigold_ros.replay.photos import expand, is_video
+    from marigold_ros.replay.video_writer import has_h264, VideoWriter
 
     files = expand(args.inputs)
     folder = make_folder(args.out)
@@ -131,6 +132,8 @@ def run(args: argparse.Namespace) -> int:
     elif done:
         if work.mesh_note:
             note(f'cloud and mesh: {work.mesh_note}')
+        if found['videos'] and not has_h264():
+            note("browsers do not play these videos; `pip install 'marigold_ros[video]'` mends it")
         note(f'by {_model_text(args.model)}; files are in {folder}')
     return 1 if found['failed'] else 0
 
@@ -213,7 +216,8 @@ class _Work:
         return files
 
     def _video(self, source: Path | int, name: str) -> dict[str, Any]:
-        from marigold_ros.replay.photos import open_video, side_by_side, VideoWriter
+        from marigold_ros.replay.photos import open_video, side_by_side
+        from marigold_ros.replay.video_writer import VideoWriter
 
         seconds = 0.0
         path = self._folder / f'{name}_depth.mp4'

@@ -149,42 +149,6 @@ def _images(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-class VideoWriter:
-    """Writes RGB images of one size to an .mp4 file; use it in a ``with`` block."""
-
-    def __init__(self, path: Path, rate: float) -> None:
-        self.path, self._rate = path, rate
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self.written = 0
-
-    def __enter__(self) -> 'VideoWriter':
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
-
-    def add(self, rgb: np.ndarray) -> None:
-        """Append an image; raises InputError if it has another size, or cannot be written."""
-        # The codec takes even sides only.
-        rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
-        size = rgb.shape[1], rgb.shape[0]
-        if self._writer is None:
-            self._size = size
-            code = cv2.VideoWriter.fourcc(*'mp4v')
-            self._writer = cv2.VideoWriter(str(self.path), code, self._rate, size)
-            if not self._writer.isOpened():
-                raise InputError(f'OpenCV cannot write {self.path}; check the folder')
-        if size != self._size:  # OpenCV would leave it out without a word
-            raise InputError(
-                f'an image of {size[0]}x{size[1]} follows images of {self._size[0]}x'
-                f'{self._size[1]} in {self.path.name}; give images of one size'
-            )
-        self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
-        self.written += 1
-
-
 def colourise(prediction: Prediction) -> np.ndarray:
     """Draw a prediction, near bright and far dark, as (H, W, 3) uint8 RGB."""
     if prediction.space == 'metric':

@@ -23,9 +23,9 @@ from marigold_ros.replay.photos import (
     read_image,
     side_by_side,
     USUAL_FOV,
-    VideoWriter,
     write_prediction,
 )
+from marigold_ros.replay.video_writer import VideoWriter
 from marigold_ros.web.jobs import Job
 from marigold_ros.web.models import model_remark, ModelStore
 import numpy as np

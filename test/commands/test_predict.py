@@ -12,6 +12,7 @@ from marigold_ros.commands.predict import add_arguments, unique_names
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
+from marigold_ros.replay import video_writer
 from marigold_ros.replay.photos import (
     expand,
     FAR_TO_NEAR,
@@ -141,7 +142,12 @@ def make_video(path, count=5, size=(20, 31)):
     writer.release()
 
 
-def test_a_video_becomes_a_video_of_image_and_depth(model, tmp_path, capsys):
+@pytest.mark.parametrize(('has_av', 'codec'), [(True, 'h264'), (False, 'FMP4')])
+def test_a_video_becomes_a_video_of_image_and_depth(
+    model, tmp_path, capsys, monkeypatch, has_av, codec
+):
+    if not has_av:
+        monkeypatch.setattr(video_writer, 'find_spec', lambda _name: None)
     make_video(tmp_path / 'walk.mp4', size=(20, 32))
     out = tmp_path / 'out'
     assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(out), '--json']) == 0
@@ -151,9 +157,19 @@ def test_a_video_becomes_a_video_of_image_and_depth(model, tmp_path, capsys):
     assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 5
     assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(7.0)
     assert written.get(cv2.CAP_PROP_FRAME_WIDTH) == 64
+    assert int(written.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little').decode() == codec
     model.calls.clear()
     assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(out), '--limit', '2']) == 0
     assert len(model.calls) == 2
+    assert ('browsers do not play' in capsys.readouterr().err) == (not has_av)
+
+
+def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
+    make_video(tmp_path / 'walk.mp4')
+    (tmp_path / 'out' / 'walk_depth.mp4').mkdir(parents=True)
+    assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(tmp_path / 'out')]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'cannot write' in line
 
 
 def test_folders_and_patterns_name_files(tmp_path):

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Videos that browsers play, by PyAV (the extra ``video``), and without it others by OpenCV."""
+
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+from marigold_ros.errors import InputError
+import numpy as np
+
+
+class VideoWriter:
+    """
+    Writes RGB images of one size to an .mp4 file; use it in a ``with`` block.
+
+    As H.264 where PyAV is, else as MPEG-4 part 2, which browsers do not play.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self._rate = path, rate
+        self._encoder: _H264 | _Mpeg4 | None = None
+        self._size = (0, 0)
+        self.written = 0
+
+    def __enter__(self) -> 'VideoWriter':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._encoder is not None:
+            self._encoder.close()
+
+    def add(self, rgb: np.ndarray) -> None:
+        """Append an image; raises InputError if it has another size, or cannot be written."""
+        # The codecs take even sides only.
+        rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
+        size = rgb.shape[1], rgb.shape[0]
+        if self._encoder is None:
+            self._size = size
+            try:
+                self.path.open('wb').close()
+            except OSError as error:
+                raise InputError(f'cannot write {self.path}: {error.strerror}') from error
+            encoder = _H264 if has_h264() else _Mpeg4
+            self._encoder = encoder(self.path, self._rate, size)
+        if size != self._size:  # OpenCV would leave it out without a word
+            raise InputError(
+                f'an image of {size[0]}x{size[1]} follows images of {self._size[0]}x'
+                f'{self._size[1]} in {self.path.name}; give images of one size'
+            )
+        self._encoder.add(np.ascontiguousarray(rgb))
+        self.written += 1
+
+
+def has_h264() -> bool:
+    """Return whether videos are written as browsers play them."""
+    return find_spec('av') is not None
+
+
+class _H264:
+    def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
+        import av
+
+        self._frame_of = av.VideoFrame.from_ndarray
+        self._file = av.open(str(path), 'w')
+        # NTSC's is 30000 / 1001.
+        rational = Fraction(rate).limit_denominator(1001)
+        self._stream = self._file.add_stream('libx264', rational, {'preset': 'veryfast'})
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = 'yuv420p'
+
+    def add(self, rgb: np.ndarray) -> None:
+        self._file.mux(self._stream.encode(self._frame_of(rgb, 'rgb24')))
+
+    def close(self) -> None:
+        self._file.mux(self._stream.encode())
+        self._file.close()
+
+
+class _Mpeg4:
+    def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), rate, size)
+        if not self._writer.isOpened():
+            raise InputError(f'OpenCV cannot write {path}; check the name')
+
+    def add(self, rgb: np.ndarray) -> None:
+        self._writer.write(rgb[..., ::-1].copy())
+
+    def close(self) -> None:
+        self._writer.release()
