@@ -3,7 +3,6 @@
 """An animated WebP of a drive: image, LiDAR, depth and error side by side (OpenCV only)."""
 
 from collections.abc import Iterable, Mapping
-import math
 from pathlib import Path
 
 import cv2
@@ -19,7 +18,7 @@ def write_animation(
     path: Path, frames: Iterable[Mapping[str, np.ndarray]], seconds: float
 ) -> bool:
     """
-    Write an animated WebP of drawn frames, the panels of each in a grid of two columns.
+    Write an animated WebP of drawn frames, the panels of each in two columns, or in a row.
 
     Parameters
     ----------
@@ -46,17 +45,15 @@ def write_animation(
 
 
 def _grid(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Arrange captioned panels in two columns, BGR."""
+    """Arrange captioned panels in two columns, or in a row if that left a place empty; BGR."""
     cells = [_captioned(panel, caption) for caption, panel in panels.items()]
-    height, width = cells[0].shape[:2]
-    rows = math.ceil(len(cells) / 2)
-    canvas = np.full(
-        (rows * (height + _MARGIN_PX) - _MARGIN_PX, 2 * width + _MARGIN_PX, 3), 255, np.uint8
-    )
+    height, width = (side + _MARGIN_PX for side in cells[0].shape[:2])
+    columns = len(cells) if len(cells) % 2 else 2
+    canvas = np.full((len(cells) // columns * height, columns * width, 3), 255, np.uint8)
     for number, cell in enumerate(cells):
-        top, left = number // 2 * (height + _MARGIN_PX), number % 2 * (width + _MARGIN_PX)
-        canvas[top : top + height, left : left + width] = cell
-    return canvas
+        top, left = number // columns * height, number % columns * width
+        canvas[top : top + len(cell), left : left + cell.shape[1]] = cell
+    return canvas[:-_MARGIN_PX, :-_MARGIN_PX]
 
 
 def _captioned(panel: np.ndarray, caption: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from string import Template
 from typing import Any
 
 _FILES = Path(__file__).parent / 'page'
-_SCRIPTS = ('charts.js', 'frames.js', 'cloud.js', 'main.js')
+_SCRIPTS = ('charts.js', 'frames.js', 'cloud.js', 'save.js', 'main.js')
 
 
 def make_page(title: str, body: str, data: Mapping[str, Any]) -> str:

@@ -62,10 +62,15 @@ _FACT_TEXT = {
     'scale_drift.shift': "change of the fit's shift, mean",
     'scale_drift.pairs': 'pairs of frames',
     'boundary_f1': 'occlusion edges found, F1 (higher is better)',
-    'flying_rate': 'flying pixels per good one (lower is better)',
-    'planarity': 'deviation of flat surfaces from flat, share of depth (lower is better)',
+    'flying_rate': 'flying pixels, of the good ones (lower is better)',
+    'planarity': 'deviation of flat surfaces from flat, of depth (lower is better)',
     'plane_angle_deg': 'tilt of flat surfaces, degrees (lower is better)',
     'planes': 'flat surfaces in a frame',
+}
+_SHARES = {
+    *(f'flicker.{name}' for name in ('value', 'median', 'p95')),
+    *(f'scale_drift.{name}' for name in ('ratio', 'median_ratio', 'p95_ratio', 'scale')),
+    *('flying_rate', 'planarity'),
 }
 
 
@@ -340,9 +345,13 @@ def stability_tables(results: Mapping[str, Any]) -> list[str]:
     }
     parts = {title: flat(results[key]) for key, title in titles.items() if results.get(key)}
     return [
-        _facts(title, [(_FACT_TEXT.get(name, name), f'{value:.4g}') for name, value in values])
+        _facts(title, [(_FACT_TEXT.get(name, name), _fact(name, value)) for name, value in values])
         for title, values in parts.items()
     ]
+
+
+def _fact(name: str, value: float) -> str:
+    return f'{100 * value:.2f} %' if name in _SHARES else f'{value:.4g}'
 
 
 def latency_table(results: Mapping[str, Any]) -> str:

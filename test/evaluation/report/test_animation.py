@@ -41,6 +41,15 @@ def test_panels_stand_side_by_side_in_rgb(tmp_path):
     assert right[0] > 200 > right[2]
 
 
+def test_three_panels_leave_no_place_empty(tmp_path):
+    path = tmp_path / 'drive.webp'
+    assert write_animation(path, [{'a': RED, 'b': BLUE, 'c': RED}], 0.1)
+    first = read_back(path)[0][0]
+    height, width = first.shape[:2]
+    assert width > 3 * height
+    assert first[height // 2, 5 * width // 6][2] > 200  # red, as BGR
+
+
 def test_without_frames_there_is_no_file(tmp_path):
     path = tmp_path / 'drive.webp'
     assert not write_animation(path, [], 0.1)

@@ -93,7 +93,7 @@ def test_all_that_was_measured_is_on_the_page(page):
         'ab' * 32,
         '3 of 4',
         '50 ms',
-        '0.01235',
+        '1.23 %',
         '512 MB',
         '-0.031, -0.050 to -0.012',
     ):
@@ -143,7 +143,7 @@ def test_stability_and_surfaces_are_named_in_words_with_direction():
         'surfaces': {'boundary_f1': 0.2, 'new_one': 3.0},
     }
     temporal, surfaces = stability_tables(found)
-    assert 'mean (lower is better)</td><td>0.0125<' in temporal
+    assert 'mean (lower is better)</td><td>1.25 %<' in temporal
     assert 'occlusion edges found, F1 (higher is better)</td><td>0.2' in surfaces
     assert 'new_one</td><td>3' in surfaces
 

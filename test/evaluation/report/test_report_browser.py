@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import base64
+import csv
 import importlib.resources
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.comparison_page import comparison_page
@@ -172,7 +174,7 @@ def test_the_slider_wipes_between_images_by_keys_and_buttons(opened):
     assert slider.accessible_name.startswith('Slide from image to LiDAR to depth to error')
     press(slider, 'ARROW_RIGHT')
     assert state() == '5 % error, the rest depth'
-    clip = 'return getComputedStyle(arguments[0]).clipPath'
+    clip = 'return getComputedStyle(arguments[0].parentElement).clipPath'
     error = find(frame, 'img[alt^="relative error"]')
     assert opened.execute_script(clip, error) == 'inset(0px 95% 0px 0px)'
     press(slider, 'END')
@@ -219,6 +221,18 @@ def test_the_cloud_turns_by_key_and_by_pointer(opened):
     assert colours > 1000  # the points, not an empty canvas
 
 
+_LINES_OF_NUMBERS = """
+const lines = new Set();
+for (const cell of document.querySelectorAll("td")) {
+  if (!/^-?[0-9.]+$/.test(cell.textContent)) continue;
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  if (range.getClientRects().length) lines.add(range.getClientRects().length);
+}
+return [...lines];
+"""
+
+
 def test_on_paper_all_fits_the_width_in_light_colours_without_controls(opened):
     dark = {'name': 'prefers-color-scheme', 'value': 'dark'}
     opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print', 'features': [dark]})
@@ -234,10 +248,35 @@ def test_on_paper_all_fits_the_width_in_light_colours_without_controls(opened):
         assert opened.execute_script(colour) == 'rgb(255, 255, 255)'
         wide = 'return [...document.querySelectorAll(".wide > table")].map((t) => t.offsetWidth)'
         assert max(opened.execute_script(wide)) <= 690
+        shown = [f for f in opened.find_elements('css selector', '.frame') if f.is_displayed()]
+        images = [i.is_displayed() for f in shown for i in f.find_elements('css selector', 'img')]
+        assert images == [True] * 4  # beside each other, not one above the others
+        assert opened.execute_script(_LINES_OF_NUMBERS) == [1]
         pdf = opened.execute_cdp_cmd('Page.printToPDF', {'printBackground': True})['data']
         assert base64.b64decode(pdf).startswith(b'%PDF')
     finally:
         opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': '', 'features': []})
+
+
+def test_charts_and_tables_are_saved_as_files(opened, tmp_path):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    behaviour = {'behavior': 'allow', 'downloadPath': str(tmp_path)}
+    opened.execute_cdp_cmd('Browser.setDownloadBehavior', behaviour)
+    chart = find(opened, '[data-chart="error_heldout"] .save')
+    assert chart.accessible_name.endswith('as SVG')
+    click(opened, chart)
+    click(opened, find(opened, '.wide ~ .save, .save:has(+ .wide)'))
+    WebDriverWait(opened, 10).until(lambda _: len([*tmp_path.glob('*.[sc][vs][gv]')]) == 2)
+    (drawn,), (listed,) = tmp_path.glob('*.svg'), tmp_path.glob('*.csv')
+    root = ElementTree.parse(drawn).getroot()
+    assert root.tag == '{http://www.w3.org/2000/svg}svg'
+    curves = [node for node in root.iter() if node.tag.endswith('path')]
+    assert all(node.get('stroke').startswith('rgb') for node in curves)
+    assert 'this model' in ' '.join(root.itertext())
+    rows = list(csv.reader(listed.read_text('utf-8').splitlines()))
+    assert rows[0][:3] == ['method', 'median', 'AbsRel']
+    assert len({len(row) for row in rows}) == 1
 
 
 @pytest.fixture(scope='module')

@@ -8,8 +8,10 @@
   for (const figure of document.querySelectorAll('[data-chart]')) {
     const spec = data.charts[figure.dataset.chart];
     const show = spec.linked && choose ? (place) => choose(spec.x ? spec.x[place] : place) : null;
-    new LineChart(figure, spec, spec.linked ? shared : new Cursor(), show);
+    const chart = new LineChart(figure, spec, spec.linked ? shared : new Cursor(), show);
+    saveButton(chart.plot, 'SVG', spec.title, () => chartAsSvg(chart));
   }
   const panel = document.querySelector('.cloud');
   if (panel && data.cloud) new Cloud(panel, data.cloud);
+  saveTables();
 })();
