@@ -98,7 +98,12 @@ def test_every_script_and_folder_named_exists(path):
 
 
 def test_every_place_that_the_design_page_names_exists():
-    rows = (ROOT / 'docs' / 'design.md').read_text(encoding='utf-8').split('| where is…')[1].split('\n\n')[0]
+    rows = (
+        (ROOT / 'docs' / 'design.md')
+        .read_text(encoding='utf-8')
+        .split('| where is…')[1]
+        .split('\n\n')[0]
+    )
     named = re.findall(r'`([\w/]+(?:\.py|/))`', rows)
     assert len(named) > 15
     bases = (ROOT, ROOT / 'marigold_ros', ROOT / 'training' / 'marigold_training')

@@ -40,9 +40,10 @@ from starlette.routing import Route
 _PAGE = Path(__file__).parent / 'page'
 # Slider, cloud and style are those of the report.
 _REPORT_PAGE = Path(marigold_ros.evaluation.report.__file__).parent / 'page'
+_OWN = ('serve.js', 'result.js', 'live.js', 'serve.css', 'room.jpg', 'street.jpg')
 _STATIC = {
     **{name: _REPORT_PAGE / name for name in ('charts.js', 'frames.js', 'cloud.js', 'report.css')},
-    **{name: _PAGE / name for name in ('serve.js', 'result.js', 'live.js', 'serve.css')},
+    **{name: _PAGE / name for name in _OWN},
 }
 _SHOWN = {'.jpg', '.html'}  # the others are downloads
 
@@ -150,6 +151,10 @@ class Service:
             raise Refused(404, 'there is no such job any more; send the file again')
         return job
 
+    async def all_jobs(self, request: Request) -> Response:
+        """Return the states of all jobs that are kept."""
+        return JSONResponse([self.jobs.describe(job) for job in self.jobs.all()])
+
     async def job(self, request: Request) -> Response:
         """Return the state of a job."""
         return JSONResponse(self.jobs.describe(self._job(request)))
@@ -213,6 +218,7 @@ def make_app(service: Service, access: Access) -> Starlette:
         Route('/api/live', service.live_nodes),
         Route('/api/live/state', service.live_state),
         Route('/api/live/images', service.live_images),
+        Route('/api/jobs', service.all_jobs),
         Route('/api/jobs/{job}', service.job),
         Route('/api/jobs/{job}', service.cancel, methods=['DELETE']),
         Route('/api/jobs/{job}/files/{name}', service.file),

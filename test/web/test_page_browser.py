@@ -40,6 +40,8 @@ def opened(request, browser, server):
     size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
     browser.get(f'http://{server.host}/')
+    browser.execute_script('sessionStorage.clear()')
+    browser.get(f'http://{server.host}/')
     wait(browser, lambda: find(browser, '#model').text)
     yield browser
     assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
@@ -183,18 +185,56 @@ def test_a_file_that_is_broken_shows_its_sentence(browser, server):
     assert all('422' in message for message in noted)
 
 
-def test_another_file_cancels_the_job_before(opened, server):
+def texts(browser, selector):
+    return [found.text for found in browser.find_elements('css selector', selector)]
+
+
+def test_several_files_wait_in_a_gallery_where_going_back_works(opened, server, tmp_path):
     gate = server.models.get('tiny').gate
     gate.clear()
-    drop(opened, 'first.png', a_photo())
-    wait(opened, lambda: 'first.png: predicting' in find(opened, '#status').text)
-    drop(opened, 'second.png', a_photo())
-    wait(opened, lambda: 'second.png: waiting for 1 other job' in find(opened, '#status').text)
+    paths = [tmp_path / f'{name}.png' for name in ('first', 'second', 'third')]
+    for path in paths:
+        path.write_bytes(a_photo())
+    find(opened, '#file').send_keys('\n'.join(map(str, paths)))
+    wait(
+        opened,
+        lambda: (
+            texts(opened, '.thumb')[1:] == [f'{n}.png, tiny: waiting' for n in ('second', 'third')]
+        ),
+    )
     gate.set()
     finished(opened)
-    assert find(opened, '#depth-view h2').text == 'second.png'
-    states = {job.name: job.state for job in server.jobs.all()}
-    assert states['first.png'] == 'cancelled'
+    wait(
+        opened,
+        lambda: (
+            texts(opened, '.thumb') == [f'{n}.png, tiny' for n in ('first', 'second', 'third')]
+        ),
+    )
+    assert find(opened, '#depth-view h2').text == 'first.png'
+    find(opened, '.thumb:last-child').click()
+    assert find(opened, '#depth-view h2').text == 'third.png'
+    opened.back()
+    wait(opened, lambda: find(opened, '#depth-view h2').text == 'first.png')
+    assert find(opened, '.thumb[aria-pressed="true"]').text == 'first.png, tiny'
+    assert fits(opened)
+    assert violations(opened) == []
+
+
+def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
+    from selenium.webdriver.support.ui import Select
+
+    find(opened, '.example').click()
+    finished(opened)
+    assert find(opened, '#depth-view h2').text == 'room.jpg'
+    Select(find(opened, '#model')).select_by_visible_text('unet')
+    assert find(opened, '#again').text == 'Again with unet'
+    find(opened, '#again').click()
+    wait(opened, lambda: texts(opened, '.stops button') == ['image', 'tiny', 'unet'])
+    slider = find(opened, '#depth-view input[type=range]')
+    assert slider.get_attribute('aria-valuetext') == '50 % unet, the rest tiny'
+    assert texts(opened, '.tag') == ['unet', 'tiny']
+    assert len(texts(opened, '.thumb')) == 2
+    assert violations(opened) == []
 
 
 def test_a_reload_shows_the_same_result(opened):

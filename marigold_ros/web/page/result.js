@@ -11,20 +11,24 @@ function fileOf(job, name) {
   return `/api/jobs/${job.id}/files/${encodeURIComponent(name)}`;
 }
 
-// Image and depth over each other; `show` changes the frame without moving the slider.
+// Image and depth over each other, by several models if there are more results of the photo;
+// `show` changes the frame without moving the slider.
 class DepthView {
-  constructor(job) {
+  constructor(job, others) {
     const { result } = job;
     this.panel = element('div', { class: 'panel frame', id: 'depth-view' });
+    this.others = others;
+    const names = others.length ? [...others, job].map((one) => one.result.model) : ['depth'];
     const layers = element('div', { class: 'layers' });
-    for (const name of ['image', 'depth']) {
+    for (const name of ['image', ...names]) {
       const figure = element('figure', { 'data-name': name });
-      figure.append(element('img', { alt: `${name} of ${job.name}`, width: result.width, height: result.height }));
+      const what = name === 'image' || name === 'depth' ? name : `depth by ${name}`;
+      figure.append(element('img', { alt: `${what} of ${job.name}`, width: result.width, height: result.height }));
       layers.append(figure);
     }
     this.panel.append(element('h2', {}, job.name), layers, this.legend(result));
     this.wipe = new Wipe(this.panel);
-    this.wipe.set(50);
+    this.wipe.set(100 * names.length - 50);
     this.facts = element('p', { class: 'note' });
     this.panel.append(this.facts);
   }
@@ -41,7 +45,9 @@ class DepthView {
 
   show(job, number) {
     const frame = job.result.frames[number];
-    this.wipe.images.forEach((image, i) => { image.src = fileOf(job, frame[i ? 'depth' : 'image']); });
+    const depths = this.others.map((other) => fileOf(other, other.result.frames[0].depth));
+    const sources = [fileOf(job, frame.image), ...depths, fileOf(job, frame.depth)];
+    this.wipe.images.forEach((figure, i) => { figure.querySelector('img').src = sources[i]; });
     this.ticks.replaceChildren(...Object.entries(frame.ticks).map(([text, place]) => {
       const anchor = place < 0.05 ? 'start' : place > 0.95 ? 'end' : 'middle';
       return shape('text', { x: `${100 * place}%`, y: 12, 'text-anchor': anchor }, text);
@@ -118,8 +124,9 @@ class ResultView {
     section.hidden = true;
   }
 
-  update(job) {
+  update(job, others) {
     const { result } = job;
+    this.others = others;
     if (result.frames && result.frames.length) this.depth(job);
     if (result.bag && !this.found) this.describe(job);
     if (result.verdict && !this.verdict) this.report(job);
@@ -146,7 +153,7 @@ class ResultView {
 
   depth(job) {
     if (!this.view) {
-      this.view = new DepthView(job);
+      this.view = new DepthView(job, this.others);
       this.section.append(this.view.panel);
       this.reveal();
       if (job.kind === 'video') {

@@ -1,7 +1,8 @@
-// Choose or drop a file, follow its job, show what it has found.
+// Choose or drop files, follow their jobs, show what they have found.
 'use strict';
 
 const POLL_MS = 250;
+const WAIT_MS = 1000; // for a place in the server's queue
 
 function byId(id) {
   return document.getElementById(id);
@@ -17,31 +18,36 @@ function megabytes(bytes) {
   return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
+// The files of this tab, each with its job; one of them is shown, the gallery has all.
 class Page {
   constructor(settings) {
     this.settings = settings;
+    this.items = [];
+    this.unsent = [];
+    this.gallery = byId('gallery');
     this.fillModels();
     byId('file').addEventListener('change', (event) => {
-      const [file] = event.target.files;
+      const files = [...event.target.files];
       event.target.value = '';
-      if (file) this.send(file);
+      this.take(files);
     });
-    byId('cancel').addEventListener('click', () => this.cancel());
+    byId('cancel').addEventListener('click', () => this.cancel(this.shown));
+    byId('again').addEventListener('click', () => this.take([this.shown.file]));
     byId('path-form').addEventListener('submit', (event) => { event.preventDefault(); this.name(byId('path').value.trim()); });
+    for (const button of document.querySelectorAll('.example')) button.addEventListener('click', () => this.example(button));
     this.listenForDrops(byId('drop'));
+    window.addEventListener('popstate', () => this.show(this.find(location.hash.slice(1)), false));
     this.resume(location.hash.slice(1));
   }
 
-  // A reload goes on with the job that the address names.
-  async resume(id) {
-    if (!id) return;
-    history.replaceState(null, '', '/');
-    const response = await fetch(`/api/jobs/${encodeURIComponent(id)}`);
-    if (!response.ok) return;
-    const job = await response.json();
-    this.begin(job.name);
-    this.follow(job);
+  // A reload goes on with the jobs of this tab.
+  async resume(shown) {
+    const known = new Set([...JSON.parse(sessionStorage.getItem('jobs') || '[]'), shown]);
+    for (const job of await answerOf(await fetch('/api/jobs'))) if (known.has(job.id)) this.follow(this.add({ name: job.name }), job);
+    if (!this.shown) this.show(this.find(shown), false); // a file may have been dropped meanwhile
   }
+
+  find(id) { return this.items.find((item) => item.job && item.job.id === id); }
 
   fillModels() {
     const select = byId('model'), { models } = this.settings;
@@ -50,6 +56,7 @@ class Page {
       const model = models[select.selectedIndex];
       byId('steps-box').hidden = !model.steps;
       byId('remark').textContent = model.remark && `${model.name} is ${model.remark}`;
+      byId('again').textContent = `Again with ${model.name}`;
     };
     select.addEventListener('change', chosen);
     chosen();
@@ -59,11 +66,7 @@ class Page {
     const over = (is) => (event) => { event.preventDefault(); area.classList.toggle('over', is); };
     for (const name of ['dragenter', 'dragover']) document.addEventListener(name, over(true));
     document.addEventListener('dragleave', over(false));
-    document.addEventListener('drop', (event) => {
-      over(false)(event);
-      const [file] = event.dataTransfer.files;
-      if (file) this.send(file);
-    });
+    document.addEventListener('drop', (event) => { over(false)(event); this.take([...event.dataTransfer.files]); });
   }
 
   choices() {
@@ -71,106 +74,137 @@ class Page {
     return { model: byId('model').value, steps, every: byId('every').value || '1' };
   }
 
-  // Sends a file; too large ones are refused here already, as the server would.
-  send(file) {
-    const { limits, images } = this.settings;
-    const isPhoto = images.some((suffix) => file.name.toLowerCase().endsWith(suffix));
-    const most = isPhoto ? limits.photo : limits.other;
-    if (file.size > most) {
-      this.fail(`${file.name} has ${megabytes(file.size)}, and may have ${megabytes(most)}`);
-      return;
+  add(item) {
+    item.button = element('button', { type: 'button', class: 'thumb' });
+    item.button.addEventListener('click', () => this.show(item));
+    this.items.push(item);
+    this.gallery.append(item.button);
+    this.gallery.hidden = this.items.length < 2;
+    return item;
+  }
+
+  remove(item) {
+    item.button.remove();
+    this.items = this.items.filter((other) => other !== item);
+    this.unsent = this.unsent.filter((other) => other !== item);
+    this.gallery.hidden = this.items.length < 2;
+    this.remember();
+  }
+
+  remember() { sessionStorage.setItem('jobs', JSON.stringify(this.items.filter((item) => item.job).map((item) => item.job.id))); }
+
+  // Sends files one after another; too large ones are refused here already, as the server would.
+  take(files) {
+    const { limits, images } = this.settings, added = [];
+    for (const file of files) {
+      const isPhoto = images.some((suffix) => file.name.toLowerCase().endsWith(suffix));
+      const most = isPhoto ? limits.photo : limits.other;
+      const item = this.add({ name: file.name, file, query: { name: file.name, ...this.choices() }, text: `sending ${file.name}` });
+      if (file.size > most) this.fail(item, `${file.name} has ${megabytes(file.size)}, and may have ${megabytes(most)}`);
+      else this.unsent.push(item);
+      added.push(item);
     }
-    this.begin(`sending ${file.name}`);
-    const request = new XMLHttpRequest();
-    this.request = request;
-    request.open('POST', `/api/files?${new URLSearchParams({ name: file.name, ...this.choices() })}`);
+    if (added.length) this.show(added[0]);
+    this.send();
+  }
+
+  async example(button) {
+    const image = button.querySelector('img'), response = await fetch(image.src);
+    this.take([new File([await response.blob()], image.src.split('/').pop())]);
+  }
+
+  send() {
+    if (this.request || !this.unsent.length) return;
+    const item = this.unsent.shift(), request = new XMLHttpRequest();
+    Object.assign(this, { request, sending: item });
+    request.open('POST', `/api/files?${new URLSearchParams(item.query)}`);
     request.responseType = 'json';
-    request.upload.addEventListener('progress', (event) => this.progress(`sending ${file.name}`, event.loaded, event.total));
+    request.upload.addEventListener('progress', (event) => { Object.assign(item, { done: event.loaded, total: event.total }); this.draw(item); });
+    request.addEventListener('loadend', () => { this.request = this.sending = null; this.send(); });
     request.addEventListener('load', () => {
-      this.request = null;
       const answer = request.response;
-      if (request.status === 202) this.follow(answer);
-      else this.fail(answer ? answer.error : 'the server gave no answer; is it still running?');
+      if (request.status === 202) this.follow(item, answer);
+      else if (request.status === 429 && this.items.some((other) => other.job && !other.job.ended)) setTimeout(() => { this.unsent.push(item); this.send(); }, WAIT_MS);
+      else this.fail(item, answer ? answer.error : 'the server gave no answer; is it still running?');
     });
-    request.addEventListener('error', () => this.fail(`${file.name} could not be sent; is the server still running?`));
-    request.send(file);
+    request.addEventListener('error', () => this.fail(item, `${item.name} could not be sent; is the server still running?`));
+    request.send(item.file);
   }
 
   async name(path) {
-    this.begin('reading the bag');
+    const item = this.add({ name: path, text: 'reading the bag' });
+    this.show(item);
     try {
       const query = new URLSearchParams({ path, ...this.choices() });
-      this.follow(await answerOf(await fetch(`/api/bags?${query}`, { method: 'POST' })));
-    } catch (error) { this.fail(error.message); }
+      this.follow(item, await answerOf(await fetch(`/api/bags?${query}`, { method: 'POST' })));
+    } catch (error) { this.fail(item, error.message); }
   }
 
-  begin(text) {
-    if (this.request) this.request.abort();
-    if (this.view) this.view.close();
-    clearTimeout(this.timer);
-    // Nobody would see the result of the job before.
-    if (this.job && !this.job.ended) this.drop(this.job);
-    this.job = null;
-    this.view = new ResultView(byId('result'));
-    byId('problem').hidden = true;
-    byId('progress').hidden = false;
-    this.progress(text, 0, 0);
-  }
-
-  follow(job) {
-    this.job = job;
-    history.replaceState(null, '', `#${job.id}`);
-    this.view.update(job);
-    if (job.ended) {
-      if (job.state === 'failed') this.fail(job.text);
-      else this.finish(job);
-      return;
+  follow(item, job) {
+    if (!item.job) {
+      item.job = job;
+      this.remember();
+      if (item === this.shown) history.replaceState(null, '', `#${job.id}`);
     }
-    this.progress(`${job.name}: ${job.text}`, job.done, job.total);
-    this.timer = setTimeout(async () => {
+    Object.assign(item, { job, text: `${job.name}: ${job.text}`, done: job.done, total: job.total });
+    if (job.state === 'failed') { this.fail(item, job.text); return; }
+    this.draw(item);
+    if (job.ended) return;
+    setTimeout(async () => {
       let next = null, problem = '';
       try { next = await answerOf(await fetch(`/api/jobs/${job.id}`)); }
       catch (error) { problem = error instanceof TypeError ? 'the server does not answer any more' : error.message; }
-      if (this.job !== job) return; // another file was sent meanwhile
-      if (next) this.follow(next);
-      else this.fail(problem);
+      if (!this.items.includes(item)) return; // cancelled meanwhile
+      if (next) this.follow(item, next);
+      else this.fail(item, problem);
     }, POLL_MS);
   }
 
-  finish(job) {
-    this.progress(`${job.name}: ${job.text}`, 1, 1);
-    byId('cancel').hidden = true;
-    byId('bar').hidden = true;
+  fail(item, problem) {
+    item.problem = problem;
+    this.draw(item);
   }
 
-  progress(text, done, total) {
-    const count = total && done > 1 && total > 1 && total < 1e6 ? `, ${done} of ${total}` : '';
-    byId('status').textContent = text + count;
-    for (const id of ['cancel', 'bar']) byId(id).hidden = false;
-    if (total) byId('bar').value = done / total;
+  // Shows an item, or nothing; the address names it, so that going back shows the one before.
+  show(item, isNew = true) {
+    if (this.view) this.view.close();
+    this.view = new ResultView(byId('result'));
+    this.shown = item;
+    if (isNew) history.pushState(null, '', item.job ? `#${item.job.id}` : '#');
+    for (const id of ['problem', 'progress', 'again']) byId(id).hidden = true;
+    for (const other of this.items) other.button.setAttribute('aria-pressed', String(other === item));
+    if (item) this.draw(item);
+  }
+
+  // Other results of the same photo, which its slider shows beside its own.
+  others(item) {
+    return this.items.filter((other) => other !== item && other.file && other.file === item.file && other.job && other.job.state === 'done').map((other) => other.job);
+  }
+
+  draw(item) {
+    const { job } = item, frames = (job && job.result.frames) || [], state = item.problem ? 'failed' : job ? job.state : 'waiting';
+    const picture = frames.length ? [element('img', { src: fileOf(job, frames[0].depth), alt: '' })] : [];
+    const model = (job && job.result.model) || (item.query && item.query.model) || '';
+    item.button.replaceChildren(...picture, element('span', {}, `${item.name}${model && `, ${model}`}${state === 'done' ? '' : `: ${state}`}`));
+    if (item !== this.shown) return;
+    byId('problem').textContent = item.problem || '';
+    byId('problem').hidden = !item.problem;
+    byId('progress').hidden = Boolean(item.problem);
+    byId('again').hidden = !(item.file && job && job.state === 'done');
+    const ended = Boolean(job && job.ended), count = item.total > 1 && item.done > 1 && item.total < 1e6 && !ended ? `, ${item.done} of ${item.total}` : '';
+    byId('status').textContent = (item.text || '') + count;
+    for (const id of ['cancel', 'bar']) byId(id).hidden = ended;
+    if (item.total) byId('bar').value = item.done / item.total;
     else byId('bar').removeAttribute('value');
+    if (job && !item.problem) this.view.update(job, this.others(item));
   }
 
-  fail(text) {
-    this.request = null;
-    byId('progress').hidden = true;
-    byId('problem').textContent = text;
-    byId('problem').hidden = false;
-  }
-
-  drop(job) {
+  cancel(item) {
+    if (item === this.sending) this.request.abort();
+    if (item.job) fetch(`/api/jobs/${item.job.id}`, { method: 'DELETE' }).catch(() => {});
+    this.remove(item);
     history.replaceState(null, '', '/');
-    fetch(`/api/jobs/${job.id}`, { method: 'DELETE' }).catch(() => {});
-  }
-
-  cancel() {
-    clearTimeout(this.timer);
-    if (this.request) this.request.abort();
-    this.request = null;
-    if (this.job) this.drop(this.job);
-    this.job = null;
-    this.view.close();
-    byId('progress').hidden = true;
+    this.show(null, false);
     byId('problem').textContent = 'cancelled';
     byId('problem').hidden = false;
   }
