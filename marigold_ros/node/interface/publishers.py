@@ -68,10 +68,10 @@ _IMAGE_OF = {
     'uncertainty/camera_info': 'uncertainty/image',
     'confidence/camera_info': 'confidence/image',
 }
-# The far end is blue, the near end red, as in most LiDAR viewers; invalid pixels are black.
-_TURBO = cv2.applyColorMap(np.arange(255, -1, -1, dtype=np.uint8), cv2.COLORMAP_TURBO).reshape(
-    256, 3
-)
+# As in reports and on the page: near is bright, far dark, and invalid pixels are grey.
+_SHADES = np.arange(255, -1, -1, dtype=np.uint8)
+_VIRIDIS = cv2.applyColorMap(_SHADES, cv2.COLORMAP_VIRIDIS).reshape(256, 3)
+_INVALID_GREY = 48
 
 
 def _moved_topic(node, name: str) -> str:
@@ -232,15 +232,14 @@ def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     """
     Colour depth (H, W), metres, for viewers: logarithmic from ``near`` to ``far``, metres.
 
-    Returns (H, W, 3) uint8 bgr, black where depth is NaN.
+    Returns (H, W, 3) uint8 bgr, dark grey where depth is NaN.
     """
     valid = np.isfinite(depth)
     clipped = np.clip(np.where(valid, depth, far), near, far)
     shade = cv2.log(clipped.astype(np.float32, copy=False))
     shade -= np.log(near)
     shade *= 255.0 / np.log(far / near)
-    image = cv2.LUT(
-        cv2.cvtColor(np.rint(shade).astype(np.uint8), cv2.COLOR_GRAY2BGR), _TURBO[None]
-    )
-    image[~valid] = 0
+    grey = cv2.cvtColor(np.rint(shade).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    image = cv2.LUT(grey, _VIRIDIS[None])
+    image[~valid] = _INVALID_GREY
     return image

@@ -13,6 +13,7 @@ import time
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from loopback_node import INPUTS, REMAP
+from marigold_ros.evaluation.report.drawing import colourise_depth
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.live_run.process import (
     own_context,
@@ -228,22 +229,22 @@ def test_compressed_depth_is_read_by_the_plugins_rule(served):
     assert np.all(np.abs(depth[known] - expected[known]) <= 0.51 * step + 1e-5)
 
 
-def test_colours_run_from_red_to_blue_and_unknown_is_black(served):
+def test_colours_run_from_bright_to_dark_and_unknown_is_grey(served):
     messages, result = served
     message = messages['depth/color']
     assert message.encoding == 'bgr8'
     bgr = pixels(message, np.uint8).reshape(message.height, message.width, 3).astype(int)
     unknown = ~np.isfinite(result.metric)
-    assert not bgr[unknown].any()
-    assert bgr[~unknown].any(axis=-1).all()
+    assert (bgr[unknown] == bgr[unknown][0, 0]).all()
+    assert np.ptp(bgr[~unknown], axis=-1).all()
     jpeg = cv2.imdecode(
         np.frombuffer(bytes(messages['depth/color/compressed'].data), np.uint8), cv2.IMREAD_COLOR
     )
     assert np.abs(jpeg.astype(int) - bgr).mean() < 12
     near, far = np.nanpercentile(result.metric, (2, 98))
-    bluer = (bgr[..., 0] - bgr[..., 2])[~unknown]
+    light = bgr.sum(axis=-1)[~unknown]
     depth = result.metric[~unknown]
-    assert bluer[depth > far].mean() > bluer[depth < near].mean()
+    assert light[depth < near].mean() > light[depth > far].mean()
 
 
 def test_alignment_reports_the_fit_and_its_points(served):
@@ -325,11 +326,17 @@ def test_qos_overrides_of_a_moved_topic_win(bench):
     assert info.qos_profile.reliability.name == 'BEST_EFFORT'
 
 
-def test_near_is_red_far_is_blue_and_invalid_is_black():
+def test_colours_are_those_of_reports():
+    depth = np.geomspace(0.6, 79.0, 12, dtype=np.float32).reshape(3, 4)
+    depth[1, 1] = np.nan
+    reported = colourise_depth(depth, 0.5, 80.0, 'bgr').astype(int)
+    np.testing.assert_allclose(colour_depth(depth, 0.5, 80.0), reported, atol=4)  # a shade of 256
+
+
+def test_near_is_bright_far_is_dark_and_invalid_is_grey():
     image = colour_depth(np.array([[0.5, 80.0, np.nan, 0.1, 500.0]], np.float32), 0.5, 80.0)
     near, far, invalid, nearer, farther = image[0].astype(int)
-    assert near[2] > near[0]
-    assert far[0] > far[2]
-    assert (invalid == 0).all()
+    assert near.sum() > 2 * far.sum()
+    assert np.ptp(invalid) == 0
     assert (nearer == near).all()
     assert (farther == far).all()
