@@ -243,7 +243,7 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     red_images(tmp_path / 'set')
     code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder', '--require', 'oracle.rmse<1')
     assert code == 0, printed.err
-    assert printed.out.startswith('verdict: Good: better than the best baseline\n')
+    assert printed.out.startswith('verdict: Good: better than the best baseline (')
     out = tmp_path / 'out'
     results = json.loads((out / 'results.json').read_text())
     assert set(results['baselines']) == {'constant', 'plane', 'quadric', 'mean_map'}
@@ -252,7 +252,7 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     compared = results['verdict']['against_baselines']
     assert {found['outcome'] for found in compared.values()} == {'better'}
     assert compared['abs_rel']['own'] == pytest.approx(0.015, abs=0.005)
-    assert 'a bound for the relative depth, not metric depth' in printed.out
+    assert 'a score of the relative depth, not of metric depth' in printed.out
     html = (out / 'report.html').read_text()
     body = html.split('<main>')[1].split('</main>')[0]
     shown = shown_text(out / 'report.html')

@@ -26,6 +26,17 @@ import numpy as np
 BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'disparity', 'morphological')
 # Those that need more than one frame's fit points: earlier frames, the prediction.
 MORE_BASELINES = ('mean_map', 'global')
+BASELINE_TEXT = {
+    'constant': 'best constant depth',
+    'plane': 'best plane over the image',
+    'quadric': 'best quadric over the image',
+    'nearest': 'nearest LiDAR point',
+    'linear': 'LiDAR interpolated in depth',
+    'disparity': 'LiDAR interpolated in disparity',
+    'morphological': 'LiDAR dilated and smoothed (IP-Basic)',
+    'mean_map': 'mean depth of earlier frames by place in the image, good where the camera stands',
+    'global': 'this model with one scale and shift',
+}
 _TERMS = {0: 1, 1: 3, 2: 6}
 FEWEST_POINTS = _TERMS[2]
 _ROUNDS = 15

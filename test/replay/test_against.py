@@ -80,10 +80,10 @@ def test_the_command_scores_compared_models_by_frame(
     assert main([*call, '--against', 'folder', '--oracle', 'marigold-scannet']) == 0
     text = capsys.readouterr().out
     names = ('', 'folder: ', "folder': ")
-    protocols = ('oracle', 'global', 'heldout (fused)', 'truth (fused)')
+    protocols = ('oracle (model alone)', 'global', 'heldout (fused)', 'truth (fused)')
     shown = [re.split(r'  +', line)[0] for line in text.splitlines()]
     # What compares models leads.
-    first = shown.index('oracle')
+    first = shown.index('oracle (model alone)')
     assert shown[first : first + 6] == [name + p for p in protocols[:2] for name in names]
     assert {name + p for p in protocols[2:] for name in names} <= set(shown[first + 6 :])
     assert 'baseline global' not in shown

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
+_ALONE = 'oracle (model alone)'  # no bound of published depth, which points correct
 _SURFACES = {
     'boundary_f1': 'edges F1 {:.3f}',
     'flying_rate': 'flying pixels per good one {:.3f}',
@@ -106,7 +107,8 @@ def summary(results: dict[str, Any], folder: str) -> str:
 def _model_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     """Return name and figures by protocol; of several models first those that compare models."""
     if not results.get('models'):
-        return [(name, _protocol_row(scores)) for name, scores in results['protocols'].items()]
+        found = results['protocols'].items()
+        return [(_ALONE if n == 'oracle' else n, _protocol_row(scores)) for n, scores in found]
     method = results['provenance']['options']['alignment.method']
     models = {'': results, **{f'{name}: ': found for name, found in results['models'].items()}}
     rows: dict[str, list[tuple[str, str]]] = {'oracle': [], 'global': []}
@@ -118,6 +120,7 @@ def _model_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
         for name, scores in found['protocols'].items():
             # Where points lead, metric depth hides most of what models differ in.
             words = f'{name} ({method})' if name in ('heldout', 'truth') else name
+            words = _ALONE if name == 'oracle' else words
             rows.setdefault(name, []).append((model + words, _protocol_row(scores)))
     return [row for group in rows.values() for row in group]
 

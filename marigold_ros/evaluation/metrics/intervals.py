@@ -124,19 +124,12 @@ def _block_means(x: np.ndarray, blocks: int) -> np.ndarray:
 
 def _of_correlated(x: np.ndarray) -> float:
     """Return half of the interval of values (n,) with mean 0; NaN where it would say nothing."""
-    from scipy.fft import dct
     from scipy.special import stdtr, stdtrit
 
     if len(x) > _MOST:
         x = _block_means(x, _MOST)
     free = len(x) - 1
-    inverse, weight, variance = _models(len(x))
-    # Cosines are nearly independent for any correlation, with the spectrum as their variances.
-    power = inverse @ dct(x, norm='ortho')[1:] ** 2 / free
-    weight = weight - 0.5 * free * np.log(power)
-    weight = np.exp(weight - weight.max())
-    weight /= weight.sum()
-    deviation = np.sqrt(variance * power)
+    weight, deviation = _posterior(x)
     single = float(stdtrit(free, 0.5 * (1.0 + LEVEL)))
     low, high = 0.0, _WIDEST * single * float(x.std(ddof=1))
 
@@ -149,6 +142,37 @@ def _of_correlated(x: np.ndarray) -> float:
         half = 0.5 * (low + high)
         low, high = (half, high) if outside(half) > 1.0 - LEVEL else (low, half)
     return _SKEWED * high
+
+
+def _posterior(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return by model its weight after values (n,), and the standard deviation of their mean."""
+    from scipy.fft import dct
+
+    free = len(x) - 1
+    inverse, weight, variance = _models(len(x))
+    # Cosines are nearly independent for any correlation, with the spectrum as their variances.
+    power = inverse @ dct(x - x.mean(), norm='ortho')[1:] ** 2 / free
+    weight = weight - 0.5 * free * np.log(power)
+    weight = np.exp(weight - weight.max())
+    return weight / weight.sum(), np.sqrt(variance * power)
+
+
+def error_of_mean(values: np.ndarray) -> float:
+    """
+    Estimate the standard error of the mean of frames (n,) in order of time.
+
+    The harmonic mean of the variances by all correlations, weighted by their likelihood: where
+    :func:`mean_interval` has no interval it still says how many frames would have one. NaN for
+    fewer than 8 frames.
+    """
+    x = np.asarray(values, np.float64)
+    x = x[np.isfinite(x)]
+    if len(x) < FEWEST:
+        return math.nan
+    if np.ptp(x) == 0.0:
+        return 0.0
+    weight, deviation = _posterior(_block_means(x, _MOST) if len(x) > _MOST else x)
+    return float((weight @ deviation**-2.0) ** -0.5)
 
 
 @lru_cache(maxsize=16)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The oracle fit to the truth itself: a bound to compare with publications, never a result.
+The oracle: the model alone, fitted to the truth itself.
+
+It is no bound of published depth, because points correct a poor model.
 
 Published figures of affine-invariant models are made so: scale and shift by least squares over all
 truth, the result clipped to the data set's range, scored within the data set's crop. The rules

@@ -26,7 +26,7 @@ _RANGE_METRICS = ('abs_rel', 'rmse', 'bias')
 PROTOCOL_NAMES = {
     'heldout': 'held-out LiDAR points',
     'truth': 'dense truth',
-    'oracle': 'oracle',
+    'oracle': 'the model alone, fitted to the truth',
     'raw': 'own metres',
 }
 BETTER_TEXT = {

@@ -7,6 +7,7 @@ from html import escape
 import math
 from typing import Any
 
+from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.charts import (
     bag_marks,
@@ -16,7 +17,7 @@ from marigold_ros.evaluation.report.charts import (
     Spec,
 )
 from marigold_ros.evaluation.report.html_page import make_page, scrolled, table
-from marigold_ros.evaluation.report.tables import BASELINE_TEXT, number, WHERE
+from marigold_ros.evaluation.report.tables import number, WHERE
 from marigold_ros.evaluation.results.comparison import BEST, LATENCY
 from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of
 from marigold_ros.evaluation.results.shared_frames import SharedFrames

@@ -10,9 +10,9 @@ from pathlib import Path
 import re
 
 import cv2
+from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.report import drawing
-from marigold_ros.evaluation.report.tables import BASELINE_TEXT
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import Prediction
 import numpy as np

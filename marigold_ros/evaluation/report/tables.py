@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any
 
+from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
 from marigold_ros.evaluation.report.html_page import scrolled, table
@@ -29,18 +30,6 @@ WHERE = {
     'oracle': 'of the model alone, by the best scale and shift to the truth',
     'raw': 'of its own metres, without a fit',
 }
-BASELINE_TEXT = {
-    'constant': 'best constant depth',
-    'plane': 'best plane over the image',
-    'quadric': 'best quadric over the image',
-    'nearest': 'nearest LiDAR point',
-    'linear': 'LiDAR interpolated in depth',
-    'disparity': 'LiDAR interpolated in disparity',
-    'morphological': 'LiDAR dilated and smoothed (IP-Basic)',
-    'mean_map': 'mean depth of earlier frames, by place in the image',
-    'global': 'this model with one scale and shift',
-}
-
 # Settings of runs over bags, which say nothing of images with depth.
 _OF_BAGS = (
     *('lidar.', 'points.', 'excerpt.', 'extrinsics', 'recorded', 'stamps'),

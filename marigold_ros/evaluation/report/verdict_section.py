@@ -14,6 +14,9 @@ _SIGNS = {'green': '✓', 'amber': '≈', 'red': '✕', 'unknown': '?'}
 _TITLES = {
     'range': 'Usable range',
     'baselines': 'Against the best baseline',
+    'best': 'Best baselines',
+    'alone': 'The model alone',
+    'sigma': 'Uncertainty',
     'fit': 'Scale and shift',
     'speed': 'Speed',
     'weakest': 'Weakest',

@@ -5,8 +5,9 @@ Assemble and write results.json and per_frame.csv, with the provenance of the fi
 
 ``results.json`` holds ``schema``, ``frames``, ``rate``, ``protocols``, ``baselines``,
 ``baselines_paired`` (the mean over frames of the model's metrics minus each baseline's, with 95 %
-intervals), ``latency_ms``, ``temporal``, ``surfaces`` and ``provenance``; ``evaluate`` adds
-``models``, ``fps``, ``memory``, ``calibration``, ``robustness``, ``verdict`` and ``requirements``.
+intervals), ``latency_ms``, ``temporal``, ``surfaces``, ``alone`` (AbsRel of the oracle minus that
+of a constant and a plane) and ``provenance``; ``evaluate`` adds ``models``, ``fps``, ``memory``,
+``calibration``, ``robustness``, ``verdict`` and ``requirements``.
 Missing figures are null, never NaN.
 """
 
@@ -87,6 +88,7 @@ def assemble(
         'frames': frames,
         'rate': rate,
         **scorer.results(),
+        'alone': scorer.alone(),
         'provenance': {**provenance, 'scoring': scoring},
     }
 

@@ -3,15 +3,17 @@
 """
 Judge the results of a run: is the depth good enough, and better than the simplest thing to do.
 
-Only what intervals show is said: a range is usable where the upper end of the error's interval is
-below the limit, and a baseline is beaten where the interval of the paired difference excludes 0.
+Only what intervals show is said: good needs every limit shown to be kept, mixed and poor need one
+shown not to be kept, and the rest is unknown. Parts of a recording may thus say too little, but
+hardly contradict each other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 import math
 from typing import Any
 
+from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.choices import USABLE_ERROR
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, FEWEST, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
@@ -21,6 +23,13 @@ OUTCOMES = ('better', 'no difference shown', 'worse', TOO_FEW)
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
 # Shares of the frames with metric depth below which a run is not good, and is bad.
 _MOST, _HALF = 0.95, 0.5
+# Difference from a baseline that counts, as a share of its error.
+_COUNTS = 0.05
+# Share of the errors within two sigma (nominal 0.95) below which sigma is too small.
+_COVERED = 0.9
+# Half of a 95 % interval, in standard errors of not too few frames.
+_ERRORS = 2.1
+_NO_INTERVAL = (math.nan, math.nan)
 # Strength at which corruptions are compared, the middle one.
 _STRENGTH = 3
 FULL_MODEL = 'marigold-depth-v1-1'
@@ -47,18 +56,20 @@ def judge(
     Returns
     -------
     dict
-        ``grade`` (green, amber, red, or unknown without an interval); ``title``, with the reason
-        in words; ``usable_range`` with ``limit``, ``to`` in metres (None without one) and
-        ``next``, the first bin of ``by_range`` that is not usable; ``against_baselines``: by
-        metric the best ``baseline``, its value ``theirs`` and ``own``, ``difference``,
-        ``interval`` and ``outcome``, one of ``OUTCOMES``; ``speed`` with ``hertz`` and
-        ``dropped``; ``weakest`` with ``condition`` and ``abs_rel``;
+        ``grade`` (green, amber, red, or unknown where too little is shown); ``title``, with the
+        reason in words; ``needed``: the frames that would tell, None unless it is unknown;
+        ``usable_range`` with ``limit``, ``to`` in metres (None without one) and ``next``, the
+        first bin of ``by_range`` that is not usable; ``against_baselines``: by metric the best
+        ``baseline``, its value ``theirs`` and ``own``, ``difference``, ``interval``, ``outcome``,
+        one of ``OUTCOMES``, the ``limit`` that the difference should keep and the frames
+        ``needed`` to tell; ``speed`` with ``hertz`` and ``dropped``; ``weakest`` with
+        ``condition`` and ``abs_rel``;
         ``demonstration``; ``fitted_to_truth``: whether scale and shift are fitted to the truth, as
         for data sets, which have nothing else; ``text``: all of it in words.
 
     """
     main = results['provenance']['scoring'].get('baselines_protocol', 'heldout')
-    protocol = main if main in results['protocols'] else 'oracle'  # a bound by the truth
+    protocol = main if main in results['protocols'] else 'oracle'
     scores = results['protocols'].get(protocol, {})
     found: dict[str, Any] = {
         'usable_range': usable_range(scores, usable_error),
@@ -68,10 +79,10 @@ def judge(
         'demonstration': demonstration,
         'fitted_to_truth': main == 'oracle',
     }
-    grade, title = _grade(results, scores, found)
+    grade, title, needed = _grade(results, scores, found)
     words = _words(results, scores, found)
     text = {name: text for name, text in words.items() if text}
-    return {'grade': grade, 'title': title, **found, 'text': text}
+    return {'grade': grade, 'title': title, 'needed': needed, **found, 'text': text}
 
 
 def usable_range(scores: Mapping[str, Any], limit: float) -> dict[str, Any]:
@@ -107,6 +118,8 @@ def _against_baselines(
         best = min(errors, key=lambda name: errors[name])
         paired = results['baselines_paired'][best][metric]
         low, high = paired['interval']
+        limit = (-_COUNTS if metric == 'abs_rel' else _COUNTS) * errors[best]
+        n, gap = paired['n_frames'], paired['difference'] - limit
         compared[metric] = {
             'baseline': best,
             'theirs': errors[best],
@@ -114,6 +127,8 @@ def _against_baselines(
             'difference': paired['difference'],
             'interval': [low, high],
             'outcome': outcome(low, high),
+            'limit': limit,
+            'needed': _needed(n, gap, abs(limit), (low, high), paired['standard_error']),
         }
     return compared
 
@@ -155,43 +170,93 @@ def _weakest(results: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     return {'condition': worst, 'abs_rel': known[worst]}
 
 
+def _side(interval: Sequence[float | None], limit: float) -> int:
+    """Return -1 or 1 where an interval lies below or above a limit; 0 where neither is shown."""
+    low, high = (math.nan if end is None else end for end in interval)
+    return -1 if high < limit else 1 if low > limit else 0
+
+
+def _needed(
+    n: int, gap: float, margin: float, interval: Sequence[float | None], error: float = math.nan
+) -> float:
+    """Estimate the frames that show a mean of ``n`` frames to lie on one side of a limit."""
+    low, high = (math.nan if end is None else end for end in interval)
+    shown = math.isfinite(high - low)
+    half = 0.5 * (high - low) if shown else _ERRORS * error
+    # Half of the gap to the limit, because the mean of so few frames is not exact either.
+    distance = max(0.5 * abs(gap), margin)
+    needed = n * (half / distance) ** 2 if distance else math.nan
+    least = 0 if shown else max(ENOUGH, 2 * n)
+    return max(needed, least) if is_known(needed) else least
+
+
 def _grade(
     results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any]
-) -> tuple[str, str]:
-    """Grade by the range, the frames with depth and the baselines; return grade and title."""
-    if scores.get('n_frames', 0) < FEWEST:
-        return 'unknown', f'Unknown: {TOO_FEW}'
-    outcomes = {m: values['outcome'] for m, values in found['against_baselines'].items()}
-    faults, flaws = [], []
+) -> tuple[str, str, int | None]:
+    """Grade by range, frames with depth, sigma and baselines; return grade, title and needed."""
+    n = scores.get('n_frames', 0)
+    if n < FEWEST:
+        return 'unknown', f'Cannot tell: {TOO_FEW}', ENOUGH
+    faults, flaws, unknown = [], [], {}
     if not found['fitted_to_truth']:
-        frames, usable = results['frames'], found['usable_range']
-        wanted = frames['read'] - frames['dropped']
-        metric = frames['metric'] / wanted if wanted else 0.0
-        limit, after = usable['limit'], usable['next']
-        if usable['to'] is None and after and after['abs_rel'] >= limit:
+        usable = found['usable_range']
+        limit, near = usable['limit'], usable['next'] or {'abs_rel': math.nan, 'interval': None}
+        ends = near['interval'] or _NO_INTERVAL
+        if usable['to'] is None and _side(ends, limit) > 0:
             faults.append(f'mean error above {100 * limit:g} % in the nearest 10 m')
         elif usable['to'] is None:
-            flaws.append(f'the nearest 10 m are not shown to be within {100 * limit:g} %')
-        if metric < _MOST:
-            where = faults if metric < _HALF else flaws
-            where.append(f'metric depth in only {metric:.0%} of the frames')
-    first = outcomes.get('abs_rel', BETTER)
-    if first == WORSE:
-        faults.append('worse than the best baseline in AbsRel')
-    elif first != BETTER:
-        flaws.append('not shown to be better than the best baseline in AbsRel')
-    later = (m for m, outcome in outcomes.items() if outcome == WORSE and m != 'abs_rel')
-    behind = [METRICS[m].title.partition(',')[0] for m in later]
-    if behind:
-        flaws.append(f'worse than the best baseline in {" and ".join(behind)}')
-    shown = any('abs_rel_interval' in part for part in scores.get('by_range', ()))
-    if first == UNKNOWN and not shown and not faults:
-        return 'unknown', f'Unknown: {TOO_FEW}'
+            text = f'whether the nearest 10 m are within {100 * limit:g} %'
+            unknown[text] = _needed(n, near['abs_rel'] - limit, _COUNTS * limit, ends)
+        frames = results['frames']
+        wanted = frames['read'] - frames['dropped']
+        metric = frames['metric'] / wanted if wanted else 0.0
+        text = f'metric depth in only {metric:.0%} of the frames'
+        if metric < _HALF:
+            faults.append(text)
+        elif metric < _MOST and _is_less(frames['metric'], wanted, _MOST):
+            flaws.append(text)
+        elif metric < _MOST:
+            unknown[f'whether {_MOST:.0%} of the frames have metric depth'] = 2.0 * n
+        if 'sigma_interval' in scores:
+            ends, share = scores['sigma_interval'], scores['sigma_coverage']['2']
+            if _side(ends, _COVERED) < 0:
+                flaws.append(f'{share:.0%} of the errors within two sigma, where 95 % are due')
+            elif _side(ends, _COVERED) == 0:
+                text = f'whether {_COVERED:.0%} of the errors are within two sigma'
+                unknown[text] = _needed(n, share - _COVERED, _COUNTS, ends)
+    close = {}
+    for metric, values in found['against_baselines'].items():
+        name, limit = METRICS[metric].title.partition(',')[0], values['limit']
+        against = f'the best baseline ({values["baseline"].replace("_", " ")}) in {name}'
+        side = _side(values['interval'], limit)
+        if side == 0:
+            close[name] = values['needed']
+        elif side > 0 and metric != 'abs_rel':
+            flaws.append(f'more than {_COUNTS:.0%} worse than {against}')
+        elif side > 0 and values['outcome'] == WORSE:
+            faults.append(f'worse than {against}')
+        elif side > 0:
+            flaws.append(f'less than {_COUNTS:.0%} better than {against}')
+    if close:
+        unknown[f'{", ".join(close)} against the best baselines'] = max(close.values())
     if faults or flaws:
         words = '; '.join((*faults, *flaws))
-        return ('red', f'Poor: {words}') if faults else ('amber', f'Mixed: {words}')
-    usable_too = '' if found['fitted_to_truth'] else 'usable, and '
-    return 'green', f'Good: {usable_too}better than the best baseline'
+        return ('red', f'Poor: {words}', None) if faults else ('amber', f'Mixed: {words}', None)
+    if unknown:
+        most = int(float(f'{max(unknown.values()):.2g}'))
+        more = f'about {most} are needed' if most > n else 'it is too close to a limit'
+        return 'unknown', f'Cannot tell from {n} images: {"; ".join(unknown)}; {more}', most
+    better = [values['baseline'] for values in found['against_baselines'].values()][:1]
+    good = [] if found['fitted_to_truth'] else ['usable']
+    good += [f'better than the best baseline ({name.replace("_", " ")})' for name in better]
+    return 'green', f'Good: {", and ".join(good)}', None
+
+
+def _is_less(successes: int, trials: int, share: float) -> bool:
+    """Return whether so few successes show that their share is lower."""
+    from scipy.special import bdtr
+
+    return float(bdtr(successes, trials, share)) < 0.025
 
 
 def _words(
@@ -208,11 +273,14 @@ def _words(
         hertz += f'; {dropped} images were dropped' if dropped else ''
     weakest = found['weakest']
     name = results['provenance'].get('checkpoint', {}).get('name', 'the model')
-    fit = 'fitted to the truth of each image: a bound for the relative depth, not metric depth'
+    fit = 'fitted to the truth of each image: a score of the relative depth, not of metric depth'
     demo = f'{name} is {DEMONSTRATION}'
     return {
         'range': _range_text(found['usable_range'], n),
         'baselines': _comparison(found['against_baselines']) if n >= FEWEST else '',
+        'best': _explained(found['against_baselines']) if n >= FEWEST else '',
+        'alone': _alone(results, name),
+        'sigma': _sigma_text(scores),
         'fit': fit if found['fitted_to_truth'] else '',
         'speed': hertz,
         'weakest': f'{weakest["condition"]}: AbsRel {weakest["abs_rel"]:.3f}' if weakest else '',
@@ -247,6 +315,36 @@ def _comparison(compared: Mapping[str, Mapping[str, Any]]) -> str:
         listed = f'{", ".join(first)} and {last}' if first else last
         groups.append(f'{OUTCOMES[rank]} in {listed}')
     return '; '.join(groups)
+
+
+def _explained(compared: Mapping[str, Mapping[str, Any]]) -> str:
+    """Explain the baselines that decided."""
+    names = dict.fromkeys(values['baseline'] for values in compared.values())
+    return '; '.join(f'{name.replace("_", " ")}: {BASELINE_TEXT[name]}' for name in names)
+
+
+def _alone(results: Mapping[str, Any], name: str) -> str:
+    """Say that the model alone is no better than a constant or plane; empty where it is."""
+    for surface, paired in results.get('alone', {}).items():
+        if paired['difference'] > 0:
+            own, theirs = paired['abs_rel'] + paired['difference'], paired['abs_rel']
+            worse = outcome(*paired['interval']) == WORSE
+            shown = 'worse' if worse else 'not better'
+            adds = 'it adds nothing here' if worse else 'nothing shows that it adds anything here'
+            return (
+                f'{name} alone, fitted to the truth, is {shown} than a {surface} over the image '
+                f'(AbsRel {own:.3f}, {surface} {theirs:.3f}): {adds}'
+            )
+    return ''
+
+
+def _sigma_text(scores: Mapping[str, Any]) -> str:
+    """Say how many errors are within two sigma."""
+    if 'sigma_coverage' not in scores:
+        return ''
+    low, high = scores['sigma_interval']
+    ends = f'95 % interval {low:.0%} to {high:.0%}' if is_known(low) else TOO_FEW
+    return f'{scores["sigma_coverage"]["2"]:.0%} of the errors within two ({ends}; 95 % are due)'
 
 
 def _figure(metric: str, values: Mapping[str, Any]) -> str:

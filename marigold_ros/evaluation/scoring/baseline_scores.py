@@ -16,7 +16,7 @@ from marigold_ros.evaluation.baselines import (
     MORE_BASELINES,
 )
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
-from marigold_ros.evaluation.metrics.intervals import mean_interval
+from marigold_ros.evaluation.metrics.intervals import error_of_mean, mean_interval
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.frame import SparseDepth
@@ -142,12 +142,12 @@ class BaselineScores:
         -------
         dict
             By baseline and metric ``difference``, its 95 % ``interval`` (NaN for too few
-            independent frames) and ``n_frames``; empty where none was scored.
+            independent frames), ``standard_error`` and ``n_frames``; empty where none was scored.
 
         """
         return {
             name: {
-                metric: _paired(values)
+                metric: paired_difference(values)
                 for metric, values in zip(METRICS, np.array(frames).T, strict=True)
             }
             for name, frames in self._differences.items()
@@ -155,8 +155,13 @@ class BaselineScores:
         }
 
 
-def _paired(values: np.ndarray) -> dict[str, Any]:
+def paired_difference(values: np.ndarray) -> dict[str, Any]:
     """Summarise differences, (n,), one per frame in order of time."""
     known = values[np.isfinite(values)]
     mean = float(known.mean()) if len(known) else float('nan')
-    return {'difference': mean, 'interval': list(mean_interval(known)), 'n_frames': len(known)}
+    return {
+        'difference': mean,
+        'interval': list(mean_interval(known)),
+        'standard_error': error_of_mean(known),
+        'n_frames': len(known),
+    }

@@ -20,6 +20,7 @@ from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import BASELINES, global_depth, MORE_BASELINES
 from marigold_ros.evaluation.choices import OWN, PROTOCOLS
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
+from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
 from marigold_ros.evaluation.metrics.temporal import TemporalScores
@@ -32,7 +33,7 @@ from marigold_ros.evaluation.protocols.truth import (
     sample_at,
     substitute_missing,
 )
-from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores
+from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores, paired_difference
 from marigold_ros.evaluation.scoring.merging import merge_attributes
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
@@ -51,6 +52,8 @@ _MOST_FITTED, _MOST_SHOWN = 20_000, 400_000
 # The held-out fit at its scored pixels against dense truth there, to check LiDAR as truth.
 _AT_TRUTH = 'heldout_at_truth'
 _FIT_COLUMNS = ('n_points', 'n_inliers', 'scale', 'shift', 'rms', 'spread_log')
+# What a model must beat alone.
+_SIMPLEST = ('constant', 'plane')
 _NO_POINTS = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32))
 
 Finish = Callable[[Frame, Prediction], FrameResult]
@@ -227,6 +230,9 @@ class Scorer:
         at_truth = protocols.pop(_AT_TRUTH, None)
         if 'heldout' in protocols:
             protocols['heldout'].update(self._sigma.summary())
+            if 'sigma' in protocols['heldout']:
+                within = self._column('heldout_within_2_sigma')
+                protocols['heldout']['sigma_interval'] = list(mean_interval(within))
             if at_truth:
                 names = ('macro', 'interval', 'n_frames', 'n_points')
                 protocols['heldout']['at_truth'] = {name: at_truth[name] for name in names}
@@ -239,6 +245,20 @@ class Scorer:
             'temporal': self._temporal.summary(),
             'surfaces': self._surfaces.summary(),
         }
+
+    def alone(self) -> dict[str, Any]:
+        """Return by surface the difference of the model alone, fitted to the truth, from it."""
+        alone, protocol = self._column('oracle_abs_rel'), self.baselines_protocol
+        columns = {name: self._column(f'{protocol}_{name}_abs_rel') for name in _SIMPLEST}
+        return {
+            name: {'abs_rel': float(np.nanmean(theirs)), **paired_difference(alone - theirs)}
+            for name, theirs in columns.items()
+            if np.isfinite(alone - theirs).any()
+        }
+
+    def _column(self, name: str) -> np.ndarray:
+        """Return a column (n,) of the rows; NaN where a frame has none."""
+        return np.array([row.get(name, math.nan) for row in self.rows], np.float64)
 
     @property
     def oracle(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from marigold_ros.evaluation.metrics.intervals import block_length, mean_interval
+from marigold_ros.evaluation.metrics.intervals import block_length, error_of_mean, mean_interval
 import numpy as np
 import pytest
 from scipy import stats
@@ -103,6 +103,15 @@ def test_single_frames_instead_of_neighbours_would_promise_too_much():
     drives = series(0.8, 150)
     assert measured(drives, length=1)[1] < 0.6
     assert measured(drives)[1] > LEAST
+
+
+@pytest.mark.parametrize(('correlation', 'frames'), [(0.0, 40), (0.5, 80), (0.8, 200)])
+def test_the_standard_error_counts_correlated_frames_less(correlation, frames):
+    drives = series(correlation, frames)
+    errors = [error_of_mean(values) for values in drives]
+    assert np.median(errors) == pytest.approx(drives.mean(axis=1).std(), rel=0.3)
+    assert math.isnan(error_of_mean(np.arange(7.0)))
+    assert error_of_mean(np.full(20, 3.0)) == 0.0
 
 
 @pytest.mark.parametrize('length', [5, 20, 40])

@@ -108,3 +108,4 @@ def drive(tmp_path_factory):
 def test_held_out_points_of_a_synthetic_drive_are_within_sigma(tiny, drive, held_out):
     results = evaluate_bag(drive, tiny, ReplayOptions(LOCAL, held_out=held_out))
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76
+    assert 'of the errors within two' in results['verdict']['text']['sigma']

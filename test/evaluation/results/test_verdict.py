@@ -7,7 +7,10 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.evaluation.results.verdict import judge, outcome, OUTCOMES, usable_range
+from marigold_ros.evaluation.scoring.baseline_scores import paired_difference
+import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 NAMES = ('abs_rel', 'rmse', 'mae', 'p50_abs_error')
 
@@ -18,14 +21,19 @@ def a_bin(start, abs_rel, *interval):
 
 
 def paired(difference, half):
-    return {'difference': difference, 'interval': [difference - half, difference + half]}
+    return {
+        'difference': difference,
+        'interval': [difference - half, difference + half],
+        'standard_error': half / 2 if half == half else 0.05,
+        'n_frames': 40,
+    }
 
 
-def results(differences=(-0.1, -0.1, -0.1, -0.1), by_range=(), n_frames=40, metric=40):
+def results(differences=(-0.1,) * 4, by_range=(), n_frames=40, metric=40, half=0.05):
     own = dict.fromkeys(NAMES, 0.3)
     linear = {name: 0.3 - difference for name, difference in zip(NAMES, differences, strict=True)}
     compared = {
-        name: paired(difference, 0.05) for name, difference in zip(NAMES, differences, strict=True)
+        name: paired(difference, half) for name, difference in zip(NAMES, differences, strict=True)
     }
     parts = by_range or [a_bin(0.0, 0.05, 0.04, 0.06), a_bin(10.0, 0.2, 0.1, 0.3)]
     far = dict.fromkeys(NAMES, 9.0)
@@ -56,7 +64,9 @@ def results(differences=(-0.1, -0.1, -0.1, -0.1), by_range=(), n_frames=40, metr
 def test_a_run_that_is_better_throughout_is_green():
     found = judge(results(), 0.1, demonstration=True)
     assert found['grade'] == 'green'
-    assert found['title'] == 'Good: usable, and better than the best baseline'
+    assert found['title'] == 'Good: usable, and better than the best baseline (linear)'
+    assert found['needed'] is None
+    assert found['text']['best'] == 'linear: LiDAR interpolated in depth'
     assert found['usable_range']['to'] == 10.0
     assert found['speed'] == {'hertz': 8.0, 'dropped': 0}
     assert found['weakest'] == {'condition': 'the top third of the image', 'abs_rel': 0.4}
@@ -78,7 +88,7 @@ def test_images_fitted_to_the_truth_are_graded_by_baselines_alone(differences, g
     found = judge(found)
     assert found['grade'] == grade
     assert found['fitted_to_truth']
-    assert 'a bound' in found['text']['fit']
+    assert 'a score of the relative depth' in found['text']['fit']
     assert not judge(results())['fitted_to_truth']
     assert 'fit' not in judge(results())['text']
 
@@ -93,33 +103,28 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
     [
         (
             {'differences': (-0.1, 0.1, -0.1, -0.01)},
-            'Mixed: worse than the best baseline in RMSE',
+            'Mixed: more than 5% worse than the best baseline (linear) in RMSE',
             'worse in RMSE',
         ),
         (
-            {'differences': (-0.01, -0.1, -0.1, -0.1)},
-            'Mixed: not shown to be better than the best baseline in AbsRel',
+            {'differences': (0.045, -0.1, -0.1, -0.1), 'half': 0.05},
+            'Mixed: less than 5% better than the best baseline (linear) in AbsRel',
             'no difference shown in AbsRel',
         ),
         (
             {'differences': (0.1, -0.1, -0.1, -0.1)},
-            'Poor: worse than the best baseline in AbsRel',
+            'Poor: worse than the best baseline (linear) in AbsRel',
             'worse in AbsRel',
         ),
-        ({'metric': 37}, 'Mixed: metric depth in only 92% of the frames', 'better in AbsRel'),
+        ({'metric': 34}, 'Mixed: metric depth in only 85% of the frames', 'better in AbsRel'),
         ({'metric': 19}, 'Poor: metric depth in only 48% of the frames', 'better in AbsRel'),
         (
-            {'by_range': [a_bin(0.0, 0.09, 0.05, 0.12)]},
-            'Mixed: the nearest 10 m are not shown to be within 10 %',
-            'better in AbsRel',
-        ),
-        (
-            {'by_range': [a_bin(0.0, 0.11, 0.05, 0.12)]},
+            {'by_range': [a_bin(0.0, 0.13, 0.11, 0.15)]},
             'Poor: mean error above 10 % in the nearest 10 m',
             'better in AbsRel',
         ),
         (
-            {'by_range': [a_bin(0.0, 0.11, 0.05, 0.12)], 'metric': 19},
+            {'by_range': [a_bin(0.0, 0.13, 0.11, 0.15)], 'metric': 19},
             'Poor: mean error above 10 % in the nearest 10 m; metric depth in only 48% of the '
             'frames',
             'better in AbsRel',
@@ -136,7 +141,7 @@ def test_what_is_not_better_is_not_green_and_the_title_says_why(changed, title, 
 def test_few_frames_are_no_verdict():
     found = judge(results(n_frames=7))
     assert found['grade'] == 'unknown'
-    assert found['title'] == 'Unknown: too few independent frames to tell'
+    assert found['title'] == 'Cannot tell: too few independent frames to tell'
     assert '7 scored frames are too few to tell; about 20 are needed' in found['text']['range']
     assert 'baselines' not in found['text']
 
@@ -147,13 +152,14 @@ def test_correlated_frames_without_any_interval_are_no_verdict():
     found = judge(few)
     assert (found['grade'], found['title']) == (
         'unknown',
-        'Unknown: too few independent frames to tell',
+        'Cannot tell from 40 images: whether the nearest 10 m are within 10 %; AbsRel, RMSE, MAE, '
+        'median error against the best baselines; about 280 are needed',
     )
     assert found['text']['range'].endswith('0 to 10 m, too few independent frames to tell')
     assert found['text']['baselines'].startswith('too few independent frames to tell in AbsRel')
     # What is known without an interval is said all the same.
     few['frames']['metric'] = 19
-    assert judge(few)['title'].startswith('Poor: metric depth in only 48% of the frames; ')
+    assert judge(few)['title'] == 'Poor: metric depth in only 48% of the frames'
 
 
 def test_a_run_without_scores_says_so():
@@ -180,6 +186,73 @@ def test_the_weakest_corruption_is_named_where_they_were_measured():
     }
     found = judge({**results(), 'robustness': {'strengths': strengths, 'corruptions': curves}})
     assert found['weakest'] == {'condition': 'rain at strength 3', 'abs_rel': 0.2}
+
+
+def of_series(own, theirs):
+    """Arrange errors (n, 2) of AbsRel and RMSE, of model and baseline, as results.json."""
+    found = results(n_frames=len(own))
+    found['protocols']['heldout']['macro'] = dict(zip(NAMES, own.mean(axis=0), strict=False))
+    found['baselines'] = {'mean_map': dict(zip(NAMES, theirs.mean(axis=0), strict=False))}
+    pairs = (paired_difference(column) for column in (own - theirs).T)
+    found['baselines_paired'] = {'mean_map': dict(zip(NAMES, pairs, strict=False))}
+    return found
+
+
+def drive(rng, frames, differences, correlation=0.7):
+    """Errors (n, 2) of model and baseline, whose neighbours correlate; the model's differ."""
+    noise = rng.normal(size=(frames, 4)) * math.sqrt(1 - correlation**2)
+    noise[0] = rng.normal(size=4)
+    errors = lfilter([1.0], [1.0, -correlation], noise, axis=0)
+    errors = 0.2 * (1 + 0.15 * errors)
+    return errors[:, :2] + 0.2 * np.asarray(differences), errors[:, 2:]
+
+
+@pytest.mark.parametrize('differences', [(-0.2, 0.05), (-0.05, 0.0), (-0.1, 0.1), (0.02, 0.0)])
+def test_random_thirds_of_a_drive_are_never_good_in_one_and_worse_in_another(differences):
+    rng = np.random.default_rng(1)
+    told = set()
+    for _ in range(15):
+        own, theirs = drive(rng, 240, differences)
+        thirds = np.array_split(rng.permutation(240), 3)
+        grades = {judge(of_series(own[sorted(k)], theirs[sorted(k)]))['grade'] for k in thirds}
+        assert not ('green' in grades and grades & {'amber', 'red'})
+        told |= grades
+    assert 'unknown' in told
+
+
+def test_few_frames_cannot_tell_and_about_as_many_as_are_needed_can():
+    rng = np.random.default_rng(2)
+    few = judge(of_series(*drive(rng, 20, (-0.2, 0.0))))
+    assert few['grade'] == 'unknown'
+    assert f'about {few["needed"]} are needed' in few['title']
+    more = [judge(of_series(*drive(rng, few['needed'], (-0.2, 0.0)))) for _ in range(5)]
+    assert sum(found['grade'] == 'green' for found in more) >= 3
+
+
+@pytest.mark.parametrize(
+    ('interval', 'grade'),
+    [((0.8, 0.84), 'amber'), ((0.85, 0.95), 'unknown'), ((0.92, 1), 'green')],
+)
+def test_errors_beyond_two_sigma_are_part_of_the_verdict(interval, grade):
+    found = results()
+    share = sum(interval) / 2
+    found['protocols']['heldout'] |= {'sigma_coverage': {'2': share}, 'sigma_interval': interval}
+    verdict = judge(found)
+    assert verdict['grade'] == grade
+    assert verdict['text']['sigma'].startswith(f'{share:.0%} of the errors within two')
+    assert ('where 95 % are due' in verdict['title']) == (grade == 'amber')
+
+
+@pytest.mark.parametrize(
+    ('difference', 'words'),
+    [(0.2, 'worse than a plane'), (0.02, 'not better than a plane'), (-0.2, '')],
+)
+def test_a_model_that_is_no_better_than_a_plane_alone_adds_nothing(difference, words):
+    alone = {'constant': {'abs_rel': 0.5, **paired(-0.2, 0.05)}}
+    alone['plane'] = {'abs_rel': 0.3, **paired(difference, 0.05)}
+    text = judge({**results(), 'alone': alone})['text'].get('alone', '')
+    assert words in text
+    assert ('it adds nothing here' in text) == (difference == 0.2)
 
 
 @given(st.floats(-1, 1), st.floats(0, 1))

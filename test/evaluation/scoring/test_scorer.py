@@ -85,6 +85,17 @@ def scored(metric=None, space='depth', config=LOCAL):
     return add(scorer, frame, prediction, metric, truth, ring), scorer.results()
 
 
+def test_a_perfect_model_alone_is_better_than_constant_and_plane():
+    frame, truth, ring = planted()
+    scorer = scorer_of(LOCAL)
+    add(scorer, frame, Prediction(normalised(truth, 'depth')), truth, truth, ring)
+    baselines, alone = scorer.results()['baselines'], scorer.alone()
+    assert {name: found['abs_rel'] for name, found in alone.items()} == pytest.approx(
+        {name: baselines[name]['abs_rel'] for name in ('constant', 'plane')}
+    )
+    assert all(found['difference'] < 0 for found in alone.values())
+
+
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
 def test_a_perfect_prediction_scores_nothing_in_every_protocol(space):
     row, results = scored(space=space)
@@ -310,6 +321,7 @@ def test_results_json_has_the_promised_shape(written):
         'latency_ms',
         'temporal',
         'surfaces',
+        'alone',
         'provenance',
     ]
     assert results['schema'] == 1
