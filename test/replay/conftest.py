@@ -63,7 +63,8 @@ def _figures(folder):
         other.pop('latency_ms')
     results['verdict'].pop('speed')
     results['verdict']['text'].pop('speed')
-    results['provenance'].pop('created')
+    for name in ('created', 'load'):
+        results['provenance'].pop(name)
     return results, [
         {key: value for key, value in row.items() if not key.endswith('total_ms')}
         for row in _rows(folder)

@@ -12,6 +12,7 @@ from marigold_ros.evaluation.report.html_page import table
 # A sign beside the colour, which not everybody distinguishes.
 _SIGNS = {'green': '✓', 'amber': '≈', 'red': '✕', 'unknown': '?'}
 _TITLES = {
+    'training': 'Training data',
     'range': 'Usable range',
     'baselines': 'Against the best baseline',
     'best': 'Best baselines',

@@ -16,7 +16,7 @@ from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, mean_interval, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
-from marigold_ros.evaluation.results.results import flat
+from marigold_ros.evaluation.results.results import flat, ran_by
 from marigold_ros.evaluation.results.shared_frames import EvaluationRun, SharedFrames
 import numpy as np
 
@@ -27,7 +27,10 @@ IDENTICAL = 'identical'
 # By direction in which a metric is better: what a smaller and a larger figure is called.
 _WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': ('lower', 'higher')}
 # Entries of the provenance that are no settings, or are among them under another name.
-_NO_SETTINGS = ('bags', 'created', 'warnings', 'checkpoint', 'options', 'topics', 'scoring')
+_NO_SETTINGS = (
+    *('bags', 'created', 'warnings', 'checkpoint', 'options', 'topics', 'scoring', 'load'),
+    'trained_on',
+)
 _OF_MODEL = (
     *('kind', 'space', 'parameters', 'default_denoising_steps', 'default_ensemble_size'),
     'processing_resolution',
@@ -125,6 +128,7 @@ def _settings(run: EvaluationRun) -> list[tuple[str, Any]]:
     checkpoint = provenance.get('checkpoint', {})
     model = {'model': checkpoint.get('name')}
     model |= {f'model.{name}': checkpoint.get(name) for name in _OF_MODEL}
+    model |= {f'model.{name}': value for name, value in ran_by(checkpoint).items()}
     model['model.sha256'] = str(checkpoint.get('sha256') or '')[:12]
     options = provenance.get('options', {})
     scoring = {n: v for n, v in provenance.get('scoring', {}).items() if n in _SCORED}

@@ -145,6 +145,8 @@ def describe(
     """
     Describe the provenance: bags with hashes, topics, checkpoint, options, versions, machine.
 
+    ``load`` is the mean number of busy processes in the last minute.
+
     ``bags`` are from :func:`describe_bag`, and ``more`` adds entries. Only the last part of a path
     is kept, so that results can be passed on.
     """
@@ -156,8 +158,38 @@ def describe(
         'options': {**as_values(config), **{f'lidar.{k}': v for k, v in as_values(lidar).items()}},
         'versions': versions(),
         'machine': machine(),
+        'load': round(os.getloadavg()[0], 1),
+        'trained_on': trained_on(model_description.get('path', ''), bags),
         **more,
     }
+
+
+def trained_on(folder: str | Path, bags: Sequence[Mapping[str, Any]]) -> list[str]:
+    """
+    Return the names of the bags that a model was trained on, by the records in its folder.
+
+    Card (README.md) and record of an adaptation (results.json) name bags by SHA-256 or its first
+    12 digits, which renaming does not change; cards of other training name them by folder alone.
+    ``bags`` are from :func:`describe_bag`.
+    """
+    words: set[str] = set()
+    for path in (Path(folder, name) for name in ('README.md', 'results.json') if folder):
+        with suppress(OSError):
+            text = path.read_text('utf-8', 'replace')
+            words |= set(re.findall(r'\b[0-9a-f]{12,64}\b', text))
+            words |= {
+                n for line in re.findall(r'(?m)^- bag (.+): \d', text) for n in line.split(', ')
+            }
+    return [b['name'] for b in bags if {b['sha256'], b['sha256'][:12], b['name']} & words]
+
+
+def ran_by(checkpoint: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``backend``, ``dtype`` and ``device`` of a described checkpoint, where known."""
+    # The runtime is a mapping, or that as a text in the reports of a node.
+    backend = re.search(r"'backend': '(\w+)'", str(checkpoint.get('runtime', '')))
+    known = {'backend': backend[1] if backend else None}
+    known |= {name: checkpoint.get(name) for name in ('dtype', 'device')}
+    return {name: str(value) for name, value in known.items() if value}
 
 
 def describe_checkpoint(model_description: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.choices import USABLE_ERROR
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, FEWEST, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
-from marigold_ros.evaluation.results.results import is_known
+from marigold_ros.evaluation.results.results import is_known, ran_by
 
 OUTCOMES = ('better', 'no difference shown', 'worse', TOO_FEW)
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
@@ -80,6 +80,11 @@ def judge(
         'fitted_to_truth': main == 'oracle',
     }
     grade, title, needed = _grade(results, scores, found)
+    trained = ', '.join(results['provenance'].get('trained_on', ()))
+    if trained and grade in ('green', 'unknown'):
+        grade, title = 'unknown', f'Cannot tell: scored on its own training data ({trained})'
+    elif trained:
+        title = title.replace(':', f', on its own training data ({trained}):', 1)
     words = _words(results, scores, found)
     text = {name: text for name, text in words.items() if text}
     return {'grade': grade, 'title': title, 'needed': needed, **found, 'text': text}
@@ -268,14 +273,17 @@ def _words(
     hertz = '' if speed['hertz'] is None else f'fast enough for {speed["hertz"]:.1f} Hz'
     if hertz:
         p95 = results['latency_ms']['total']['p95']
-        hertz += f': 95 % of the frames took less than {p95:.0f} ms'
+        hertz += f'{_conditions(results)}: 95 % of the frames took less than {p95:.0f} ms'
         dropped = speed['dropped']
         hertz += f'; {dropped} images were dropped' if dropped else ''
     weakest = found['weakest']
     name = results['provenance'].get('checkpoint', {}).get('name', 'the model')
     fit = 'fitted to the truth of each image: a score of the relative depth, not of metric depth'
     demo = f'{name} is {DEMONSTRATION}'
+    trained = ', '.join(results['provenance'].get('trained_on', ()))
+    data = f'{name} was trained on {trained}; these figures say nothing of other recordings'
     return {
+        'training': data if trained else '',
         'range': _range_text(found['usable_range'], n),
         'baselines': _comparison(found['against_baselines']) if n >= FEWEST else '',
         'best': _explained(found['against_baselines']) if n >= FEWEST else '',
@@ -286,6 +294,16 @@ def _words(
         'weakest': f'{weakest["condition"]}: AbsRel {weakest["abs_rel"]:.3f}' if weakest else '',
         'model': demo if found['demonstration'] else '',
     }
+
+
+def _conditions(results: Mapping[str, Any]) -> str:
+    """Say which backend ran the model, in which precision, and how busy the machine was."""
+    provenance = results['provenance']
+    ran = ran_by(provenance.get('checkpoint', {}))
+    words = [('by', 'backend'), ('in', 'dtype'), ('on', 'device')]
+    text = ''.join(f' {word} {ran[name]}' for word, name in words if name in ran)
+    load, cores = provenance.get('load'), provenance.get('machine', {}).get('cores')
+    return f'{text} at load {load:g} of {cores} cores' if is_known(load) and cores else text
 
 
 def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:

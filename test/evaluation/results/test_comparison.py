@@ -216,10 +216,14 @@ def test_baselines_of_other_points_are_left_out(errors):
 def test_only_what_differs_of_model_and_settings_is_named(errors):
     a, b, c = (run_of(errors) for _ in 'abc')
     b.results['provenance']['options']['seed'] = 1
-    c.results['provenance']['checkpoint'] = {'name': 'other', 'space': 'depth'}
+    runtime = {'backend': 'openvino', 'warm_up': ''}
+    c.results['provenance']['checkpoint'] |= {'name': 'other', 'dtype': 'bfloat16'}
+    c.results['provenance']['checkpoint']['runtime'] = runtime
     found = compared(a, b, c)['differences']
     assert found == {
         'model': {'A': 'model', 'B': 'model', 'C': 'other'},
+        'model.backend': {'A': None, 'B': None, 'C': 'openvino'},
+        'model.dtype': {'A': None, 'B': None, 'C': 'bfloat16'},
         'seed': {'A': 0, 'B': 1, 'C': 0},
     }
 

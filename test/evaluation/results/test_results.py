@@ -6,8 +6,14 @@ import json
 import math
 
 from marigold_ros.commands.terminal.output import summary
-from marigold_ros.evaluation.results.results import describe_bag, robustness, to_json
+from marigold_ros.evaluation.results.results import (
+    describe_bag,
+    robustness,
+    to_json,
+    trained_on,
+)
 import numpy as np
+import pytest
 
 
 def test_what_is_not_finite_becomes_null_in_json():
@@ -24,6 +30,22 @@ def test_the_hash_of_a_bag_follows_its_content(tmp_path):
     assert first['sha256'] != describe_bag(bag / 'bag.mcap')['sha256']
     (bag / 'bag.mcap').write_bytes(b'two')
     assert describe_bag(bag)['sha256'] != first['sha256']
+
+
+@pytest.mark.parametrize('record', ['README.md', 'results.json'])
+def test_bags_that_a_model_was_trained_on_are_found_under_any_name(record, tmp_path):
+    bags = []
+    for name in ('drive', 'other'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'data.mcap').write_text(name)
+        bags.append(describe_bag(tmp_path / name))
+    bags[0]['name'] = 'renamed'
+    digits = 12 if record == 'README.md' else 64
+    (tmp_path / record).write_text(f'- bags: drive ({bags[0]["sha256"][:digits]})')
+    assert trained_on(tmp_path, bags) == ['renamed']
+    assert trained_on('', bags) == []
+    (tmp_path / record).write_text('- bag other: 12 images, 50% of the batches\n')
+    assert trained_on(tmp_path, bags) == ['other']
 
 
 def test_errors_of_corrupted_runs_stand_beside_the_clean_one():

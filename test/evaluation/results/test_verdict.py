@@ -188,6 +188,35 @@ def test_the_weakest_corruption_is_named_where_they_were_measured():
     assert found['weakest'] == {'condition': 'rain at strength 3', 'abs_rel': 0.2}
 
 
+@pytest.mark.parametrize(
+    ('changed', 'grade', 'title'),
+    [
+        ({}, 'unknown', 'Cannot tell: scored on its own training data (drive)'),
+        (
+            {'metric': 19},
+            'red',
+            'Poor, on its own training data (drive): metric depth in only 48% of the frames',
+        ),
+    ],
+)
+def test_scores_on_training_data_say_so_first_and_are_never_good(changed, grade, title):
+    found = results(**changed)
+    found['provenance']['trained_on'] = ['drive']
+    verdict = judge(found)
+    assert (verdict['grade'], verdict['title']) == (grade, title)
+    assert list(verdict['text'])[0] == 'training'
+
+
+def test_the_speed_says_what_ran_and_how_busy_the_machine_was():
+    found = results()
+    found['provenance'] |= {'load': 5.25, 'machine': {'cores': 2}}
+    ran = {'dtype': 'bfloat16', 'device': 'cpu'}
+    for runtime in ({'backend': 'openvino'}, str({'backend': 'openvino', 'compile': 'off'})):
+        found['provenance']['checkpoint'] = {**ran, 'runtime': runtime}
+        speed = judge(found)['text']['speed']
+        assert 'Hz by openvino in bfloat16 on cpu at load 5.25 of 2 cores: 95 %' in speed
+
+
 def of_series(own, theirs):
     """Arrange errors (n, 2) of AbsRel and RMSE, of model and baseline, as results.json."""
     found = results(n_frames=len(own))
