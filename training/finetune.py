@@ -132,7 +132,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if accelerator.is_main_process:
             chosen = {'weights': args.weights} if args.weights else {}
             target = run.export(args.score, **chosen)
-            print(run.measured(), target, sep='\n')
+            print(run.measured(), target, *next_steps(args.out, target, kind), sep='\n')
         accelerator.end_training()
     except (MarigoldError, FloatingPointError) as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
@@ -146,6 +146,18 @@ def stopped(accelerator: Accelerator, where: str) -> int:
         print(f'stopped {where}; the same command resumes', file=sys.stderr)
     accelerator.end_training()
     return 130
+
+
+def next_steps(out: Path, target: Path, kind: type) -> list[str]:
+    """Return where curves and images of a run are, and the command that uses its result."""
+    uses = {
+        'Distillation': f'benchmark --model tiny --vae {target}',
+        'FusionRun': f'evaluate BAG --set alignment.fusion={target} --out {out}/scored',
+    }
+    use = uses.get(kind.__name__, f'predict IMAGE --model {target} --out {out}/depth')
+    seen = f'losses: {out}/log.jsonl (curves: tensorboard --logdir {out})'
+    images = f'; images: {out}/pictures' if (out / 'pictures').is_dir() else ''
+    return [seen + images, f'next: python -m marigold_ros {use}']
 
 
 def missing_processes(processes: int, environment: Mapping[str, str]) -> str:

@@ -165,10 +165,28 @@ def test_an_interrupted_rendering_goes_on_where_it_stopped(tmp_path):
     assert np.array_equal(again.read(3).rgb, first.rgb)
 
 
-def test_a_cache_of_another_size_is_refused_not_overwritten(tmp_path):
+def test_recipes_of_different_counts_share_their_rendered_images(tmp_path):
+    few = SyntheticPairs(tmp_path, height=16, width=24, count=2)
+    rendered = [few.read(index).rgb.copy() for index in range(2)]
+    more = SyntheticPairs(tmp_path, height=16, width=24, count=300)
+    assert len(more) == 300
+    last = more.read(299)
+    again = SyntheticPairs(tmp_path, height=16, width=24, count=2)
+    for index in range(2):
+        assert np.array_equal(again.read(index).rgb, rendered[index])
+        assert np.array_equal(few.read(index).rgb, rendered[index])
+    again = SyntheticPairs(tmp_path, height=16, width=24, count=300)
+    assert np.array_equal(again.read(299).depth, last.depth)
+    whole = SyntheticPairs(tmp_path / 'whole', height=16, width=24, count=300)
+    assert np.array_equal(whole.read(299).rgb, last.rgb)
+
+
+def test_a_cache_that_holds_something_else_is_refused_not_overwritten(tmp_path):
     SyntheticPairs(tmp_path, height=16, width=16, count=2)
+    (path,) = tmp_path.glob('synthetic/*_rgb.npy')
+    np.save(path, np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(InputError, match='recipe asks for'):
-        SyntheticPairs(tmp_path, height=16, width=16, count=3)
+        SyntheticPairs(tmp_path, height=16, width=16, count=2)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,13 @@ import cv2
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.image_sets.listing import match
 from marigold_ros.processes import run_jobs
-from marigold_training.data.sources import open_source
+from marigold_training.data.sources import check_folders, open_source
+from marigold_training.run.recipe import read_recipe
 import numpy as np
 import pytest
 import yaml
+
+RECIPES = Path(__file__).resolve().parents[3] / 'training' / 'recipes'
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -426,3 +429,14 @@ def test_rendered_images_reach_other_processes_by_path(tmp_path):
     for a, b in zip([*here, pairs.read(2)], there, strict=True):
         assert np.array_equal(a.rgb, b.rgb)
         assert np.array_equal(a.depth, b.depth, equal_nan=True)
+
+
+def test_all_missing_folders_of_a_recipe_are_named_at_once_with_their_sites(tmp_path):
+    recipe = read_recipe(RECIPES / 'marigold_v1_1.yaml')
+    (tmp_path / 'there').mkdir()
+    recipe['sources'].append({'kind': 'folder', 'folder': 'there', 'size': [8, 8]})
+    with pytest.raises(ConfigurationError) as error:
+        check_folders(recipe, tmp_path)
+    for words in ('hypersim/train', 'prepare_hypersim.py', 'vkitti (Virtual KITTI 2'):
+        assert words in str(error.value)
+    assert 'there' not in str(error.value).replace('Put them there', '')

@@ -25,6 +25,34 @@ KINDS: dict[str, Callable[..., PairSource]] = {
 }
 
 
+# Where data sets come from, by kind of source or set of a validation.
+SITES = {
+    'hypersim': 'github.com/apple/ml-hypersim; then python training/prepare_hypersim.py RAW OUT',
+    'vkitti': 'Virtual KITTI 2, rgb and depth, of europe.naverlabs.com',
+    **dict.fromkeys(
+        ('nyu', 'kitti', 'eth3d', 'scannet', 'diode'),
+        'the archives for evaluation that github.com/prs-eth/Marigold names',
+    ),
+}
+
+
+def check_folders(recipe: Mapping[str, Any], data: Path) -> None:
+    """Raise ConfigurationError that lists all folders of a recipe which are missing below data."""
+    entries = [(entry.get('kind'), entry) for entry in recipe['sources']]
+    entries += list((recipe.get('validation') or {}).items())
+    missing = {
+        str(data / entry['folder']): f' ({SITES[kind]})' if kind in SITES else ''
+        for kind, entry in entries
+        if isinstance(entry, Mapping) and isinstance(entry.get('folder'), str)
+        if not (data / entry['folder']).exists()
+    }
+    if missing:
+        listed = '; '.join(f'{folder}{site}' for folder, site in missing.items())
+        raise ConfigurationError(
+            f"missing data: {listed}. Put them there, or change --data or 'folder' in the recipe"
+        )
+
+
 def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
     """
     Open a source of a recipe.

@@ -9,6 +9,7 @@ separate ranges of seeds keep splits apart.
 """
 
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class SyntheticPairs:
     Parameters
     ----------
     data : Path
-        The cache goes to ``data/synthetic``.
+        The cache goes to ``data/synthetic``; recipes of different counts share it.
     height, width : int
         Of the rendered images, px.
     count : int
@@ -131,16 +132,31 @@ class SyntheticPairs:
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Map the first records of a file, which grows where it has fewer: images keep their place."""
     if not path.exists():
         return np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=shape)
     array = np.load(path, mmap_mode='r+')
-    if array.shape != shape or array.dtype != dtype:
+    if array.shape[1:] != shape[1:] or array.dtype != dtype:
         raise InputError(
             f'{path.name} holds {array.shape} {array.dtype}, the recipe asks for {shape}; '
             'delete the cache or choose another data folder',
             cause='shape',
         )
-    return array
+    if len(array) < shape[0]:
+        _grow(path, shape, np.dtype(dtype))
+        array = np.load(path, mmap_mode='r+')
+    return array[: shape[0]]
+
+
+def _grow(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Append zeros to a .npy file up to a shape; the header has room for any number of records."""
+    header = BytesIO()
+    described = {'descr': dtype.str, 'fortran_order': False, 'shape': shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    with path.open('r+b') as file:
+        # The data first: what is stopped here is a file that is longer than its header says.
+        file.truncate(header.tell() + int(np.prod(shape)) * dtype.itemsize)
+        file.write(header.getvalue())
 
 
 def _render(job: tuple[int, int, int, str | None]) -> tuple[np.ndarray, np.ndarray]:

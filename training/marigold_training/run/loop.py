@@ -177,7 +177,9 @@ class Trainer:
             bar.update()
             if self.step % LOG_EVERY == 0:
                 elapsed = time.monotonic() - started
-                self._log(stage, losses, norm, waited / max(elapsed, 1e-9), bar)
+                loss = self._log(stage, losses, norm, waited / max(elapsed, 1e-9))
+                left = bar.format_interval(self._seconds_left(elapsed / LOG_EVERY))
+                bar.set_postfix_str(f'loss {loss:.4f}, {left} left of all stages')
                 losses, waited, started = {}, 0.0, time.monotonic()
             if self.validation and stage.validates_at(self.step):
                 started += self._validate(stage, self.validation)
@@ -262,10 +264,9 @@ class Trainer:
         self.save()
 
     def _log(
-        self, stage: Stage, losses: dict[str, list[float]], norm: float, waiting: float, bar: tqdm
-    ) -> None:
-        if not self.accelerator.is_main_process:
-            return
+        self, stage: Stage, losses: dict[str, list[float]], norm: float, waiting: float
+    ) -> float:
+        """Write a line of the log; return the mean loss."""
         means = {source: sum(values) / len(values) for source, values in losses.items()}
         every = [x for values in losses.values() for x in values]
         line = {
@@ -279,8 +280,15 @@ class Trainer:
             'skipped_steps': self.skipped,
             'time': time.time(),
         }
-        bar.set_postfix(loss=f'{line["loss"]:.4f}')
-        self.log.write(line, self._steps_done)
+        if self.accelerator.is_main_process:
+            self.log.write(line, self._steps_done)
+        return sum(every) / len(every)
+
+    def _seconds_left(self, step_s: float) -> float:
+        """Estimate the time to the end of all stages, those to come by their pixels."""
+        stage, *later = self.stages[self.stage_index :]
+        steps = stage.steps - self.step + sum(s.steps * s.pixels / stage.pixels for s in later)
+        return step_s * steps
 
     @property
     def _steps_done(self) -> int:

@@ -19,7 +19,7 @@ from marigold_ros.settings import nearest_name
 from marigold_ros.whole_files import write_whole
 from marigold_training.data.augment import read_augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
-from marigold_training.data.sources import check_teacher, open_source
+from marigold_training.data.sources import check_folders, check_teacher, open_source
 from marigold_training.data.targets import read_targets
 from marigold_training.families.registry import FAMILIES, trained_family
 from marigold_training.objectives.losses import OBJECTIVES
@@ -246,6 +246,7 @@ class TrainingRun(Run[TrainedModel]):
         if any(stage.objective == 'anchored' for stage in self.stages):
             self._check_start()
         self.space = self.recipe['facts']['space']
+        check_folders(self.recipe, self.data)
         self.validation: Validation = Validation(
             self.recipe.get('validation') or {},
             self.family,

@@ -40,6 +40,11 @@ class Stage:
     backup_every: int = 0  # steps after which the weights are kept in a file; 0 is never
     validate_every: int = 0  # steps, and at the end, if SCORED are trained; 0 is never
 
+    @property
+    def pixels(self) -> float:
+        """Images of a step, in units of the sources' size."""
+        return self.batch_size * self.accumulation * self.scale**2
+
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
             raise ConfigurationError(
