@@ -27,8 +27,9 @@ _NEW_IMAGE = 2.5
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
 # Standard errors that angles and delays must exceed.
 _ERRORS = 4.0
-# Least standard error of the pitch, as a share of the gap between scan lines.
-_OF_GAP = 0.5 / _ERRORS
+# Least standard error of the pitch, as a share of the gap between scan lines: turned by less than
+# a gap, points meet no row that their neighbours see, and a few edges between lines can mislead.
+_OF_GAP = 1.0 / _ERRORS
 _STRIPS = 32  # of an image, in which gaps are measured
 _PARTS = 4
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
@@ -53,7 +54,7 @@ class Calibration:
     delay_s: float = _NAN  # of the scans' stamps
     delay_error_s: float = _NAN
     n_images: int = 0  # images observed
-    line_gap_deg: float = 0.0  # between the scan lines: a pitch below half of it is not seen
+    line_gap_deg: float = 0.0  # between the scan lines: a pitch below it is not seen
 
     def significant_angles(self, least_deg: float) -> list[tuple[float, float, str, str]]:
         """Return angles of at least so many degrees, their errors, where points lie, and move."""

@@ -172,9 +172,10 @@ def test_text_names_significant_errors_only():
     assert both.text == 'LiDAR looks 1.3° to the left of the image; LiDAR is 0.08 s late'
     assert Calibration().text == ''
     assert Calibration(-1.32, 0.1, 0.5, 0.1).text == ''
-    # Between lines that are four degrees apart a pitch of 1.5 degrees is not seen.
+    # Between lines that are farther apart than a pitch it is not seen.
     assert Calibration(0.1, 1.5, 0.1, 0.1).text == 'LiDAR looks 1.5° above the image'
-    assert Calibration(0.1, 1.5, 0.1, 0.1, line_gap_deg=4.0).text == ''
+    assert Calibration(0.1, 2.4, 0.1, 0.1, line_gap_deg=3.3).text == ''
+    assert Calibration(0.1, 1.5, 0.1, 0.1, line_gap_deg=0.5).text != ''
 
 
 def test_an_observation_takes_under_8_ms():
