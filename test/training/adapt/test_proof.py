@@ -67,6 +67,28 @@ def test_long_recordings_need_an_interval_below_zero():
     assert 'not shown to be better' in chance.text()
 
 
+def test_errors_that_grew_in_all_frames_are_worse_and_not_only_not_better():
+    worse = compare(np.full(16, 0.3), np.full(16, 0.2), AFTER, BEFORE, 5.0)
+    assert worse.text().startswith('after is worse than before: +0.1000 (0 of 16 frames better)')
+    few = compare(np.array([0.3, 0.1, 0.3, 0.1]), np.full(4, 0.19), AFTER, BEFORE, 5.0)
+    assert 'not shown to be better' in few.text()
+    assert 'as the adapted one is worse: ' in reasons(False, 'relative model', [worse])[0]
+    rng = np.random.default_rng(0)
+    grown = compare(0.3 + rng.normal(0, 0.01, 60), np.full(60, 0.2), AFTER, BEFORE, 30.0)
+    assert grown.worse
+
+
+def test_a_map_that_improved_and_is_not_kept_comes_with_what_would_help():
+    installed, found = judge_model(maps([0.25] * 6), {AFTER: 1.0}, 0.5)
+    assert not installed
+    assert 'it did improve on before' in reasons(installed, 'relative model', found)[1]
+    assert 'record drives of other places' in reasons(installed, 'relative model', found)[1]
+    chance = compare(np.array([0.1, 0.1, 0.3, 0.3]), np.full(4, 0.25), AFTER, BEFORE, 1.0)
+    assert 'that may be chance' in reasons(False, 'fusion network', [chance])[1]
+    installed, found = judge_model(maps([0.1] * 6), {AFTER: 1.0}, 0.5)
+    assert len(reasons(installed, 'relative model', found)) == 1
+
+
 def test_frames_without_a_figure_are_left_out():
     found = compare(np.array([0.1, np.nan, 0.1]), np.array([0.2, 0.2, 0.2]), 'a', 'b', 1.0)
     assert (found.frames, found.better_frames, found.better) == (2, 2, True)

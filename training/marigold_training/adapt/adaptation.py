@@ -58,10 +58,13 @@ from marigold_training.adapt.recipes import (
     budget_for,
     fusion_recipe,
     HOLD_LINES,
+    LINE_EXAMPLES,
     MINUTES,
     open_base,
     Recordings,
     relative_recipe,
+    SCENE_EXAMPLES,
+    SCENES,
 )
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.fusion.run import FusionRun
@@ -152,9 +155,17 @@ class Adaptation:
             ) from error
 
     def _run(self, stop: Stop) -> Proof | None:
+        begun, minutes = monotonic(), f'{self.options.minutes:g} min'
+        if self.options.steps is None:
+            self.say(
+                f'training is to take {minutes}; reading the bags, rendering and drawing '
+                f'{SCENES + LINE_EXAMPLES + SCENE_EXAMPLES} images and examples, validation and '
+                'judging come beside it, together often more than that'
+            )
         recordings = self._recordings()
         self.work.mkdir(parents=True, exist_ok=True)
         budget = self._plan(recordings)
+        self.say(f'{(monotonic() - begun) / 60:.0f} min so far; training begins')
         relative = self._open(TrainingRun, relative_recipe(self.base, recordings, budget))
         fusion = self._open(FusionRun, fusion_recipe(self.initial_fusion, recordings, budget))
         for run in (relative, fusion):

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=MINUTES,
         metavar='N',
-        help=f'time to train; reading, drawing and judging take more (default: {MINUTES:g})',
+        help='time to train; reading, drawing, validating and judging come beside it, together '
+        f'often more (default: {MINUTES:g})',
     )
     parser.add_argument(
         '--hold-lines',

@@ -35,9 +35,17 @@ class Difference:
     frames: int
     better: bool
 
+    @property
+    def worse(self) -> bool:
+        """Whether ``a`` is shown to be worse, by the interval or, without one, by most frames."""
+        if math.isfinite(self.interval[0]):
+            return self.interval[0] > 0
+        return self.difference > 0 and self.better_frames <= (1 - AGREEING) * self.frames
+
     def text(self) -> str:
         """Return the difference in words."""
-        word = 'better than' if self.better else 'not shown to be better than'
+        shown = 'worse than' if self.worse else 'not shown to be better than'
+        word = 'better than' if self.better else shown
         how = f'{self.better_frames} of {self.frames} frames better'
         if math.isfinite(self.interval[0]):
             low, high = self.interval
@@ -152,11 +160,29 @@ def reasons(
     if installed:
         head = f'{network}: the adapted one is installed'
     else:
-        head = f'{network}: the base is kept, as the adapted one is not shown to be better'
+        is_worse = any(item.worse for item in found)
+        what = 'worse' if is_worse else 'not shown to be better'
+        head = f'{network}: the base is kept, as the adapted one is {what}'
     lines = [f'{head}: ' + '; '.join(item.text() for item in found)]
     if abs(striped - 1.0) > STRIPES:
         lines.append(
             f'{network}: the gradient of its map on trained scan lines over that between them is '
             f"{striped:.2f} times the base's; {1 - STRIPES:g} to {1 + STRIPES:g} is allowed"
         )
+    if found[0].difference < 0 and not all(item.better for item in found):
+        lines.append(f'{network}: it did improve on {found[0].b}; {_advice(found)}')
     return lines
+
+
+def _advice(found: Sequence[Difference]) -> str:
+    """Say which recordings would help a network that improved on its base but is not kept."""
+    if any(item.b == MEAN_MAP and not item.better for item in found):
+        return (
+            'the mean of the training images predicts these as well, because they are alike: '
+            'record drives of other places, where the mean fails, and judge on one of them '
+            '(adapt FIRST SECOND --judge …)'
+        )
+    return (
+        'that may be chance: record more drives of the same camera, at other places and times, '
+        'give all of them, and judge on a whole one (--judge …)'
+    )
