@@ -81,7 +81,7 @@ def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
         return KINDS[kind](data=data, **own)
     except TypeError as error:
         raise ConfigurationError(
-            f"source '{kind}': {str(error).split(' ', 1)[-1]}; see docs/training.md"
+            f"source '{kind}': {str(error).split(' ', 1)[-1]}; see docs/training-data.md"
         ) from error
 
 
