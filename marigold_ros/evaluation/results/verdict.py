@@ -29,6 +29,8 @@ _COUNTS = 0.05
 _COVERED = 0.9
 # Half of a 95 % interval, in standard errors of not too few frames.
 _ERRORS = 2.1
+# So many times the frames are not extrapolated beyond.
+_FAR = 10
 _NO_INTERVAL = (math.nan, math.nan)
 # Strength at which corruptions are compared, the middle one.
 _STRENGTH = 3
@@ -248,8 +250,9 @@ def _grade(
         words = '; '.join((*faults, *flaws))
         return ('red', f'Poor: {words}', None) if faults else ('amber', f'Mixed: {words}', None)
     if unknown:
-        most = int(float(f'{max(unknown.values()):.2g}'))
-        more = f'about {most} are needed' if most > n else 'it is too close to a limit'
+        most = int(float(f'{min(max(unknown.values()), _FAR * n):.2g}'))
+        far = 'more than' if most >= _FAR * n else 'about'
+        more = f'{far} {most} are needed' if most > n else 'it is too close to a limit'
         return 'unknown', f'Cannot tell from {n} images: {"; ".join(unknown)}; {more}', most
     better = [values['baseline'] for values in found['against_baselines'].values()][:1]
     good = [] if found['fitted_to_truth'] else ['usable']

@@ -231,8 +231,8 @@ class Scorer:
         if 'heldout' in protocols:
             protocols['heldout'].update(self._sigma.summary())
             if 'sigma' in protocols['heldout']:
-                within = self._column('heldout_within_2_sigma')
-                protocols['heldout']['sigma_interval'] = list(mean_interval(within))
+                ends = mean_interval(self._column('heldout_within_2_sigma'))
+                protocols['heldout']['sigma_interval'] = np.clip(ends, 0.0, 1.0).tolist()
             if at_truth:
                 names = ('macro', 'interval', 'n_frames', 'n_points')
                 protocols['heldout']['at_truth'] = {name: at_truth[name] for name in names}

@@ -251,11 +251,17 @@ def test_random_thirds_of_a_drive_are_never_good_in_one_and_worse_in_another(dif
 
 def test_few_frames_cannot_tell_and_about_as_many_as_are_needed_can():
     rng = np.random.default_rng(2)
-    few = judge(of_series(*drive(rng, 20, (-0.2, 0.0))))
+    few = judge(of_series(*drive(rng, 80, (-0.2, 0.0))))
     assert few['grade'] == 'unknown'
-    assert f'about {few["needed"]} are needed' in few['title']
+    assert f' {few["needed"]} are needed' in few['title']
     more = [judge(of_series(*drive(rng, few['needed'], (-0.2, 0.0)))) for _ in range(5)]
     assert sum(found['grade'] == 'green' for found in more) >= 3
+
+
+def test_the_number_that_is_needed_is_not_extrapolated_beyond_ten_times_the_frames():
+    found = judge(results((-0.1, 0.0, -0.1, -0.1), half=0.09))
+    assert found['needed'] == 400
+    assert found['title'].endswith('; more than 400 are needed')
 
 
 @pytest.mark.parametrize(
