@@ -59,7 +59,7 @@ def judge(
     -------
     dict
         ``grade`` (green, amber, red, or unknown where too little is shown); ``title``, with the
-        reason in words; ``needed``: the frames that would tell, None unless it is unknown;
+        reason in words; ``needed``: the frames that would tell, None where it is known;
         ``usable_range`` with ``limit``, ``to`` in metres (None without one) and ``next``, the
         first bin of ``by_range`` that is not usable; ``against_baselines``: by metric the best
         ``baseline``, its value ``theirs`` and ``own``, ``difference``, ``interval``, ``outcome``,
@@ -84,7 +84,8 @@ def judge(
     grade, title, needed = _grade(results, scores, found)
     trained = ', '.join(results['provenance'].get('trained_on', ()))
     if trained and grade in ('green', 'unknown'):
-        grade, title = 'unknown', f'Cannot tell: scored on its own training data ({trained})'
+        grade, needed = 'unknown', None
+        title = f'Cannot tell: scored on its own training data ({trained})'
     elif trained:
         title = title.replace(':', f', on its own training data ({trained}):', 1)
     words = _words(results, scores, found)

@@ -204,7 +204,7 @@ def test_scores_on_training_data_say_so_first_and_are_never_good(changed, grade,
     found['provenance']['trained_on'] = ['drive']
     verdict = judge(found)
     assert (verdict['grade'], verdict['title']) == (grade, title)
-    assert list(verdict['text'])[0] == 'training'
+    assert (list(verdict['text'])[0], verdict['needed']) == ('training', None)
 
 
 def test_the_speed_says_what_ran_and_how_busy_the_machine_was():
