@@ -19,7 +19,10 @@ ROS_REMEDY = (
 
 
 class MarigoldError(Exception):
-    """Any known error of this package."""
+    """Any known error of this package; its text may quote strangers, and is one line."""
+
+    def __str__(self) -> str:
+        return shown(' '.join(super().__str__().split()))
 
 
 class ConfigurationError(MarigoldError, ValueError):
@@ -82,6 +85,19 @@ class InputError(MarigoldError, ValueError):
     def __init__(self, message: str, cause: str = 'unreadable') -> None:
         super().__init__(message)
         self.cause = cause
+
+
+def shown(text: object, most: int = 1000) -> str:
+    """
+    Return text that strangers may have written as one line that can be printed, logged or drawn.
+
+    Control characters, line ends and those that change the direction of writing are escaped, and
+    what is longer than ``most`` is cut in its middle: messages end with the remedy.
+    """
+    text = str(text)
+    if len(text) > most:
+        text = f'{text[: most * 2 // 3]} … {text[-(most // 3) :]}'
+    return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 """
 Open a page in the browser for photos, videos and bags: depth to look at, reports, a live view.
 
-Nothing leaves this machine, and only this machine can open the page. With --host others can too,
-by the token in the address that is printed. Uploads are deleted at the end, which is Ctrl-C.
+Nothing leaves this machine, and only who has the token in the printed address can open the page,
+from other machines too with --host. Uploads are deleted at the end, which is Ctrl-C.
 """
 
 from __future__ import annotations

@@ -12,11 +12,20 @@ from typing import Any
 from marigold_ros.config import NodeConfig, PredictionConfig
 from marigold_ros.errors import MarigoldError
 import marigold_ros.evaluation.report
+from marigold_ros.models.hub import as_size
 from marigold_ros.replay.photos import IMAGE_SUFFIXES
 from marigold_ros.settings import build
 from marigold_ros.web.bag_jobs import bag_options, BagWork
 from marigold_ros.web.depth_jobs import DepthWork
-from marigold_ros.web.jobs import Job, JobQueue, MOST_WAITING, UNEXPECTED, UPLOAD
+from marigold_ros.web.jobs import (
+    full_disk,
+    Job,
+    JobQueue,
+    MOST_WAITING,
+    naming_full_disk,
+    UNEXPECTED,
+    UPLOAD,
+)
 from marigold_ros.web.live import BOUNDARY, Live
 from marigold_ros.web.models import ModelStore
 from marigold_ros.web.security import Access, Guard, REPORT_POLICY
@@ -84,16 +93,19 @@ class Service:
         """Receive a file, check it, and let its job wait."""
         upload = check_name(request.query_params.get('name', ''))
         work = self._chosen(upload.kind, request.query_params)
-        length = check_length(
-            upload, request.headers.get('content-length'), self.limits, self.folder
-        )
+        length = check_length(upload, request.headers.get('content-length'), self.limits)
+        if not await run_in_threadpool(self.jobs.make_room, self.folder, length):
+            raise Refused(
+                413, f'{upload.name} has {as_size(length)}, and {full_disk(self.folder)}'
+            )
         folder = self._new_folder()
         self.receiving += 1
         try:
             # Under its own name, which is that of its results, apart from them.
             path = folder / UPLOAD / upload.name
             path.parent.mkdir()
-            await receive(request.stream(), length, path)
+            with naming_full_disk(folder):
+                await receive(request.stream(), length, path)
             await run_in_threadpool(check_content, upload, path)
             return self._start(Job(upload.kind, upload.name, folder, work(path)))
         except BaseException:

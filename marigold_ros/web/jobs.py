@@ -3,8 +3,10 @@
 """Jobs of the server: one at a time in one thread, the others wait; all can be cancelled."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+import errno
 import logging
 from pathlib import Path
 import secrets
@@ -13,10 +15,12 @@ import threading
 from typing import Any
 
 from marigold_ros.errors import MarigoldError
+from marigold_ros.models.hub import as_size
 
 MOST_WAITING = 8
 _MOST_KEPT = 12  # finished jobs whose files stay
-_PATIENCE_S = 10  # with a job that is between two steps at the end
+_PATIENCE_S = 1.5  # with a job that is between two steps at the end
+_ROOM = 200_000_000  # bytes that stay free for the results of a job
 UPLOAD = 'upload'  # folder of what was sent, within that of its job
 WAITING, WORKING, DONE, FAILED, CANCELLED = 'waiting', 'working', 'done', 'failed', 'cancelled'
 UNEXPECTED = 'this failed unexpectedly; the terminal of the server shows why'
@@ -79,6 +83,11 @@ class JobQueue:
         self._thread.join(_PATIENCE_S)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its thread has ended; not while a job is inside a library."""
+        return not self._thread.is_alive()
+
+    @property
     def is_full(self) -> bool:
         """Whether no other job may wait."""
         return len(self._waiting) >= MOST_WAITING
@@ -93,7 +102,8 @@ class JobQueue:
         with self._changed:
             self._jobs[job.identity] = job
             self._waiting.append(job)
-            self._forget_old()
+            ended = [job for job in self._jobs.values() if job.state in _ENDED]
+            self._forget(ended[: max(0, len(ended) - _MOST_KEPT)])
             self._changed.notify_all()
 
     def find(self, identity: str) -> Job | None:
@@ -146,7 +156,9 @@ class JobQueue:
                 job = self._waiting.popleft()
                 job.state = WORKING
             try:
-                job.work(job)
+                self.make_room(job.folder)
+                with naming_full_disk(job.folder):
+                    job.work(job)
                 state, text = DONE, 'finished'
             except Cancelled:
                 state, text = CANCELLED, 'cancelled'
@@ -166,8 +178,50 @@ class JobQueue:
             job.result.clear()
             shutil.rmtree(job.folder, ignore_errors=True)
 
-    def _forget_old(self) -> None:
-        ended = [job for job in self._jobs.values() if job.state in _ENDED]
-        for job in ended[: max(0, len(ended) - _MOST_KEPT)]:
+    def make_room(self, folder: Path, size: int = 0) -> bool:
+        """
+        Forget results, the oldest first, until there is room for those of another job.
+
+        Parameters
+        ----------
+        folder : Path
+            On the disk in question.
+        size : int, bytes
+            Of an upload that needs room too.
+
+        Returns
+        -------
+        bool
+            Whether there is room now.
+
+        """
+        with self._changed:
+            done = [job for job in self._jobs.values() if job.state == DONE]
+            while shutil.disk_usage(folder).free < size + _ROOM:
+                if not done:
+                    return False
+                self._forget([done.pop(0)])
+        return True
+
+    def _forget(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
             del self._jobs[job.identity]
             shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def full_disk(folder: Path) -> str:
+    """Return in words that a disk is full, with the remedy."""
+    free = as_size(shutil.disk_usage(folder).free)
+    return f'the disk has {free} free; make room there, or set TMPDIR to a folder of another one'
+
+
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the error of a full disk into a MarigoldError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        # NumPy raises one of its own, without a number.
+        if error.errno != errno.ENOSPC and 'free space' not in str(error):
+            raise
+        raise MarigoldError(full_disk(folder)) from error

@@ -40,14 +40,13 @@ _HEADERS = {
     'cross-origin-opener-policy': 'same-origin',
     'cache-control': 'no-store',
 }
-_COOKIE = 'marigold_token'
 _SAFE = ('GET', 'HEAD')
 _OTHER_SITE = 'a page of another site may not use this server; open its own'
 
 
 @dataclass(frozen=True)
 class Access:
-    """Names under which the server may be reached, and its token; '' where none is needed."""
+    """Names under which the server may be reached, and its token."""
 
     names: frozenset[str]
     any_address: bool  # whether numeric addresses are names too: no site has one of those
@@ -55,13 +54,14 @@ class Access:
 
 
 def access_for(host: str) -> Access:
-    """Return who may reach a server that listens on an address: a token unless it is loopback."""
+    """Return who may reach a server: on the loopback too the token keeps other users out."""
+    token = secrets.token_urlsafe(24)
     if is_loopback(host):
-        return Access(LOOPBACK | {host.lower()}, False, '')
+        return Access(LOOPBACK | {host.lower()}, False, token)
     own = socket.gethostname().lower()
     short = own.partition('.')[0]
     names = LOOPBACK | {host.lower(), own, short, f'{short}.local'}
-    return Access(names, True, secrets.token_urlsafe(24))
+    return Access(names, True, token)
 
 
 def is_loopback(host: str) -> bool:
@@ -118,7 +118,7 @@ class Guard:
         elsewhere = headers.get('sec-fetch-site') in ('cross-site', 'same-site')
         if elsewhere and (changes or headers.get('sec-fetch-mode') != 'navigate'):
             return _refuse(403, _OTHER_SITE)
-        if self._access.token and not self._has_token(scope, headers):
+        if not self._has_token(scope, headers):
             return _refuse(
                 401,
                 'this server asks for a token; open the address with ?token=… that it printed at '
@@ -138,7 +138,7 @@ class Guard:
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
         given = [
             headers.get('authorization', '').removeprefix('Bearer '),
-            cookie_parser(headers.get('cookie', '')).get(_COOKIE, ''),
+            cookie_parser(headers.get('cookie', '')).get(_cookie(scope), ''),
             QueryParams(scope['query_string']).get('token', ''),
         ]
         wanted = self._access.token.encode()
@@ -148,11 +148,16 @@ class Guard:
 
     def _greeting(self, scope: Scope) -> Response | None:
         """Return the answer that moves a token from the address into a cookie."""
-        if not self._access.token or scope['path'] != '/' or not scope['query_string']:
+        if scope['path'] != '/' or not scope['query_string']:
             return None
         answer = RedirectResponse('/', 303)
-        answer.set_cookie(_COOKIE, self._access.token, httponly=True, samesite='strict')
+        answer.set_cookie(_cookie(scope), self._access.token, httponly=True, samesite='strict')
         return answer
+
+
+def _cookie(scope: Scope) -> str:
+    """Return the name of the cookie: all ports of a machine share their cookies."""
+    return f'marigold_token_{scope["server"][1]}'
 
 
 def _refuse(status: int, text: str) -> Response:

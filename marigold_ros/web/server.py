@@ -2,26 +2,35 @@
 # Copyright 2026 The marigold_ros developers
 """The running server: a socket, a temporary folder, a thread for jobs, uvicorn."""
 
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+import fcntl
 import os
 from pathlib import Path
+import shutil
 import signal
 import socket
 import sys
 import tempfile
+import threading
+from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.web.app import make_app, Service
+from marigold_ros.web.connections import ACCEPTED_AT_ONCE, Connection
 from marigold_ros.web.jobs import JobQueue
+from marigold_ros.web.logs import limited_logs
 from marigold_ros.web.models import ModelStore
 from marigold_ros.web.security import access_for
 from marigold_ros.web.uploads import Limits
 import numpy as np
 import uvicorn
 
-_PATIENCE_S = 2  # with open connections at the end
+_PATIENCE_S = 1  # with open connections at the end
+_LAST_S = 4.0  # after a signal; what still works then is given up
+_TERMINATED = 143  # exit code, as the shell reports SIGTERM
+_PREFIX = 'marigold_ros_serve_'
 
 
 def run_server(
@@ -38,7 +47,7 @@ def run_server(
     Parameters
     ----------
     host, port : str, int
-        Where to listen; port 0 is any free one. Beyond the loopback a token is asked for.
+        Where to listen; port 0 is any free one.
     limits : Limits
         Largest uploads.
     load : function
@@ -46,7 +55,7 @@ def run_server(
     model : str
         The model to load before the page is opened.
     ready : function
-        Called with the address of the page.
+        Called with the address of the page, which holds its token.
 
     Raises
     ------
@@ -59,28 +68,88 @@ def run_server(
         models = ModelStore(load, model)
         # The first image of a process takes longer than the others.
         models.get(model).predict(np.zeros((96, 128, 3), np.uint8))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        with tempfile.TemporaryDirectory(prefix='marigold_ros_') as folder, JobQueue() as jobs:
-            service = Service(models, jobs, Path(folder), limits)
-            app = make_app(service, access)
-            config = uvicorn.Config(
-                app,
-                ws='none',
-                log_level='warning',
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=_PATIENCE_S,
-            )
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+        jobs = JobQueue()
+        with limited_logs(), _ending(jobs), _upload_folder() as folder, jobs:
+            service = Service(models, jobs, folder, limits)
+            config = server_config(make_app(service, access))
             ready(_address(host, listening.getsockname()[1], access.token))
             with closing(service.live), suppress(KeyboardInterrupt):
-                uvicorn.Server(config).run(sockets=[listening])
+                _Server(config, folder).run(sockets=[listening])
+
+
+def server_config(app: Callable[..., Any]) -> uvicorn.Config:
+    """Return how uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws='none',
+        backlog=ACCEPTED_AT_ONCE,
+        log_config=None,
+        log_level='warning',
+        access_log=False,  # addresses hold the token
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_PATIENCE_S,
+    )
+
+
+class _Server(uvicorn.Server):
+    """Ends in any case some seconds after a signal, also while the reading of a file hangs."""
+
+    def __init__(self, config: uvicorn.Config, folder: Path) -> None:
+        super().__init__(config)
+        self._last = threading.Timer(_LAST_S, self._give_up, [folder])
+        self._last.daemon = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close connections, and end the process if that or what follows takes too long."""
+        self._last.start()
+        await super().shutdown(sockets)
+
+    def _give_up(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(_TERMINATED)
+
+
+@contextmanager
+def _ending(jobs: JobQueue) -> Iterator[None]:
+    """End the process at last if a job is still inside a library, where nothing stops it."""
+    try:
+        yield
+    finally:
+        if not jobs.has_ended:
+            os._exit(_TERMINATED)
+
+
+@contextmanager
+def _upload_folder() -> Iterator[Path]:
+    """Yield a locked temporary folder; those of killed servers hold no lock and are deleted."""
+    for left in Path(tempfile.gettempdir()).glob(f'{_PREFIX}*'):
+        with suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, _locked(Path(folder)):
+        yield Path(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder of this user; raises OSError if it is that of another, locked, or a link."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(number).st_uid != os.getuid():
+            raise PermissionError
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(number)
 
 
 def _address(host: str, port: int, token: str) -> str:
     """Return the address of the page; for all interfaces it has the name of this machine."""
     name = socket.gethostname() if host in ('', '0.0.0.0', '::') else host  # noqa: S104
     name = f'[{name}]' if ':' in name else name
-    return f'http://{name}:{port}/' + (f'?token={token}' if token else '')
+    return f'http://{name}:{port}/?token={token}'
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

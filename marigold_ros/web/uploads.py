@@ -9,7 +9,6 @@ The body of a request is the file itself, so that nothing is parsed and nothing 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-import shutil
 
 import anyio
 from marigold_ros.errors import InputError, MarigoldError
@@ -22,7 +21,6 @@ from PIL import Image
 BAG_SUFFIXES = ('.mcap', '.bag', '.db3')
 MOST_PIXELS = 64_000_000
 _LONGEST_NAME = 200  # bytes; results add some to it
-_ROOM = 200_000_000  # bytes that stay free beside an upload, for the results
 
 
 class Refused(MarigoldError):
@@ -71,7 +69,7 @@ def check_name(name: str) -> Upload:
     raise Refused(415, f'{name} is of no known kind; give one of {known}')
 
 
-def check_length(upload: Upload, text: str | None, limits: Limits, folder: Path) -> int:
+def check_length(upload: Upload, text: str | None, limits: Limits) -> int:
     """Return the length of an upload from its header; raises Refused before a byte is read."""
     if text is None or not (text.isascii() and text.isdecimal()):
         raise Refused(411, f'{upload.name} comes without its length; send a Content-Length')
@@ -86,13 +84,6 @@ def check_length(upload: Upload, text: str | None, limits: Limits, folder: Path)
         )
     if not length:
         raise Refused(400, f'{upload.name} is empty; choose another file')
-    free = shutil.disk_usage(folder).free
-    if length + _ROOM > free:
-        raise Refused(
-            413,
-            f'{upload.name} has {as_size(length)}, and {folder} has {as_size(free)} free; make '
-            'room there, or set TMPDIR to another folder',
-        )
     return length
 
 

@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
+import fcntl
 import os
 from pathlib import Path
 import signal
 import socket
 import subprocess
 import sys
-from urllib.parse import urlsplit
+import threading
+import time
+from urllib.parse import urlencode, urlsplit
 import urllib.request
 
 from marigold_ros.__main__ import main
@@ -49,22 +53,61 @@ def test_what_is_no_port_is_wrong_usage(port, capsys):
     assert f"'{port}'" in capsys.readouterr().err
 
 
-def test_it_prints_its_address_and_leaves_no_file(tmp_path):
+@contextmanager
+def started(folder):
+    """Start the server with its temporary files in a folder; yields process, opener, address."""
     pytest.importorskip('uvicorn')
     command = [sys.executable, '-m', 'marigold_ros', 'serve', '--host', '0.0.0.0', '--port', '0']
     root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, 'TMPDIR': str(tmp_path), 'PYTHONPATH': str(root)}
+    environment = {**os.environ, 'TMPDIR': str(folder), 'PYTHONPATH': str(root)}
     with subprocess.Popen(
         [*command, '--model', 'tiny'], stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
-            address = process.stderr.readline().split()[1]
-            assert '?token=' in address
-            assert list(tmp_path.iterdir()) != []
-            local = urlsplit(address)._replace(netloc=f'127.0.0.1:{urlsplit(address).port}')
+            printed = urlsplit(process.stderr.readline().split()[1])
+            assert printed.query.startswith('token=')
             opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-            assert b'<h1>' in opener.open(local.geturl(), timeout=20).read()
+            address = printed._replace(netloc=f'127.0.0.1:{printed.port}')
+            assert b'<h1>' in opener.open(address.geturl(), timeout=20).read()
+            yield process, opener, address
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
-    assert [path for path in tmp_path.iterdir() if path.name.startswith('marigold_ros')] == []
+
+
+def test_it_prints_its_address_and_leaves_no_file_not_even_of_killed_servers(tmp_path):
+    killed, other = (tmp_path / f'marigold_ros_serve_{name}' for name in ('killed', 'other'))
+    for left in (killed, other):
+        left.mkdir()
+        (left / 'private.jpg').touch()
+    in_use = os.open(other, os.O_RDONLY)
+    fcntl.flock(in_use, fcntl.LOCK_EX)  # as a running server does
+    with started(tmp_path) as (process, _, _):
+        assert not killed.exists()
+        assert (other / 'private.jpg').exists()
+        assert len(list(tmp_path.glob('marigold_ros_serve_*'))) == 2
+    assert process.wait(20) == 143
+    os.close(in_use)
+    assert list(tmp_path.glob('marigold_ros*')) == [other]
+
+
+@pytest.mark.slow  # starts a process, and waits for its patience to end
+@pytest.mark.parametrize('end', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_while_the_reading_of_a_file_hangs(tmp_path, end):
+    fifo = tmp_path / 'hangs.mcap'
+    os.mkfifo(fifo)
+    with started(tmp_path) as (process, opener, address):
+        bag = address._replace(path='/api/bags', query=urlencode({'path': fifo})).geturl()
+        asked = threading.Thread(target=ask_in_vain, args=(opener, bag))
+        asked.start()
+        asked.join(0.5)
+        began = time.monotonic()
+        process.send_signal(end)
+        process.wait(20)
+        assert time.monotonic() - began < 5
+    asked.join()
+    assert list(tmp_path.glob('marigold_ros*')) == []
+
+
+def ask_in_vain(opener, address):
+    with suppress(OSError):  # the server ends
+        opener.open(urllib.request.Request(address, method='POST'), timeout=20)

@@ -43,15 +43,17 @@ class RedChannelModel:
 class Client:
     """Requests to a server, each over a connection of its own."""
 
-    def __init__(self, port, models, folder):
+    def __init__(self, port, models, folder, token):
         self.port, self.models, self.folder = port, models, folder
         self.host = f'127.0.0.1:{port}'
+        self.bearer = f'Bearer {token}'
+        self.address = f'http://{self.host}/?token={token}'
 
     def ask(self, method, path, body=None, headers=None):
         """Return status, headers and body of an answer; JSON is decoded."""
         connection = HTTPConnection('127.0.0.1', self.port, timeout=30)
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        headers = {'Host': self.host, **(headers or {})}
+        headers = {'Host': self.host, 'Authorization': self.bearer, **(headers or {})}
         if body is not None:
             headers.setdefault('Content-Length', str(len(body)))
         for name, value in headers.items():
@@ -98,18 +100,17 @@ def running_server(folder, host='127.0.0.1', load=RedChannelModel, **limits) -> 
     from marigold_ros.web.jobs import JobQueue
     from marigold_ros.web.models import ModelStore
     from marigold_ros.web.security import access_for
+    from marigold_ros.web.server import server_config
     from marigold_ros.web.uploads import Limits
 
     models = ModelStore(load, 'tiny')
     access = access_for(host)
     with socket.create_server(('127.0.0.1', 0)) as listening, JobQueue() as jobs:
         service = Service(models, jobs, folder, Limits(**limits))
-        app = make_app(service, access)
-        config = uvicorn.Config(app, log_level='critical', ws='none', timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(server_config(make_app(service, access)))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
-        client = Client(listening.getsockname()[1], models, folder)
+        client = Client(listening.getsockname()[1], models, folder, access.token)
         client.access, client.jobs, client.live = access, jobs, service.live
         try:
             yield client

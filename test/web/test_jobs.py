@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
-from marigold_ros.web.jobs import MOST_WAITING
+from marigold_ros.errors import MarigoldError
+from marigold_ros.web import jobs as jobs_module
+from marigold_ros.web.jobs import MOST_WAITING, naming_full_disk
 import numpy as np
 import pytest
 
@@ -74,6 +78,49 @@ def test_only_the_newest_results_are_kept(server):
     assert server.ask('GET', f'/api/jobs/{jobs[0]["id"]}').status == 404
     assert server.ask('GET', f'/api/jobs/{jobs[-1]["id"]}').status == 200
     assert len(list(server.folder.iterdir())) < len(jobs)
+
+
+@pytest.fixture
+def small_disk(server, monkeypatch):
+    """Give the server a disk on which two more jobs find room; return the oldest job."""
+    first = server.wait(*send(server, 1))
+    taken = used(server.folder)
+    last = jobs_module._ROOM + taken + 2 * used(server.jobs.find(first['id']).folder)
+
+    def usage(path):
+        return SimpleNamespace(free=last - used(server.folder))
+
+    monkeypatch.setattr(jobs_module.shutil, 'disk_usage', usage)
+    return server.jobs.all()[0]
+
+
+def used(folder):
+    return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+
+
+def test_on_a_full_disk_the_oldest_results_make_room(server, small_disk):
+    jobs = [server.wait(job) for _ in range(5) for job in send(server, 1)]
+    assert [job['state'] for job in jobs] == ['done'] * 5
+    assert server.ask('GET', f'/api/jobs/{small_disk.identity}').status == 404
+    assert server.ask('GET', f'/api/jobs/{jobs[-1]["id"]}').status == 200
+
+
+def test_a_disk_that_others_filled_is_named_with_the_remedy(server, monkeypatch):
+    monkeypatch.setattr(
+        jobs_module.shutil, 'disk_usage', lambda path: SimpleNamespace(free=5_000_000)
+    )
+    answer = server.send('a.png', PNG)
+    assert answer.status == 413
+    assert 'the disk has 5.0 MB free; make room' in answer.json['error']
+
+
+def test_a_disk_that_fills_up_within_a_job_is_named(tmp_path):
+    with (
+        pytest.raises(MarigoldError, match='make room'),
+        naming_full_disk(tmp_path),
+        open('/dev/full', 'wb', buffering=0) as file,
+    ):
+        file.write(b'depth')
 
 
 def test_an_error_of_the_model_ends_its_job_only(server, monkeypatch, caplog):

@@ -59,7 +59,8 @@ def watching(server):
     """Read the stream of the node over a connection of its own."""
     with socket.create_connection(('127.0.0.1', server.port), timeout=20) as connection:
         path = f'/api/live/images?node={NODE}'
-        connection.sendall(f'GET {path} HTTP/1.1\r\nHost: {server.host}\r\n\r\n'.encode())
+        head = f'GET {path} HTTP/1.1\r\nHost: {server.host}\r\nAuthorization: {server.bearer}'
+        connection.sendall(f'{head}\r\n\r\n'.encode())
         with connection.makefile('rb') as stream:
             yield stream
 

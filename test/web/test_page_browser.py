@@ -39,9 +39,9 @@ def opened(request, browser, server):
     width, height = request.param
     size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
-    browser.get(f'http://{server.host}/')
+    browser.get(server.address)
     browser.execute_script('sessionStorage.clear()')
-    browser.get(f'http://{server.host}/')
+    browser.get(server.address)
     wait(browser, lambda: find(browser, '#model').text)
     yield browser
     assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
@@ -172,7 +172,7 @@ def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):
 
 
 def test_a_file_that_is_broken_shows_its_sentence(browser, server):
-    browser.get(f'http://{server.host}/')
+    browser.get(server.address)
     wait(browser, lambda: find(browser, '#model').text)
     drop(browser, 'broken.png', b'not an image')
     wait(browser, lambda: find(browser, '#problem').is_displayed())
@@ -247,7 +247,7 @@ def test_a_reload_shows_the_same_result(opened):
 
 def test_the_address_with_the_token_opens_the_page(browser, serving, tmp_path):
     with serving(tmp_path, host='0.0.0.0') as server:
-        browser.get(f'http://{server.host}/?token={server.access.token}')
+        browser.get(server.address)
         wait(browser, lambda: find(browser, '#model').text)
         assert browser.current_url == f'http://{server.host}/'
         drop(browser, 'street.png', a_photo())

@@ -171,7 +171,9 @@ def test_the_length_is_refused_before_the_body_is_read(server, name, length, sta
 def test_an_upload_that_ends_early_leaves_nothing_behind(server):
     with socket.create_connection(('127.0.0.1', server.port)) as connection:
         head = f'POST /api/files?name=a.png HTTP/1.1\r\nHost: {server.host}\r\n'
-        connection.sendall(f'{head}Content-Length: 1000\r\n\r\n'.encode() + PNG[:100])
+        head += f'Authorization: {server.bearer}\r\nContent-Length: 1000\r\n\r\n'
+        connection.sendall(head.encode() + PNG[:100])
+        server.settles(lambda: list(server.folder.iterdir()))
     server.settles(lambda: list(server.folder.iterdir()) == [])
 
 
