@@ -109,8 +109,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             args, args.passed_on = options.parse_known_args(chosen.arguments)
         return int(module.run(args) or 0)
     except MarigoldError as error:
-        # Messages quoted from libraries (YAML, torch) may have several lines.
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except ModuleNotFoundError as error:
         if (error.name or 'marigold_ros').partition('.')[0] == 'marigold_ros':

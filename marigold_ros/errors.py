@@ -10,6 +10,7 @@ from ``ValueError`` where a caller passed a wrong value.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import json
 from typing import Any
 
 ROS_REMEDY = (
@@ -97,7 +98,16 @@ def shown(text: object, most: int = 1000) -> str:
     text = str(text)
     if len(text) > most:
         text = f'{text[: most * 2 // 3]} … {text[-(most // 3) :]}'
-    return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if text.isprintable() else escape_controls(text)
+
+
+def escape_controls(text: str, kept: str = '') -> str:
+    """Return text whose control characters, those ``kept`` apart, are escaped as in JSON."""
+    return ''.join(c if c.isprintable() or c in kept else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return '\\u007f' if character == '\x7f' else json.dumps(character)[1:-1]
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from marigold_ros.errors import shown
+
 SENTENCES = {
     # Of another module, or of an error: the text as it stands.
     'text': '{text}',
@@ -126,7 +128,7 @@ class Reason:
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return SENTENCES[self.code].format(**self.values)
+        return shown(SENTENCES[self.code].format(**self.values))
 
 
 NO_SPARSE_DEPTH = Reason('no_sparse_depth')

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.commands.terminal.output import grid, note
+from marigold_ros.commands.terminal.output import grid, note, page
 from marigold_ros.errors import ConfigurationError, UsageError
 
 _MOST_LETTERS = 40
@@ -92,7 +92,7 @@ def text_of(found: Mapping[str, Any]) -> str:
             lines += [f'{protocol}, {part["n_frames"]} frames of {part["bag"]}']
             lines += _board(part['rows'])
     legend = '= no difference from the best run shown (95 %); + better than the best run there'
-    return '\n'.join([*lines, '', legend])
+    return page([*lines, '', legend])
 
 
 def _board(rows: list[dict[str, Any]]) -> list[str]:

@@ -21,6 +21,8 @@ from marigold_ros.commands.terminal.options import (
     ReplayConfig,
     ROLES,
 )
+from marigold_ros.commands.terminal.output import page
+from marigold_ros.errors import shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +76,8 @@ def _text(facts: dict[str, Any]) -> str:
     lines = [f'{facts["bag"]}: {facts["bytes"] / 1e6:.0f} MB, {facts["seconds"]:.1f} s']
     remarks = {'image': _image_words(facts), 'camera_info': _camera_words(facts)}
     topics = {role: topic for role, topic in facts['topics'].items() if topic}
-    width = max(len(topic['topic']) for topic in topics.values())
+    shown_topics = {role: shown(topic['topic'], 100) for role, topic in topics.items()}
+    width = max(map(len, shown_topics.values()))
     for role, topic in facts['topics'].items():
         if topic is None:
             lines.append(f'  {role:12}none')
@@ -82,7 +85,7 @@ def _text(facts: dict[str, Any]) -> str:
         rate = '' if not topic['hertz'] else f'{topic["hertz"]:.1f} Hz'
         words = remarks.get(role) or topic['type'].rpartition('/')[2]
         count = topic['count']
-        lines.append(f'  {role:12}{topic["topic"]:{width}}{count:8d} {rate:>8}  {words}')
+        lines.append(f'  {role:12}{shown_topics[role]:{width}}{count:8d} {rate:>8}  {words}')
     lidar = facts['lidar']
     if lidar:
         first, last = lidar['rows']
@@ -103,7 +106,7 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append(f'nothing to score against: {facts["reason"]}')
     if facts['next']:
         lines.append(f'next: {facts["next"]}')
-    return '\n'.join(lines)
+    return page(lines)
 
 
 def _image_words(facts: dict[str, Any]) -> str:

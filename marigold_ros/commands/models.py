@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import add_model_options, load_chosen_model
-from marigold_ros.commands.terminal.output import grid
+from marigold_ros.commands.terminal.output import grid, page
 from marigold_ros.errors import CheckpointError, MarigoldError, UsageError
 
 if TYPE_CHECKING:
@@ -58,11 +58,8 @@ def _get(args: argparse.Namespace) -> int:
         raise UsageError('no checkpoint to get was named; `models` lists some, as owner/name')
     found = look_up(args.path)
     if not args.json:
-        print(
-            f'{found.name}: {as_size(found.size)} in {len(found.files)} files, licence '
-            f'{found.licence}, commit {found.commit[:12]}',
-            flush=True,
-        )
+        text = f'{as_size(found.size)} in {len(found.files)} files, licence {found.licence}'
+        print(page([f'{found.name}: {text}, commit {found.commit[:12]}']), flush=True)
     folder = fetch(found)
     if args.json:
         facts = {'name': found.name, 'commit': found.commit, 'licence': found.licence}
@@ -163,7 +160,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json({'ok': True, **facts}))
     else:
-        print('\n'.join([_line(facts), *_details(facts)]))
+        print(page([_line(facts), *_details(facts)]))
         print(f'ok: loaded in {load_s:.1f} s, one image in {predict_s:.2f} s')
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from marigold_ros.config import NodeConfig
+from marigold_ros.errors import shown
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.fit_report import fit_report
 from marigold_ros.node import diagnostic_keys as keys
@@ -34,12 +35,12 @@ _INPUTS = {
 
 
 def _status(name: str, level: int, text: str, values: dict) -> DiagnosticStatus:
-    """Return a DiagnosticStatus; floats are written with six digits."""
+    """Return a DiagnosticStatus; floats are written with six digits, texts as one line each."""
     pairs = [
-        KeyValue(key=key, value=f'{value:.6g}' if isinstance(value, float) else str(value))
+        KeyValue(key=key, value=f'{value:.6g}' if isinstance(value, float) else shown(value))
         for key, value in values.items()
     ]
-    return DiagnosticStatus(name=name, level=bytes([level]), message=text, values=pairs)
+    return DiagnosticStatus(name=name, level=bytes([level]), message=shown(text), values=pairs)
 
 
 def alignment_status(

@@ -16,7 +16,13 @@ from typing import Any
 
 from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
-from marigold_ros.errors import CalibrationError, InputError, MarigoldError
+from marigold_ros.errors import (
+    CalibrationError,
+    escape_controls,
+    InputError,
+    MarigoldError,
+    shown,
+)
 from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.rectification import rectified_valid
@@ -119,7 +125,7 @@ class FrameServer:
             self._fail(getattr(error, 'cause', 'calibration'), str(error))
         except Exception:  # the node goes on with the next image
             if self._node.context.ok():
-                text = traceback.format_exc()
+                text = escape_controls(traceback.format_exc(), kept='\n')
                 self._node.get_logger().error(text, throttle_duration_sec=5.0)
                 self._fail('internal', text)
         else:
@@ -200,8 +206,9 @@ class FrameServer:
         if info.header.frame_id != message.header.frame_id and not self._warned_frames:
             self._warned_frames = True
             self._node.get_logger().warning(
-                f"the image is in frame '{message.header.frame_id}', its camera_info in "
-                f"'{info.header.frame_id}'; the image's counts: check that they belong together"
+                f"the image is in frame '{shown(message.header.frame_id, 200)}', its camera_info "
+                f"in '{shown(info.header.frame_id, 200)}'; the image's counts: check that they "
+                'belong together'
             )
         rectified = config.image_rectified == 'yes' or (
             config.image_rectified == 'auto' and is_rectified_name(self._inputs.image.topic)

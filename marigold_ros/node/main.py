@@ -157,5 +157,5 @@ def _autostart(nodes: Sequence[DepthNode]) -> None:
 
 def _refuse(error: Exception) -> int:
     """Print in one line why the node does not start."""
-    print(f'marigold_ros: {" ".join(str(error).split())}', file=sys.stderr)
+    print(f'marigold_ros: {error}', file=sys.stderr)
     return 1

@@ -250,7 +250,7 @@ def make_app(service: Service, access: Access) -> Starlette:
 
 async def _known_error(request: Request, error: MarigoldError) -> Response:
     status = error.status if isinstance(error, Refused) else 422
-    return _sentence(status, ' '.join(str(error).split()))
+    return _sentence(status, str(error))
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

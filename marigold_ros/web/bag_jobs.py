@@ -45,7 +45,7 @@ class BagWork:
         except BagError as error:
             if not (out / 'report.html').is_file():
                 raise
-            job.result['warning'] = ' '.join(str(error).split())
+            job.result['warning'] = str(error)
         results = json.loads((out / 'results.json').read_text(encoding='utf-8'))
         job.files.update({name: out / name for name in _FILES})
         job.result.update(_shown(results), downloads=list(_FILES))

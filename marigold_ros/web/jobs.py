@@ -163,7 +163,7 @@ class JobQueue:
             except Cancelled:
                 state, text = CANCELLED, 'cancelled'
             except MarigoldError as error:
-                state, text = FAILED, ' '.join(str(error).split())
+                state, text = FAILED, str(error)
             except Exception:
                 logging.getLogger(__name__).exception('%s failed', job.name)
                 state, text = FAILED, UNEXPECTED
@@ -179,22 +179,7 @@ class JobQueue:
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def make_room(self, folder: Path, size: int = 0) -> bool:
-        """
-        Forget results, the oldest first, until there is room for those of another job.
-
-        Parameters
-        ----------
-        folder : Path
-            On the disk in question.
-        size : int, bytes
-            Of an upload that needs room too.
-
-        Returns
-        -------
-        bool
-            Whether there is room now.
-
-        """
+        """Forget the oldest results until an upload of ``size`` bytes and its own have room."""
         with self._changed:
             done = [job for job in self._jobs.values() if job.state == DONE]
             while shutil.disk_usage(folder).free < size + _ROOM:

@@ -7,13 +7,17 @@ from contextlib import contextmanager
 import logging
 from time import monotonic
 
-from marigold_ros.errors import shown
+from marigold_ros.errors import escape_controls, shown
 
 MOST_RECORDS, PERIOD_S = 20, 60.0
 
 
 class Limit(logging.Filter):
-    """Lets so many records of a period pass; the first of the next one says how many did not."""
+    """
+    Makes messages one line, and lets so many of a period pass.
+
+    The first one of the next period says how many did not.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,22 +25,16 @@ class Limit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is written."""
-        now = monotonic()
-        if now - self._began > PERIOD_S:
-            left_out = self._seen - MOST_RECORDS
-            if left_out > 0:
-                record.msg, record.args = f'{record.getMessage()} ({left_out} left out before)', ()
-            self._began, self._seen = now, 0
+        text, left_out = shown(record.getMessage()), self._seen - MOST_RECORDS
+        if monotonic() - self._began > PERIOD_S:
+            text += f' ({left_out} left out before)' * (left_out > 0)
+            self._began, self._seen = monotonic(), 0
         self._seen += 1
+        record.msg, record.args = text, ()
+        if record.exc_info:
+            trace = logging.Formatter().formatException(record.exc_info)
+            record.exc_text = escape_controls(trace, kept='\n')
         return self._seen <= MOST_RECORDS
-
-
-class Plain(logging.Formatter):
-    """Shows each line of message and traceback without control characters."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record as text."""
-        return '\n'.join(shown(line) for line in super().format(record).split('\n'))
 
 
 @contextmanager
@@ -44,7 +42,6 @@ def limited_logs() -> Iterator[None]:
     """Write warnings and errors of all libraries on stderr, limited."""
     handler = logging.StreamHandler()
     handler.addFilter(Limit())
-    handler.setFormatter(Plain())
     logging.getLogger().addHandler(handler)
     try:
         yield

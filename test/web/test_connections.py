@@ -93,5 +93,6 @@ def test_the_log_escapes_control_characters_also_in_tracebacks(log):
         raise RuntimeError('\x1b]0;owned\x07 \u202egnp.exe')
     except RuntimeError:
         logger.exception('%s failed', 'a\nfalse line\x1b[2J')
-    assert lines()[:2] == ['a', 'false line\\x1b[2J failed']
-    assert lines()[-1] == 'RuntimeError: \\x1b]0;owned\\x07 \\u202egnp.exe'
+    assert lines()[0] == r'a\nfalse line\u001b[2J failed'
+    assert lines()[1] == 'Traceback (most recent call last):'
+    assert lines()[-1] == r'RuntimeError: \u001b]0;owned\u0007 \u202egnp.exe'

@@ -14,7 +14,7 @@ import pytest
 
 
 def load(name):
-    return SimpleNamespace(name=name)
+    return SimpleNamespace(name=name, description={'name': name, 'device': 'cpu'})
 
 
 def test_offered_are_the_given_the_embedded_and_the_fetched_models(monkeypatch):

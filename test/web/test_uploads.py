@@ -11,6 +11,7 @@ import zlib
 
 import cv2
 from marigold_ros.frame import Prediction
+from marigold_ros.replay.photos import IMAGE_SUFFIXES
 import numpy as np
 import pytest
 
@@ -56,7 +57,7 @@ BROKEN = [
     ('ü' * 120 + '.png', PNG, 400),
     ('photo', PNG, 415),
     ('photo.', PNG, 415),
-    ('photo.gif', PNG, 415),
+    ('photo.heic', PNG, 415),
     ('photo.svg', b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', 415),
     ('photo.html', b'<script>alert(1)</script>', 415),
     ('photo.exe', b'MZ', 415),
@@ -215,6 +216,20 @@ def test_metric_depth_has_a_scale_in_metres(server, monkeypatch):
     places = list(ticks.values())
     assert places == sorted(places)
     assert server.file(job, 'cloud.json').json['note'].startswith('In metres; ')
+
+
+def test_what_the_command_line_reads_can_be_sent(server):
+    for suffix in IMAGE_SUFFIXES:
+        job = server.wait(server.send(f'photo{suffix}', encoded(suffix[1:])).json)
+        assert job['state'] == 'done', (suffix, job['text'])
+
+
+def test_an_image_of_fewer_bits_than_its_file_is_read_as_such_and_says_so(server):
+    deep = cv2.imencode('.png', RGB[..., ::-1].astype(np.uint16) << 4)[1].tobytes()  # 12 bits
+    job = server.wait(server.send('deep.png', deep).json)
+    assert 'taken for 12-bit ones' in job['result']['remark']
+    relative = np.load(io.BytesIO(server.file(job, 'deep_relative.npy').data))
+    np.testing.assert_array_equal(relative, RGB[..., 0].astype(np.float32) / 255)
 
 
 def test_a_large_photo_is_reduced_for_the_page_only(server):

@@ -9,6 +9,7 @@ import re
 import textwrap
 from typing import Any, NoReturn
 
+from marigold_ros.errors import shown
 from marigold_ros.settings import nearest, Parameter
 
 
@@ -27,7 +28,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2 and one line."""
-        self.exit(2, f'error: {message} (usage: {self.prog} --help)\n')
+        self.exit(2, f'error: {shown(message)} (usage: {self.prog} --help)\n')
 
 
 class WrappedHelp(argparse.HelpFormatter):

@@ -2,12 +2,15 @@
 # Copyright 2026 The marigold_ros developers
 """What commands print: notes and progress on stderr, aligned tables, figures of an evaluation."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 import math
 import sys
 from typing import Any
 
+from marigold_ros.errors import shown
+
+_LONGEST_CELL = 200  # of a table; names in ROS have up to 255
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
 _ALONE = 'oracle (model alone)'  # no bound of published depth, which points correct
 _SURFACES = {
@@ -20,11 +23,17 @@ _SURFACES = {
 
 def note(text: str) -> None:
     """Print a line on stderr; stdout is for the figures."""
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
+
+
+def page(lines: Iterable[str]) -> str:
+    """Return lines as text to print: what strangers wrote in one of them stays in it."""
+    return '\n'.join(map(shown, lines))
 
 
 def grid(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines with aligned columns, the first to the left, the others to the right."""
+    rows = [[shown(cell, _LONGEST_CELL) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         '  '.join(
@@ -47,7 +56,7 @@ def frame_bar(total: int, what: str | None = None) -> Iterator[Callable[[int], N
     """Show a bar on stderr, if that is a terminal; yield a function of the frames done so far."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=what, unit='frame', disable=None) as bar:
+    with tqdm(total=total, desc=what and shown(what, 80), unit='frame', disable=None) as bar:
 
         def move_to(done: int) -> None:
             bar.update(done - bar.n)
@@ -101,7 +110,7 @@ def summary(results: dict[str, Any], folder: str) -> str:
     for text, count in results['provenance'].get('warnings', {}).items():
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')
-    return '\n'.join(lines)
+    return page(lines)
 
 
 def _model_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 """The page of a comparison: what differs, a leaderboard for each protocol, and curves."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 import math
 from typing import Any
 
@@ -16,7 +15,7 @@ from marigold_ros.evaluation.report.charts import (
     MOST_PLACES,
     Spec,
 )
-from marigold_ros.evaluation.report.html_page import make_page, scrolled, table
+from marigold_ros.evaluation.report.html_page import escape, make_page, scrolled, table
 from marigold_ros.evaluation.report.tables import number, WHERE
 from marigold_ros.evaluation.results.comparison import BEST, LATENCY
 from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of

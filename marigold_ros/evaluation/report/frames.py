@@ -4,7 +4,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 import math
 from pathlib import Path
 import re
@@ -13,6 +12,7 @@ import cv2
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.report import drawing
+from marigold_ros.evaluation.report.html_page import escape
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import Prediction
 import numpy as np

@@ -10,14 +10,21 @@ text of a bag is escaped where it is written, and harmless where that was forgot
 import base64
 from collections.abc import Iterable, Mapping
 import hashlib
-from html import escape
+import html
 import json
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from marigold_ros.errors import shown
+
 _FILES = Path(__file__).parent / 'page'
 _SCRIPTS = ('charts.js', 'frames.js', 'cloud.js', 'save.js', 'main.js')
+
+
+def escape(text: str) -> str:
+    """Return text of anybody as HTML, in one line of limited length."""
+    return html.escape(shown(text))
 
 
 def make_page(title: str, body: str, data: Mapping[str, Any]) -> str:

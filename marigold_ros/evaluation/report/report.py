@@ -8,7 +8,6 @@ between images and the cloud to turn. A plotting library would be larger than al
 """
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from marigold_ros.evaluation.report import tables
 from marigold_ros.evaluation.report.charts import chart_figure, chart_specs
 from marigold_ros.evaluation.report.cloud import cloud_data, cloud_section
 from marigold_ros.evaluation.report.frames import frame_panels
-from marigold_ros.evaluation.report.html_page import make_page
+from marigold_ros.evaluation.report.html_page import escape, make_page
 from marigold_ros.evaluation.report.verdict_section import (
     requirements_section,
     verdict_section,

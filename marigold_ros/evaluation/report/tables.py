@@ -3,7 +3,6 @@
 """The figures of results.json as HTML: headline cards, bars and tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 import json
 import math
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
-from marigold_ros.evaluation.report.html_page import scrolled, table
+from marigold_ros.evaluation.report.html_page import escape, scrolled, table
 from marigold_ros.evaluation.results.results import flat, images_read, is_dataset, is_known
 
 # Metrics of the table of accuracy, and their decimals.

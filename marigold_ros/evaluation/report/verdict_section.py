@@ -3,11 +3,10 @@
 """The verdict as the first section of the report, and the outcome of requirements."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 import re
 from typing import Any
 
-from marigold_ros.evaluation.report.html_page import table
+from marigold_ros.evaluation.report.html_page import escape, table
 
 # A sign beside the colour, which not everybody distinguishes.
 _SIGNS = {'green': '✓', 'amber': '≈', 'red': '✕', 'unknown': '?'}

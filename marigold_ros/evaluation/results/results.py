@@ -26,6 +26,7 @@ import re
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
+from marigold_ros.errors import escape_controls
 from marigold_ros.evaluation.choices import STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
@@ -281,8 +282,9 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
 
 
 def to_json(value: Any) -> str:
-    """Serialise with null for numbers that are not finite."""
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    """Serialise with null for numbers that are not finite; control characters are escaped."""
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return escape_controls(text, kept='\n')
 
 
 def _plain(value: Any) -> Any:
