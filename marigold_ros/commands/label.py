@@ -7,14 +7,20 @@ The copies are MCAP bags in DIR, under the names of the bags. A copy appears whe
 an interrupted run resumes with the missing ones.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 import json
 from pathlib import Path
+import shlex
+import shutil
 import sys
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import (
     add_executor_options,
@@ -30,7 +36,12 @@ from marigold_ros.commands.terminal.options import (
     ReplayConfig,
     shared_cores,
 )
-from marigold_ros.errors import BagError, ConfigurationError
+from marigold_ros.commands.terminal.output import note, page
+from marigold_ros.errors import BagError, ConfigurationError, InputError
+
+if TYPE_CHECKING:
+    from marigold_ros.replay.bag_label import LabelOptions
+    from marigold_ros.replay.replay_plan import BagJob
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
+    from marigold_ros.models.hub import as_size
     from marigold_ros.processes import Stopped
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
     from marigold_ros.replay.executor import BagWorker
@@ -65,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
     _check_options(folder, args, method)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
+    _check_room(folder, plan.jobs, options)
     labelled: list[dict[str, Any]] = []
     stopped = False
     worker = BagWorker(label_bag, lost_bag, load, options)
@@ -78,6 +91,10 @@ def run(args: argparse.Namespace) -> int:
     failed = plan.failed | {part['bag']: part['failed'] for part in labelled if part['failed']}
     report = {'schema': 1, 'method': method, 'bags': labelled, 'failed': failed}
     print(json.dumps(report, indent=2) if args.json else _text(labelled))
+    written = [Path(part['out']) for part in labelled if part['labelled']]
+    if written:
+        size = sum(file.stat().st_size for copy in written for file in copy.rglob('*'))
+        note(f'{as_size(size)} in {folder}; next: ros2 bag play {shlex.quote(str(written[0]))}')
     if stopped:
         print(
             f'stopped after {len(labelled)} of {len(plan.jobs)} bags; the same command goes on '
@@ -115,6 +132,26 @@ def _check_names(bags: list[Path]) -> None:
         )
 
 
+def _check_room(folder: Path, jobs: Sequence[BagJob], options: LabelOptions) -> None:
+    """Say how large the copies get, and refuse what the disk cannot hold."""
+    from marigold_ros.models.hub import as_size
+    from marigold_ros.replay.bag_label import copy_bytes
+
+    needed = 0
+    for job in jobs:
+        if not options.target(job).exists():
+            with suppress(BagError, InputError):  # reported with its bag
+                needed += copy_bytes(job.path, options)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigurationError(
+            f'the copies take about {as_size(needed)}, and {folder} has {as_size(free)} free; '
+            'leave out --points, set points.stride, or give an --out on another disk'
+        )
+    if needed:
+        note(f'writing about {as_size(needed)} to {folder}, where {as_size(free)} are free')
+
+
 def _check_options(folder: Path, args: argparse.Namespace, method: str) -> None:
     """Refuse to mix copies of different options in one folder."""
     from marigold_ros.replay.bag_part import keep_options
@@ -139,4 +176,4 @@ def _text(labelled: list[dict[str, Any]]) -> str:
         if part['left_out']:
             names = ', '.join(part['left_out'])
             lines.append(f'  left out (unknown types, or written anew): {names}')
-    return '\n'.join(lines)
+    return page(lines)

@@ -13,6 +13,7 @@ from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.message_codec import to_rgb
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.executor import Progress
@@ -57,6 +58,23 @@ class Labelled:
 def label_name(path: Path) -> str:
     """Return the name of a bag's copy: that of the folder, or of the file without suffix."""
     return path.resolve().name if path.is_dir() else path.resolve().stem
+
+
+def copy_bytes(path: Path, options: LabelOptions) -> int:
+    """Return about how large the copy of a bag gets, from its first image, bytes."""
+    with BagReader(path) as reader:
+        topic = reader.choose_topics(**options.replay.topics).image
+        height, width = to_rgb(reader.first(topic)).shape[:2]
+        images = reader.topics[topic].count
+    points = options.points
+    per_pixel = {
+        'depth': 4.0,
+        'uncertainty': 4.0,
+        'points': (16 + 4 * points.sigma + 12 * points.normals) / points.stride**2,
+    }
+    files = path.iterdir() if path.is_dir() else [path]
+    added = images * height * width * sum(per_pixel[name] for name in options.outputs)
+    return int(added) + sum(file.stat().st_size for file in files)
 
 
 def label_bag(

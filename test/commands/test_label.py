@@ -3,7 +3,9 @@
 """Copies of bags with depth: what is in them, and what becomes of runs that are ended."""
 
 import json
+import re
 import shutil
+from types import SimpleNamespace
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
@@ -68,6 +70,27 @@ def test_the_copy_has_all_that_was_there_and_depth_beside(label, short_drive, ra
         expected = pipeline.process(item.frame).metric
         np.testing.assert_array_equal(to_depth(message), np.where(expected > 0, expected, np.nan))
         assert repr(message.header) == repr(item.image_message.header)
+
+
+def test_the_size_of_the_copies_is_estimated_before_and_named_after(label, short_drive, tmp_path):
+    code, printed = label(short_drive, '--points', '--sigma')
+    assert code == 0
+    copy = tmp_path / 'labelled' / 'drive'
+    size = sum(path.stat().st_size for path in copy.iterdir()) / 1e6
+    before, after = printed.err.splitlines()
+    estimate = float(re.match(r'writing about ([\d.]+) MB to ', before)[1])
+    assert estimate == pytest.approx(size, rel=0.1)
+    assert after == f'{size:.1f} MB in {copy.parent}; next: ros2 bag play {copy}'
+    assert label(short_drive, '--points', '--sigma')[1].err == ''  # nothing was left to do
+
+
+def test_copies_that_the_disk_cannot_hold_are_not_begun(label, short_drive, tmp_path, monkeypatch):
+    usage = SimpleNamespace(free=1_000_000)
+    monkeypatch.setattr('marigold_ros.commands.label.shutil.disk_usage', lambda path: usage)
+    code, printed = label(short_drive, '--points')
+    assert code == 1
+    assert 'has 1.0 MB free; leave out --points' in printed.err
+    assert not (tmp_path / 'labelled' / 'drive').exists()
 
 
 def test_points_and_sigma_are_written_when_asked_for(label, short_drive, tmp_path):
