@@ -11,9 +11,11 @@ import tarfile
 import cv2
 from marigold_ros.__main__ import main
 from marigold_ros.commands.evaluate import DATASETS
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.image_sets import image_set
 from marigold_ros.image_sets.image_set import FOLDER, ImageChoice, ImageSet, LAYOUTS
+from marigold_ros.image_sets.listing import match, read_list
 import numpy as np
 import pytest
 
@@ -335,3 +337,13 @@ def test_a_list_that_lacks_names_says_which_line(tmp_path, line):
         file.write(line)
     with pytest.raises(image_set.InputError, match='line 1 is|is empty'):
         ImageSet(data, ImageChoice('diode', split))
+
+
+def test_an_image_is_not_scored_against_itself(tmp_path):
+    with pytest.raises(ConfigurationError, match='a/x.png is both image and depth'):
+        match(['a/x.png', 'b/x.png'], 'a/*.png', 'a/*.*')
+    (tmp_path / 'list.txt').write_text('a/x.png b/x.png\na/y.png a/y.png\n')
+    with pytest.raises(ConfigurationError, match='a/y.png is both image and depth'):
+        read_list(tmp_path / 'list.txt')
+    with pytest.raises(ConfigurationError, match='a/y.png is both image and depth'):
+        ImageSet(tmp_path, ImageChoice('nyu', split=str(tmp_path / 'list.txt')))

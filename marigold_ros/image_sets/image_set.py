@@ -19,7 +19,7 @@ from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
 from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file
-from marigold_ros.image_sets.listing import match
+from marigold_ros.image_sets.listing import check_different, match
 from marigold_ros.image_sets.storage import open_storage
 import numpy as np
 
@@ -213,6 +213,7 @@ class ImageSet:
                     f'{columns} names',
                     cause='fields',
                 )
+            check_different(*words[:2])
             if words[1] != 'None':  # KITTI lists images that have no depth like this
                 entries.append(tuple(words[:columns]))
         if not entries:

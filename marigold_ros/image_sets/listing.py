@@ -41,6 +41,7 @@ def read_list(path: Path) -> list[Entry]:
                 f"{path} line {number} is '{line.strip()}'; a line is 'image depth'",
                 cause='fields',
             )
+        check_different(*words[:2])
         entries.append((words[0].removeprefix('./'), words[1].removeprefix('./')))
     if not entries:
         raise InputError(f"list {path} is empty; a line is 'image depth'", cause='empty')
@@ -67,7 +68,7 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
     Raises
     ------
     ConfigurationError
-        If the patterns have different numbers of stars, or none.
+        If the patterns have different numbers of stars, or none, or fit the same file.
 
     """
     of_images, of_depths = _pattern(images), _pattern(depths)
@@ -87,9 +88,20 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
             elif key:
                 kept[key.groups()] = name
     rgb, depth = found
+    for key in set(rgb) & set(depth):
+        check_different(rgb[key], depth[key])
     problems += [f'{rgb[key]} has no depth' for key in sorted(set(rgb) - set(depth))]
     problems += [f'{depth[key]} has no image' for key in sorted(set(depth) - set(rgb))]
     return [(rgb[key], depth[key]) for key in sorted(set(rgb) & set(depth))], problems
+
+
+def check_different(image: str, depth: str) -> None:
+    """Raise ConfigurationError for a file that would be its own truth."""
+    if image == depth:
+        raise ConfigurationError(
+            f'{image} is both image and depth, and would be scored against itself; give two '
+            'patterns or columns that name different files'
+        )
 
 
 def find(names: Iterable[str], images: str) -> list[str]:
