@@ -13,7 +13,8 @@ metres (NPY).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -33,7 +34,7 @@ from marigold_ros.commands.terminal.options import (
     number,
     read_settings,
 )
-from marigold_ros.commands.terminal.output import frame_bar, note
+from marigold_ros.commands.terminal.output import frame_bar, note, page
 from marigold_ros.config import PredictionConfig, RuntimeConfig
 from marigold_ros.errors import InputError, UsageError
 from marigold_ros.settings import group, Settings
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
     from marigold_ros.replay.video_writer import VideoWriter
 
+RESULTS = (
+    *('_relative.png', '_relative.npy', '_color.png', '_side_by_side.png', '_depth.mp4'),
+    *('.ply', '.glb'),
+)
 JOINED, JOINED_HZ = 'images_depth.mp4', 10.0  # the video of all images
 field_of_view = number(float, lambda angle: 1 <= angle <= 170, 'a number of degrees from 1 to 170')
 
@@ -91,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.replay.photos import expand, is_video
     from marigold_ros.replay.video_writer import has_h264, VideoWriter
 
-    files = expand(args.inputs)
+    files, left_out = expand(args.inputs)
+    for text in left_out:
+        note(text)
     folder = make_folder(args.out)
     if (args.ply or args.glb) and (args.camera is not None or any(map(is_video, files))):
         raise UsageError('--ply and --glb are for images; videos and cameras have none')
@@ -99,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     load = partial(load_chosen_model, args, config.runtime)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
     sources: list[tuple[Path | int, str]] = list(zip(files, unique_names(files), strict=True))
+    _check_inputs_stay(folder, files, unique_names(files))
+    earlier = set(folder.iterdir())
     if args.camera is not None:
         sources.append((args.camera, f'camera_{args.camera}'))
     with VideoWriter(folder / JOINED, JOINED_HZ) as joined:
@@ -108,13 +117,13 @@ def run(args: argparse.Namespace) -> int:
                 facts = work.add(source, name)
             except InputError as error:
                 shown = f'camera {source}' if isinstance(source, int) else str(source)
-                print(f'error: {shown}: {error}', file=sys.stderr)
+                note(f'error: {shown}: {error}')
                 found['failed'].append({'input': shown, 'error': str(error)})
                 continue
             found['videos' if 'images' in facts else 'pictures'].append(facts)
             if not args.json:
                 names = ', '.join(Path(file).name for file in facts['files'])
-                print(f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}')
+                print(page([f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}']))
     done = bool(found['pictures'] or found['videos'])
     if joined.written:
         facts = {'images': joined.written, 'files': [str(joined.path)]}
@@ -134,7 +143,12 @@ def run(args: argparse.Namespace) -> int:
             note(f'cloud and mesh: {work.mesh_note}')
         if found['videos'] and not has_h264():
             note("browsers do not play these videos; `pip install 'marigold_ros[video]'` mends it")
-        note(f'by {_model_text(args.model)}; files are in {folder}')
+        written = {
+            Path(file) for kind in found.values() for f in kind for file in f.get('files', ())
+        }
+        replaced = len(written & earlier)
+        text = f', {replaced} of them in place of earlier ones' if replaced else ''
+        note(f'by {_model_text(args.model, work.model.description)}; files are in {folder}{text}')
     return 1 if found['failed'] else 0
 
 
@@ -174,7 +188,7 @@ class _Work:
     def _image(self, path: Path, name: str) -> dict[str, Any]:
         from marigold_ros.replay.photos import read_image, side_by_side, write_prediction
 
-        rgb = read_image(path)
+        rgb = read_image(path, lambda text: note(f'{path}: {text}'))
         model = self.model  # not part of the time
         start = perf_counter()
         prediction = model.predict(rgb, **self._settings)
@@ -204,6 +218,9 @@ class _Work:
         from marigold_ros.replay.photos import mesh_note, photo_mesh
 
         mesh = photo_mesh(rgb, prediction, self._args.fov)
+        if not len(mesh.faces):
+            note(f'{name}: no cloud and no mesh; a surface needs 2x2 pixels or more')
+            return []
         self.mesh_note = mesh_note(prediction, self._args.fov)
         files = []
         if self._args.ply:
@@ -244,20 +261,29 @@ class _Work:
         }
 
 
-def _model_text(name: str) -> str:
-    from marigold_ros.evaluation.results.verdict import FULL_MODEL
+def _model_text(name: str, description: Mapping[str, Any]) -> str:
+    from marigold_ros.evaluation.results.verdict import demonstration
     from marigold_ros.models.locate import is_embedded
 
-    if not is_embedded(name):
-        return name
-    return f'{name}, a small demonstration model (`models get {FULL_MODEL}` fetches a full one)'
+    return f'{name}, {demonstration(description)}' if is_embedded(name) else name
+
+
+def _check_inputs_stay(folder: Path, files: list[Path], names: list[str]) -> None:
+    """Refuse to write the results of one input over another."""
+    inputs = {file.resolve(): file for file in files}
+    for name in names:
+        for end in RESULTS:
+            if lost := inputs.get((folder / f'{name}{end}').resolve()):
+                raise UsageError(f'results of {name} would replace {lost}; give another --out')
 
 
 def unique_names(paths: list[Path]) -> list[str]:
-    """Return the stem of each file name; equal stems get _2, _3 and so on."""
+    """Return the stems of files; equal ones begin with their folder's name, or get _2, _3, …."""
     names: list[str] = []
+    stems = Counter(path.stem for path in paths)
     for path in paths:
-        stem = name = path.stem
+        folder = path.absolute().parent.name
+        stem = name = f'{folder}_{path.stem}' if stems[path.stem] > 1 and folder else path.stem
         count = 1
         while name in names:
             count += 1

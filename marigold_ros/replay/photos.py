@@ -2,7 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Photos, videos and cameras by OpenCV, and their depth as images and as meshes."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
@@ -28,15 +29,24 @@ import numpy as np
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif'
+# Of phones; OpenCV and Pillow lack the patented codec.
+UNREAD_SUFFIXES = ('.heic', '.heif')
+UNREAD_REMEDY = 'HEIC cannot be read; convert it (heif-convert a.heic a.jpg), or export JPEG'
 _PLAIN_RATE = 30.0  # of sources that do not state theirs, Hz
 USUAL_FOV = 60.0  # of photos, degrees across the longer side
 FAR_TO_NEAR = 5.0  # assumed of the farthest and the nearest point of relative depth
 
 
-def expand(inputs: Sequence[str]) -> list[Path]:
+def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     """
     Return the files that are meant by files, folders and patterns, each in order of name.
+
+    Returns
+    -------
+    files : list of Path
+    left_out : list of str
+        For each folder with others, what of it is left out: counts by kind.
 
     Raises
     ------
@@ -45,16 +55,21 @@ def expand(inputs: Sequence[str]) -> list[Path]:
 
     """
     files: list[Path] = []
+    notes: list[str] = []
     for text in inputs:
         path = Path(text).expanduser()
         if path.is_dir():
             known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in known)
+            inside = sorted(path.iterdir())
+            found = [p for p in inside if p.suffix.lower() in known]
+            others = _kinds(p for p in inside if p.suffix.lower() not in known)
             if not found:
                 raise InputError(
-                    f'{text} holds no image and no video ({", ".join(known)}); bags are for '
-                    '`python -m marigold_ros evaluate`'
+                    f'{text} holds no image and no video ({", ".join(known)}){others and ", but "}'
+                    f'{others}; bags are for `python -m marigold_ros evaluate`'
                 )
+            if others:
+                notes.append(f'left out of {text}: {others}')
         elif not path.exists() and any(sign in text for sign in '*?['):
             found = [Path(name) for name in sorted(glob(str(path), recursive=True))]
             if not found:
@@ -62,7 +77,15 @@ def expand(inputs: Sequence[str]) -> list[Path]:
         else:
             found = [path]
         files += found
-    return files
+    return files, notes
+
+
+def _kinds(paths: Iterable[Path]) -> str:
+    """Return in words how many files there are of each kind; hidden ones are not counted."""
+    seen = [p for p in paths if not p.name.startswith('.')]
+    counts = Counter('folders' if p.is_dir() else p.suffix.lower() or 'no suffix' for p in seen)
+    words = ', '.join(f'{count} {kind}' for kind, count in sorted(counts.items()))
+    return words + f' ({UNREAD_REMEDY})' * any(kind in counts for kind in UNREAD_SUFFIXES)
 
 
 def is_video(path: Path) -> bool:
@@ -70,9 +93,11 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> np.ndarray:
     """
     Read an image file as (H, W, 3) uint8 RGB, rotated upright by its EXIF data.
+
+    Of 16 bits those that the image uses are kept; ``say`` is told if they are fewer.
 
     Raises
     ------
@@ -85,13 +110,23 @@ def read_image(path: str | Path) -> np.ndarray:
     except OSError as error:
         raise InputError(f'the file cannot be read ({error.strerror}); check the path') from error
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
     except cv2.error:  # of some damaged files, and of more pixels than it takes
         bgr = None
+    if bgr is None and Path(path).suffix.lower() in UNREAD_SUFFIXES:
+        raise InputError(UNREAD_REMEDY)
     if bgr is None:
         raise InputError(
             f'OpenCV cannot read the {data.size} bytes as an image; give a JPEG, PNG, TIFF, …'
         )
+    if bgr.dtype == np.uint16:
+        largest = int(bgr.max())
+        bits = max(8, largest.bit_length())
+        if say and bits < 16:
+            say(f'its 16-bit values end at {largest}, so they are taken for {bits}-bit ones')
+        bgr = np.right_shift(bgr, bits - 8).astype(np.uint8)
+    if bgr.dtype != np.uint8:
+        raise InputError(f'it holds {bgr.dtype} values, and a photo has 8 or 16 bits; convert it')
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 

@@ -27,7 +27,7 @@ from marigold_ros.replay.photos import (
 )
 from marigold_ros.replay.video_writer import VideoWriter
 from marigold_ros.web.jobs import Job
-from marigold_ros.web.models import model_remark, ModelStore
+from marigold_ros.web.models import ModelStore
 import numpy as np
 
 _SHOWN_PX = 1280  # longest side of the images on the page
@@ -48,14 +48,15 @@ class DepthWork:
     def photo(self, job: Job) -> None:
         """Predict a photo; the result is there before the files are written."""
         job.step(f'predicting with {self.model}')
-        rgb = read_image(self.path)
+        remarks: list[str] = []
+        rgb = read_image(self.path, remarks.append)
         model = self.models.get(self.model)
         start = perf_counter()
         prediction = model.predict(rgb, **self.settings)
         took_ms = 1e3 * (perf_counter() - start)
         frame = _write_shown(job, 'photo', rgb, prediction)
         job.result.update(
-            **self._facts(rgb, prediction), predict_ms=round(took_ms), frames=[frame]
+            **self._facts(rgb, prediction, *remarks), predict_ms=round(took_ms), frames=[frame]
         )
         job.step('making the point cloud')
         job.files.update(_write_cloud(job.folder, rgb, prediction))
@@ -96,12 +97,13 @@ class DepthWork:
         job.files[path.name] = path
         job.result['downloads'] = [path.name]
 
-    def _facts(self, rgb: np.ndarray, prediction: Prediction) -> dict[str, Any]:
+    def _facts(self, rgb: np.ndarray, prediction: Prediction, *remarks: str) -> dict[str, Any]:
+        remark = self.models.remark(self.model)
         return {
             'width': rgb.shape[1],
             'height': rgb.shape[0],
             'model': self.model,
-            'remark': model_remark(self.model),
+            'remark': '; '.join(filter(None, (remark, *remarks))),
             'metric': prediction.space == 'metric',
         }
 

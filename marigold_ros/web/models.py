@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.evaluation.results.verdict import DEMONSTRATION
+from marigold_ros.evaluation.results.verdict import demonstration
 from marigold_ros.models import list_checkpoints
 from marigold_ros.models.average.model import is_average
 from marigold_ros.models.hub import is_cached
@@ -30,9 +30,9 @@ class ModelStore:
         self._loaded: dict[str, DepthModel] = {}
         fetched = [name for name in PUBLISHED if is_cached(name)]
         self.names = tuple(dict.fromkeys([first, *list_checkpoints(), *fetched]))
-        self.get(first)
+        self._description = self.get(first).description
         self._described = [
-            {'name': name, 'remark': model_remark(name), 'steps': _has_steps(name)}
+            {'name': name, 'remark': self.remark(name), 'steps': _has_steps(name)}
             for name in self.names
         ]
 
@@ -53,16 +53,13 @@ class ModelStore:
             del self._loaded[next(iter(self._loaded))]
         return model
 
+    def remark(self, name: str) -> str:
+        """Return what a user should know of a model; '' where there is nothing."""
+        return demonstration(self._description) if is_embedded(name) else ''
+
     def describe(self) -> list[dict[str, Any]]:
         """Return name, remark and whether the number of steps can be chosen, for each model."""
         return self._described
-
-
-def model_remark(name: str) -> str:
-    """Return what a user should know of a model; '' where there is nothing."""
-    if not is_embedded(name):
-        return ''
-    return DEMONSTRATION
 
 
 def _has_steps(name: str) -> bool:

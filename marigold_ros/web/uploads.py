@@ -14,7 +14,14 @@ import anyio
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.models.hub import as_size
 from marigold_ros.replay.inspection import check_scorable
-from marigold_ros.replay.photos import IMAGE_SUFFIXES, open_video, read_image, VIDEO_SUFFIXES
+from marigold_ros.replay.photos import (
+    IMAGE_SUFFIXES,
+    open_video,
+    read_image,
+    UNREAD_REMEDY,
+    UNREAD_SUFFIXES,
+    VIDEO_SUFFIXES,
+)
 from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 from PIL import Image
 
@@ -65,6 +72,8 @@ def check_name(name: str) -> Upload:
     for kind, suffixes in kinds.items():
         if suffix in suffixes:
             return Upload(name, kind)
+    if suffix in UNREAD_SUFFIXES:
+        raise Refused(415, f'{name}: {UNREAD_REMEDY}')
     known = ', '.join(s for suffixes in kinds.values() for s in suffixes)
     raise Refused(415, f'{name} is of no known kind; give one of {known}')
 
@@ -110,7 +119,7 @@ def check_content(upload: Upload, path: Path) -> None:
     except MarigoldError as error:
         text = str(error).replace(str(path), upload.name)
         text = text if upload.name in text else f'{upload.name}: {text}'
-        raise Refused(422, ' '.join(text.split())) from error
+        raise Refused(422, text) from error
 
 
 def check_bag(path: Path) -> None:

@@ -125,8 +125,42 @@ def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_pat
 
 
 def test_images_of_one_name_do_not_overwrite_each_other():
-    paths = [Path(name) for name in ('a/x.png', 'b/x.jpg', 'x_2.png', 'x.png')]
-    assert unique_names(paths) == ['x', 'x_2', 'x_2_2', 'x_3']
+    names = ('a/x.png', 'b/x.jpg', 'b/x.png', 'a/b_x.png', 'y.png')
+    paths = [Path(name) for name in names]
+    assert unique_names(paths) == ['a_x', 'b_x', 'b_x_2', 'b_x_3', 'y']
+
+
+def test_results_replace_no_input_and_say_what_they_replace(model, image, tmp_path, capsys):
+    path, rgb = image
+    taken = write_png(tmp_path / f'{path.stem}_color.png', rgb)
+    command = ['predict', str(path), str(taken), '--out']
+    assert main([*command, str(tmp_path)]) == 2
+    assert f'would replace {taken}; give another --out' in capsys.readouterr().err
+    assert np.array_equal(read_png(taken), rgb[..., ::-1])
+    assert main([*command, str(tmp_path / 'out')]) == 0
+    assert 'in place of earlier ones' not in capsys.readouterr().err
+    assert main([*command, str(tmp_path / 'out')]) == 0
+    assert '8 of them in place of earlier ones' in capsys.readouterr().err
+
+
+def test_an_image_of_12_bits_in_16_is_not_black_and_says_so(tmp_path):
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    said = []
+    rgb = read_image(write_png(tmp_path / 'x.png', np.dstack([values] * 3)), said.append)
+    np.testing.assert_array_equal(rgb[..., 0], values >> 4)
+    assert said == ['its 16-bit values end at 4095, so they are taken for 12-bit ones']
+    rgb = read_image(write_png(tmp_path / 'x.png', np.dstack([values << 4] * 3)), said.append)
+    np.testing.assert_array_equal(rgb[..., 0], values >> 4)
+    assert len(said) == 1
+
+
+def test_an_image_without_a_surface_has_depth_and_says_why_no_mesh(model, tmp_path, capsys):
+    path = write_png(tmp_path / 'dot.png', np.full((1, 1, 3), 90, np.uint8))
+    out = tmp_path / 'out'
+    assert main(['predict', str(path), '--glb', '--ply', '--out', str(out)]) == 0
+    assert 'dot: no cloud and no mesh' in capsys.readouterr().err
+    assert np.load(out / 'dot_relative.npy').shape == (1, 1)
+    assert not (out / 'dot.glb').exists()
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
@@ -173,10 +207,12 @@ def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
 
 
 def test_folders_and_patterns_name_files(tmp_path):
-    for name in ('b.png', 'a.JPG', 'walk.mp4', 'notes.txt'):
+    for name in ('b.png', 'a.JPG', 'walk.mp4'):
         (tmp_path / name).touch()
-    assert [p.name for p in expand([str(tmp_path)])] == ['a.JPG', 'b.png', 'walk.mp4']
-    assert [p.name for p in expand([str(tmp_path / '*.png')])] == ['b.png']
+    files, left_out = expand([str(tmp_path)])
+    assert [p.name for p in files] == ['a.JPG', 'b.png', 'walk.mp4']
+    assert left_out == []
+    assert [p.name for p in expand([str(tmp_path / '*.png')])[0]] == ['b.png']
     with pytest.raises(InputError, match='no file fits'):
         expand([str(tmp_path / '*.gif')])
     (tmp_path / 'empty').mkdir()
@@ -184,10 +220,23 @@ def test_folders_and_patterns_name_files(tmp_path):
         expand([str(tmp_path / 'empty')])
 
 
+def test_what_a_folder_holds_beside_images_is_counted_by_kind(model, image, tmp_path, capsys):
+    for name in ('IMG_1.HEIC', 'IMG_2.heic', 'notes.txt', 'README', '.hidden'):
+        (tmp_path / name).touch()
+    (tmp_path / 'more').mkdir()
+    assert main(['predict', str(tmp_path), '--out', str(tmp_path / 'more' / 'out')]) == 0
+    told = capsys.readouterr().err.splitlines()[0]
+    assert told.startswith(
+        f'left out of {tmp_path}: 2 .heic, 1 .txt, 1 folders, 1 no suffix (HEIC cannot be read;'
+    )
+    assert main(['predict', str(tmp_path / 'IMG_2.heic'), '--out', str(tmp_path / 'out')]) == 1
+    assert 'IMG_2.heic: HEIC cannot be read; convert it' in capsys.readouterr().err
+
+
 def test_a_name_with_a_bracket_is_a_file(image, tmp_path):
     path = tmp_path / 'photo [1].png'
     path.write_bytes(image[0].read_bytes())
-    assert expand([str(path)]) == [path]
+    assert expand([str(path)]) == ([path], [])
 
 
 @pytest.mark.parametrize(
@@ -226,7 +275,9 @@ def test_depth_stands_beside_its_image_with_a_scale(space):
 
 def test_the_demonstration_model_is_called_one(image, tmp_path, capsys):
     assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 0
-    assert 'unet, a small demonstration model' in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert 'unet, a small demonstration model; `python -m marigold_ros models get ' in told
+    assert 'get depth-anything-v2-small` fetches a full one (99 MB, Apache-2.0)' in told
 
 
 def test_cloud_and_mesh_of_a_photo_say_that_they_have_no_unit(model, image, tmp_path, capsys):

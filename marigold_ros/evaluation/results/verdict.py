@@ -34,8 +34,11 @@ _FAR = 10
 _NO_INTERVAL = (math.nan, math.nan)
 # Strength at which corruptions are compared, the middle one.
 _STRENGTH = 3
-FULL_MODEL = 'marigold-depth-v1-1'
-DEMONSTRATION = f'a small demonstration model; `models get {FULL_MODEL}` fetches a full one'
+# Published models in place of the demonstration: name, size and licence.
+FULL_MODELS = {
+    'cpu': ('depth-anything-v2-small', '99 MB, Apache-2.0'),
+    'cuda': ('marigold-depth-v1-1', '5.2 GB, RAIL++-M'),
+}
 # Parts of the image with fewer points than this share say little.
 _SHARE = 0.01
 
@@ -281,9 +284,9 @@ def _words(
         dropped = speed['dropped']
         hertz += f'; {dropped} images were dropped' if dropped else ''
     weakest = found['weakest']
-    name = results['provenance'].get('checkpoint', {}).get('name', 'the model')
+    checkpoint = results['provenance'].get('checkpoint', {})
+    name = checkpoint.get('name', 'the model')
     fit = 'fitted to the truth of each image: a score of the relative depth, not of metric depth'
-    demo = f'{name} is {DEMONSTRATION}'
     trained = ', '.join(results['provenance'].get('trained_on', ()))
     data = f'{name} was trained on {trained}; these figures say nothing of other recordings'
     return {
@@ -296,7 +299,7 @@ def _words(
         'fit': fit if found['fitted_to_truth'] else '',
         'speed': hertz,
         'weakest': f'{weakest["condition"]}: AbsRel {weakest["abs_rel"]:.3f}' if weakest else '',
-        'model': demo if found['demonstration'] else '',
+        'model': f'{name} is {demonstration(checkpoint)}' if found['demonstration'] else '',
     }
 
 
@@ -375,3 +378,13 @@ def _figure(metric: str, values: Mapping[str, Any]) -> str:
     baseline = values['baseline'].replace('_', ' ')
     own, theirs = (f'{values[side]:.{digits}f}{unit}' for side in ('own', 'theirs'))
     return f'{METRICS[metric].label} ({own}, {baseline} {theirs})'
+
+
+def demonstration(description: Mapping[str, Any]) -> str:
+    """Return in words what an embedded model is, and how to get a full one for its device."""
+    device = str(description.get('device', 'cpu')).partition(':')[0]
+    name, facts = FULL_MODELS.get(device, FULL_MODELS['cpu'])
+    return (
+        f'a small demonstration model; `python -m marigold_ros models get {name}` fetches a full '
+        f'one ({facts})'
+    )

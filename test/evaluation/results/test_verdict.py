@@ -6,8 +6,17 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.evaluation.results.verdict import judge, outcome, OUTCOMES, usable_range
+from marigold_ros.evaluation.results.verdict import (
+    demonstration,
+    FULL_MODELS,
+    judge,
+    outcome,
+    OUTCOMES,
+    usable_range,
+)
 from marigold_ros.evaluation.scoring.baseline_scores import paired_difference
+from marigold_ros.models.hub import as_size
+from marigold_ros.models.locate import PUBLISHED
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -75,6 +84,14 @@ def test_a_run_that_is_better_throughout_is_green():
     assert words['speed'].startswith('fast enough for 8.0 Hz')
     assert words['model'].startswith('tiny is a small demonstration model')
     assert 'better in AbsRel (0.300, linear 0.400)' in words['baselines']
+
+
+def test_the_full_model_that_is_named_fits_the_device_and_is_published():
+    assert 'models get depth-anything-v2-small`' in demonstration({'device': 'cpu'})
+    assert 'models get marigold-depth-v1-1`' in demonstration({'device': 'cuda:0'})
+    for name, facts in FULL_MODELS.values():
+        item = PUBLISHED[name]
+        assert facts == f'{as_size(item.size).replace(".0 MB", " MB")}, {item.licence}'
 
 
 @pytest.mark.parametrize(
