@@ -88,7 +88,7 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
             elif key:
                 kept[key.groups()] = name
     rgb, depth = found
-    for key in set(rgb) & set(depth):
+    for key in sorted(set(rgb) & set(depth)):
         check_different(rgb[key], depth[key])
     problems += [f'{rgb[key]} has no depth' for key in sorted(set(rgb) - set(depth))]
     problems += [f'{depth[key]} has no image' for key in sorted(set(depth) - set(rgb))]

@@ -36,11 +36,14 @@ def test_bad_clouds_are_counted_and_the_next_scan_serves(running):
     assert running.count('scans.rejected.empty') == 1
     assert 'none with finite' in running.status('scans')[1]
     cloud = running.robot.scan_of_plane(2 * SECOND)
-    cloud.fields[0].name = 'intensity'
+    cloud.fields[0].name = 'intensity\x1b[2J\u202e\n'
     running.deliver('scan', cloud)
     running.send(2 * SECOND, scan=False)
     assert running.wait_quiet(2)['frames.served'] == 2
     assert running.count('scans.rejected.fields') == 1
+    text = running.status('scans')[1]  # in one line without control characters
+    assert r'intensity\u001b[2J\u202e' in text
+    assert text.isprintable()
     running.send(3 * SECOND)
     running.wait_received('depth/image_rect')
     assert running.count('scans.received') == 3
