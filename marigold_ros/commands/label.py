@@ -60,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.models.hub import as_size
     from marigold_ros.processes import Stopped
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
     from marigold_ros.replay.executor import BagWorker
@@ -93,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(report, indent=2) if args.json else _text(labelled))
     written = [Path(part['out']) for part in labelled if part['labelled']]
     if written:
+        from marigold_ros.models.hub import as_size
+
         size = sum(file.stat().st_size for copy in written for file in copy.rglob('*'))
         note(f'{as_size(size)} in {folder}; next: ros2 bag play {shlex.quote(str(written[0]))}')
     if stopped:

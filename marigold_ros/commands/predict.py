@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 import sys
 from time import perf_counter
@@ -44,10 +44,7 @@ if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
     from marigold_ros.replay.video_writer import VideoWriter
 
-RESULTS = (
-    *('_relative.png', '_relative.npy', '_color.png', '_side_by_side.png', '_depth.mp4'),
-    *('.ply', '.glb'),
-)
+RESULTS = 'relative.png', 'relative.npy', 'color.png', 'side_by_side.png', 'depth.mp4'
 JOINED, JOINED_HZ = 'images_depth.mp4', 10.0  # the video of all images
 field_of_view = number(float, lambda angle: 1 <= angle <= 170, 'a number of degrees from 1 to 170')
 
@@ -105,9 +102,10 @@ def run(args: argparse.Namespace) -> int:
     families_of(args.model)  # before torch is imported, which takes a second
     load = partial(load_chosen_model, args, config.runtime)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
-    sources: list[tuple[Path | int, str]] = list(zip(files, unique_names(files), strict=True))
-    _check_inputs_stay(folder, files, unique_names(files))
+    names = unique_names(files)
+    _check_inputs_stay(folder, files, names)
     earlier = set(folder.iterdir())
+    sources: list[tuple[Path | int, str]] = list(zip(files, names, strict=True))
     if args.camera is not None:
         sources.append((args.camera, f'camera_{args.camera}'))
     with VideoWriter(folder / JOINED, JOINED_HZ) as joined:
@@ -122,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
                 continue
             found['videos' if 'images' in facts else 'pictures'].append(facts)
             if not args.json:
-                names = ', '.join(Path(file).name for file in facts['files'])
-                print(page([f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}']))
+                written = ', '.join(Path(file).name for file in facts['files'])
+                print(page([f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {written}']))
     done = bool(found['pictures'] or found['videos'])
     if joined.written:
         facts = {'images': joined.written, 'files': [str(joined.path)]}
@@ -143,10 +141,8 @@ def run(args: argparse.Namespace) -> int:
             note(f'cloud and mesh: {work.mesh_note}')
         if found['videos'] and not has_h264():
             note("browsers do not play these videos; `pip install 'marigold_ros[video]'` mends it")
-        written = {
-            Path(file) for kind in found.values() for f in kind for file in f.get('files', ())
-        }
-        replaced = len(written & earlier)
+        done_files = (file for kind in found.values() for f in kind for file in f.get('files', ()))
+        replaced = len(earlier.intersection(map(Path, done_files)))
         text = f', {replaced} of them in place of earlier ones' if replaced else ''
         note(f'by {_model_text(args.model, work.model.description)}; files are in {folder}{text}')
     return 1 if found['failed'] else 0
@@ -218,16 +214,15 @@ class _Work:
         from marigold_ros.replay.photos import mesh_note, photo_mesh
 
         mesh = photo_mesh(rgb, prediction, self._args.fov)
-        if not len(mesh.faces):
-            note(f'{name}: no cloud and no mesh; a surface needs 2x2 pixels or more')
-            return []
         self.mesh_note = mesh_note(prediction, self._args.fov)
         files = []
         if self._args.ply:
             files.append(self._folder / f'{name}.ply')
             axes = 'x right, y up, z towards the viewer'
             write_ply(files[-1], mesh.upright, mesh.rgb, [self.mesh_note, axes])
-        if self._args.glb:
+        if self._args.glb and not len(mesh.faces):
+            note(f'{name}: no mesh, as no 2x2 pixels are a surface that is not steep')
+        elif self._args.glb:
             files.append(self._folder / f'{name}.glb')
             write_glb(files[-1], mesh, self.mesh_note)
         return files
@@ -271,10 +266,9 @@ def _model_text(name: str, description: Mapping[str, Any]) -> str:
 def _check_inputs_stay(folder: Path, files: list[Path], names: list[str]) -> None:
     """Refuse to write the results of one input over another."""
     inputs = {file.resolve(): file for file in files}
-    for name in names:
-        for end in RESULTS:
-            if lost := inputs.get((folder / f'{name}{end}').resolve()):
-                raise UsageError(f'results of {name} would replace {lost}; give another --out')
+    for name, end in product(names, RESULTS):
+        if lost := inputs.get((folder / f'{name}_{end}').resolve()):
+            raise UsageError(f'results of {name} would replace {lost}; give another --out')
 
 
 def unique_names(paths: list[Path]) -> list[str]:

@@ -64,7 +64,8 @@ def copy_bytes(path: Path, options: LabelOptions) -> int:
     """Return about how large the copy of a bag gets, from its first image, bytes."""
     with BagReader(path) as reader:
         topic = reader.choose_topics(**options.replay.topics).image
-        height, width = to_rgb(reader.first(topic)).shape[:2]
+        first = reader.first(topic)
+        height, width = (0, 0) if first is None else to_rgb(first).shape[:2]
         images = reader.topics[topic].count
     points = options.points
     per_pixel = {

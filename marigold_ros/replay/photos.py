@@ -83,7 +83,7 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
 def _kinds(paths: Iterable[Path]) -> str:
     """Return in words how many files there are of each kind; hidden ones are not counted."""
     seen = [p for p in paths if not p.name.startswith('.')]
-    counts = Counter('folders' if p.is_dir() else p.suffix.lower() or 'no suffix' for p in seen)
+    counts = Counter('folder(s)' if p.is_dir() else p.suffix.lower() or 'no suffix' for p in seen)
     words = ', '.join(f'{count} {kind}' for kind, count in sorted(counts.items()))
     return words + f' ({UNREAD_REMEDY})' * any(kind in counts for kind in UNREAD_SUFFIXES)
 

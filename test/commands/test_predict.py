@@ -157,8 +157,8 @@ def test_an_image_of_12_bits_in_16_is_not_black_and_says_so(tmp_path):
 def test_an_image_without_a_surface_has_depth_and_says_why_no_mesh(model, tmp_path, capsys):
     path = write_png(tmp_path / 'dot.png', np.full((1, 1, 3), 90, np.uint8))
     out = tmp_path / 'out'
-    assert main(['predict', str(path), '--glb', '--ply', '--out', str(out)]) == 0
-    assert 'dot: no cloud and no mesh' in capsys.readouterr().err
+    assert main(['predict', str(path), '--glb', '--out', str(out)]) == 0
+    assert 'dot: no mesh, as no 2x2 pixels' in capsys.readouterr().err
     assert np.load(out / 'dot_relative.npy').shape == (1, 1)
     assert not (out / 'dot.glb').exists()
 
@@ -227,7 +227,7 @@ def test_what_a_folder_holds_beside_images_is_counted_by_kind(model, image, tmp_
     assert main(['predict', str(tmp_path), '--out', str(tmp_path / 'more' / 'out')]) == 0
     told = capsys.readouterr().err.splitlines()[0]
     assert told.startswith(
-        f'left out of {tmp_path}: 2 .heic, 1 .txt, 1 folders, 1 no suffix (HEIC cannot be read;'
+        f'left out of {tmp_path}: 2 .heic, 1 .txt, 1 folder(s), 1 no suffix (HEIC cannot be read;'
     )
     assert main(['predict', str(tmp_path / 'IMG_2.heic'), '--out', str(tmp_path / 'out')]) == 1
     assert 'IMG_2.heic: HEIC cannot be read; convert it' in capsys.readouterr().err
