@@ -28,7 +28,7 @@ from marigold_ros.commands.terminal.options import (
     read_settings,
     speed,
 )
-from marigold_ros.commands.terminal.output import frame_bar, summary
+from marigold_ros.commands.terminal.output import frame_bar, note, summary
 from marigold_ros.config import NodeConfig
 from marigold_ros.settings import as_values
 
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     say(summary(results, str(folder)))
     say(f'total: {time.monotonic() - started:.0f} s')
     for fault in faults:
-        print(f'error: {fault}', file=sys.stderr)
+        note(f'error: {fault}')
     return 1 if faults else 0
 
 

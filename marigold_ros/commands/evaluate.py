@@ -15,7 +15,6 @@ import argparse
 from functools import partial
 import math
 from pathlib import Path
-import sys
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import (
@@ -179,11 +178,8 @@ def run(args: argparse.Namespace) -> int:
     shown = results if damage is None else _without(str(damage), results)
     print(to_json(results) if args.json else summary(shown, args.out))
     if stopped:
-        print(
-            f'stopped after {stopped["read"]} of {stopped["expected"]} images, which are in '
-            f'{args.out}; the same command goes on',
-            file=sys.stderr,
-        )
+        images = f'{stopped["read"]} of {stopped["expected"]} images'
+        note(f'stopped after {images}, which are in {args.out}; the same command goes on')
         return 130
     if damage is not None:
         raise damage

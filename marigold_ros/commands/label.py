@@ -19,7 +19,6 @@ import json
 from pathlib import Path
 import shlex
 import shutil
-import sys
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import (
@@ -97,11 +96,8 @@ def run(args: argparse.Namespace) -> int:
         size = sum(file.stat().st_size for copy in written for file in copy.rglob('*'))
         note(f'{as_size(size)} in {folder}; next: ros2 bag play {shlex.quote(str(written[0]))}')
     if stopped:
-        print(
-            f'stopped after {len(labelled)} of {len(plan.jobs)} bags; the same command goes on '
-            'with the others',
-            file=sys.stderr,
-        )
+        bags = f'{len(labelled)} of {len(plan.jobs)} bags'
+        note(f'stopped after {bags}; the same command goes on with the others')
         return 130
     if failed:
         raise BagError(

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice, product
 from pathlib import Path
-import sys
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
@@ -130,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
             print(f'{joined.written} images: {JOINED}')
     if work.not_joined:
         text = f'{work.not_joined[0]}; left out: {len(work.not_joined)}'
-        print(f'error: {text}', file=sys.stderr)
+        note(f'error: {text}')
         found['failed'].append({'input': 'all images', 'error': text})
     if args.json:
         from marigold_ros.evaluation.results.results import to_json

@@ -16,11 +16,10 @@ from functools import partial
 import math
 import os
 from pathlib import Path
-import sys
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.help_text import SettingsHelp
-from marigold_ros.commands.terminal.output import frame_bar
+from marigold_ros.commands.terminal.output import frame_bar, note
 from marigold_ros.config import (
     check_guidance,
     ExtrinsicsConfig,
@@ -169,7 +168,7 @@ def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
 
     found = violations(requirements, results)
     for text in found:
-        print(f'requirement not met: {text}', file=sys.stderr)
+        note(f'requirement not met: {text}')
     return 1 if found else 0
 
 
