@@ -126,4 +126,4 @@ def test_websockets_are_refused(server):
         'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
         'Origin': 'http://evil.example',
     }
-    assert server.ask('GET', '/api/jobs', headers=upgrade).status == 404
+    assert server.ask('GET', '/api/none', headers=upgrade).status == 404
