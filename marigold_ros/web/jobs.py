@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 import errno
 import logging
+import math
 from pathlib import Path
 import secrets
 import shutil
@@ -29,6 +30,10 @@ _ENDED = (DONE, FAILED, CANCELLED)
 
 class Cancelled(Exception):
     """Raised inside a job that somebody cancelled."""
+
+
+class FullDisk(MarigoldError):
+    """The disk of uploads and results is full."""
 
 
 @dataclass
@@ -162,6 +167,9 @@ class JobQueue:
                 state, text = DONE, 'finished'
             except Cancelled:
                 state, text = CANCELLED, 'cancelled'
+            except FullDisk as error:
+                self.make_room(job.folder, math.inf)
+                state, text = FAILED, f'older results were deleted; send it again: {error}'
             except MarigoldError as error:
                 state, text = FAILED, str(error)
             except Exception:
@@ -178,7 +186,7 @@ class JobQueue:
             job.result.clear()
             shutil.rmtree(job.folder, ignore_errors=True)
 
-    def make_room(self, folder: Path, size: int = 0) -> bool:
+    def make_room(self, folder: Path, size: float = 0) -> bool:
         """Forget the oldest results until an upload of ``size`` bytes and its own have room."""
         with self._changed:
             done = [job for job in self._jobs.values() if job.state == DONE]
@@ -202,11 +210,11 @@ def full_disk(folder: Path) -> str:
 
 @contextmanager
 def naming_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the error of a full disk into a MarigoldError with the remedy."""
+    """Turn the error of a full disk into FullDisk with the remedy."""
     try:
         yield
     except OSError as error:
         # NumPy raises one of its own, without a number.
         if error.errno != errno.ENOSPC and 'free space' not in str(error):
             raise
-        raise MarigoldError(full_disk(folder)) from error
+        raise FullDisk(full_disk(folder)) from error

@@ -7,9 +7,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import cv2
-from marigold_ros.errors import MarigoldError
 from marigold_ros.web import jobs as jobs_module
-from marigold_ros.web.jobs import MOST_WAITING, naming_full_disk
+from marigold_ros.web.jobs import Job, MOST_WAITING
 import numpy as np
 import pytest
 
@@ -114,13 +113,18 @@ def test_a_disk_that_others_filled_is_named_with_the_remedy(server, monkeypatch)
     assert 'the disk has 5.0 MB free; make room' in answer.json['error']
 
 
-def test_a_disk_that_fills_up_within_a_job_is_named(tmp_path):
-    with (
-        pytest.raises(MarigoldError, match='make room'),
-        naming_full_disk(tmp_path),
-        open('/dev/full', 'wb', buffering=0) as file,
-    ):
-        file.write(b'depth')
+def test_a_job_that_fills_the_disk_says_so_and_older_results_go(server, tmp_path):
+    def fill(job):
+        with open('/dev/full', 'wb', buffering=0) as file:
+            file.write(b'depth')
+
+    older = server.wait(*send(server, 1))
+    job = Job('photo', 'a.png', tmp_path, fill)
+    server.jobs.add(job)
+    server.settles(lambda: not server.jobs.is_busy)
+    assert job.state == 'failed'
+    assert job.text.startswith('older results were deleted; send it again: the disk has ')
+    assert server.ask('GET', f'/api/jobs/{older["id"]}').status == 404
 
 
 def test_an_error_of_the_model_ends_its_job_only(server, monkeypatch, caplog):
