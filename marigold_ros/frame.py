@@ -363,6 +363,10 @@ class Prediction:
         Mean relative error that the model states of its metric depth; NaN where it states none.
     members : (n, H, W) float32 or None
         Maps of an average's models in the unit of ``relative``, which is their mean.
+    focal_share : float
+        Focal length over the root of the image's area, both in pixels, for which metric depth
+        holds: with twice the focal length, an object looks alike at twice the distance. NaN where
+        depth does not hang on it.
 
     """
 
@@ -373,6 +377,7 @@ class Prediction:
     domain_gap: float = math.nan
     relative_error: float = math.nan
     members: np.ndarray | None = None
+    focal_share: float = math.nan
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
@@ -410,6 +415,8 @@ class Alignment:
         Which of the sparse points the fit kept.
     held_out : (M,) float or None
         Log ratio of measured depth to that of a field fitted without the neighbourhood.
+    saw_points : bool
+        Whether the map was predicted with the points, so that only ``held_out`` judges it.
     n_points, n_inliers : int
         Points offered and kept.
     rms : float, metres
@@ -437,6 +444,7 @@ class Alignment:
     field: np.ndarray | None = None
     inlier: np.ndarray | None = None
     held_out: np.ndarray | None = None
+    saw_points: bool = False
     n_points: int = 0
     n_inliers: int = 0
     rms: float = float('nan')

@@ -246,8 +246,7 @@ class FramePipeline:
         with _timed(timings, 'predict'):
             rgb = _rectified_rgb(frame)
             prediction = self.model.predict(rgb, **self.config.prediction)
-        known = getattr(self.model, 'focal_share', None)
-        prediction = at_focal_length(prediction, known, frame.camera)
+        prediction = at_focal_length(prediction, frame.camera)
         _check_size(prediction, rgb)
         self._pending = (prediction, rgb, timings)
         return prediction
@@ -325,8 +324,6 @@ class FramePipeline:
         def fit_map() -> tuple[Alignment, Prediction, Alignment]:
             held = view.before.held_fit(view.current.stamp_ns)
             fit = align_map(prediction, sparse, config, held, measured.refusal, measured.further)
-            if self.config.guidance == 'none':
-                return fit, prediction, fit
             return fit, *align_guided(self.model, view.rgb, prediction, sparse, fit, self.config)
 
         (fit, guided, alignment), points = score_beside(fit_map, sparse, config, view.guide())

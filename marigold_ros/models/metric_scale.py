@@ -79,6 +79,7 @@ class MetricScale:
             space='metric',
             censored=UNBOUNDED,
             relative_error=self.abs_rel,
+            focal_share=self.focal_share,
         )
 
     def text(self) -> str:
@@ -130,11 +131,6 @@ class MetricModel:
 
     def __init__(self, model: Any, scale: MetricScale) -> None:
         self.model, self.scale = model, scale
-
-    @property
-    def focal_share(self) -> float:
-        """Focal length over the root of the image's area, for which its metres hold."""
-        return self.scale.focal_share
 
     @property
     def device(self) -> Any:

@@ -107,7 +107,9 @@ class FullDepthModel:
     The base of the families here: what is optional for other models.
 
     Some have more: ``predict_guided`` (see ``marigold.engine``), ``as_network`` (see
-    ``onnx_export``).
+    ``onnx_export``), and ``predict_prompted(rgb, sparse, ...)``, whose network takes points of the
+    image, a SparseDepth, beside it: arguments as of ``predict``, a Prediction of space ``metric``,
+    AlignmentError if the points are none to predict with.
     """
 
     runtime: RuntimeConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS
+from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS, NOT_DEPTH
 from marigold_ros.models.light_imports import import_networks
 from marigold_ros.models.locate import missing_file, read_json
 
@@ -79,9 +79,12 @@ FAMILIES = {
         'marigold_ros.models.diffusion_depth.model:load',
         openvino=False,
     ),
-    'depth_anything': Family(
-        is_depth_estimator, 'marigold_ros.models.depth_anything.model:DepthEstimator'
+    'zoedepth': Family(
+        has_file('config.json', model_type='zoedepth'),
+        'marigold_ros.models.depth_anything.model:load',
+        openvino=False,  # of two domains, which choose their head
     ),
+    'depth_anything': Family(is_depth_estimator, 'marigold_ros.models.depth_anything.model:load'),
 }
 
 
@@ -103,6 +106,11 @@ def family_name(folder: Path) -> str:
     if not config.is_file():
         raise missing_file(folder, 'model_index.json')
     kind = read_json(config).get('model_type')
+    if kind in NOT_DEPTH:
+        raise CheckpointError(
+            f'{config} has model_type {kind!r}, which predicts {NOT_DEPTH[kind]}, no depth along '
+            f"a camera's axis; choose one of {', '.join(KINDS)}"
+        )
     raise CheckpointError(
         f'{config} has model_type {kind!r}, which is no known depth network; choose one of '
         f'{", ".join(KINDS)}, or a folder with model_index.json'

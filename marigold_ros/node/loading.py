@@ -200,19 +200,23 @@ class CameraModel:
         """Predict as the model does, possibly in a batch with other cameras' images."""
         return self.shared.predict(_Request(self, rgb, settings))
 
-    def predict_guided(self, *arguments: Any, **settings: Any) -> Prediction:
-        """Predict as the model does, without a batch."""
-        with self.shared.turn:
-            return self.shared.model.predict_guided(*arguments, **settings)
-
     def reset(self) -> None:
         """Forget the last frame of this camera."""
         if self.stream is not None:
             self.stream.reset()
 
     def __getattr__(self, name: str) -> Any:
-        """Return other members of the model: space, device, description, processing_size."""
-        return getattr(self.shared.model, name)
+        """Return other members of the model; those that predict run without a batch, in turn."""
+        member = getattr(self.shared.model, name)
+        if not name.startswith('predict_'):
+            return member
+
+        def in_turn(*arguments: Any, **settings: Any) -> Prediction:
+            with self.shared.turn:
+                found: Prediction = member(*arguments, **settings)
+            return found
+
+        return in_turn
 
 
 class ModelPool:

@@ -14,6 +14,15 @@ from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
 
+KIN = (
+    'depth_pro',
+    'dpt',
+    'glpn',
+    'prompt_depth_anything',
+    'tipsv2_dpt',
+    'zoedepth',
+    'zoedepth of two domains',
+)
 NAMES = (
     'marigold',
     'unet',
@@ -22,6 +31,7 @@ NAMES = (
     'depth_anything',
     'depth_anything, metric',
     'average',
+    *KIN,
 )
 
 
@@ -33,6 +43,7 @@ def name(
     prime_depth_folder,
     diffusion_depth_folder,
     depth_anything_folders,
+    kin_folders,
 ):
     """Return the folder, or the name, of a model of each family."""
     folders = {
@@ -44,7 +55,7 @@ def name(
         'depth_anything, metric': depth_anything_folders[1],
         'average': f'{small_checkpoint}+{unet_folder}',
     }
-    return str(folders[request.param])
+    return str(folders.get(request.param, kin_folders / request.param))
 
 
 @pytest.fixture(scope='module')

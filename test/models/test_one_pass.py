@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 
 FAMILIES = ('unet', 'prime_depth', 'diffusion_depth', 'depth_anything')
+KIN = ('depth_pro', 'dpt', 'glpn', 'prompt_depth_anything', 'tipsv2_dpt', 'zoedepth')
 
 
 @pytest.fixture(scope='session')
 def folders(
-    unet_folder, prime_depth_folder, diffusion_depth_folder, depth_anything_folders
+    unet_folder, prime_depth_folder, diffusion_depth_folder, depth_anything_folders, kin_folders
 ) -> dict[str, Path]:
     """Give a folder of each family."""
     values = unet_folder, prime_depth_folder, diffusion_depth_folder, depth_anything_folders[0]
-    return dict(zip(FAMILIES, values, strict=True))
+    kin = {name: kin_folders / name for name in KIN}
+    return {**dict(zip(FAMILIES, values, strict=True)), **kin}
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ def rgb():
 
 # Of PrimeDepth also the frozen U-Net is compiled.
 COMPILED = ['unet', pytest.param('prime_depth', marks=pytest.mark.slow), 'depth_anything']
+COMPILED += [pytest.param(name, marks=pytest.mark.slow) for name in KIN]
 
 
 @pytest.mark.parametrize('family', COMPILED)
@@ -46,7 +49,8 @@ def test_openvino_answers_as_torch_does(folders, family, rgb, tmp_path):
     name = str(folders[family])
     compiled = load_model(name, 'cpu', 'float32', runtime=runtime).predict(rgb).relative
     plain = load_model(name, 'cpu', 'float32').predict(rgb).relative
-    np.testing.assert_allclose(compiled, plain, atol=1e-4 if np.ptp(plain) <= 1.0 else 1e-3)
+    # Of metres beyond the depth that the network sees well, as Depth Pro's, relative to it.
+    np.testing.assert_allclose(compiled, plain, 1e-4, 1e-4 if np.ptp(plain) <= 1.0 else 1e-3)
 
 
 @pytest.mark.parametrize(

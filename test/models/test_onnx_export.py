@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """An exported network answers as its model does, or nothing is written."""
 
-import json
-
 from diffusers import LCMScheduler
 from marigold_ros.__main__ import main
 from marigold_ros.errors import ConfigurationError, MarigoldError
@@ -12,24 +10,9 @@ from marigold_ros.models.metric_scale import MetricModel, MetricScale
 from marigold_ros.models.onnx_export import export_model
 import numpy as np
 import pytest
-import torch
-from transformers import GLPNConfig, GLPNForDepthEstimation
 
 onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra onnx')
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
-
-
-@pytest.fixture
-def glpn_folder(tmp_path):
-    """A depth estimator whose image processor does not normalise and has no choice of size."""
-    torch.manual_seed(0)
-    sizes = {'hidden_sizes': [8, 16, 24, 32], 'depths': [1, 1, 1, 1]}
-    heads = {'num_attention_heads': [1, 1, 2, 2], 'decoder_hidden_size': 8}
-    folder = tmp_path / 'glpn'
-    GLPNForDepthEstimation(GLPNConfig(**sizes, **heads)).save_pretrained(folder)
-    processor = {'image_processor_type': 'GLPNImageProcessor', 'size_divisor': 32}
-    (folder / 'preprocessor_config.json').write_text(json.dumps(processor))
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -41,11 +24,16 @@ def glpn_folder(tmp_path):
         'diffusion_depth_folder',
         'relative_folder',
         'metric_folder',
-        'glpn_folder',
+        'depth_pro',
+        'glpn',
+        'prompt_depth_anything',
+        'zoedepth',
     ],
 )
-def test_the_network_answers_as_the_model(request, folder, image, tmp_path):
-    model = load_model(str(request.getfixturevalue(folder)), 'cpu', 'float32')
+def test_the_network_answers_as_the_model(request, kin_folders, folder, image, tmp_path):
+    of_kin = kin_folders / folder
+    name = of_kin if of_kin.exists() else request.getfixturevalue(folder)
+    model = load_model(str(name), 'cpu', 'float32')
     path = tmp_path / 'out' / 'model.onnx'
     path.parent.mkdir()
     done = export_model(model, path, 60, 90)
@@ -61,6 +49,13 @@ def test_the_network_answers_as_the_model(request, folder, image, tmp_path):
     facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert facts['space'] == model.space
     assert facts['sha256'] == model.description['sha256']
+
+
+def test_a_network_that_onnx_cannot_hold_is_refused(kin_folders, tmp_path):
+    model = load_model(str(kin_folders / 'tipsv2_dpt'), 'cpu', 'float32')
+    with pytest.raises(ConfigurationError, match='cannot be written as ONNX'):
+        export_model(model, tmp_path / 'model.onnx', 60, 90)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_that_differs_is_not_written(unet_folder, tmp_path, monkeypatch):

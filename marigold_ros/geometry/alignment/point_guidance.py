@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Metric depth by guidance: a fitted frame predicted again, steered by its points.
+Metric depth of a frame predicted again with its points, by guidance or by a network's prompt.
 
 The ordinary fit comes first, and a frame that it refuses is not guided: guidance follows wrong
-points too. Points that are consistent neither with the fit nor with their neighbours stay out. A
-second run, guided by half of the points in tiles, is scored at the other half for sigma.
+points too. A prompt needs no fit: the network was trained with one. Points that are consistent
+neither with the fit nor with their neighbours stay out. A second run with half of the points, in
+tiles, is scored at the other half, for fusion and sigma.
 """
 
 from collections.abc import Callable
@@ -33,16 +34,30 @@ def align_guided(
     config: PipelineConfig,
 ) -> tuple[Prediction, Alignment]:
     """
-    Replace a fit by guided metric depth, if the settings ask for it.
+    Replace a fit by metric depth that the model predicts with the points.
 
-    ``model`` has ``predict_guided``, as ``models.protocol`` declares it; ``prediction`` is the
-    unguided one of the image (H, W, 3) uint8, ``sparse`` holds all points of the frame, and
-    ``fit`` is replaced only if its state is ``fitted``. Returns the guided prediction and its
-    alignment, with ``held_out`` at half of the points; or those passed in; or the unguided
-    prediction with the reason why there is no metric depth. Raises ConfigurationError if the model
-    cannot be guided, InputError if memory does not suffice.
+    ``model`` has ``predict_prompted``, or ``predict_guided`` if the settings ask for guidance, as
+    ``models.protocol`` declares them; ``prediction`` is that of the image (H, W, 3) uint8 alone,
+    and ``sparse`` holds all points of the frame. Returns the new prediction and its alignment,
+    with ``held_out`` at half of the points; or those passed in; or the prediction without points
+    with the reason why there is no metric depth. Raises ConfigurationError if the model cannot be
+    guided, InputError if memory does not suffice.
     """
-    if config.guidance == 'none' or fit.state != 'fitted' or sparse is None:
+    if sparse is None:
+        return prediction, fit
+    if config.guidance == 'none':
+        if not _takes_prompt(model, sparse, config.alignment):
+            return prediction, fit
+
+        def prompt(points: SparseDepth) -> Prediction:
+            found: Prediction = model.predict_prompted(rgb, points, **config.prediction)
+            return found
+
+        try:
+            return _predicted_with(prompt, prediction, sparse, fit, config.alignment)
+        except AlignmentError:  # too few points, or of one depth
+            return prediction, fit
+    if fit.state != 'fitted':
         return prediction, fit
     if not hasattr(model, 'predict_guided'):
         raise ConfigurationError(
@@ -59,20 +74,40 @@ def align_guided(
             max_depth=config.alignment.max_depth,
         )
 
-    relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
-    fitted = fitted_depth(relative, fit.scale, fit.shift, fit.space, config.alignment)
-    consistent = consistent_points(sparse.u, sparse.v, log_ratio(sparse.z, fitted))
     try:
-        guided = guide(sparse.chosen(consistent))
+        return _predicted_with(guide, prediction, sparse, fit, config.alignment)
     except AlignmentError as error:
         return prediction, Alignment(
             refusal=as_reason(error), space=fit.space, n_points=len(sparse)
         )
-    alignment = align_map(guided, sparse, config.alignment)
+
+
+def _takes_prompt(model: Any, sparse: SparseDepth, config: AlignmentConfig) -> bool:
+    """Whether the points of a frame are a prompt: enough of them, of what they are seen on."""
+    prompted = config.method not in ('none', 'fixed') and hasattr(model, 'predict_prompted')
+    return prompted and sparse.kind.extends and len(sparse) >= config.min_points
+
+
+def _predicted_with(
+    guide: Guide,
+    prediction: Prediction,
+    sparse: SparseDepth,
+    fit: Alignment,
+    config: AlignmentConfig,
+) -> tuple[Prediction, Alignment]:
+    """Predict with the points, and score that at points of the frame that it has not seen."""
+    consistent = np.ones(len(sparse), dtype=bool)
+    if fit.state == 'fitted':
+        relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
+        fitted = fitted_depth(relative, fit.scale, fit.shift, fit.space, config)
+        consistent = consistent_points(sparse.u, sparse.v, log_ratio(sparse.z, fitted))
+    guided = guide(sparse.chosen(consistent))
+    alignment = align_map(guided, sparse, config)
     if alignment.state != 'fitted':
         return prediction, alignment
-    held_out = _held_out(guide, sparse, consistent, rgb.shape[:2], config.alignment)
-    return guided, replace(alignment, held_out=held_out)
+    height, width = prediction.relative.shape
+    held_out = _held_out(guide, sparse, consistent, (height, width), config)
+    return guided, replace(alignment, held_out=held_out, saw_points=True)
 
 
 def _held_out(

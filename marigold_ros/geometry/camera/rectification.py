@@ -113,20 +113,19 @@ def focal_share(camera: Camera) -> float:
     return math.sqrt(K[0, 0] * K[1, 1] / (camera.width * camera.height))
 
 
-def at_focal_length(
-    prediction: Prediction, known: float | None, camera: Camera | None
-) -> Prediction:
+def at_focal_length(prediction: Prediction, camera: Camera | None) -> Prediction:
     """
-    Scale metric depth of a model that was taught by images of another focal length.
+    Scale metric depth that holds for another focal length than a camera's.
 
-    With twice the focal length, an object looks alike at twice the distance. ``known`` is the
-    :func:`focal_share` that the model knows; without it, or a camera, nothing changes.
+    Without ``focal_share`` of the prediction, or a camera, nothing changes.
     """
-    if known is None or camera is None or prediction.space != 'metric':
+    if not math.isfinite(prediction.focal_share) or camera is None:
         return prediction
-    ratio = np.float32(focal_share(camera) / known)
+    share = focal_share(camera)
+    ratio = np.float32(share / prediction.focal_share)
     spread = None if prediction.spread is None else prediction.spread * ratio
-    return replace(prediction, relative=prediction.relative * ratio, spread=spread)
+    relative = prediction.relative * ratio
+    return replace(prediction, relative=relative, spread=spread, focal_share=share)
 
 
 def thumbnail(rgb: np.ndarray, longest_side: int = 320) -> np.ndarray:

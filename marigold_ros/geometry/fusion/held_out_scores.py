@@ -209,8 +209,12 @@ def _with_map(points: ScoredPoints, fit: Alignment, held_out: np.ndarray) -> Sco
     affine = log_map
     if fit.field is not None:
         affine = log_map - np.log(candidates.grid.refine(fit.field))
-    held_border = _held_border(affine, fit.space, known, candidates)
-    fitted = MapCandidate(log_map, affine, held_out[points.sound], held_border)
+    held_out = held_out[points.sound]
+    if fit.saw_points:
+        held_border = np.where(candidates.border, held_out, np.nan)
+    else:
+        held_border = _held_border(affine, fit.space, known, candidates)
+    fitted = MapCandidate(log_map, affine, held_out, held_border)
     return ScoredCandidates(points, fitted, network_input(candidates, known, fitted))
 
 

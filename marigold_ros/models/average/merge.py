@@ -11,6 +11,7 @@ Anything).
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 import math
 
 from marigold_ros.frame import Prediction
@@ -56,7 +57,14 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
         spread = None if spread is None else spread * mean
     gaps = [one.domain_gap for one in predictions if math.isfinite(one.domain_gap)]
     gap = max(gaps) if gaps else math.nan
-    return Prediction(mean, spread, first.space, first.censored, gap, members=members)
+    return replace(
+        first,
+        relative=mean,
+        spread=spread,
+        domain_gap=gap,
+        members=members,
+        relative_error=math.nan,
+    )
 
 
 def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray | None:

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 CONFIG, PROCESSOR, OWN = 'config.json', 'preprocessor_config.json', 'marigold_ros.json'
+PROMPTED = 'prompt_depth_anything'
 # Space of their predictions; None where the configuration says it.
 KINDS = {
     'depth_anything': None,
+    'depth_pro': 'metric',
     'dpt': 'disparity',
     'glpn': 'metric',
+    PROMPTED: 'depth',  # without a prompt; with one it is metric
+    'tipsv2_dpt': 'metric',
+    'zoedepth': 'metric',
 }
+# Networks that transformers lists beside them, and what they predict.
+NOT_DEPTH = {'chmv2': 'the height of trees in images from above'}
 
 
 def is_depth_estimator(folder: Path) -> bool:

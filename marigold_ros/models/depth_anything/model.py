@@ -3,23 +3,28 @@
 """
 Run a depth estimator of transformers: its own image processor, one pass, no ensemble.
 
-Relative networks state disparity without bounds. It is divided by one constant of the checkpoint,
-never by the range of a frame, so that a fit holds from frame to frame.
+Prompt Depth Anything takes the points of the frame into its network. Relative networks state
+disparity without bounds. It is divided by one constant of the checkpoint, never by the range of a
+frame, so that a fit holds from frame to frame.
 """
 
 from collections.abc import Sequence
+import math
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.frame import Prediction, UNBOUNDED
-from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
+from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
+from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, PROMPTED, space_of
+from marigold_ros.models.depth_anything.processors import PROCESSORS, TorchProcessor
+from marigold_ros.models.depth_anything.prompt import prompt_depth
 from marigold_ros.models.locate import read_json, require_file, require_weights
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import PredictOptions
-from marigold_ros.models.runtime.compiled_networks import compiled_network, CompiledNetwork
+from marigold_ros.models.resizing import common_size
+from marigold_ros.models.runtime.compiled_networks import compiled_network
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network
 from marigold_ros.models.weights import count_parameters
@@ -79,11 +84,18 @@ class DepthEstimator(OnePassModel):
         self.kind = config['model_type']
         # The node asks in every frame.
         self._sizes: dict[tuple[int, int, int | None], tuple[int, int]] = {}
-        self.processor = _read(AutoImageProcessor, folder, PROCESSOR)
-        network = _read(AutoModelForDepthEstimation, folder, CONFIG, use_safetensors=True)
-        network.eval().requires_grad_(False)
+        self.flip = _flips(folder, self.kind, own)
+        self.processor = _processor(folder, self.kind)
+        network = _network(folder)
         self.parameters = count_parameters(network)
-        unit = own.get('disparity_unit', 1.0 if self.space == 'metric' else None)
+        # One choice for all images of a call, by numbers: no trace shows it.
+        self._chooses_head = len(getattr(network.config, 'bin_configurations', ())) > 1
+        if self._chooses_head and self.runtime.converted:
+            raise ConfigurationError(
+                f'runtime.backend is {self.runtime.backend}, and only torch runs {folder.name}, '
+                'which chooses one of its heads by the image; set it to torch'
+            )
+        unit = own.get('disparity_unit', None if self.space == 'disparity' else 1.0)
         self.unit = float(self._measured_unit(network) if unit is None else unit)
         self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
         self._network = self._prepared(network)
@@ -95,30 +107,64 @@ class DepthEstimator(OnePassModel):
         return {'disparity_unit': self.unit, 'unbounded': True}
 
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
+        return [self._prediction(found, rgbs[0].shape) for found in self._found(rgbs, options)]
+
+    def _found(
+        self, rgbs: Sequence[np.ndarray], options: PredictOptions, *prompts: torch.Tensor
+    ) -> list[dict[str, Any]]:
+        """Return what the processor makes of the network's answer, for each image."""
         shape = rgbs[0].shape[:2]
         wanted = self._size_rules(shape, options.processing_resolution)
         pixels = self.processor(images=list(rgbs), return_tensors='pt', **wanted)['pixel_values']
-        outputs = self._network(pixel_values=pixels.to(self.device, self.arithmetic))
-        # Half precision would lose bits in the interpolation.
-        outputs.predicted_depth = outputs.predicted_depth.float()
-        depths = self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
-        maps = [found['predicted_depth'].cpu().numpy() for found in depths]
-        return [
-            Prediction(one / np.float32(self.unit), None, self.space, UNBOUNDED) for one in maps
-        ]
+        inputs = [one.to(self.device, self.arithmetic) for one in (pixels, *prompts)]
+        count = 1 if self._chooses_head else len(rgbs)
+        parts = zip(*(one.split(count) for one in inputs), strict=True)
+        # Resizing would lose bits in half precision.
+        outputs = _outputs(torch.cat([self._answer(*part) for part in parts]).float())
+        found: list[dict[str, Any]]
+        found = self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
+        return found
+
+    def _answer(self, pixels: torch.Tensor, *prompts: torch.Tensor) -> torch.Tensor:
+        """Return planes (B, n, PH, PW), see :class:`_Estimator`."""
+        answer: torch.Tensor = self._network(pixels, *prompts)
+        if self.flip:
+            answer = (answer + self._network(pixels.flip(-1)).flip(-1)) / 2.0
+        return answer
+
+    def _prediction(self, found: dict[str, Any], shape: tuple[int, ...]) -> Prediction:
+        depth, focal = found['predicted_depth'].cpu().numpy(), found.get('focal_length', math.nan)
+        share = float(focal) / math.sqrt(shape[0] * shape[1])
+        relative = depth / np.float32(self.unit)
+        return Prediction(relative, None, self.space, UNBOUNDED, focal_share=share)
 
     def as_network(self, height: int, width: int) -> ImageNetwork:
-        """Return one module for images of a size, with the normalisation of the processor."""
+        """Return one module for images of a size, with the work of the processor."""
+        if self._chooses_head:
+            raise ConfigurationError(
+                f'{self.folder.name} chooses one of its heads by the image, which no exported '
+                'network does; run it by torch'
+            )
+        size = self.processing_size(height, width, None)
+        if isinstance(self.processor, TorchProcessor):
+            return ImageNetwork(size, [self._network], self._whole)
         mean, deviation = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
         if getattr(self.processor, 'do_normalize', None):
             mean = torch.tensor(self.processor.image_mean)[:, None, None]
             deviation = torch.tensor(self.processor.image_std)[:, None, None]
 
         def run(image: torch.Tensor) -> torch.Tensor:
-            pixels = (image - mean) / deviation
-            return self._network(pixel_values=pixels).predicted_depth[:, None] / self.unit
+            return self._network((image - mean) / deviation) / self.unit
 
-        return ImageNetwork(self.processing_size(height, width, None), [self._network], run)
+        return ImageNetwork(size, [self._network], run)
+
+    def _whole(self, image: torch.Tensor) -> torch.Tensor:
+        """Predict (1, 1, H, W) of an image (1, 3, H, W) in [0, 1]."""
+        size = int(image.shape[-2]), int(image.shape[-1])
+        outputs = _outputs(self._answer(self.processor.prepare(image)))
+        found = self.processor.post_process_depth_estimation(outputs, [size])
+        depth: torch.Tensor = found[0]['predicted_depth']
+        return depth[None, None] / self.unit
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
@@ -138,14 +184,13 @@ class DepthEstimator(OnePassModel):
 
     def _prepared(self, network: nn.Module) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
+        estimator = _Estimator(network)
         if self.runtime.converted:
             precision, self.arithmetic = self.arithmetic, torch.float32
-            return _CompiledEstimator(
-                compiled_network(_DepthAlone(network), self.device, precision, self.runtime)
-            )
-        network.to(self.device, self.arithmetic)
-        compile_network(network, self.device, self.runtime)
-        return network
+            return compiled_network(estimator, self.device, precision, self.runtime)
+        estimator.to(self.device, self.arithmetic)
+        compile_network(estimator, self.device, self.runtime)
+        return estimator
 
     @torch.inference_mode()
     def _measured_unit(self, network: nn.Module) -> float:
@@ -176,25 +221,61 @@ class DepthEstimator(OnePassModel):
         return {'size': {'height': height, 'width': width}, 'keep_aspect_ratio': False}
 
 
-class _DepthAlone(nn.Module):
-    """A network that returns its depth as a tensor, which can be traced."""
+class PromptedEstimator(DepthEstimator):
+    """Prompt Depth Anything: points of the frame, as a small depth image, enter the network."""
+
+    def predict_prompted(
+        self, rgb: np.ndarray, sparse: SparseDepth, *numbers: Any, **settings: Any
+    ) -> Prediction:
+        """Predict metric depth with points; see :class:`FullDepthModel`."""
+        options = PredictOptions(*numbers, **settings)
+        common_size([rgb])
+        self._check(options)
+        prompt = torch.from_numpy(prompt_depth(sparse, (rgb.shape[0], rgb.shape[1])))[None, None]
+        # The network's own division by their range would lose bits in half precision.
+        low, high = float(prompt.min()), float(prompt.max())
+        with torch.inference_mode():
+            found = self._found([rgb], options, (prompt - low) / (high - low))
+        share = found[0]['predicted_depth'].cpu().numpy()
+        return Prediction(low + (high - low) * share, None, 'metric', UNBOUNDED)
+
+
+class _Estimator(nn.Module):
+    """
+    A network that answers in one tensor, which can be traced.
+
+    Its planes (B, n, PH, PW) are the depth and, where there is one, the field of view, everywhere
+    the same.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.network(pixel_values=pixel_values).predicted_depth
+    def forward(
+        self, pixel_values: torch.Tensor, prompt: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        inputs = {} if prompt is None else {'prompt_depth': prompt}
+        outputs = self.network(pixel_values=pixel_values, **inputs)
+        depth: torch.Tensor = outputs.predicted_depth[:, None]
+        view = outputs.get('field_of_view')
+        if view is None:
+            return depth
+        return torch.cat([depth, view[:, None, None, None].expand_as(depth)], 1)
 
 
-class _CompiledEstimator:
-    """A compiled network with the answer of transformers' own."""
+def load(folder: Path, *settings: Any) -> DepthEstimator:
+    """Load a checkpoint; arguments and errors as of :class:`DepthEstimator`."""
+    prompted = read_json(folder / CONFIG)['model_type'] == PROMPTED
+    return (PromptedEstimator if prompted else DepthEstimator)(folder, *settings)
 
-    def __init__(self, network: CompiledNetwork) -> None:
-        self._network = network
 
-    def __call__(self, pixel_values: torch.Tensor) -> Any:
-        return DepthEstimatorOutput(predicted_depth=self._network(pixel_values))
+def _outputs(answer: torch.Tensor) -> DepthEstimatorOutput:
+    """Return planes (B, n, PH, PW) in the form that processors take."""
+    outputs = DepthEstimatorOutput(predicted_depth=answer[:, 0])
+    if answer.shape[1] > 1:
+        outputs['field_of_view'] = answer[:, 1, 0, 0]
+    return outputs
 
 
 def _own_settings(folder: Path) -> dict[str, Any]:
@@ -206,14 +287,52 @@ def _own_settings(folder: Path) -> dict[str, Any]:
     return own
 
 
-def _read(kind: Any, folder: Path, name: str, **more: Any) -> Any:
-    """Read a part by transformers, from these files alone and without code of theirs."""
+def _flips(folder: Path, kind: str, own: dict[str, Any]) -> bool:
+    """Return whether maps are averaged with those of the mirrored image."""
+    flip = own.get('flip', False)
+    if flip is not False and (flip is not True or kind != 'zoedepth'):
+        raise CheckpointError(
+            f'{folder / OWN} has flip {flip!r}; only zoedepth takes true, remove it'
+        )
+    return bool(flip)
+
+
+def _processor(folder: Path, kind: str) -> Any:
+    """Read the image processor."""
+    if kind not in PROCESSORS:
+        return _read(AutoImageProcessor, folder, PROCESSOR)
+    return PROCESSORS[kind](_config(folder, PROCESSOR))
+
+
+def _network(folder: Path) -> nn.Module:
+    """Read the network, frozen; raises CheckpointError if a weight is missing."""
+    network, report = _read(
+        AutoModelForDepthEstimation, folder, CONFIG, use_safetensors=True, output_loading_info=True
+    )
+    missing = sorted(report['missing_keys'])
+    if missing:
+        raise CheckpointError(
+            f'{folder} lacks {len(missing)} weights of its network ({missing[0]}); it is damaged '
+            'or does not belong to config.json: restore both files'
+        )
+    frozen: nn.Module = network.eval().requires_grad_(False)
+    return frozen
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file that asks for no code."""
     config = read_json(require_file(folder, name))
     if 'auto_map' in config:
         raise CheckpointError(
             f'{folder / name} asks to run code of the checkpoint (auto_map), which is refused; '
             'give a checkpoint that transformers knows by itself'
         )
+    return dict(config)
+
+
+def _read(kind: Any, folder: Path, name: str, **more: Any) -> Any:
+    """Read a part by transformers, from these files alone and without code of theirs."""
+    _config(folder, name)
     try:
         return kind.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False, **more

@@ -2,17 +2,26 @@
 # Copyright 2026 The marigold_ros developers
 """Depth estimators of transformers: what its own pipeline says, and what is refused."""
 
+from importlib import import_module
 import json
+import shutil
+import sys
+from types import ModuleType, SimpleNamespace
 
-from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import CheckpointError
-from marigold_ros.frame import SparseDepth
+from marigold_ros.config import AlignmentConfig, RuntimeConfig
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.frame import Camera, Frame, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model
+from marigold_ros.models.depth_anything.kinds import KINDS, NOT_DEPTH
+from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 import torch
-from transformers import pipeline
+from torch.nn import functional
+from transformers import AutoModelForDepthEstimation, pipeline
+from transformers.models.auto import modeling_auto
 
 SIZES = [(121, 163), (90, 240), (201, 77)]
 
@@ -52,12 +61,113 @@ def test_metric_depth_is_that_of_transformers(metric_folder, size):
     np.testing.assert_allclose(found.relative, expected, rtol=1e-5)
 
 
-def test_kin_of_depth_anything_say_what_transformers_says(kin_folder):
-    model, rgb = load_model(str(kin_folder), device='cpu'), image_of(90, 130)
-    expected = by_transformers(kin_folder, rgb)
+@pytest.fixture
+def torchvision(monkeypatch):
+    """Give transformers' processors the three functions of torchvision that they call."""
+
+    def resize(image, size, interpolation, antialias=True):
+        size, batch = tuple(size), image if image.ndim == 4 else image[None]
+        found = functional.interpolate(batch, size, mode=interpolation, antialias=antialias)
+        return found if image.ndim == 4 else found[0]
+
+    def normalize(image, mean, std, inplace=False):
+        mean, std = (torch.as_tensor(value)[:, None, None] for value in (mean, std))
+        return (image - mean) / std
+
+    modes = SimpleNamespace(BILINEAR='bilinear', BICUBIC='bicubic', LANCZOS='lanczos')
+    stand_in = SimpleNamespace(resize=resize, normalize=normalize, InterpolationMode=modes)
+    stand_in.grayscale_to_rgb = lambda image: image
+    module = ModuleType('torchvision.transforms.v2')
+    module.functional = stand_in
+    monkeypatch.setitem(sys.modules, 'torchvision.transforms.v2', module)
+    modes_by_number = {2: modes.BILINEAR, 3: modes.BICUBIC}
+    backends = import_module('transformers.image_processing_backends')
+    monkeypatch.setattr(backends, 'tvF', stand_in, raising=False)
+    monkeypatch.setattr(backends, 'pil_torch_interpolation_mapping', modes_by_number)
+    zoedepth = import_module('transformers.models.zoedepth.image_processing_pil_zoedepth')
+    monkeypatch.setattr(zoedepth, 'tvF', stand_in, raising=False)
+    depth_pro = import_module('transformers.models.depth_pro.image_processing_depth_pro')
+    named = {number: SimpleNamespace(value=mode) for number, mode in modes_by_number.items()}
+    monkeypatch.setattr(depth_pro, 'pil_torch_interpolation_mapping', named)
+    tips = import_module('transformers.models.tipsv2_dpt.image_processing_tipsv2_dpt')
+    return {
+        'depth_pro': depth_pro.DepthProImageProcessor,
+        'tipsv2_dpt': tips.Tipsv2DptImageProcessor,
+    }
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_kin_of_depth_anything_say_what_transformers_says(kin_folder, size, torchvision):
+    model, rgb = load_model(str(kin_folder), device='cpu'), image_of(*size)
+    kind = json.loads((kin_folder / 'config.json').read_text())['model_type']
+    if kind in torchvision:
+        values = json.loads((kin_folder / 'preprocessor_config.json').read_text())
+        processor = torchvision[kind](**values)
+        network = AutoModelForDepthEstimation.from_pretrained(kin_folder)
+        with torch.inference_mode():
+            outputs = network(**processor(images=[rgb], return_tensors='pt'))
+        expected = processor.post_process_depth_estimation(outputs, [size])[0]
+        expected = expected['predicted_depth'].numpy()
+    else:
+        expected = by_transformers(kin_folder, rgb)
+    assert np.ptp(expected) > 1e-3 * np.abs(expected).max()
     off = np.abs(model.predict(rgb).relative * model.unit - expected).max()
     assert off < 1e-4 * np.ptp(expected)
-    assert model.space == {'dpt': 'disparity', 'glpn': 'metric'}[model.kind]
+    spaces = {'dpt': 'disparity', 'prompt_depth_anything': 'depth'}
+    assert model.space == spaces.get(model.kind, 'metric')
+
+
+def test_every_depth_estimator_of_transformers_is_known_or_refused_by_name(tmp_path):
+    listed = set(modeling_auto.MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES)
+    assert listed == set(KINDS) | set(NOT_DEPTH)
+    (tmp_path / 'config.json').write_text('{"model_type": "chmv2"}')
+    with pytest.raises(CheckpointError, match='predicts the height of trees'):
+        load_model(str(tmp_path), device='cpu')
+
+
+def test_depth_pro_in_metres_is_that_of_the_cameras_focal_length(kin_folders):
+    """As the original with ``f_px``: depth is f_px over width and canonical inverse depth."""
+    folder, rgb, focal = kin_folders / 'depth_pro', image_of(90, 130), 71.0
+    network = AutoModelForDepthEstimation.from_pretrained(folder).eval()
+    pixels = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255 * 2 - 1
+    with torch.inference_mode():
+        canonical = network(functional.interpolate(pixels, (128, 128), mode='bilinear'))
+    inverse = canonical.predicted_depth[:, None] * (130 / focal)
+    expected = 1 / functional.interpolate(inverse, (90, 130), mode='bilinear')[0, 0].numpy()
+    K = np.array([[focal, 0, 64.5], [0, focal, 44.5], [0, 0, 1]])
+    pipeline = FramePipeline(load_model(str(folder), device='cpu'))
+    known = pipeline.predict(Frame(rgb, camera=Camera(K, 130, 90)))
+    near = expected < 5000.0
+    assert near.mean() > 0.9
+    np.testing.assert_allclose(known.relative[near], expected[near], rtol=1e-4)
+    assert pipeline.predict(Frame(rgb)).relative.mean() != pytest.approx(known.relative.mean())
+
+
+def test_zoedepth_averages_with_the_mirrored_image_where_it_is_asked_to(kin_folders, tmp_path):
+    folder, rgb = shutil.copytree(kin_folders / 'zoedepth', tmp_path / 'zoe'), image_of(90, 130)
+    plain = load_model(str(folder), device='cpu')
+    (folder / 'marigold_ros.json').write_text('{"flip": true}')
+    found = load_model(str(folder), device='cpu').predict(rgb).relative
+    mirrored = plain.predict(np.ascontiguousarray(rgb[:, ::-1])).relative[:, ::-1]
+    expected = (plain.predict(rgb).relative + mirrored) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_two_domains_are_chosen_image_by_image_and_by_torch_alone(kin_folders):
+    folder = str(kin_folders / 'zoedepth of two domains')
+    with pytest.raises(ConfigurationError, match='chooses one of its heads'):
+        load_model(folder, device='cpu', runtime=RuntimeConfig(backend='openvino'))
+    with pytest.raises(ConfigurationError, match='chooses one of its heads'):
+        load_model(folder, device='cpu').as_network(90, 130)
+
+
+def test_a_weight_that_is_missing_is_refused(relative_folder):
+    path = relative_folder / 'model.safetensors'
+    weights = load_file(path)
+    weights.pop('head.conv3.weight')
+    save_file(weights, path, {'format': 'pt'})
+    with pytest.raises(CheckpointError, match=r'lacks 1 weights of its network \(head.conv3'):
+        load_model(str(relative_folder), device='cpu')
 
 
 def test_the_constant_is_of_the_checkpoint_and_not_of_the_frame(relative_folder):
@@ -112,6 +222,7 @@ def changed(folder, name, **values):
         ('config.json', {'auto_map': {'x': 'y'}}, 'run code of the checkpoint'),
         ('marigold_ros.json', {'space': 'feet'}, "space 'feet'; choose one of"),
         ('marigold_ros.json', {'disparity_unit': 0}, 'disparity_unit 0; give a positive'),
+        ('marigold_ros.json', {'flip': True}, 'flip True; only zoedepth takes true'),
         ('config.json', {'model_type': 'bert'}, "model_type 'bert'.*choose one of depth_anything"),
     ],
 )

@@ -73,15 +73,16 @@ def test_spread_is_carried_over_to_metres(space):
 
 
 def test_twice_the_focal_length_is_twice_the_distance_and_binning_changes_nothing():
-    prediction = Prediction(np.full((64, 96), 5.0, np.float32), None, 'metric')
-    known = focal_share(CAMERA)
+    plain = Prediction(np.full((64, 96), 5.0, np.float32), None, 'metric')
+    prediction = replace(plain, focal_share=focal_share(CAMERA))
     longer = replace(CAMERA, K=np.diag([2.0, 2.0, 1.0]) @ CAMERA.K)
-    assert at_focal_length(prediction, known, longer).relative == pytest.approx(10.0)
+    found = at_focal_length(prediction, longer)
+    assert found.relative == pytest.approx(10.0)
+    assert at_focal_length(found, longer).relative == pytest.approx(10.0)
     binned = Camera(np.diag([0.5, 0.5, 1.0]) @ CAMERA.K, 48, 32)
-    assert at_focal_length(prediction, known, binned).relative == pytest.approx(5.0)
-    assert at_focal_length(prediction, None, longer) is prediction
-    relative = Prediction(prediction.relative, None, 'log')
-    assert at_focal_length(relative, known, longer) is relative
+    assert at_focal_length(prediction, binned).relative == pytest.approx(5.0)
+    assert at_focal_length(plain, longer) is plain
+    assert at_focal_length(prediction, None) is prediction
 
 
 @pytest.fixture
