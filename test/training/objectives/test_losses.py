@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Terms of the losses against direct solutions and closed forms."""
 
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_training.data.mixture import Batch
@@ -10,6 +12,7 @@ from marigold_training.objectives.losses import (
     ANCHOR,
     anchored_loss,
     covered,
+    e2e_loss,
     fit_least_squares,
     gradient_difference,
     masked_mean,
@@ -253,3 +256,25 @@ def test_the_initial_networks_are_no_part_of_the_trained_ones(new_chain):
     names = set(chain.state_dict())
     chain.start = (new_chain(),)
     assert set(chain.state_dict()) == names
+
+
+def test_a_flat_prediction_counts_in_the_loss_of_e2e_ft_and_leaves_others_their_gradient():
+    """As in its published loss: scale and shift 0, so that only the mean's divisor sees it."""
+    torch.manual_seed(0)
+    truth = torch.rand(2, 1, 8, 8) * 5 + 1
+    valid = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    relative = torch.rand(2, 1, 8, 8)
+    relative[0] = 0.5
+    relative.requires_grad_()
+    chain = SimpleNamespace(relative=lambda rgb: relative)
+    batch = SimpleNamespace(valid=valid, counted=valid.float(), depth=truth, rgb=None)
+    loss = e2e_loss(chain, batch, None)
+    loss.backward()
+    ends = [torch.quantile(one, torch.tensor([0.02, 0.98])) for one in truth]
+    clamped = torch.stack([one.clamp(*end) for one, end in zip(truth, ends, strict=True)])
+    x = torch.stack([relative[1].detach().flatten(), torch.ones(64)], 1).double()
+    fitted = x @ torch.linalg.lstsq(x, clamped[1].flatten().double()[:, None]).solution
+    error = (fitted[:, 0] - clamped[1].flatten()).abs().sum()
+    assert loss.item() == pytest.approx(((error + clamped[0].sum()) / 128).item(), rel=1e-5)
+    assert not relative.grad[0].any()
+    assert relative.grad[1].any()

@@ -104,14 +104,14 @@ def fit_least_squares(
 
 
 def affine_invariant(
-    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, **limits: float
+    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """
-    Return the L1 error after each image's best scale and shift, within ``limits`` of the fit.
+    Return the L1 error after each image's best scale and shift.
 
     Images with a degenerate fit do not count: a direct loss has to train those.
     """
-    fit = fit_least_squares(predicted, target, mask, **limits)
+    fit = fit_least_squares(predicted, target, mask)
     return masked_mean((fit.apply(predicted) - target).abs(), mask * fit.usable)
 
 
@@ -231,7 +231,8 @@ def e2e_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
 
     The map is clamped to its range and the truth to its own 2nd and 98th percentile (Martin
     Garcia et al., arXiv 2409.11355); ``pixel`` has more terms. As there, the fit may have any
-    scale, also a negative one, and an image of a single depth does not count.
+    scale, also a negative one, and an image of a single depth does not count; a flat prediction is
+    fitted by 0, so that its error is the truth.
     """
     depth = torch.where(batch.valid, batch.depth, torch.nan)
     ends = torch.tensor(QUANTILES, dtype=depth.dtype, device=depth.device)
@@ -239,7 +240,9 @@ def e2e_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     truth = depth.clamp(low[..., None, None], high[..., None, None]).nan_to_num()
     relative = chain.relative(batch.rgb).clamp(0.0, 1.0)
     counted = batch.counted * (high > low)[..., None, None]
-    return affine_invariant(relative, truth, counted, **ANY_FIT)
+    fit = fit_least_squares(relative, truth, counted, **ANY_FIT)
+    fitted = torch.where(fit.usable, fit.apply(relative), torch.zeros_like(truth))
+    return masked_mean((fitted - truth).abs(), counted)
 
 
 def l1_gradient_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
