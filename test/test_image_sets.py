@@ -347,3 +347,50 @@ def test_an_image_is_not_scored_against_itself(tmp_path):
         read_list(tmp_path / 'list.txt')
     with pytest.raises(ConfigurationError, match='a/y.png is both image and depth'):
         ImageSet(tmp_path, ImageChoice('nyu', split=str(tmp_path / 'list.txt')))
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'name', 'asked'),
+    [
+        ('marigold', 'scannet', (50, 10, 0)),
+        ('marigold-v1-1', 'diode', (1, 10, 640)),
+        ('e2e', 'scannet', (1, 1, 0)),
+    ],
+)
+def test_a_published_protocol_sets_steps_members_and_resolution(
+    monkeypatch, capsys, tmp_path, protocol, name, asked
+):
+    seen = []
+
+    class Asked(Knowing):
+        def predict(self, rgb, **options):
+            seen.append(options)
+            return super().predict(rgb)
+
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Asked())
+    data, split = official(tmp_path, name)
+    where = ['--dataset', name, '--split', str(split), '--out', str(tmp_path / 'out')]
+    assert main(['evaluate', str(data), *where, '--protocol', protocol]) == 0
+    names = ('denoising_steps', 'ensemble_size', 'processing_resolution')
+    assert {tuple(options[key] for key in names) for options in seen} == {asked}
+    assert {options['seed'] for options in seen} == {1234}
+    assert seen[0]['engine'].merge == ('fitted' if protocol == 'e2e' else 'reference')
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert results['provenance']['topics']['protocol'].startswith(f'{protocol}: steps {asked[0]}')
+    assert f'members {asked[1]}' in (tmp_path / 'out' / 'report.html').read_text()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ([], 'needs a --dataset of publications'),
+        (['--dataset', 'folder'], 'one of nyu, kitti'),
+        (['--dataset', 'nyu', '--set', 'ensemble_size=3'], 'ensemble_size is set, and'),
+        (['--dataset', 'nyu', '--set', 'profile=fast'], 'profile is set, and'),
+    ],
+)
+def test_a_protocol_that_has_no_meaning_is_refused(evaluate, tmp_path, options, words):
+    code, printed = evaluate(tmp_path, *options, '--protocol', 'e2e')
+    assert code == 2
+    assert words in printed.err

@@ -12,6 +12,7 @@ results.json, per_frame.csv, report.html and pictures/ to DIR.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 import math
 from pathlib import Path
@@ -39,9 +40,18 @@ from marigold_ros.commands.terminal.options import (
     shared_cores,
 )
 from marigold_ros.commands.terminal.output import note, summary, why_unscored
-from marigold_ros.config import RuntimeConfig
+from marigold_ros.config import PipelineConfig, RuntimeConfig
 from marigold_ros.errors import BagError, DamagedBagError, UsageError
-from marigold_ros.evaluation.choices import CORRUPTIONS, HELD_OUT, ORACLES, OWN, USABLE_ERROR
+from marigold_ros.evaluation.choices import (
+    CORRUPTIONS,
+    HELD_OUT,
+    ORACLES,
+    OWN,
+    PUBLISHED_SEED,
+    PUBLISHED_SIDES,
+    STEPS_AND_MEMBERS,
+    USABLE_ERROR,
+)
 
 if TYPE_CHECKING:
     from marigold_ros.image_sets.image_set import ImageChoice
@@ -94,6 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=DATASETS,
         help='BAG is a folder or tar of images with depth: of a benchmark, or any (folder)',
     )
+    parser.add_argument(
+        '--protocol',
+        choices=tuple(STEPS_AND_MEMBERS),
+        help='predict as a publication does on --dataset: its steps, members, resolution and seed '
+        "(marigold: the paper's 50 steps and 10 members)",
+    )
     add_option(parser, '--split', str, 'FILE', 'list of the files to score', '')
     add_option(parser, '--images', str, 'PATTERN', 'images, without a list', '*/image.*')
     add_option(parser, '--depths', str, 'PATTERN', 'depth of the images', '*/depth_mm.png')
@@ -130,6 +146,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
+    config = replace(config, pipeline=predicted_as_published(args, config.pipeline))
     from marigold_ros.bags.frames import Excerpt
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.replay.bag_replay import lost_part, replay
@@ -207,7 +224,40 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
         raise UsageError(
             f'--depth-scale is {args.depth_scale}; give numbers per metre, such as 1000 for mm'
         )
-    return ImageChoice(args.dataset, args.split, args.images, args.depths, args.depth_scale)
+    choice = ImageChoice(args.dataset, args.split, args.images, args.depths, args.depth_scale)
+    if args.protocol is None:
+        return choice
+    steps, members = STEPS_AND_MEMBERS[args.protocol]
+    side = PUBLISHED_SIDES[args.dataset] or 'native'
+    text = f'steps {steps}, members {members}, longest side {side}, seed {PUBLISHED_SEED}'
+    return replace(choice, protocol=f'{args.protocol}: {text}')
+
+
+def predicted_as_published(args: argparse.Namespace, config: PipelineConfig) -> PipelineConfig:
+    """Return the settings with those of --protocol; raises UsageError if it has no meaning."""
+    if args.protocol is None:
+        return config
+    if args.dataset not in PUBLISHED_SIDES:
+        raise UsageError(
+            f'--protocol {args.protocol} needs a --dataset of publications: one of '
+            f'{", ".join(PUBLISHED_SIDES)}'
+        )
+    steps, members = STEPS_AND_MEMBERS[args.protocol]
+    merge = 'reference' if members > 1 else config.engine.merge
+    settled: dict[str, Any] = {
+        'denoising_steps': steps,
+        'ensemble_size': members,
+        'processing_resolution': PUBLISHED_SIDES[args.dataset],
+        'seed': PUBLISHED_SEED,
+        'engine': replace(config.engine, merge=merge),
+    }
+    plain = PipelineConfig()
+    for name in ('profile', *settled):
+        if getattr(config, name) != getattr(plain, name):
+            raise UsageError(
+                f'{name} is set, and --protocol {args.protocol} settles it; leave one of them out'
+            )
+    return replace(config, **settled)
 
 
 def corruptions(text: str) -> tuple[str, ...]:

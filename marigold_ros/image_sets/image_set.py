@@ -81,6 +81,8 @@ class ImageChoice:
         Patterns, see `marigold_ros.image_sets.listing`.
     per_metre : float
         Units per metre of ``FOLDER``.
+    protocol : str
+        Of a publication, by which the images are predicted, in words for the results.
 
     """
 
@@ -89,6 +91,7 @@ class ImageChoice:
     images: str = '*/image.*'
     depths: str = '*/depth_mm.png'
     per_metre: float = 1000.0
+    protocol: str = ''
 
 
 class ImageSet:
@@ -118,9 +121,13 @@ class ImageSet:
     @property
     def by_role(self) -> dict[str, str | None]:
         """The list or the patterns, in the place of topics in the results."""
-        split = Path(self._choice.split).name
+        split, protocol = Path(self._choice.split).name, self._choice.protocol
         patterns = {'image': self._choice.images, 'truth': self._choice.depths}
-        return {'dataset': self._choice.dataset, **({'list': split} if split else patterns)}
+        found: dict[str, str | None] = {
+            'dataset': self._choice.dataset,
+            **({'list': split} if split else patterns),
+        }
+        return found | ({'protocol': protocol} if protocol else {})
 
     def describe(self) -> dict[str, Any]:
         """Return name, size, and a hash of the names and sizes of the files that are used."""

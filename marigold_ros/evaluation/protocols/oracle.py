@@ -34,8 +34,11 @@ class PublishedRule:
     size: tuple[int, int] | None = None
     # Top, bottom, left, right of the scored part: shares of the sides, or pixels.
     window: tuple[float, float, float, float] | None = None
-    fit_side: int | None = None  # px; the fit sees every n-th pixel, so that no side is longer
+    # px; the fit sees all rows, and as many columns as if no side were longer: Marigold scales one
+    # axis, where its code means both.
+    fit_side: int | None = None
     larger: bool = True  # whether the image may be larger than ``size``
+    masked: bool = False  # whether all known truth counts: the data set's mask has chosen it
 
     def valid(self, truth: np.ndarray) -> np.ndarray:
         """
@@ -64,6 +67,8 @@ class PublishedRule:
         chosen = np.zeros(truth.shape, bool)
         chosen[top + edges[0] : top + edges[1], left + edges[2] : left + edges[3]] = True
         with np.errstate(invalid='ignore'):
+            if self.masked:
+                return chosen & (truth > 0) & np.isfinite(truth)
             return chosen & (truth > self.low) & (truth < self.high)
 
     def text(self) -> str:
@@ -72,11 +77,12 @@ class PublishedRule:
         if self.size and self.larger:
             crop = f'the lowest {self.size[0]} rows, {self.size[1]} middle columns; '
         window = f'scored within {self.window} of rows and columns; ' if self.window else ''
-        side = f'fitted at no more than {self.fit_side} px a side; ' if self.fit_side else ''
+        side = f'fitted to all rows and every n-th column, as if of {self.fit_side} px a side; '
+        limits = f'{self.low:g} and {self.high:g} m'
+        truth = "truth within the data set's mask" if self.masked else f'truth between {limits}'
         return (
-            f'truth strictly between {self.low:g} and {self.high:g} m; {crop}{window}{side}'
-            'least squares over all of it, result clipped to that range, no outlier left out; the '
-            'model saw the whole image'
+            f'{truth}; {crop}{window}{side if self.fit_side else ""}least squares over all of it, '
+            f'result clipped to {limits}, no outlier left out; the model saw the whole image'
         )
 
 
@@ -91,7 +97,7 @@ PUBLISHED = {
     'marigold-nyu': PublishedRule(1e-3, 10.0, (480, 640), (45, 471, 41, 601), larger=False),
     'marigold-scannet': PublishedRule(1e-3, 10.0),
     'marigold-eth3d': PublishedRule(1e-5, math.inf, fit_side=1024),
-    'marigold-diode': PublishedRule(0.6, 350.0),
+    'marigold-diode': PublishedRule(0.6, 350.0, masked=True),
 }
 
 
@@ -217,12 +223,11 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
     return scale, y_mean - scale * x_mean
 
 
-def _thinned(shape: tuple[int, ...], most: int) -> tuple[np.ndarray, ...]:
-    """Index rows and columns as torch's nearest-neighbour scaling picks them; all if few."""
-    share = min(most / side for side in shape)
+def _thinned(shape: tuple[int, ...], most: int) -> tuple[slice, np.ndarray | slice]:
+    """Index all rows, and the columns that torch's nearest-neighbour scaling picks."""
+    width, share = shape[1], min(most / side for side in shape)
     if share >= 1:
-        return np.ix_(*(np.arange(side) for side in shape))
+        return np.s_[:, :]
     step = np.float32(1.0 / share)
-    places = (np.floor(np.arange(int(n * share), dtype=np.float32) * step) for n in shape)
-    pairs = zip(places, shape, strict=True)
-    return np.ix_(*(np.minimum(place.astype(np.intp), n - 1) for place, n in pairs))
+    places = np.floor(np.arange(int(width * share), dtype=np.float32) * step)
+    return np.s_[:, np.minimum(places.astype(np.intp), width - 1)]

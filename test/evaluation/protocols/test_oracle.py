@@ -63,7 +63,7 @@ def as_published(relative, truth, space, name):
         height, width = truth.shape
         left = int((width - 1216) / 2)
         relative, truth = (x[height - 352 :, left : left + 1216] for x in (relative, truth))
-    counts = (truth > low) & (truth < high)
+    counts = truth > 0 if 'diode' in name else (truth > low) & (truth < high)
     window = crop_window(name)
     if window:
         inside = np.zeros_like(counts)
@@ -73,7 +73,7 @@ def as_published(relative, truth, space, name):
     if 'eth3d' in name and max(truth.shape) > 1024:
         smaller = torch.nn.Upsample(scale_factor=1024 / max(truth.shape), mode='nearest')
         x, y, mask = (
-            smaller(torch.as_tensor(part.astype(np.float64))[None, None])[0, 0].numpy()
+            smaller(torch.as_tensor(part.astype(np.float64))[None])[0].numpy()
             for part in (relative, truth, counts)
         )
         mask = mask > 0
