@@ -119,7 +119,8 @@ def at_focal_length(prediction: Prediction, camera: Camera | None) -> Prediction
 
     Without ``focal_share`` of the prediction, or a camera, nothing changes.
     """
-    if not math.isfinite(prediction.focal_share) or camera is None:
+    known = math.isfinite(prediction.focal_share) and prediction.space == 'metric'
+    if not known or camera is None:
         return prediction
     share = focal_share(camera)
     ratio = np.float32(share / prediction.focal_share)

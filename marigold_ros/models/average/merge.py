@@ -57,14 +57,8 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
         spread = None if spread is None else spread * mean
     gaps = [one.domain_gap for one in predictions if math.isfinite(one.domain_gap)]
     gap = max(gaps) if gaps else math.nan
-    return replace(
-        first,
-        relative=mean,
-        spread=spread,
-        domain_gap=gap,
-        members=members,
-        relative_error=math.nan,
-    )
+    average = Prediction(mean, spread, first.space, first.censored, gap, members=members)
+    return replace(average, focal_share=first.focal_share)
 
 
 def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray | None:

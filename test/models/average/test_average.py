@@ -144,6 +144,22 @@ def test_names_with_a_plus_between_them_are_averaged(small_checkpoint, unet_fold
     ]
 
 
+@pytest.mark.parametrize('first', ['prime', 'depth anything'])
+def test_prime_depth_and_depth_anything_average_as_their_authors_do(
+    prime_depth_folder, relative_folder, first
+):
+    """Both are disparity: one is fitted to the other by least squares, and they are averaged."""
+    folders = [prime_depth_folder, relative_folder][:: 1 if first == 'prime' else -1]
+    rgb = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
+    one, other = (load_model(str(folder), 'cpu').predict(rgb).relative for folder in folders)
+    average = load_model('+'.join(map(str, folders)), 'cpu')
+    found = average.predict(rgb)
+    assert (found.space, average.space) == ('disparity', 'disparity')
+    slope, shift = np.polyfit(other.ravel().astype(float), one.ravel().astype(float), 1)
+    fitted = slope * other + shift if slope > 0 else one  # a map that contradicts does not count
+    np.testing.assert_allclose(found.relative, (one + fitted) / 2, atol=1e-3 * np.ptp(one))
+
+
 @pytest.mark.parametrize('name', ['tiny+', '+tiny', 'tiny+tiny'])
 def test_an_average_needs_different_models(name):
     with pytest.raises(ConfigurationError, match='names different models'):
