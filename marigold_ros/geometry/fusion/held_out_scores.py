@@ -72,6 +72,7 @@ class ScoredCandidates:
     points: ScoredPoints
     fitted: MapCandidate | None
     channels: np.ndarray  # (18, rows, columns), see `fusion_channels`
+    saw_points: bool = False  # of the map, as of its Alignment
 
     @cached_property
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
@@ -146,12 +147,15 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     """
     Return the candidates with the map where it gains at held-out points, and why nowhere.
 
-    Whether it gains is decided by tiles of the points, and beyond them by their border as well.
+    Whether it gains is decided by tiles of the points, and beyond them by their border as well. Of
+    a map that saw points, those of the border are judged while it knows others of the border, and
+    the nearest point does not: they can refute it only.
     """
     if scored.fitted is None:
         return scored, None
     among = _gains(*scored.held_out, _GAINS)
     beyond = _gains(*scored.held_border, _REFUTED if among else _GAINS_BEYOND)
+    beyond &= among or not scored.saw_points
     if not among and not beyond:
         return without_map(scored), no_gain(scored)
     proved = np.where(scored.points.candidates.inside, among, beyond)
@@ -215,7 +219,8 @@ def _with_map(points: ScoredPoints, fit: Alignment, held_out: np.ndarray) -> Sco
     else:
         held_border = _held_border(affine, fit.space, known, candidates)
     fitted = MapCandidate(log_map, affine, held_out, held_border)
-    return ScoredCandidates(points, fitted, network_input(candidates, known, fitted))
+    channels = network_input(candidates, known, fitted)
+    return ScoredCandidates(points, fitted, channels, fit.saw_points)
 
 
 def _held_border(

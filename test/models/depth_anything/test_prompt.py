@@ -152,6 +152,18 @@ def test_a_map_that_only_repeats_its_points_has_no_share():
     assert np.abs(result.metric / slope() - 1).mean() < 0.02
 
 
+def test_a_map_that_saw_points_earns_nothing_beyond_them_by_their_border_alone():
+    """Others of the border were in its prompt: it would beat the nearest point by these."""
+    answer = slope() * np.random.default_rng(1).uniform(0.75, 1.35, SHAPE).astype(np.float32)
+    inside = np.zeros(SHAPE, bool)
+    inside[24:66, 34:86] = True
+    answer[~inside] = slope()[~inside]
+    whole = points(1500)
+    near = (np.abs(whole.u - 59.5) < 34) & (np.abs(whole.v - 44.5) < 28)
+    result = FramePipeline(Fake(answer), CONFIG).process(frame(whole.chosen(near)))
+    assert result.alignment.shares['map'] == 0.0
+
+
 @pytest.mark.parametrize(
     ('sparse', 'config'),
     [
