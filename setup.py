@@ -97,6 +97,8 @@ setup(
         'opencv-python-headless>=4.5.4',
         'PyYAML>=5.4',
         'rosbags>=0.11',
+        'apsw>=3.40',  # of rosbags, bounded in marigold_ros/bags/guarded.py
+        'lz4>=4.0',  # the same
         'safetensors>=0.4',
         'scipy>=1.8',
         'threadpoolctl>=3.5',

@@ -26,7 +26,7 @@ TRAINING = ROOT / 'training' / 'marigold_training'
 BOTH = [folder for folder in (PACKAGE, TRAINING) if folder.is_dir()]
 SCRIPTS = {
     path.stem
-    for name in ('training', 'benchmarks', 'test/trials')
+    for name in ('training', 'benchmarks', 'test/trials', 'test/hostile')
     for path in (ROOT / name).glob('*')
     if path.suffix == '.py' or (path / '__init__.py').exists()
 }
@@ -74,6 +74,7 @@ MOST_FILES, MOST_LINES = 15, 600
 ARRAYS = {'numpy', 'scipy', 'cv2'}
 THIRD_PARTY = {
     **dict.fromkeys(GROUND, {'numpy', 'cv2', 'rosbags'}),
+    'bags': {'numpy', 'cv2', 'rosbags', 'apsw', 'lz4'},  # the last two are of rosbags
     '__init__': set(),
     **dict.fromkeys(('evaluation', 'synthetic'), ARRAYS),
     'geometry': ARRAYS | {'threadpoolctl'},

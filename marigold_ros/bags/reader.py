@@ -10,12 +10,14 @@ a damaged bag is read before the error is raised (`storage`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.bags.guarded import damage_of, reason
+from marigold_ros.bags.message_types import why_not_defined, why_too_large
 from marigold_ros.bags.storage import open_bag, OpenBag, remedy
 from marigold_ros.bags.topics import (
     BagTopics,
@@ -48,6 +50,7 @@ class BagReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._bag: OpenBag | None = None
+        self._undecoded: dict[str, str] = {}  # why, by type; empty for those that are decoded
 
     def __enter__(self) -> BagReader:
         self._bag = open_bag(self.path)
@@ -158,21 +161,50 @@ class BagReader:
         connections = [c for c in reader.connections if c.topic in topics]
         if not connections:  # the library would take an empty list for all topics
             return
+        missing = {topic: self.topics[topic].count for topic in topics}
         try:
             for connection, log_ns, data in reader.messages(connections, start_ns, stop_ns):
+                missing[connection.topic] -= 1
                 yield connection.topic, connection.msgtype, data, log_ns
         except Exception as error:  # a damaged file can fail anywhere in the library
             raise BagError(
-                f'reading {self.path} failed midway ({type(error).__name__}: {error}); '
+                f'reading {self.path} failed midway ({type(error).__name__}: {reason(error)}); '
                 f'the file is damaged: {remedy(self.path)}'
             ) from error
         if self.lost:
             raise BagError(self.lost)
+        self._check_complete(missing if start_ns is None and stop_ns is None else {})
+
+    def _check_complete(self, missing: Mapping[str, int]) -> None:
+        """Raise BagError if messages are ``missing`` by topic, or parts could not be read."""
+        lost = [
+            f'{count} of {self.topics[topic].count} messages of {topic} are missing'
+            for topic, count in missing.items()
+            if count > 0
+        ]
+        if lost or not missing:
+            lost += [f'cannot read {text}' for text in damage_of(self._open.reader)]
+        if lost:
+            raise BagError(f'{self.path} is damaged: {", ".join(lost)}; {remedy(self.path)}')
 
     def decode(self, data: bytes, msgtype: str) -> Any:
-        """Decode one message; raises BagError where the bytes do not fit the type."""
+        """
+        Decode one message of a type of ROS.
+
+        Raises BagError where the bytes do not fit the type, where they are too many, and where
+        the bag defines the type otherwise.
+        """
+        reader = self._open.reader
+        if msgtype not in self._undecoded:
+            why = why_not_defined(msgtype, reader.typestore, reader.is2)
+            self._undecoded[msgtype] = why
+        why = self._undecoded[msgtype] or why_too_large(msgtype, data, reader.is2)
+        if why:
+            raise BagError(
+                f'{self.path}: a message of {len(data)} bytes, as {msgtype}, is not read: {why}'
+            )
         try:
-            return self._open.reader.deserialize(data, msgtype)
+            return reader.deserialize(data, msgtype)
         except Exception as error:  # bytes of a damaged message can fail anywhere in the library
             raise BagError(
                 f'{self.path}: a message of {len(data)} bytes is no {msgtype} '

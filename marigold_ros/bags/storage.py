@@ -4,100 +4,29 @@
 Open a bag: a folder with or without metadata.yaml, or one of its files, complete or truncated.
 
 Nothing is repaired silently: what is missing ends the reading with an error after everything
-readable. For files that a power cut or a full disk truncated, the readers of rosbags are kept and
-only their way of opening is replaced: an MCAP file without footer is read record by record, a
-database row by row until a page fails.
+readable. A file that cannot be opened whole is read by its sound parts (`damaged`), and every bag
+is opened in a child process with limits first.
 """
 
-from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+import json
 from pathlib import Path
 import re
-import struct
-from typing import Any
 
-from marigold_ros.errors import BagError
+from marigold_ros.bags.damaged import DamagedDatabase, DamagedMcap
+from marigold_ros.bags.guarded import reason
+from marigold_ros.bags.limited import LimitError, look
+from marigold_ros.errors import BagError, MarigoldError
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag2,
-    MessageDefinition,
-    MessageDefinitionFormat,
-)
-from rosbags.rosbag2.storage_mcap import McapReader
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from rosbags.typesys import get_typestore, Stores
 
+PLAN = f'{__name__}:find_plan'
 STORAGE_SUFFIXES = ('.mcap', '.db3')
 _REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
 _COMPRESSED = '.zstd'
-_MCAP_MAGIC = b'\x89MCAP0\r\n'
-_RECORD_HEAD = struct.Struct('<BQ')  # operation code, length of what follows
-_DATA_END = (0x02, 0x0F)  # footer, end of the data section
-
-
-class DamagedMcap(McapReader):
-    """An .mcap file up to its last complete record."""
-
-    messages = McapReader.messages_scan  # in the order of the recording: there is no index
-
-    def _open(self) -> None:
-        file: Any = self.bio
-        if file.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
-            raise BagError(f'{str(self.path)!r} does not begin as an .mcap file')
-        size = file.seek(0, 2)
-        self.data_start = end = len(_MCAP_MAGIC)
-        while end + _RECORD_HEAD.size <= size:
-            file.seek(end)
-            code, length = _RECORD_HEAD.unpack(file.read(_RECORD_HEAD.size))
-            if code in _DATA_END or end + _RECORD_HEAD.size + length > size:
-                break
-            end += _RECORD_HEAD.size + length
-        self.data_end = end
-        self.meta_scan()
-        statistics: Any = self.statistics
-        counts = statistics.channel_message_counts
-        self.connections = [c._replace(msgcount=counts.get(c.id, 0)) for c in self.connections]
-
-
-class DamagedDatabase(Sqlite3Reader):
-    """A .db3 file up to its first page that cannot be read."""
-
-    def _open(self) -> None:
-        database: Any = self.dbconn
-        # SQLite then takes the number of pages from the size of the file.
-        database.execute('PRAGMA writable_schema=ON')
-        counts = Counter(row[0] for row in self._rows('topic_id'))
-        columns = 'SELECT id, name, type, serialization_format FROM topics ORDER BY id'
-        undefined = MessageDefinition(MessageDefinitionFormat.NONE, '')
-        self.connections = []
-        for number, topic, msgtype, encoding in database.execute(columns):
-            extra = ConnectionExtRosbag2(encoding, [])
-            self.connections.append(
-                Connection(number, topic, msgtype, undefined, '', counts[number], extra, self)
-            )
-
-    def messages(
-        self,
-        connections: Collection[Connection],
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Generator[tuple[Connection, int, bytes], None, None]:
-        """Yield messages in the order of the recording, which needs no index."""
-        wanted = {c.id: c for c in connections}
-        for number, stamp_ns, data in self._rows('topic_id, timestamp, data'):
-            if number in wanted:
-                yield wanted[number], stamp_ns, data
-
-    def _rows(self, columns: str) -> Iterator[Any]:
-        """Yield rows of the table of messages until one cannot be read."""
-        database: Any = self.dbconn
-        query = f'SELECT {columns} FROM messages NOT INDEXED ORDER BY id'
-        try:
-            yield from database.execute(query)
-        except Exception:  # the library's database module has errors of its own
-            return
+_MOST_METADATA = 1_000_000  # bytes; of 200 topics in 1000 files it is a third
+_ALIAS = re.compile(rb'(?:^|[\s\[,:])[&*]\w')
 
 
 @dataclass(frozen=True)
@@ -113,8 +42,36 @@ def open_bag(path: Path) -> OpenBag:
     """
     Open the readable part of a bag: a folder (ROS 2), a .mcap or .db3 file, or a ROS 1 .bag file.
 
-    Raises BagError for a missing path, and for one of which nothing can be read.
+    Raises BagError for a missing path, for one of which nothing can be read, and for one that
+    needs more memory, time or disk to open than a file of its size may take.
     """
+    _check_kind(path)
+    try:
+        plan = json.loads(look(PLAN, path))
+    except BagError:
+        raise
+    except MarigoldError as error:
+        text = str(error)
+        if isinstance(error, LimitError):
+            text = f'cannot open {path}: {text}'
+        raise BagError(text) from error
+    cut = {Path(name) for name in plan['cut']}
+    try:
+        reader = _opened([Path(name) for name in plan['files']], cut)
+    except Exception as error:  # it has changed since
+        raise _unreadable(path, error) from error
+    return OpenBag(reader, plan['lost'], tuple(plan['notes']))
+
+
+def plan_of(files: list[Path], lost: str = '', note: str = '', cut: Iterable[Path] = ()) -> str:
+    """Return how a bag can be opened, as JSON: its files, those to read by their sound parts."""
+    names = [str(file) for file in files]
+    cut_names = [str(file) for file in cut]
+    notes = [note] if note else []
+    return json.dumps({'files': names, 'cut': cut_names, 'lost': lost, 'notes': notes})
+
+
+def _check_kind(path: Path) -> None:
     if not path.exists():
         raise BagError(f'{path} does not exist; give the folder or file of a bag')
     if path.suffix == _COMPRESSED:
@@ -127,6 +84,14 @@ def open_bag(path: Path) -> OpenBag:
         if path.name == 'metadata.yaml':
             instead = f'give its folder, {path.parent}'
         raise BagError(f'{path} is no bag, which is a folder, .mcap, .db3 or .bag file; {instead}')
+
+
+def find_plan(path: Path) -> str:
+    """
+    Return the `plan_of` a bag, by opening it; called in a child process.
+
+    Raises BagError where nothing can be read.
+    """
     note, bag, parts = '', [path], [path]
     missing: list[str] = []
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
@@ -135,14 +100,28 @@ def open_bag(path: Path) -> OpenBag:
     elif path.is_dir():
         parts, missing = _listed_files(path)
     try:
+        _check_metadata(path)
         logs = _logs(path.glob('*.db3') if path.is_dir() else bag)
-        return OpenBag(_opened(bag), _lost_text(path, logs), (note,) if note else ())
+        _opened(bag).close()
+        return plan_of(bag, _lost_text(path, logs), note)
     except Exception as error:  # a damaged file can fail anywhere in the library
         if not parts:
             raise _unreadable(path, error) from error
-        why = ' '.join(str(error).split())
+        why = reason(error)
         note = note or f'{path.name} is read without its metadata.yaml, which is invalid ({why})'
-        return _open_parts(path, parts, missing, note)
+        return _plan_parts(path, parts, missing, note)
+
+
+def _check_metadata(path: Path) -> None:
+    """Raise BagError for a metadata.yaml that would unfold to far more than it is."""
+    file = path / 'metadata.yaml'
+    if not file.is_file():
+        return
+    text = file.read_bytes()
+    if len(text) > _MOST_METADATA:
+        raise BagError(f'its {len(text)} bytes are more than {_MOST_METADATA}')
+    if _ALIAS.search(text):
+        raise BagError('it has YAML aliases, which rosbag2 does not write')
 
 
 def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
@@ -155,8 +134,8 @@ def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
     return reader
 
 
-def _open_parts(path: Path, parts: list[Path], missing: list[str], note: str) -> OpenBag:
-    """Open storage files as one bag; the ``note`` is for files that are all complete."""
+def _plan_parts(path: Path, parts: list[Path], missing: list[str], note: str) -> str:
+    """Return how to open storage files as one bag; ``note`` is for files that are complete."""
     usable, cut, lost = [], set(), [f'{name} is missing' for name in missing]
     first_error: Exception | None = None
     for part in parts:
@@ -165,21 +144,22 @@ def _open_parts(path: Path, parts: list[Path], missing: list[str], note: str) ->
             usable.append(part)
         except Exception as error:
             first_error = first_error or error
-            why = ' '.join(str(error).split())
-            if part.suffix in STORAGE_SUFFIXES and _is_partly_readable(part):
+            why = reason(error)
+            share = _readable_share(part) if part.suffix in STORAGE_SUFFIXES else ''
+            if share:
                 usable.append(part)
                 cut.add(part)
-                lost.append(f'{part.name} is cut off ({why})')
+                lost.append(f'{part.name} is cut off or damaged ({why}), and {share}')
             else:
                 lost.append(f'{part.name} cannot be read ({why})')
     if not usable:
         raise _unreadable(path, first_error) from first_error
     try:
-        reader = _opened(usable, cut)
+        _opened(usable, cut).close()
     except Exception as error:
         raise _unreadable(path, error) from error
     lost += _logs(usable)
-    return OpenBag(reader, _lost_text(path, lost), () if lost else (note,))
+    return plan_of(usable, _lost_text(path, lost), '' if lost else note, cut)
 
 
 def remedy(path: Path) -> str:
@@ -194,14 +174,16 @@ def _lost_text(path: Path, lost: list[str]) -> str:
     return f'{path} is incomplete: {", ".join(lost)}; {remedy(path)}' if lost else ''
 
 
-def _is_partly_readable(part: Path) -> bool:
+def _readable_share(part: Path) -> str:
+    """Return how much of a damaged file can be read, in words; empty for nothing."""
     try:
         reader = _opened([part], {part})
     except Exception:  # a damaged file can fail anywhere in the library
-        return False
-    has_messages = any(connection.msgcount for connection in reader.connections)
+        return ''
+    count = sum(connection.msgcount for connection in reader.connections)
+    stated = getattr(reader.readers[0].storage, 'stated', 0)  # type: ignore[union-attr]
     reader.close()
-    return has_messages
+    return f'{count} {f"of {stated} " if stated else ""}messages can be read' if count else ''
 
 
 def _logs(parts: Iterable[Path]) -> list[str]:
@@ -242,11 +224,12 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
     text = (folder / 'metadata.yaml').read_text(encoding='utf-8', errors='replace')
     if re.search(r'compression_format: *["\']?\w', text):
         return [], []  # single files do not state how their messages are compressed
-    names = list(dict.fromkeys(re.findall(r'[^\s/"\']+\.(?:mcap|db3)(?=["\']?\s)', text)))
+    words = (word.strip('"\'').rpartition('/')[2] for word in text.split())
+    names = list(dict.fromkeys(word for word in words if word.endswith(STORAGE_SUFFIXES)))
     there = [folder / name for name in names if (folder / name).is_file()]
     return there, [name for name in names if not (folder / name).is_file()]
 
 
 def _unreadable(path: Path, error: Exception | None) -> BagError:
-    why = ' '.join(str(error).split()) if error else 'nothing in it can be read'
+    why = reason(error) if error else 'nothing in it can be read'
     return BagError(f'cannot read {path} as a bag ({why}); {remedy(path)}')

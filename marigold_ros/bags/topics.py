@@ -20,6 +20,7 @@ from marigold_ros.sparse_sources import source_of_topic, SPARSE_SOURCES
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
+_LISTED = 40  # topics, in an error
 _GREY = ('mono8', 'mono16', '8UC1')
 
 
@@ -132,7 +133,9 @@ def is_of_kind(topic: str, topics: Mapping[str, TopicInfo], kind: str) -> bool:
 
 def listing(topics: Mapping[str, TopicInfo]) -> str:
     """List all topics with type and count, for an error."""
-    parts = [f'{name} ({info.msgtype}, {info.count})' for name, info in sorted(topics.items())]
+    first = sorted(topics.items())[:_LISTED]
+    parts = [f'{name} ({info.msgtype}, {info.count})' for name, info in first]
+    parts += [f'{len(topics) - _LISTED} more'] if len(topics) > _LISTED else []
     return ', '.join(parts) or 'no topics'
 
 

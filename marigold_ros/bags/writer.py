@@ -16,6 +16,8 @@ import shutil
 import tempfile
 from typing import Any
 
+from marigold_ros.bags.limited import remember
+from marigold_ros.bags.storage import PLAN, plan_of
 from marigold_ros.errors import BagError
 import numpy as np
 from rosbags.interfaces import (
@@ -99,6 +101,11 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         if self.path.exists():
             raise BagError(f'{self.path} exists already; choose another path or remove it')
+        if self._storage == StoragePlugin.SQLITE3 and set('%?#') & set(str(self.path)):
+            raise BagError(
+                f'{self.path} has one of % ? #, with which rosbags writes a database elsewhere; '
+                'choose storage mcap, or another path'
+            )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._partial = Path(
@@ -120,6 +127,7 @@ class BagWriter:
             self._writer.close()
             if kind is None:
                 (self._partial / self.path.name).rename(self.path)
+                remember(PLAN, self.path, plan_of([self.path]))  # it is no stranger's
         except OSError as failure:
             raise BagError(
                 f'cannot finish the bag {self.path} ({failure}); check the disk'

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Decoding of image and depth files from bytes; truncated or unsuitable files are refused."""
+"""
+Decoding of image and depth files from bytes; truncated or unsuitable files are refused.
+
+A PNG or JPEG is bounded by its header. Files of strangers in other formats are decoded in a child
+process with limits first (`try_image`, `try_video`).
+"""
 
 import io
+from pathlib import Path
 
 import cv2
 from marigold_ros.errors import InputError
+from marigold_ros.message_codec.image_files import check_work
 import numpy as np
 
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
@@ -66,6 +73,7 @@ def decode_depth_file(data: bytes, name: str) -> np.ndarray:
 def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
     if is_cut_off(data):
         raise InputError(f'{name} is cut off after {len(data)} bytes; fetch it again', 'truncated')
+    check_work(data, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -88,3 +96,13 @@ def is_cut_off(data: bytes) -> bool:
         # From the last scan on: a thumbnail in the header has its own end.
         return data.find(JPEG_END, max(0, data.rfind(JPEG_SCAN))) < 0
     return not data
+
+
+def try_image(path: Path) -> None:
+    """Decode an image file."""
+    cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+
+
+def try_video(path: Path) -> None:
+    """Decode the first image of a video file."""
+    cv2.VideoCapture(str(path)).read()

@@ -225,7 +225,7 @@ def _dtype(message: Any, names: Sequence[str], point_step: int) -> np.dtype:
     if missing:
         raise InputError(
             f'cloud has no field {", ".join(missing)}; it has '
-            f'{", ".join(present) or "none"}: choose another cloud topic',
+            f'{", ".join(list(present)[:40]) or "none"}: choose another cloud topic',
             'fields',
         )
     formats, offsets = [], []

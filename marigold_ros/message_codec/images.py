@@ -17,14 +17,10 @@ from typing import Any
 import cv2
 from marigold_ros.errors import InputError
 from marigold_ros.message_codec.buffers import as_bytes, check_rows, check_size
+from marigold_ros.message_codec.image_files import check_work, JPEG, jpeg_frame, PNG
 import numpy as np
 
 _DEPTH_HEADER = struct.Struct('<iff')  # of compressedDepth: kind (0: inverse depth), A, B
-_MAX_PIXELS = 1 << 27  # 134 megapixels: above any camera, below what would exhaust a small robot
-_PNG = b'\x89PNG\r\n\x1a\n'
-_JPEG = b'\xff\xd8\xff'
-_JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_START_OF_SCAN = 0xDA
 _WRITTEN = ('rgb8', 'bgr8', 'mono8', '32FC1', '16UC1')
 _MAX_CODE = 65535  # of an unsigned 16-bit pixel
 # Metres; the parameter depth_quantization of compressed_depth_image_transport.
@@ -346,11 +342,11 @@ def _check_data(data: np.ndarray) -> None:
             'compressed image has no data; check the driver or the recording', 'empty'
         )
     content = data.tobytes()
-    if content.startswith(_PNG):
-        complete = content.find(b'IEND', len(_PNG)) >= 0
+    if content.startswith(PNG):
+        complete = content.find(b'IEND', len(PNG)) >= 0
         size = struct.unpack_from('>II', content, 16) if len(content) >= 24 else None
-    elif content.startswith(_JPEG):
-        size, scan = _jpeg_frame(content)
+    elif content.startswith(JPEG):
+        size, scan = jpeg_frame(content)
         # Within a scan 0xff is always followed by 0, so this can only be the end marker.
         complete = scan >= 0 and content.find(b'\xff\xd9', scan) >= 0
     else:
@@ -365,30 +361,8 @@ def _check_data(data: np.ndarray) -> None:
             'the message is cut short: check the driver or the recording',
             'truncated',
         )
-    width, height = size
-    check_size(height, width, 'compressed image')
-    if width * height > _MAX_PIXELS:
-        raise InputError(
-            f'compressed image states {width}x{height} px, more than {_MAX_PIXELS} in all; '
-            'check the driver or the recording',
-            'size',
-        )
-
-
-def _jpeg_frame(content: bytes) -> tuple[tuple[int, int] | None, int]:
-    """Return (width, height) or None, and where the first scan starts or -1."""
-    size, at = None, 2
-    while at + 9 <= len(content) and content[at] == 0xFF:
-        marker = content[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker == _JPEG_START_OF_SCAN:
-            return size, at
-        if marker in _JPEG_START_OF_FRAME:
-            size = struct.unpack_from('>HH', content, at + 5)[::-1]
-        at += 2 + struct.unpack_from('>H', content, at + 2)[0]
-    return size, -1
+    check_size(size[1], size[0], 'compressed image')
+    check_work(content, 'compressed image')
 
 
 @dataclass(frozen=True)

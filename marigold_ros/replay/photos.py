@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 
 import cv2
-from marigold_ros.errors import InputError
+from marigold_ros.bags.limited import look
+from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
     colourise_relative,
@@ -22,6 +23,8 @@ from marigold_ros.evaluation.report.drawing import (
 )
 from marigold_ros.frame import Prediction
 from marigold_ros.geometry.cloud.mesh import Mesh, mesh_of_depth
+from marigold_ros.image_sets import decode
+from marigold_ros.message_codec.image_files import check_work, JPEG, PNG
 from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 
@@ -102,13 +105,17 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
     Raises
     ------
     InputError
-        If the file is missing, unreadable or not an image.
+        If the file is missing, unreadable, not an image, or one that takes too much to decode.
 
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(f'the file cannot be read ({error.strerror}); check the path') from error
+    content = data.tobytes()
+    check_work(content, 'the image')
+    if data.size and not content.startswith((JPEG, PNG)):
+        _look('try_image', Path(path))
     try:
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
     except cv2.error:  # of some damaged files, and of more pixels than it takes
@@ -128,6 +135,14 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
     if bgr.dtype != np.uint8:
         raise InputError(f'it holds {bgr.dtype} values, and a photo has 8 or 16 bits; convert it')
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _look(function: str, path: Path) -> None:
+    """Let a child process with limits decode a file first; raises InputError if it hits one."""
+    try:
+        look(f'{decode.__name__}:{function}', path)
+    except MarigoldError as error:
+        raise InputError(str(error), 'size') from error
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,8 @@ def open_video(source: Path | int) -> Iterator[Video]:
     """
     if isinstance(source, Path) and not source.is_file():
         raise InputError('there is no such file; check the path')
+    if isinstance(source, Path):
+        _look('try_video', source)
     with _quiet_opencv():
         capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The sound parts of files that were cut off or damaged: records of .mcap, rows of .db3 files.
+
+The readers are those of the library with another way of opening: an .mcap file is read record by
+record, from the next chunk on after damage, and a database row by row.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator
+from io import BytesIO
+import mmap
+import re
+import struct
+from typing import Any
+
+from marigold_ros.bags.guarded import (
+    CHUNK,
+    GuardedDatabase,
+    GuardedMcap,
+    MOST_UNPACKED,
+    reason,
+    RECORD_HEAD,
+)
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+)
+from rosbags.rosbag2 import ReaderError
+from rosbags.rosbag2.storage_mcap import decompress
+
+_MAGIC = b'\x89MCAP0\r\n'
+_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _STATISTICS = 0x02, 0x03, 0x04, 0x05, 0x0B
+_NEEDED = (_SCHEMA, _CHANNEL, _MESSAGE, _STATISTICS)
+_CODES = {*range(0x01, 0x10), *range(0x80, 0x100)}
+_MESSAGE_HEAD = struct.Struct('<HIQ')  # channel, sequence, log time
+_CHUNK_HEAD = struct.Struct('<QQQII')  # first and last time, size, checksum, length of the next
+# Code and length, these five, and the name of the compression.
+_CHUNK_START = re.compile(
+    rb'\x06.{8}.{28}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd).{8}', re.DOTALL
+)
+_MOST_LOST_ROWS = 1 << 16  # in one gap of a database
+
+
+class DamagedMcap(GuardedMcap):
+    """The sound records of an .mcap file, in the order of the recording."""
+
+    def _open(self) -> None:
+        file: Any = self.bio
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ReaderError('it does not begin as an .mcap file')
+        described: dict[bytes, None] = {}
+        counts: Counter[int] = Counter()
+        times = [2**63 - 1, 0]
+        self.stated = 0  # number of messages by the file's own statistics
+        for code, data in self._records():
+            if code == _MESSAGE:
+                channel, _, log_ns = _MESSAGE_HEAD.unpack_from(data)
+                counts[channel] += 1
+                times = [min(times[0], log_ns), max(times[1], log_ns)]
+            elif code in (_SCHEMA, _CHANNEL):
+                described[RECORD_HEAD.pack(code, len(data)) + data] = None
+            elif code == _STATISTICS:
+                (self.stated,) = struct.unpack_from('<Q', data)
+        # The library reads these records as if they were a summary.
+        schemas_first = sorted(described, key=lambda one: one[0])
+        self.bio, self.data_end = BytesIO(b''.join(schemas_first) + b'\x02'), 0
+        self.read_index()
+        self.bio = file
+        self.connections = [c._replace(msgcount=counts[c.id]) for c in self.connections]
+        start, end = (times[0], times[1] + 1) if counts else (2**63 - 1, 0)
+        self.metadata = self.metadata._replace(
+            start_time=start, end_time=end, duration=end - start, message_count=counts.total()
+        )
+
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        """Yield messages in the order of the recording, which needs no index."""
+        wanted = {c.id: c for c in connections}
+        for code, data in self._records():
+            if code != _MESSAGE:
+                continue
+            channel, _, log_ns = _MESSAGE_HEAD.unpack_from(data)
+            inside = (start is None or log_ns >= start) and (stop is None or log_ns < stop)
+            if inside and channel in wanted:
+                yield wanted[channel], log_ns, data[_MESSAGE_HEAD.size + 8 :]
+
+    def _records(self) -> Iterator[tuple[int, bytes]]:
+        """Yield code and content of the sound records, those inside of chunks among them."""
+        file: Any = self.bio
+        self.damage.clear()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            at = len(_MAGIC)
+            while at + RECORD_HEAD.size <= len(data):
+                code, length = RECORD_HEAD.unpack_from(data, at)
+                begin, end = at + RECORD_HEAD.size, at + RECORD_HEAD.size + length
+                if code == _FOOTER and length == 20:
+                    return
+                try:
+                    if code not in _CODES or end > len(data) or length > MOST_UNPACKED:
+                        raise ReaderError(f'no sound record at byte {at}')
+                    if code == CHUNK:
+                        yield from _records_of(data[begin:end])
+                    elif code in _NEEDED:
+                        yield code, data[begin:end]
+                    at = end
+                except Exception as error:  # damaged data can fail anywhere in a decompressor
+                    self.damage[at] = reason(error)
+                    at = _next_chunk(data, at + 1)
+
+
+def _records_of(chunk: bytes) -> Iterator[tuple[int, bytes]]:
+    """
+    Yield the records of a chunk that are needed, up to its damage; then raises an error.
+
+    The record before the damage may be a part of it, and is left out.
+    """
+    _, _, size, crc, length = _CHUNK_HEAD.unpack_from(chunk)
+    compression = chunk[_CHUNK_HEAD.size : _CHUNK_HEAD.size + length].decode()
+    data = chunk[_CHUNK_HEAD.size + length + 8 :]
+    if compression or crc:
+        data = decompress(data, compression, size, crc)
+    at, before = 0, None
+    while at < len(data):
+        code, length = RECORD_HEAD.unpack_from(data, at)
+        at += RECORD_HEAD.size + length
+        if code not in _CODES or at > len(data) or (code == _MESSAGE and length < 22):
+            raise ReaderError('a chunk with an invalid record')
+        if before is not None:
+            yield before
+        before = (code, data[at - length : at]) if code in _NEEDED else None
+    if len(data) != size:
+        raise ReaderError(f'a chunk of {len(data)} bytes, not {size}')
+    if before is not None:
+        yield before
+
+
+def _next_chunk(data: mmap.mmap, at: int) -> int:
+    """Return where the next chunk begins whose lengths agree, or the end of the file."""
+    for found in _CHUNK_START.finditer(data, at):
+        _, length = RECORD_HEAD.unpack_from(data, found.start())
+        (packed,) = struct.unpack('<Q', found[0][-8:])
+        if packed + len(found[0]) - RECORD_HEAD.size == length:
+            return found.start()
+    return len(data)
+
+
+class DamagedDatabase(GuardedDatabase):
+    """The rows of a .db3 file that can be read, in the order of the recording."""
+
+    def _open(self) -> None:
+        database: Any = self.dbconn
+        # SQLite then takes the number of pages from the size of the file.
+        database.execute('PRAGMA writable_schema=ON')
+        self.check_tables()
+        counts = Counter(row[1] for row in self._rows('topic_id'))
+        columns = 'SELECT id, name, type, serialization_format FROM topics ORDER BY id'
+        undefined = MessageDefinition(MessageDefinitionFormat.NONE, '')
+        self.connections = []
+        for number, topic, msgtype, encoding in database.execute(columns):
+            extra = ConnectionExtRosbag2(encoding, [])
+            self.connections.append(
+                Connection(number, topic, msgtype, undefined, '', counts[number], extra, self)
+            )
+
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        """Yield messages in the order of the recording, which needs no index."""
+        wanted = {c.id: c for c in connections}
+        for _, number, stamp_ns, data in self._rows('topic_id, timestamp, data'):
+            if number in wanted:
+                yield wanted[number], stamp_ns, data
+
+    def _rows(self, columns: str) -> Iterator[Any]:
+        """Yield the rows of the table of messages, over gaps of pages that cannot be read."""
+        database: Any = self.dbconn
+        query = f'SELECT id, {columns} FROM messages NOT INDEXED WHERE id > ? ORDER BY id'
+        last, gap = -1, 1
+        while gap <= _MOST_LOST_ROWS:
+            try:
+                for row in database.execute(query, (last,)):
+                    yield row
+                    last, gap = row[0], 1
+                return
+            except Exception:  # the library's database module has errors of its own
+                last, gap = last + gap, 2 * gap

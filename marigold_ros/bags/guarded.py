@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Storage readers of the rosbags library, behind limits of size; importing this installs them there.
+
+Decision: messages are read in this process, for speed, so whatever the library unpacks or computes
+while it reads is bounded here: chunks and messages before they are unpacked, databases by their
+tables. What it does while it opens a bag is bounded by `marigold_ros.bags.limited`.
+"""
+
+from bz2 import BZ2Decompressor
+from collections import Counter
+from collections.abc import Collection, Iterator
+import heapq
+from pathlib import Path
+import struct
+from time import monotonic
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote
+
+import apsw
+from lz4.frame import LZ4FrameDecompressor
+from marigold_ros.bags.limited import allowed_seconds
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+from rosbags.rosbag1 import reader as rosbag1_reader
+from rosbags.rosbag2 import reader as rosbag2_reader
+from rosbags.rosbag2 import ReaderError, storage_mcap
+from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader, Msg, msgsrc, zstd
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+
+MOST_UNPACKED = 1 << 28  # bytes of a chunk or message: of an image, 89 megapixels in 8-bit colour
+_MOST_AT_ONCE = 1 << 30  # bytes of chunks that overlap in time
+RECORD_HEAD = struct.Struct('<BQ')  # operation code, length of what follows
+CHUNK = 0x06
+
+
+def _checked(size: int) -> int:
+    """Return how many bytes to unpack at most, one more than are stated."""
+    if size > MOST_UNPACKED:
+        raise ReaderError(f'{size / 1e6:.0f} MB in one piece, above {MOST_UNPACKED / 1e6:.0f} MB')
+    return size + 1
+
+
+def _unpacked(decompressor: Any, data: bytes) -> bytes:
+    """Unpack a message or chunk that does not state its size."""
+    unpacked: bytes = decompressor.decompress(data, max_length=MOST_UNPACKED + 1)
+    _checked(len(unpacked))
+    if not decompressor.eof:
+        raise ReaderError('compressed data that ends too early')
+    return unpacked
+
+
+# The library then compares the size with the stated one.
+storage_mcap.DECOMPRESSORS.update(
+    {
+        '': lambda data, size: data[: _checked(size)],
+        'lz4': lambda data, size: LZ4FrameDecompressor().decompress(data, _checked(size)),
+        'zstd': lambda data, size: zstd.ZstdDecompressor().decompress(data, _checked(size)),
+    }
+)
+rosbag1_reader.decompressors.update(
+    {
+        'bz2': lambda data: _unpacked(BZ2Decompressor(), data),
+        'lz4': lambda data: _unpacked(LZ4FrameDecompressor(), data),
+    }
+)
+rosbag2_reader.zstd = SimpleNamespace(  # type: ignore[assignment]
+    decompress=lambda data: _unpacked(zstd.ZstdDecompressor(), data), open=zstd.open
+)
+
+
+class GuardedMcap(McapReader):
+    """An .mcap file by its index; chunks that cannot be read are left out, with ``damage``."""
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self.damage: dict[int, str] = {}  # by where in the file
+
+    def _open(self) -> None:
+        super()._open()
+        file: Any = self.bio
+        for chunk in self.chunks:
+            file.seek(chunk.chunk_start_offset)
+            head = file.read(RECORD_HEAD.size)
+            if head != RECORD_HEAD.pack(CHUNK, chunk.chunk_length - RECORD_HEAD.size):
+                raise ReaderError('its index does not fit its chunks')
+        if len({chunk.chunk_start_offset for chunk in self.chunks}) < len(self.chunks):
+            raise ReaderError('its index names a chunk twice')
+        ends = [(c.message_end_time, -c.uncompressed_size) for c in self.chunks]
+        starts = [(c.message_start_time, c.uncompressed_size) for c in self.chunks]
+        at_once = 0
+        for _, size in sorted(ends + starts):
+            at_once += size if abs(size) <= MOST_UNPACKED else 0
+            if at_once > _MOST_AT_ONCE:
+                raise ReaderError('too many of its chunks overlap in time')
+
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Any:
+        """Yield messages by log time, of the sound chunks."""
+        if not self.chunks:
+            yield from super().messages(connections, start, stop)
+            return
+        wanted = {c.id: c for c in connections}
+        first = 0 if start is None else start
+        last = storage_mcap.MAXSIZE if stop is None else stop
+        chunks = [
+            self._messages_of(chunk, wanted, first, last)
+            for chunk in self.chunks
+            if chunk.message_end_time >= first
+            and chunk.message_start_time < last
+            and chunk.channel_count.keys() & wanted.keys()
+        ]
+        for log_ns, offset, connection, data in heapq.merge(*chunks):
+            if offset and connection is not None and data is not None:
+                yield connection, log_ns, data
+
+    def _messages_of(
+        self, chunk: ChunkInfo, wanted: dict[int, Connection], start: int, stop: int
+    ) -> Iterator[Msg]:
+        file: Any = self.bio
+        try:
+            yield from msgsrc(chunk, wanted, start, stop, file)
+        except Exception as error:  # a damaged chunk can fail anywhere in the library
+            self.damage[chunk.chunk_start_offset] = reason(error)
+
+
+class GuardedDatabase(Sqlite3Reader):
+    """A .db3 file that has nothing but ordinary tables."""
+
+    def __init__(self, path: Any) -> None:
+        super().__init__(Path(quote(str(path))))  # the library puts it into a URI
+
+    def open(self) -> None:
+        """Open and check the database."""
+        super().open()
+        database: Any = self.dbconn
+        database.set_progress_handler(None)
+
+    def _open(self) -> None:
+        self.check_tables()
+        super()._open()
+
+    def check_tables(self) -> None:
+        """Raise ReaderError where reading a table would run a program of the file."""
+        database: Any = self.dbconn
+        tables = "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')"
+        for kind, name in database.execute(tables).fetchall():
+            columns = database.execute('SELECT hidden FROM pragma_table_xinfo(?)', (name,))
+            if kind != 'table' or any(hidden for (hidden,) in columns):
+                raise ReaderError(f'its table {name[:40]!r} is computed and not stored')
+
+
+def _limit(connection: apsw.Connection) -> None:
+    """Keep a database from running programs of its own, and from running for ever."""
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    for limit, value in (
+        (apsw.SQLITE_LIMIT_LENGTH, MOST_UNPACKED),
+        (apsw.SQLITE_LIMIT_SQL_LENGTH, 1_000_000),
+        (apsw.SQLITE_LIMIT_EXPR_DEPTH, 50),
+    ):
+        connection.limit(limit, value)
+    file = Path(connection.filename)
+    deadline = monotonic() + allowed_seconds(file.stat().st_size if file.is_file() else 0)
+    connection.set_progress_handler(lambda: monotonic() > deadline, 100_000)
+
+
+def damage_of(reader: AnyReader) -> list[str]:
+    """Return in words what could not be read so far."""
+    storages = [
+        one
+        for inner in reader.readers
+        if isinstance(inner, rosbag2_reader.Reader)
+        for one in getattr(inner.storage, 'storages', [inner.storage])
+    ]
+    causes = Counter(
+        text for one in storages if isinstance(one, GuardedMcap) for text in one.damage.values()
+    )
+    return [f'{count} chunks ({text})' for text, count in causes.items()]
+
+
+def reason(error: BaseException) -> str:
+    """Return an error of the library in one short line, by its type where it has no text."""
+    if isinstance(error, MemoryError):
+        return 'it states more bytes than there is memory for'
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f'{text[:197]}...'
+
+
+apsw.connection_hooks.append(_limit)
+_READERS = {'mcap': GuardedMcap, 'sqlite3': GuardedDatabase}
+rosbag2_reader.DirectoryReader.STORAGE_PLUGINS = _READERS  # type: ignore[assignment]
+rosbag2_reader.Reader.STORAGE_PLUGINS = {
+    **rosbag2_reader.Reader.STORAGE_PLUGINS,
+    '.mcap': GuardedMcap,
+    '.db3': GuardedDatabase,
+}

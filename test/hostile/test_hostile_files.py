@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Files that mean harm end in sentences, in bounded time and memory; sound parts are read."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import cv2
+from hostile_bags import BAGS, good_messages, mcap_of, write_good
+from hostile_bags import IMAGES as COUNT
+from hostile_images import IMAGES
+import hostile_reading
+from marigold_ros.bags.limited import look
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.errors import BagError
+from marigold_ros.replay.photos import read_image
+import numpy as np
+import pytest
+
+FILES = {**BAGS, **{f'{name}{end}': (end, make) for name, (end, make) in IMAGES.items()}}
+# How many images of the six can be read all the same, where it is not none.
+SOUND = {
+    **dict.fromkeys(['chunk_bomb', 'lying_chunk', 'same_chunk', 'many_fields'], COUNT),
+    **dict.fromkeys(['yaml_aliases', 'yaml_merges', 'yaml_comment'], COUNT),
+    'message_bomb': COUNT - 1,
+}
+# These end by the limit of time, or need a while to be made.
+LONG = {'type_fields', 'many_channels', 'long_qos', 'yaml_depth', 'same_chunk', 'ros1_bomb'}
+QUICK = sorted(set(FILES) - LONG - {'message_bomb', 'file_bomb', 'many_fields'})
+
+
+def make(name, folder, size):
+    made = FILES[name]
+    if not isinstance(made, tuple):
+        return made(folder, size)
+    path = folder / f'image{made[0]}'
+    path.write_bytes(made[1](size))
+    return path
+
+
+def check(name, reading):
+    assert reading['said']
+    assert reading['images'] == SOUND.get(name, 0)
+    assert all(len(text) < 3000 and '\n' not in text for text in reading['said'])
+
+
+@pytest.mark.parametrize('name', QUICK)
+def test_it_ends_in_a_sentence_and_keeps_what_is_sound(name, tmp_path):
+    check(name, vars(hostile_reading.read(make(name, tmp_path, 0.05))))
+
+
+@pytest.mark.slow  # 28 attacks of full size, up to 7 GB each
+@pytest.mark.parametrize('name', FILES)
+def test_the_whole_attack_takes_neither_20_s_nor_2_gb(name, tmp_path):
+    path = make(name, tmp_path, 1.0)
+    script = hostile_reading.__file__
+    start = time.monotonic()
+    with (tmp_path / 'out').open('wb') as out:
+        child = subprocess.Popen([sys.executable, script, path], stdout=out, stderr=out)
+        _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    text = (tmp_path / 'out').read_text()
+    assert child.returncode == 0, text[-2000:]
+    check(name, json.loads(text.splitlines()[-1]))
+    assert time.monotonic() - start < 20
+    assert usage.ru_maxrss < 2_000_000  # kB
+
+
+@pytest.mark.parametrize('sign', ['%20', '?', '#', '%'])
+@pytest.mark.parametrize('storage', ['sqlite3', 'mcap'])
+def test_a_path_may_have_any_sign(tmp_path, storage, sign):
+    moved = write_good(tmp_path / 'bag', storage).rename(tmp_path / f'a{sign}b')
+    assert hostile_reading.read(moved).images == COUNT
+    assert [path.name for path in tmp_path.iterdir()] == [moved.name]
+    if storage == 'sqlite3':  # the library would write elsewhere
+        with pytest.raises(BagError, match='mcap'):
+            write_good(tmp_path / f'c{sign}d', storage)
+        assert [path.name for path in tmp_path.iterdir()] == [moved.name]
+
+
+def cut(path, at, count=446):
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + data[at + count :])
+    return path
+
+
+def chunked(folder):
+    return mcap_of(good_messages(folder)).write(folder / 'bag.mcap')
+
+
+@pytest.mark.parametrize('share', [0.15, 0.4, 0.6, 0.85])
+def test_after_a_gap_reading_goes_on_at_the_next_chunk(tmp_path, share):
+    path = chunked(tmp_path)
+    path = cut(path, int(path.stat().st_size * share))
+    reading = hostile_reading.read(path)
+    assert reading.images >= COUNT - 2
+    (said,) = {text for text in reading.said if 'messages can be read' in text}
+    if share < 0.8:  # the statistics come after the chunks
+        assert 'of 19 messages can be read' in said
+
+
+def test_damage_inside_a_chunk_costs_that_chunk_only_and_is_counted(tmp_path):
+    path = chunked(tmp_path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b'\x28\xb5\x2f\xfd', len(data) // 3)  # how a chunk's data begin
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+    seen = set()
+    with BagReader(path) as reader:
+        messages = reader.raw(['/image'])
+        words = f'1 of {COUNT} messages of /image are missing, cannot read 1 chunks'
+        with pytest.raises(BagError, match=words):
+            seen.update(log_ns for *_, log_ns in messages)
+        assert len(list(reader.raw(['/tf_static']))) == 1
+    assert hostile_reading.read(path).images == COUNT - 1
+
+
+def test_messages_that_the_statistics_count_and_nobody_finds_are_missed(tmp_path):
+    file = mcap_of(good_messages(tmp_path))
+    file.counts[file.topics['/image']] += 2
+    path = file.write(tmp_path / 'bag.mcap')
+    with BagReader(path) as reader:
+        with pytest.raises(BagError, match=f'2 of {COUNT + 2} messages of /image are missing'):
+            list(reader.raw(['/image']))
+        assert len(list(reader.raw(['/points']))) == COUNT
+
+
+def test_a_look_that_hangs_or_dies_or_hoards_says_so(tmp_path, monkeypatch):
+    path = tmp_path / 'file'
+    path.write_bytes(b'1')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'looks.py').write_text(
+        'import os, time\n'
+        'def hang(path): time.sleep(100)\n'
+        'def die(path): os.abort()\n'
+        'def hoard(path): return bytes(1 << 40)\n'
+        'def fill(path):\n'
+        '    import tempfile\n'
+        '    with tempfile.TemporaryFile() as file:\n'
+        '        file.truncate(1 << 40)\n'
+    )
+    monkeypatch.setattr('marigold_ros.bags.limited.SECONDS', 3.0)
+    for name, words in (
+        ('hang', 'takes more than 3 s'),
+        ('die', 'exit code -6'),
+        ('hoard', '1.5 GB of memory'),
+        ('fill', '256 MB of disk'),
+    ):
+        with pytest.raises(Exception, match=words) as caught:
+            look(f'looks:{name}', path)
+        assert type(caught.value).__name__ == 'LimitError'
+
+
+def test_ordinary_photos_are_read_whatever_their_scans(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    for end, options in (
+        ('.jpg', [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        ('.png', []),
+        ('.tiff', []),
+        ('.webp', []),
+        ('.bmp', []),
+    ):
+        path = tmp_path / f'image{end}'
+        path.write_bytes(cv2.imencode(end, rgb, options)[1].tobytes())
+        assert read_image(path).shape == rgb.shape
