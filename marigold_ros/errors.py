@@ -52,6 +52,10 @@ class BagError(MarigoldError):
     """A bag that cannot be read or written, or lacks requested content."""
 
 
+class WriteError(MarigoldError):
+    """A result that cannot be written, as on a full disk."""
+
+
 class DamagedBagError(BagError):
     """
     Damaged bags whose readable part was scored.

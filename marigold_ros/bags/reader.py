@@ -120,6 +120,19 @@ class BagReader:
         return (min(times), max(times)) if times else (0, 0)
 
     @property
+    def about(self) -> dict[str, str]:
+        """What its writer noted about the bag, see `BagWriter`."""
+        storage = getattr(self._open.reader.readers[0], 'storage', None)
+        return dict(getattr(getattr(storage, 'metadata', None), 'custom', None) or {})
+
+    @property
+    def contents(self) -> str:
+        """What tells the bag from others: the number of its messages and its time, in words."""
+        count = sum(info.count for info in self.topics.values())
+        first_ns, last_ns = self.span_ns
+        return f'{count} messages from {first_ns} to {last_ns} ns'
+
+    @property
     def types(self) -> Any:
         """Message types for `BagWriter.write_raw`; None for ROS 1, which serialises otherwise."""
         return self._open.reader.typestore if self._open.reader.is2 else None

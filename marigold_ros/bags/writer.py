@@ -5,20 +5,25 @@ Write ROS 2 bags that Humble and later distributions can play.
 
 Decision: metadata version 8, because Humble refuses the YAML list of QoS profiles of version 9.
 A bag is written in a hidden sibling folder and renamed when it is complete, so that an
-interrupted run leaves no incomplete bag.
+interrupted run leaves no incomplete bag; what a killed one leaves is removed by the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+import fcntl
+from glob import escape
+import os
 from pathlib import Path
 import shutil
+import sqlite3
 import tempfile
 from typing import Any
 
 from marigold_ros.bags.limited import remember
 from marigold_ros.bags.storage import PLAN, plan_of
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, WriteError
 import numpy as np
 from rosbags.interfaces import (
     Connection,
@@ -31,9 +36,11 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.rosbag2.storage_mcap import McapWriter
 from rosbags.typesys import get_typestore, Stores, TypesysError
 
 _STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
+_PARTIAL = '.partial_'  # in the hidden names of bags that are being written
 _UNSET = QosTime(0, 0)
 _NANOSECONDS = 1_000_000_000
 
@@ -71,18 +78,27 @@ class BagWriter:
         Humble plays mcap only where its storage plugin is installed.
     qos : mapping of topic to {'sensor', 'reliable', 'latched'}, optional
         Profile that a player offers; by default 'reliable', and 'latched' for /tf_static.
+    about : mapping of str to str, optional
+        Goes to ``custom_data`` of metadata.yaml, see `BagReader.about`.
 
     Raises
     ------
     BagError
-        For an existing path, an unknown storage or profile, or a folder that cannot be written.
+        For an existing path, and an unknown storage or profile.
+    WriteError
+        For a folder that cannot be written, and a disk that is full.
 
     """
 
     def __init__(
-        self, path: str | Path, storage: str = 'mcap', qos: Mapping[str, str] | None = None
+        self,
+        path: str | Path,
+        storage: str = 'mcap',
+        qos: Mapping[str, str] | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
+        self._about = about or {}
         self._qos = {'/tf_static': 'latched', **(qos or {})}
         if storage not in _STORAGES:
             raise BagError(f"storage is '{storage}'; choose one of {', '.join(_STORAGES)}")
@@ -96,6 +112,7 @@ class BagWriter:
         self._connections: dict[str, Connection] = {}
         # While it is open.
         self._partial: Any = None
+        self._lock = -1
         self._writer: Any = None
 
     def __enter__(self) -> BagWriter:
@@ -108,17 +125,23 @@ class BagWriter:
             )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_partial(self.path.parent, self.path.name)
             self._partial = Path(
-                tempfile.mkdtemp(prefix=f'.{self.path.name}.', dir=self.path.parent)
+                tempfile.mkdtemp(prefix=f'.{self.path.name}{_PARTIAL}', dir=self.path.parent)
             )
             self._writer = Writer(
                 self._partial / self.path.name, version=8, storage_plugin=self._storage
             )
+            self._lock = os.open(self._partial, os.O_RDONLY)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)  # until this process ends, however it does
+            for key, value in self._about.items():
+                self._writer.set_custom_data(key, value)
             self._writer.open()
         except (OSError, WriterError) as error:
             self._discard()
-            raise BagError(
-                f'cannot write a bag at {self.path} ({error}); choose a folder you may write to'
+            raise WriteError(
+                f'cannot write a bag at {self.path} ({error}); choose a folder you may write to, '
+                'with space on its disk'
             ) from error
         return self
 
@@ -128,10 +151,8 @@ class BagWriter:
             if kind is None:
                 (self._partial / self.path.name).rename(self.path)
                 remember(PLAN, self.path, plan_of([self.path]))  # it is no stranger's
-        except OSError as failure:
-            raise BagError(
-                f'cannot finish the bag {self.path} ({failure}); check the disk'
-            ) from failure
+        except (OSError, sqlite3.Error) as failure:
+            raise _unwritten(self.path, failure) from failure
         finally:
             self._discard()
 
@@ -205,8 +226,8 @@ class BagWriter:
             )
         try:
             self._writer.write(connection, int(stamp_ns), cdr)
-        except OSError as error:
-            raise BagError(f'cannot write to {self.path} ({error}); check the disk') from error
+        except (OSError, sqlite3.Error) as error:
+            raise _unwritten(self.path, error) from error
 
     def _message(self, msgtype: str, values: Any) -> Any:
         """Build a message of the rosbags library from nested values."""
@@ -249,10 +270,35 @@ class BagWriter:
         return np.ascontiguousarray(value, dtype).reshape(-1)
 
     def _discard(self) -> None:
+        storage = getattr(self._writer, 'storage', None)
+        if isinstance(storage, McapWriter) and not storage.bio.closed:
+            with suppress(OSError):  # of what a full disk did not take
+                storage.bio.close()
         self._writer = None
         if self._partial is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def remove_partial(folder: Path, name: str = '*') -> None:
+    """Remove what a killed process left of the bags of a name, by default of any, in a folder."""
+    pattern = name if name == '*' else escape(name)
+    for partial in folder.glob(f'.{pattern}{_PARTIAL}*'):
+        lock = os.open(partial, os.O_RDONLY)
+        with suppress(BlockingIOError):  # it is being written
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)
+
+
+def _unwritten(path: Path, error: Exception) -> WriteError:
+    return WriteError(
+        f'cannot write the bag {path} ({error}): free some space on its disk, and run the same '
+        'command again'
+    )
 
 
 def _stamped(fields: Mapping[str, Any], stamp_ns: int) -> Mapping[str, Any]:

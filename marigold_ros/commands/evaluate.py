@@ -202,6 +202,13 @@ def run(args: argparse.Namespace) -> int:
         raise damage
     if not results['protocols']:
         raise BagError(f'{why_unscored(results)}; see the counts in {args.out}')
+    expected = options.images is None and options.pipeline.alignment.method != 'none'
+    if expected and not results['frames']['metric']:
+        raise BagError(
+            f'none of {results["frames"]["processed"]} images has metric depth, only relative '
+            f'depth is scored; see the warnings in {args.out}/report.html, or set '
+            'alignment.method=none to score that'
+        )
     return exit_code(args.require, results)
 
 

@@ -59,8 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
+    from marigold_ros.bags.writer import remove_partial
     from marigold_ros.processes import Stopped
-    from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
+    from marigold_ros.replay.bag_label import check_copies, label_bag, LabelOptions, lost_bag
     from marigold_ros.replay.executor import BagWorker
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import plan_replay
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     _check_options(folder, args, method)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
+    check_copies(options, plan.jobs)
+    remove_partial(folder)
     _check_room(folder, plan.jobs, options)
     labelled: list[dict[str, Any]] = []
     stopped = False

@@ -6,18 +6,19 @@ Write depth into a copy of a bag: one bag of the command ``label``.
 A copy appears when it is complete, so a killed run resumes with the copies that are missing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
-from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
 from marigold_ros.message_codec import to_rgb
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.executor import Progress
-from marigold_ros.replay.recording import Recording
+from marigold_ros.replay.recording import Recording, SOURCE
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 
 
@@ -76,6 +77,21 @@ def copy_bytes(path: Path, options: LabelOptions) -> int:
     files = path.iterdir() if path.is_dir() else [path]
     added = images * height * width * sum(per_pixel[name] for name in options.outputs)
     return int(added) + sum(file.stat().st_size for file in files)
+
+
+def check_copies(options: LabelOptions, jobs: Sequence[BagJob]) -> None:
+    """Raise ConfigurationError where a copy exists that is of another bag of the same name."""
+    for job in jobs:
+        target = options.target(job)
+        if not target.exists():
+            continue
+        with BagReader(job.path) as bag, BagReader(target) as copy:
+            source = copy.about.get(SOURCE, bag.contents)
+            if source != bag.contents:
+                raise ConfigurationError(
+                    f'{target} is the copy of another bag than {job.path} ({source}, not '
+                    f'{bag.contents}); give another --out'
+                )
 
 
 def label_bag(

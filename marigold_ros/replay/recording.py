@@ -28,6 +28,7 @@ from marigold_ros.geometry.cloud.organised import cloud_of
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 
 NODE = '/marigold_depth'
+SOURCE = 'marigold_ros.source'  # in metadata.yaml
 _IMAGE, _INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
 _CLOUD, _STATUS = 'sensor_msgs/msg/PointCloud2', 'diagnostic_msgs/msg/DiagnosticArray'
 _OK, _WARN = 0, 1
@@ -66,7 +67,9 @@ class Recording:
             opened.enter_context(self._bag)
             tf = [name for name in self._bag.topics if _last(name) in ('tf', 'tf_static')]
             static = [name for name in tf if _last(name) == 'tf_static']
-            self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
+            about = {SOURCE: self._bag.contents}
+            qos = dict.fromkeys(static, 'latched')
+            self._writer = BagWriter(self._path, qos=qos, about=about)
             opened.enter_context(self._writer)
             self._inputs = self._bag.raw(self._copied(tf, static))
             self._waiting = self._following()

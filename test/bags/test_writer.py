@@ -2,9 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """Bags that are written can be read, say what Humble needs, and appear only when complete."""
 
+import resource
+import signal
+import subprocess
+import sys
+
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.writer import BagWriter
-from marigold_ros.errors import BagError
+from marigold_ros.bags.writer import BagWriter, remove_partial
+from marigold_ros.errors import BagError, WriteError
 from marigold_ros.message_codec import encode_cloud, encode_image, to_points, to_rgb
 import numpy as np
 import pytest
@@ -131,3 +136,51 @@ def test_wrong_uses_are_refused(tmp_path):
         writer.write('/image', IMAGE, {}, 0)
         with pytest.raises(BagError, match='another topic'):
             writer.write('/image', 'sensor_msgs/msg/CompressedImage', {}, 0)
+
+
+KILLED = """
+import os, signal, sys
+from marigold_ros.bags.writer import BagWriter
+with BagWriter(sys.argv[1]) as bag:
+    bag.write('/image', 'sensor_msgs/msg/Image', {}, 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
+    run = [sys.executable, '-c', KILLED, tmp_path / 'bag']
+    assert subprocess.run(run, check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    (tmp_path / '.bag.settings').mkdir()
+    with BagWriter(tmp_path / 'bag') as bag:
+        assert not left.exists()
+        remove_partial(tmp_path)
+        bag.write('/image', IMAGE, {}, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.bag.settings', 'bag']
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_full_disk_is_called_one_and_leaves_nothing(tmp_path, storage):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 21, hard))
+    image = {'height': 1000, 'width': 1000, 'data': np.zeros(1_000_000, np.uint8)}
+    try:
+        with pytest.raises(WriteError, match='free some space'):
+            write_images(tmp_path / 'bag', storage, image)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_images(path, storage, image):
+    with BagWriter(path, storage) as bag:
+        for number in range(5):
+            bag.write('/image', IMAGE, image, number)
+
+
+def test_what_is_noted_about_a_bag_is_read_again(tmp_path):
+    with BagWriter(tmp_path / 'bag', about={'a': 'b: &c'}) as bag:
+        bag.write('/image', IMAGE, {}, 5)
+    with BagReader(tmp_path / 'bag') as reader:
+        assert reader.about == {'a': 'b: &c'}
+        assert reader.contents == '1 messages from 5 to 6 ns'

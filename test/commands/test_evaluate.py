@@ -174,6 +174,14 @@ def test_the_command_prints_a_table_or_json(short_drive, loaded_ramp, capsys, tm
     assert json.loads(printed) == json.loads((tmp_path / 'results.json').read_text())
 
 
+def test_images_without_any_metric_depth_end_with_1(short_drive, loaded_ramp, capsys, tmp_path):
+    options = ['--out', str(tmp_path / 'out'), '--set', 'alignment.min_points=100000']
+    assert main(['evaluate', str(short_drive), *options]) == 1
+    printed = capsys.readouterr()
+    assert 'none of 3 images has metric depth' in printed.err
+    assert 'verdict' in printed.out
+
+
 def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, ramp, tmp_path):
     results = evaluate_bag(shared_data / 'kitti_drive', ramp, ReplayOptions(limit=2), tmp_path)
     assert results['frames']['metric'] == 2

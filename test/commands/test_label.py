@@ -4,6 +4,7 @@
 
 import json
 import re
+import resource
 import shutil
 from types import SimpleNamespace
 
@@ -234,3 +235,31 @@ def test_bags_of_one_name_are_refused(label, short_drive, tmp_path):
     code, printed = label(short_drive, other)
     assert code == 1
     assert "2 of the bags are named 'drive'" in printed.err
+
+
+def test_the_copy_of_another_bag_of_the_same_name_is_no_copy_of_this_one(
+    label, short_drive, drive_without, tmp_path
+):
+    other = shutil.copytree(drive_without('/tf_static'), tmp_path / 'other' / 'drive')
+    same = shutil.copytree(short_drive, tmp_path / 'moved' / 'drive')
+    fixed = 'alignment.method=fixed', 'alignment.scale=20.0', 'alignment.shift=1.0'
+    options = [word for one in fixed for word in ('--set', one)]
+    assert label(short_drive, *options)[0] == 0
+    code, printed = label(other, *options)
+    assert code == 1
+    assert f'is the copy of another bag than {other}' in printed.err
+    code, printed = label(same, *options)
+    assert (code, 'exists already' in printed.out) == (0, True)
+
+
+def test_a_full_disk_is_called_one_and_not_a_damaged_bag(label, short_drive, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, hard))
+    try:
+        code, printed = label(short_drive)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1
+    assert 'free some space on its disk' in printed.err
+    assert 'damaged' not in printed.err
+    assert [path.name for path in (tmp_path / 'labelled').iterdir()] == ['label.json']
