@@ -13,6 +13,7 @@ from importlib import import_module
 import os
 from pathlib import Path
 import resource
+import signal
 import subprocess
 import sys
 from tempfile import TemporaryDirectory
@@ -21,7 +22,8 @@ from typing import Any
 from marigold_ros.errors import MarigoldError
 
 MEMORY = 1_500_000_000  # bytes beyond those of a child that has done nothing
-SECONDS = 8.0
+SECONDS = 8.0  # of a processor
+WAITING = 2.0  # times as long on a busy machine
 BYTES_PER_SECOND = 25_000_000  # of a file, for which there is more time
 UNPACKED = 20  # times the size of a file that may lie on the disk
 DISK = 256_000_000  # bytes that may always lie there
@@ -44,6 +46,7 @@ def look(function: str, path: Path) -> str:
     if key in _SEEN:
         return _SEEN[key]
     seconds = allowed_seconds(size)
+    longest = WAITING * seconds
     with TemporaryDirectory(prefix='marigold_look.') as scratch:
         command = [sys.executable, '-m', __name__, function, str(path.resolve()), str(size)]
         paths = os.pathsep.join(one for one in sys.path if one)
@@ -54,13 +57,15 @@ def look(function: str, path: Path) -> str:
                 env=environment,
                 capture_output=True,
                 start_new_session=True,  # Ctrl-C is for this process
-                timeout=seconds,
+                timeout=longest,
             )
         except subprocess.TimeoutExpired:
-            raise _too_much(f'more than {seconds:.0f} s', size) from None
+            raise _too_much(f'more than {longest:.0f} s', size) from None
     text = child.stdout.decode(errors='replace')
     if child.returncode == _REFUSED:
         raise MarigoldError(text)
+    if child.returncode == -signal.SIGXCPU:
+        raise _too_much(f'more than {seconds:.0f} s of a processor', size)
     if child.returncode == _NO_MEMORY:
         raise _too_much(f'more than {MEMORY / 1e9:g} GB of memory', size)
     if child.returncode == _NO_DISK:
@@ -91,7 +96,7 @@ def _state(function: str, path: Path) -> tuple[tuple[Any, ...], int]:
 
 
 def allowed_seconds(size: int) -> float:
-    """Return how long opening a file of a size may take."""
+    """Return how many seconds of a processor opening a file of a size may take."""
     return SECONDS + size / BYTES_PER_SECOND
 
 
@@ -113,11 +118,14 @@ def _child(function: str, path: str, size: str) -> int:
     call = getattr(import_module(module), name)
     pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[0])
     memory = pages * resource.getpagesize() + MEMORY + int(size)  # it may be mapped
-    seconds = int(allowed_seconds(int(size))) + 2  # should the parent die
-    limits = (resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds)
-    for kind, value in (*limits, (resource.RLIMIT_CORE, 0)):
-        resource.setrlimit(kind, (value, value))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (disk_bytes(int(size)),) * 2)
+    seconds = int(allowed_seconds(int(size)))
+    for kind, value in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, disk_bytes(int(size))),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (value, value + 1))
     try:
         sys.stdout.write(call(Path(path)) or '')
     except MarigoldError as error:

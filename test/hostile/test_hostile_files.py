@@ -135,6 +135,10 @@ def test_a_look_that_hangs_or_dies_or_hoards_says_so(tmp_path, monkeypatch):
     (tmp_path / 'looks.py').write_text(
         'import os, time\n'
         'def hang(path): time.sleep(100)\n'
+        'def work(path):\n'
+        '    import resource, signal\n'
+        '    resource.setrlimit(resource.RLIMIT_CPU, (2, 3))\n'
+        '    while True: pass\n'
         'def die(path): os.abort()\n'
         'def hoard(path): return bytes(1 << 40)\n'
         'def fill(path):\n'
@@ -142,13 +146,15 @@ def test_a_look_that_hangs_or_dies_or_hoards_says_so(tmp_path, monkeypatch):
         '    with tempfile.TemporaryFile() as file:\n'
         '        file.truncate(1 << 40)\n'
     )
-    monkeypatch.setattr('marigold_ros.bags.limited.SECONDS', 3.0)
-    for name, words in (
-        ('hang', 'takes more than 3 s'),
-        ('die', 'exit code -6'),
-        ('hoard', '1.5 GB of memory'),
-        ('fill', '256 MB of disk'),
+    for name, words, seconds in (
+        ('hang', 'takes more than 3 s', 1.5),
+        ('work', 'takes more than 2 s of a processor', 2.0),
+        ('die', 'exit code -6', 8.0),
+        ('hoard', '1.5 GB of memory', 8.0),
+        ('fill', '256 MB of disk', 8.0),
     ):
+        monkeypatch.setattr('marigold_ros.bags.limited.SECONDS', seconds)
+        monkeypatch.setattr('marigold_ros.bags.limited.WAITING', 30.0 if name == 'work' else 2.0)
         with pytest.raises(Exception, match=words) as caught:
             look(f'looks:{name}', path)
         assert type(caught.value).__name__ == 'LimitError'
