@@ -190,6 +190,8 @@ class DamagedDatabase(GuardedDatabase):
         while gap <= _MOST_LOST_ROWS:
             try:
                 for row in database.execute(query, (last,)):
+                    if row[0] <= last:  # damaged pages can lead in a circle
+                        raise ReaderError('rows out of order')
                     yield row
                     last, gap = row[0], 1
                 return

@@ -177,6 +177,8 @@ class BagReader:
         missing = {topic: self.topics[topic].count for topic in topics}
         try:
             for connection, log_ns, data in reader.messages(connections, start_ns, stop_ns):
+                if not isinstance(log_ns, int) or not isinstance(data, bytes):
+                    continue  # of a damaged database, and missed below
                 missing[connection.topic] -= 1
                 yield connection.topic, connection.msgtype, data, log_ns
         except Exception as error:  # a damaged file can fail anywhere in the library

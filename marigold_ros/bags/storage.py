@@ -131,6 +131,11 @@ def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
             kind = DamagedMcap if one.path.suffix == '.mcap' else DamagedDatabase
             one.storage = kind(one.path)  # type: ignore[union-attr]
     reader.open()
+    if not all(
+        isinstance(c.topic, str) and isinstance(c.msgtype, str) for c in reader.connections
+    ):
+        reader.close()
+        raise BagError('a topic has no name or no type')
     return reader
 
 

@@ -17,6 +17,7 @@ from marigold_ros.bags.limited import look
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.errors import BagError
 from marigold_ros.replay.photos import read_image
+import mutations
 import numpy as np
 import pytest
 
@@ -50,6 +51,19 @@ def check(name, reading):
 @pytest.mark.parametrize('name', QUICK)
 def test_it_ends_in_a_sentence_and_keeps_what_is_sound(name, tmp_path):
     check(name, vars(hostile_reading.read(make(name, tmp_path, 0.05))))
+
+
+@pytest.fixture(scope='module')
+def sound_bags(tmp_path_factory):
+    return mutations.KINDS['bags'].make(tmp_path_factory.mktemp('sound'))
+
+
+# A circle of rows, a topic without a name.
+@pytest.mark.parametrize('seed', [27, 1000044])
+def test_seeds_that_ended_badly_once_do_so_no_more(sound_bags, tmp_path, seed):
+    path = mutations.damaged(sound_bags, seed, tmp_path)
+    found, details = mutations.outcome(mutations.KINDS['bags'], path)
+    assert found == 'said', details
 
 
 @pytest.mark.slow  # 28 attacks of full size, up to 7 GB each
