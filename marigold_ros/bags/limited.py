@@ -22,7 +22,7 @@ from typing import Any
 from marigold_ros.errors import MarigoldError
 
 MEMORY = 1_500_000_000  # bytes beyond those of a child that has done nothing
-SECONDS = 8.0  # of a processor
+SECONDS = 6.0  # of a processor
 WAITING = 2.0  # times as long on a busy machine
 BYTES_PER_SECOND = 25_000_000  # of a file, for which there is more time
 UNPACKED = 20  # times the size of a file that may lie on the disk
@@ -89,8 +89,11 @@ def remember(function: str, path: Path, text: str) -> str:
 
 def _state(function: str, path: Path) -> tuple[tuple[Any, ...], int]:
     """Return what tells the state of a file or folder, and its bytes."""
-    files = [path] if path.is_file() else sorted(path.iterdir())
-    states = [file.stat() for file in files]
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        states = [file.stat() for file in files if file.exists()]
+    except OSError as error:
+        raise MarigoldError(f'{path} cannot be read ({error.strerror})') from error
     key = function, path.resolve(), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in states)
     return key, sum(s.st_size for s in states)
 
