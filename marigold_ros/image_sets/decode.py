@@ -100,7 +100,7 @@ def is_cut_off(data: bytes) -> bool:
 
 def try_image(path: Path) -> None:
     """Decode an image file."""
-    cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
 
 
 def try_video(path: Path) -> None:

@@ -120,7 +120,7 @@ def fuzz(minutes: float, seed: int, progress: Callable[[float], Any]) -> FuzzRes
     result = FuzzResult(seed)
     start = time.monotonic()
     with _Reader() as reader:
-        while (begun := time.monotonic()) - start < 60 * minutes:
+        while (begun := time.monotonic() - start) < 60 * minutes:
             for kind in KINDS:
                 before = time.monotonic()
                 found, details = reader.read(kind, seed)
@@ -132,7 +132,7 @@ def fuzz(minutes: float, seed: int, progress: Callable[[float], Any]) -> FuzzRes
                     reader.restart()
                 result.add(kind, seed, found, details)
             seed += 1
-            progress(time.monotonic() - begun)
+            progress(min(time.monotonic() - start, 60 * minutes) - begun)
     return result
 
 
