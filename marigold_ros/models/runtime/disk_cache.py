@@ -22,6 +22,8 @@ from torch import nn
 KEPT = 12  # compiled networks, the newest
 SIZES_KEPT = 4  # of the images of a model, the last
 SIZES = 'image_sizes.json'
+_DIGEST = hashlib.sha256().digest_size
+_FORMAT = b'checksum, network'  # of files: others of the same network have other names
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +38,7 @@ def cache_folder(chosen: str) -> Path:
 def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
     """Return a hash of a network's weights, its source code, and whatever else decides it."""
     digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
-    digest.update(repr(module).encode())
+    digest.update(_FORMAT + repr(module).encode())
     for path in sorted({getfile(type(part)) for part in module.modules()}):
         digest.update(Path(path).read_bytes())
     for name, tensor in module.state_dict().items():
@@ -48,14 +50,23 @@ def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
 def load_or_compile(
     path: Path, load: Callable[[bytes], Any], compile_it: Callable[[], Any]
 ) -> Any:
-    """Load a compiled network from its file; without one, compile and write it."""
+    """
+    Load a compiled network from its file; without one, compile and write it.
+
+    The file begins with the SHA-256 of the rest: a damaged network would load, and answer wrongly.
+    """
     if path.is_file():
         try:
-            return load(path.read_bytes())
+            with path.open('rb') as kept:
+                digest, data = kept.read(_DIGEST), kept.read()
+            if hashlib.sha256(data).digest() != digest:
+                raise OSError('its checksum differs')
+            return load(data)
         except (OSError, RuntimeError) as error:
             log.warning('%s cannot be used (%s): compiling anew', path, error)
     compiled = compile_it()
-    if _write(path, compiled.export_model().getvalue()):
+    data = compiled.export_model().getvalue()
+    if _write(path, hashlib.sha256(data).digest() + data):
         stored = sorted(path.parent.glob('*.blob'), key=lambda file: file.stat().st_mtime)
         for file in stored[:-KEPT]:
             file.unlink(missing_ok=True)

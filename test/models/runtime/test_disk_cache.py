@@ -43,13 +43,26 @@ def test_a_compiled_network_is_loaded_from_its_file(tmp_path):
     assert load_or_compile(path, Compiled, never).data == b'code'
 
 
-def test_a_damaged_file_is_reported_and_replaced(tmp_path, caplog):
+def test_a_file_that_the_runtime_refuses_is_reported_and_replaced(tmp_path, caplog):
     path = tmp_path / 'a.blob'
-    path.write_bytes(b'half')
+    load_or_compile(path, never, lambda: Compiled(b'of another version'))
     with caplog.at_level(logging.WARNING):
         load_or_compile(path, damaged, lambda: Compiled(b'code'))
     assert 'bad header' in caplog.text
-    assert path.read_bytes() == b'code'
+    assert load_or_compile(path, Compiled, never).data == b'code'
+
+
+@pytest.mark.parametrize('place', [0, 31, 32, -1])
+def test_a_damaged_file_is_never_loaded(tmp_path, caplog, place):
+    path = tmp_path / 'a.blob'
+    load_or_compile(path, never, lambda: Compiled(bytes(100)))
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        load_or_compile(path, never, lambda: Compiled(b'code'))
+    assert caplog.text.count('its checksum differs') == 1
+    assert load_or_compile(path, Compiled, never).data == b'code'
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path, caplog):
