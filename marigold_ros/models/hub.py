@@ -7,11 +7,12 @@ Only here is the network used, and only because somebody asked for it. Imports n
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 import errno
 from pathlib import Path
+import re
 import shutil
 from typing import Any
 
@@ -30,6 +31,11 @@ from marigold_ros.models.locate import (
 # A repository of a lone autoencoder has its weights beside its configuration.
 _PATTERNS = [*HUB_PATTERNS, 'diffusion_pytorch_model*.safetensors']
 _TIMEOUT_S = 5.0
+# What may become paths in the cache: names of commits and contents, and of files.
+_HASH = re.compile(r'[\w-]{1,128}', re.ASCII)
+_FILE = re.compile(r'(?!(.*/)?\.{0,2}(/|$))[^\\\x00-\x1f\x7f]{1,255}')
+_HASH_HEADERS = ('ETag', 'X-Linked-ETag', 'X-Repo-Commit', 'X-Xet-Hash')
+_HASH_KEYS, _FILE_KEYS = ('sha', 'oid', 'sha256', 'blobId', 'xetHash'), ('rfilename', 'path')
 _SPARE = 2**28  # bytes of the disk that a download leaves
 
 
@@ -68,7 +74,7 @@ def look_up(name: str) -> Repository:
     if found is None:
         raise CheckpointError(f"no published checkpoint is called '{name}'; {_hint(name)}")
     repository, revision = found
-    with _failures(repository, revision):
+    with _checked_answers(), _failures(repository, revision):
         info = HfApi().model_info(
             repository, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
         )
@@ -82,7 +88,7 @@ def look_up(name: str) -> Repository:
             f'{repository} has no safetensors of a depth model (its {len(files)} files are of '
             'another kind, or pickles, which are never opened); choose another repository'
         )
-    licence = str(getattr(info.card_data, 'license', None) or 'not stated')
+    licence = _printable(str(getattr(info.card_data, 'license', None) or 'not stated'))[:80]
     return Repository(repository, revision, str(info.sha), licence, needed)
 
 
@@ -100,7 +106,10 @@ def fetch(repository: Repository) -> Path:
 
     cache = Path(constants.HF_HUB_CACHE)
     _check_space(repository, cache)
-    with _failures(repository.name, repository.revision, begun=True):
+    with (
+        _checked_answers(),
+        _failures(repository.name, repository.revision, begun=True),
+    ):
         folder = Path(
             snapshot_download(
                 repository.name,
@@ -169,6 +178,63 @@ def _hint(name: str) -> str:
 
 
 @contextmanager
+def _checked_answers() -> Iterator[None]:
+    """Check what the hub answers before huggingface_hub makes paths of it."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def checked() -> Any:
+        client = default_client_factory()
+        hooks = client.event_hooks
+        client.event_hooks = {**hooks, 'response': [*hooks['response'], _check_answer]}
+        return client
+
+    set_client_factory(checked)
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)
+
+
+def _check_answer(response: Any) -> None:
+    """Raise CheckpointError for an answer whose hashes or file names are none."""
+    for name in _HASH_HEADERS:
+        value = response.headers.get(name)
+        if value is not None:
+            _require(_HASH, name, value.removeprefix('W/').strip('"'))
+    if 'json' in response.headers.get('Content-Type', ''):
+        response.read()
+        with suppress(ValueError, RecursionError):  # what is no JSON is no answer to use
+            _check_names(response.json())
+
+
+def _check_names(value: Any) -> None:
+    if isinstance(value, list):
+        for one in value:
+            _check_names(one)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            if isinstance(one, (list, dict)):
+                _check_names(one)
+            elif one is not None and key in (*_HASH_KEYS, *_FILE_KEYS):
+                _require(_HASH if key in _HASH_KEYS else _FILE, key, str(one))
+
+
+def _require(pattern: re.Pattern[str], what: str, value: str) -> None:
+    if not pattern.fullmatch(value):
+        raise CheckpointError(
+            f"the hub answered with {what} '{_printable(value)[:80]}', which is refused: it would "
+            'become a path outside of the cache; check HF_ENDPOINT, or copy the folder from '
+            'another machine and name it'
+        )
+
+
+def _printable(text: str) -> str:
+    """Return a text of the hub without what a terminal obeys."""
+    return ''.join(one if one.isprintable() else '?' for one in text)
+
+
+@contextmanager
 def _failures(name: str, revision: str | None, begun: bool = False) -> Iterator[None]:
     """Raise CheckpointError, naming cause and remedy, for what the hub and the network raise."""
     from huggingface_hub import errors
@@ -214,4 +280,4 @@ def _failures(name: str, revision: str | None, begun: bool = False) -> Iterator[
 
 
 def _first_line(error: Any) -> str:
-    return str(error).strip().partition('\n')[0][:200]
+    return _printable(str(error).strip().partition('\n')[0])[:200]

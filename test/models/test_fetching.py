@@ -33,6 +33,8 @@ class Hub(ThreadingHTTPServer):
         self.break_off = {}  # file: bytes after which the connection breaks, once
         self.on_break = lambda: None
         self.damaged = set()  # files that arrive with other bytes
+        self.headers = {}  # in place of true ones
+        self.facts_of_all = {}  # in place of true ones
 
     @property
     def address(self):
@@ -114,6 +116,7 @@ class Answer(BaseHTTPRequestHandler):
             'siblings': siblings,
             'cardData': {'license': 'apache-2.0'},
             'tags': [],
+            **self.server.facts_of_all,
         }
 
     def file(self, name):
@@ -123,8 +126,9 @@ class Answer(BaseHTTPRequestHandler):
             data = bytes(size)
         first = int((self.headers.get('Range') or 'bytes=0-')[6:].partition('-')[0])
         self.send_response(206 if first else 200)
-        self.send_header('ETag', f'"{digest}"')
-        self.send_header('X-Repo-Commit', COMMIT)
+        headers = {'ETag': f'"{digest}"', 'X-Repo-Commit': COMMIT, **self.server.headers}
+        for key, value in headers.items():
+            self.send_header(key, value)
         self.send_header('Content-Length', str(size - first))
         if first:
             self.send_header('Content-Range', f'bytes {first}-{size - 1}/{size}')
@@ -269,6 +273,34 @@ def test_a_file_that_arrives_damaged_is_removed_and_named(hub, environment):
     assert f'{WEIGHTS} of someone/tiny arrived damaged' in error
     hub.damaged = set()
     assert got(environment, 'someone/tiny')[0] == 0
+
+
+@pytest.mark.parametrize(
+    ('headers', 'facts'),
+    [
+        ({'ETag': '"../../../../outside"'}, {}),
+        ({'X-Linked-ETag': '"../../../../outside"'}, {}),
+        ({'X-Repo-Commit': '../../../../outside'}, {}),
+        ({}, {'sha': '../../../../outside'}),
+        ({}, {'siblings': [{'rfilename': 'unet/../../../../outside.json'}]}),
+    ],
+)
+def test_answers_that_would_lead_out_of_the_cache_are_refused(
+    hub, environment, tmp_path, headers, facts
+):
+    hub.headers, hub.facts_of_all = headers, facts
+    code, _, error = got(environment, 'someone/tiny')
+    assert code == 1
+    assert 'which is refused' in error
+    assert [path for path in tmp_path.rglob('*outside*') if 'served' not in path.parts] == []
+
+
+def test_a_licence_is_text_and_no_command_for_the_terminal(hub, environment):
+    hub.facts_of_all = {'cardData': {'license': '\x1b]0;mine\x07\x1b[2J' + 'x' * 500}}
+    code, output, _ = got(environment, 'someone/tiny')
+    assert code == 0
+    assert '\x1b' not in output
+    assert 'x' * 100 not in output
 
 
 def test_a_repository_without_safetensors_is_refused(hub, environment):
