@@ -66,7 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make warnings errors, but not those of a distribution's versions and plugins."""
     if PINNED and config.pluginmanager.hasplugin('timeout'):
         config.addinivalue_line('filterwarnings', 'error')
-    for folder in (ROOT, *(ROOT / name for name in ('training', 'benchmarks', 'test/trials'))):
+    beside = ('training', 'benchmarks', 'test/trials', 'test/hostile')
+    for folder in (ROOT, *(ROOT / name for name in beside)):
         if str(folder) not in sys.path:  # pytest before 7 knows no pythonpath
             sys.path.append(str(folder))
 

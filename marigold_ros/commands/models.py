@@ -168,13 +168,14 @@ def _check(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     """Check the files on disk; a family other than Marigold's is checked by its loader alone."""
     from marigold_ros.models.average.model import is_average
-    from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.locate import find_autoencoder, find_folder, verify_sums
     from marigold_ros.models.registry import FAMILIES, find_family
 
     if is_average(args.model):
         return {}
     folder = find_folder(args.model)
     if find_family(folder) is not FAMILIES['marigold']:
+        verify_sums(folder)
         return {}
     from marigold_ros.models.marigold.check import check_checkpoint
 

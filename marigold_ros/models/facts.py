@@ -1,17 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What ``marigold_ros.json`` says of a checkpoint of our own layout; the names of its files."""
+"""
+What a checkpoint's files say of it, checked before anything is made of it; their names.
+
+``marigold_ros.json`` is that of our own layout.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+import re
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.locate import read_json
 from marigold_ros.spaces import RELATIVE_SPACES
 
+# Of an image at a network, where a checkpoint chooses: 2048x2048.
+MOST_PIXELS = 2**22
 CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
+
+
+# Keys that would bring code or another network along.
+_ELSEWHERE = (
+    'auto_map',
+    'backbone',
+    '_attn_implementation',
+    'attn_implementation',
+    'quantization_config',
+    'transformers_weights',
+)
+# Of an architecture: layers, channels, tokens of a vocabulary.
+_MOST, _MOST_ENTRIES, _DEEPEST = 2**16, 256, 4
+_WORD = re.compile(r'[\w .-]{0,100}')
 
 
 @dataclass(frozen=True)
@@ -44,8 +65,49 @@ def map_facts(own: Mapping[str, Any], where: str, pixels: int) -> MapFacts:
 def processing_pixels(own: Mapping[str, Any], where: str, pixels: int) -> int:
     """Check ``default_processing_pixels``; arguments as in :func:`map_facts`."""
     found = own.get('default_processing_pixels', pixels)
-    if type(found) is not int or found < 64:
+    if type(found) is not int or not 64 <= found <= MOST_PIXELS:
         raise CheckpointError(
-            f'{where} has default_processing_pixels {found!r}; give a whole number from 64 on'
+            f'{where} has default_processing_pixels {found!r}; give a whole number from 64 to '
+            f'{MOST_PIXELS}'
         )
     return found
+
+
+def check_values(values: Mapping[str, Any], where: Path | str, most: int = _MOST) -> None:
+    """
+    Check what somebody else's file says of a network before anything is made of it.
+
+    Raises CheckpointError for a name of something elsewhere, a number above ``most`` or below its
+    negative, a long list, or anything nested deep.
+    """
+
+    def check(key: str, value: Any, depth: int) -> None:
+        if isinstance(value, (list, Mapping)):
+            if depth == _DEEPEST or len(value) > _MOST_ENTRIES:
+                raise CheckpointError(
+                    f'{where} has {key} of {len(value)} entries at depth {depth}; at most '
+                    f'{_MOST_ENTRIES} down to depth {_DEEPEST - 1} are read: restore the file'
+                )
+            pairs = value.items() if isinstance(value, Mapping) else ((key, x) for x in value)
+            for name, inner in pairs:
+                check(str(name), inner, depth + 1)
+        elif isinstance(value, str) and not _WORD.fullmatch(value):
+            raise CheckpointError(
+                f"{where} has {key} '{value[:100]}', and only words are read; restore the file"
+            )
+        elif isinstance(value, int) and abs(value) > most:
+            raise CheckpointError(
+                f'{where} has {key} {value}, which is above {most}; restore the file'
+            )
+
+    check('values', values, 0)
+
+
+def refuse_elsewhere(values: Mapping[str, Any], where: Path | str) -> None:
+    """Raise CheckpointError if a configuration names code or a network somewhere else."""
+    for key in _ELSEWHERE:
+        if values.get(key):
+            raise CheckpointError(
+                f'{where} asks to run code of the checkpoint or of others, or to load another '
+                f'network ({key}), which is refused; give a checkpoint that is complete by itself'
+            )

@@ -8,13 +8,16 @@ no copies in half precision beside full ones (a published Marigold repository ho
 each weight). Nothing is downloaded here. Imports no torch.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 import hashlib
 import json
+import math
 from pathlib import Path
 import re
+from threading import RLock
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
@@ -64,6 +67,10 @@ PUBLISHED = {
         'depth-anything/Depth-Anything-V2-Large-hf', 1_340_000_000, 'CC-BY-NC-4.0'
     ),
 }
+SUMS = 'SHA256SUMS'  # as written by `sha256sum`, paths from the checkpoint's folder
+MOST_TEXT = 2**24  # bytes of a file of settings
+_LONGEST_NUMBER = 30  # digits
+_loading = RLock()
 LAYOUT = 'diffusers layout (model_index.json, unet/, vae/, scheduler/)'
 # What to do about a file that is missing, by its path in the checkpoint.
 REMEDIES = {
@@ -153,18 +160,74 @@ def require_weights(part: Path, remedy: str) -> list[Path]:
     return files
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or raise CheckpointError."""
+def read_text(path: Path) -> str:
+    """Read a file of settings, or raise CheckpointError."""
     require_file(path.parent, path.name)
+    if path.stat().st_size > MOST_TEXT:
+        raise CheckpointError(f'{path} has more than {MOST_TEXT >> 20} MiB; restore the file')
     try:
-        value = json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return path.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f'{path} cannot be read ({error}); restore the file') from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object whose numbers are finite, or raise CheckpointError."""
+    text = read_text(path)
+    try:
+        value = json.loads(
+            text, parse_constant=_finite, parse_float=_finite, parse_int=_whole_number
+        )
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f'{path} is not JSON ({error}); restore the file') from error
     if not isinstance(value, dict):
         raise CheckpointError(
             f'{path} holds a {type(value).__name__}, not an object; restore the file'
         )
     return value
+
+
+def peek_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; what is none is empty: the family that owns the file reports it."""
+    try:
+        return read_json(path)
+    except CheckpointError:
+        return {}
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f'{text[:_LONGEST_NUMBER]} is not finite')
+    return value
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _LONGEST_NUMBER:
+        raise ValueError(f'a number of {len(text)} digits')
+    return int(text)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """
+    Keep what is loaded inside from the network, whatever a checkpoint's files name.
+
+    One thread at a time: the switch is one of the process.
+    """
+    from huggingface_hub import constants
+
+    with _loading:
+        before = constants.HF_HUB_OFFLINE
+        constants.HF_HUB_OFFLINE = True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
+
+
+def brief(error: Exception) -> str:
+    """Return the reason of another library in one line of at most 200 characters."""
+    return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def hub_id(name: str) -> tuple[str, str | None] | None:
@@ -212,6 +275,39 @@ def fingerprint(parts: Iterable[Path]) -> str:
             digest.update(f'{part.name}/{path.name}'.encode())
             _feed(digest, path)
     return digest.hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write ``SHA256SUMS`` over the weight files of a checkpoint, as ``sha256sum`` does."""
+    files = sorted(folder.rglob('*.safetensors'))
+    lines = [f'{sha256(path)}  {path.relative_to(folder).as_posix()}\n' for path in files]
+    (folder / SUMS).write_text(''.join(lines), encoding='utf-8')
+
+
+def verify_sums(folder: Path) -> tuple[str, ...]:
+    """
+    Compare files with a checkpoint's ``SHA256SUMS``, if any; returns the names compared.
+
+    Raises CheckpointError, naming the file that is missing or differs.
+    """
+    path = folder / SUMS
+    if not path.is_file():
+        return ()
+    names = []
+    for line in read_text(path).splitlines():
+        expected, _, name = line.partition(' ')
+        name = name.lstrip(' *')
+        target = folder / name
+        if not name or not target.is_file() or Path(name).is_absolute() or '..' in name:
+            raise CheckpointError(f"{path} lists '{name or line}', which is not in the folder")
+        found = sha256(target)
+        if found != expected.lower():
+            raise CheckpointError(
+                f'{target} has SHA-256 {found[:12]}…, {SUMS} lists {expected[:12]}…; the file was '
+                'changed or damaged: restore it'
+            )
+        names.append(name)
+    return tuple(names)
 
 
 def _feed(digest: Any, path: Path) -> None:

@@ -9,14 +9,13 @@ A family is a package beside this file and one line in :data:`FAMILIES`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-import json
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS, NOT_DEPTH
 from marigold_ros.models.light_imports import import_networks
-from marigold_ros.models.locate import missing_file, read_json
+from marigold_ros.models.locate import missing_file, offline, peek_json, read_json
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ class Family:
         module, function = self.loader.split(':')
         import_networks()
         load = getattr(import_module(module), function)
-        return load(folder, *settings, vae) if self.takes_vae else load(folder, *settings)
+        with offline():
+            return load(folder, *settings, vae) if self.takes_vae else load(folder, *settings)
 
 
 def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
@@ -50,13 +50,8 @@ def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
 
     def matches(folder: Path) -> bool:
         path = folder / name
-        if not path.is_file():
-            return False
-        try:
-            content = json.loads(path.read_text(encoding='utf-8')) if values else {}
-        except ValueError:  # the family that owns the file reports the damage
-            return False
-        return isinstance(content, dict) and values.items() <= content.items()
+        content = peek_json(path) if values else {}
+        return path.is_file() and all(content.get(key) == one for key, one in values.items())
 
     return matches
 

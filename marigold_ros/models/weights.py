@@ -1,20 +1,127 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The weights of networks of our own: loaded, counted."""
+"""
+The weights of networks: looked at before anything is built, loaded, checked, counted.
 
+What a folder says it holds is believed only as far as its safetensors go: a network that needs
+more than they have is refused while it is built on the meta device, where it takes no memory.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
+from threading import get_ident
+from typing import Any, TypeVar
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.locate import require_file
-from safetensors import SafetensorError
+from marigold_ros.models.locate import brief, require_file
+from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file
 import torch
 from torch import nn
+from torch.nn.modules import module as hooks
+
+# Of the list of tensors in a file, bytes: some 8000 tensors; Stable Diffusion 2 has 686.
+_MOST_HEADER = 2**20
+# Modules, weights and buffers made per tensor of the files: about 3 in known networks, but a
+# PrimeDepth also builds the U-Net that it reads.
+_PARTS_PER_TENSOR = 30
+Network = TypeVar('Network', bound=nn.Module)
+# Elements of buffers that no file holds, as positions.
+_SPARE_ELEMENTS = 2**20
 
 
 def count_parameters(*networks: nn.Module) -> int:
     """Return the number of weights of several networks."""
     return sum(p.numel() for network in networks for p in network.parameters())
+
+
+def full_precision(files: Iterable[Path]) -> list[Path]:
+    """Return the weight files that are read: copies in half precision only if alone."""
+    found = list(files)
+    return [path for path in found if '.fp16' not in path.name] or found
+
+
+def weight_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in safetensors files, unread; raises CheckpointError."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        require_file(path.parent, path.name)
+        try:
+            with path.open('rb') as file:
+                if int.from_bytes(file.read(8), 'little') > _MOST_HEADER:
+                    raise SafetensorError(f'its list of tensors has over {_MOST_HEADER} bytes')
+            with safe_open(path, framework='pt') as held:
+                names = held.keys()
+                found |= {name: tuple(held.get_slice(name).get_shape()) for name in names}
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(path, error) from error
+    return found
+
+
+def build_within(files: Collection[Path], build: Callable[[], Network]) -> Network:
+    """
+    Build a network on the meta device, as far as the weights in safetensors files reach.
+
+    Raises CheckpointError as soon as it has more parts, or in the end more weights, than they
+    hold, or if it cannot be built.
+    """
+    shapes = weight_shapes(files)
+    held, where = sum(map(prod, shapes.values())), next(iter(files))
+    remedy = 'config.json and weights must belong together: restore both'
+    many = f'{where} has {len(shapes)} tensors, and its config.json asks for far more; {remedy}'
+    try:
+        with torch.device('meta'), _parts_up_to(_PARTS_PER_TENSOR * len(shapes) + 200, many):
+            network = build()
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever a wrong size led to
+        raise CheckpointError(
+            f'{where.parent} describes a network that cannot be built ({brief(error)}); {remedy}'
+        ) from error
+    needed = sum(one.numel() for one in (*network.parameters(), *network.buffers()))
+    if needed > 2 * held + _SPARE_ELEMENTS:
+        raise CheckpointError(
+            f'{where.parent} describes a network of {needed:.3g} weights and holds {held:.3g}; '
+            f'{remedy}'
+        )
+    return network
+
+
+@contextmanager
+def _parts_up_to(most: int, text: str) -> Iterator[None]:
+    """Raise CheckpointError in this thread when it makes more modules, weights and buffers."""
+    thread, made = get_ident(), 0
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += get_ident() == thread
+        if made > most:
+            raise CheckpointError(text)
+
+    kinds: Any = (
+        hooks.register_module_module_registration_hook,
+        hooks.register_module_parameter_registration_hook,
+        hooks.register_module_buffer_registration_hook,
+    )
+    handles = [register(count) for register in kinds]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def read_weights(files: Iterable[Path]) -> dict[str, torch.Tensor]:
+    """Read the tensors of safetensors files; raises CheckpointError."""
+    found: dict[str, torch.Tensor] = {}
+    for path in files:
+        try:
+            found |= load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(path, error) from error
+    return found
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -24,15 +131,54 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises CheckpointError if the file is missing or damaged, belongs to a network of another
     shape, or has a weight that is not finite.
     """
-    require_file(path.parent, path.name)
+    weight_shapes([path])
+    weights = {name: value.float() for name, value in read_weights([path]).items()}
     try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
         network.load_state_dict(weights, assign=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except RuntimeError as error:
+        raise _unreadable(path, error) from error
+    require_finite(weights, path)
+
+
+def require_same(
+    where: Path, missing: Collection[str], unknown: Collection[str], misshapen: Collection[Any]
+) -> None:
+    """Raise CheckpointError if tensors are missing, unknown, or (name, …) of another shape."""
+    names = [*missing, *unknown, *(name for name, *_ in misshapen)]
+    if names:
         raise CheckpointError(
-            f'{path} cannot be loaded ({" ".join(str(error).split())[:200]}); it is damaged or '
-            'does not belong to config.json: restore both files'
-        ) from error
-    for name, value in weights.items():
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f'{path}: weight {name} is not finite; restore the file')
+            f'{where}: {len(missing)} weights missing, {len(unknown)} unknown, {len(misshapen)} '
+            f'of other shape (first: {names[0][:100]}); weights and config.json must belong '
+            'together'
+        )
+
+
+@contextmanager
+def quiet(logging: Any) -> Iterator[None]:
+    """Keep progress, and reports of what is an error here, of diffusers or transformers silent."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def require_finite(weights: Mapping[str, torch.Tensor], where: Path) -> None:
+    """Raise CheckpointError, naming the first weight that is not finite."""
+    for name, weight in weights.items():
+        # One pass over the memory, and no mask of the size of the network.
+        if weight.is_floating_point() and not torch.isfinite(weight.sum()):
+            raise CheckpointError(
+                f'{where}: weight {name} is not finite; the file is damaged, restore it'
+            )
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f'{path} cannot be loaded ({brief(error)}); it is damaged or does not belong to '
+        'config.json: restore both files'
+    )

@@ -18,8 +18,8 @@ from typing import Any
 
 from diffusers import AutoencoderTiny
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.locate import find_folder
-from marigold_ros.models.marigold.checkpoint import read_facts, write_sums
+from marigold_ros.models.locate import find_folder, write_sums
+from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.models.runtime.usage import milliseconds
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.augment import Augmentation

@@ -3,11 +3,12 @@
 """The networks of transformers that predict depth, by ``model_type``; imports no torch."""
 
 from collections.abc import Mapping
-import json
 from pathlib import Path
 from typing import Any
 
-CONFIG, PROCESSOR, OWN = 'config.json', 'preprocessor_config.json', 'marigold_ros.json'
+from marigold_ros.models.locate import peek_json
+
+CONFIG, OWN = 'config.json', 'marigold_ros.json'
 PROMPTED = 'prompt_depth_anything'
 # Space of their predictions; None where the configuration says it.
 KINDS = {
@@ -25,11 +26,7 @@ NOT_DEPTH = {'chmv2': 'the height of trees in images from above'}
 
 def is_depth_estimator(folder: Path) -> bool:
     """Return whether a folder holds a checkpoint of one of these networks."""
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get('model_type') in KINDS
+    return str(peek_json(folder / CONFIG).get('model_type')) in KINDS
 
 
 def space_of(config: Mapping[str, Any], own: Mapping[str, Any]) -> str:

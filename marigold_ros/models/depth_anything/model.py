@@ -8,7 +8,7 @@ disparity without bounds. It is divided by one constant of the checkpoint, never
 frame, so that a fit holds from frame to frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from typing import Any
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
-from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, PROMPTED, space_of
+from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROMPTED, space_of
 from marigold_ros.models.depth_anything.processors import PROCESSORS, TorchProcessor
 from marigold_ros.models.depth_anything.prompt import prompt_depth
-from marigold_ros.models.locate import read_json, require_file, require_weights
+from marigold_ros.models.locate import read_json, require_weights
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import PredictOptions
@@ -27,12 +27,17 @@ from marigold_ros.models.resizing import common_size
 from marigold_ros.models.runtime.compiled_networks import compiled_network
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network
+from marigold_ros.models.transformers_networks import (
+    load_depth_network,
+    load_processor,
+    processor_values,
+    values_of,
+)
 from marigold_ros.models.weights import count_parameters
 from marigold_ros.spaces import SPACES
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 from transformers.modeling_outputs import DepthEstimatorOutput
 
 # The share of pixels of a test image whose disparity lies below 1.
@@ -85,8 +90,9 @@ class DepthEstimator(OnePassModel):
         # The node asks in every frame.
         self._sizes: dict[tuple[int, int, int | None], tuple[int, int]] = {}
         self.flip = _flips(folder, self.kind, own)
-        self.processor = _processor(folder, self.kind)
-        network = _network(folder)
+        kind = PROCESSORS.get(self.kind)
+        self.processor = kind(processor_values(folder)) if kind else load_processor(folder)
+        network = load_depth_network(folder)
         self.parameters = count_parameters(network)
         # One choice for all images of a call, by numbers: no trace shows it.
         self._chooses_head = len(getattr(network.config, 'bin_configurations', ())) > 1
@@ -115,14 +121,17 @@ class DepthEstimator(OnePassModel):
         """Return what the processor makes of the network's answer, for each image."""
         shape = rgbs[0].shape[:2]
         wanted = self._size_rules(shape, options.processing_resolution)
-        pixels = self.processor(images=list(rgbs), return_tensors='pt', **wanted)['pixel_values']
-        inputs = [one.to(self.device, self.arithmetic) for one in (pixels, *prompts)]
-        count = 1 if self._chooses_head else len(rgbs)
-        parts = zip(*(one.split(count) for one in inputs), strict=True)
-        # Resizing would lose bits in half precision.
-        outputs = _outputs(torch.cat([self._answer(*part) for part in parts]).float())
-        found: list[dict[str, Any]]
-        found = self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
+        with values_of(self.folder):
+            inputs = [
+                one.to(self.device, self.arithmetic)
+                for one in (self._pixels(rgbs, wanted), *prompts)
+            ]
+            count = 1 if self._chooses_head else len(rgbs)
+            parts = zip(*(one.split(count) for one in inputs), strict=True)
+            # Resizing would lose bits in half precision.
+            outputs = _outputs(torch.cat([self._answer(*part) for part in parts]).float())
+            found: list[dict[str, Any]]
+            found = self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
         return found
 
     def _answer(self, pixels: torch.Tensor, *prompts: torch.Tensor) -> torch.Tensor:
@@ -178,9 +187,16 @@ class DepthEstimator(OnePassModel):
     def _measured_size(self, height: int, width: int, longest: int | None) -> tuple[int, int]:
         """Return the size of what the processor makes of an empty image."""
         wanted = self._size_rules((height, width), longest)
-        image = np.zeros((height, width, 3), np.uint8)
-        pixels = self.processor(images=[image], return_tensors='pt', **wanted)['pixel_values']
+        with values_of(self.folder):
+            pixels = self._pixels([np.zeros((height, width, 3), np.uint8)], wanted)
         return int(pixels.shape[-2]), int(pixels.shape[-1])
+
+    def _pixels(self, rgbs: Sequence[np.ndarray], wanted: Mapping[str, Any]) -> torch.Tensor:
+        """Return images (B, 3, PH, PW) as the network sees them."""
+        found: torch.Tensor = self.processor(images=list(rgbs), return_tensors='pt', **wanted)[
+            'pixel_values'
+        ]
+        return found
 
     def _prepared(self, network: nn.Module) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
@@ -197,8 +213,9 @@ class DepthEstimator(OnePassModel):
         """Return the disparity that most of a test image stays below, in float32 on the CPU."""
         y, x = np.mgrid[0 : 1 : _TEST_SIZE[0] * 1j, 0 : 1 : _TEST_SIZE[1] * 1j]
         image = np.stack([255 * y, 127 + 100 * np.sin(9 * x), 255 * (1 - y)], axis=-1)
-        pixels = self.processor(images=[image.astype(np.uint8)], return_tensors='pt')
-        unit = float(network(**pixels).predicted_depth.quantile(_BELOW_ONE))
+        with values_of(self.folder):
+            pixels = self._pixels([image.astype(np.uint8)], {})
+            unit = float(network(pixel_values=pixels).predicted_depth.quantile(_BELOW_ONE))
         if not unit > 0.0:
             raise CheckpointError(
                 f'{self.folder} predicts disparity of {unit:g} on a test image, which must be '
@@ -295,49 +312,3 @@ def _flips(folder: Path, kind: str, own: dict[str, Any]) -> bool:
             f'{folder / OWN} has flip {flip!r}; only zoedepth takes true, remove it'
         )
     return bool(flip)
-
-
-def _processor(folder: Path, kind: str) -> Any:
-    """Read the image processor."""
-    if kind not in PROCESSORS:
-        return _read(AutoImageProcessor, folder, PROCESSOR)
-    return PROCESSORS[kind](_config(folder, PROCESSOR))
-
-
-def _network(folder: Path) -> nn.Module:
-    """Read the network, frozen; raises CheckpointError if a weight is missing."""
-    network, report = _read(
-        AutoModelForDepthEstimation, folder, CONFIG, use_safetensors=True, output_loading_info=True
-    )
-    missing = sorted(report['missing_keys'])
-    if missing:
-        raise CheckpointError(
-            f'{folder} lacks {len(missing)} weights of its network ({missing[0]}); it is damaged '
-            'or does not belong to config.json: restore both files'
-        )
-    frozen: nn.Module = network.eval().requires_grad_(False)
-    return frozen
-
-
-def _config(folder: Path, name: str) -> dict[str, Any]:
-    """Read a JSON file that asks for no code."""
-    config = read_json(require_file(folder, name))
-    if 'auto_map' in config:
-        raise CheckpointError(
-            f'{folder / name} asks to run code of the checkpoint (auto_map), which is refused; '
-            'give a checkpoint that transformers knows by itself'
-        )
-    return dict(config)
-
-
-def _read(kind: Any, folder: Path, name: str, **more: Any) -> Any:
-    """Read a part by transformers, from these files alone and without code of theirs."""
-    _config(folder, name)
-    try:
-        return kind.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, **more
-        )
-    except Exception as error:  # transformers raises many kinds
-        raise CheckpointError(
-            f'{folder} cannot be read by transformers ({error}); restore the files'
-        ) from error

@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import CheckpointError
 from marigold_ros.models.diffusion_depth.denoiser import GROUPS
 from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
 from marigold_ros.models.facts import CONFIG, MapFacts, processing_pixels, read_own, WEIGHTS
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.unet.checkpoint import are_sizes
-from marigold_ros.models.weights import load_weights
+from marigold_ros.models.weights import build_within, load_weights
 from marigold_ros.settings import nearest_name
 import torch
 
@@ -80,13 +80,7 @@ def read_architecture(values: Mapping[str, Any], where: str) -> Architecture:
 
 def build_network(architecture: Architecture) -> DiffusionDepth:
     """Build a network of random weights; raises ConfigurationError for an unknown backbone."""
-    try:
-        return DiffusionDepth(architecture)
-    except (KeyError, TypeError, ValueError) as error:  # transformers checks its configurations
-        raise ConfigurationError(
-            f'backbone {architecture.backbone} cannot be built by transformers ({error}); correct '
-            'its configuration'
-        ) from error
+    return DiffusionDepth(architecture)
 
 
 def load_network(folder: Path) -> DiffusionDepth:
@@ -94,11 +88,9 @@ def load_network(folder: Path) -> DiffusionDepth:
     path = folder / CONFIG
     values = {key: value for key, value in read_json(path).items() if key != 'model_type'}
     architecture = read_architecture(values, str(path))
-    try:
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
-            network = build_network(architecture)
-    except ConfigurationError as error:
-        raise CheckpointError(f'{path}: {error}') from error
+    build_within([folder / WEIGHTS], lambda: build_network(architecture))
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+        network = build_network(architecture)
     load_weights(network, folder / WEIGHTS)
     return network.eval().requires_grad_(False)
 

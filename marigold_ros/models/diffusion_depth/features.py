@@ -9,6 +9,8 @@ Letters: B images, H, W image, h, w the finest features.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.locate import brief
 from marigold_ros.models.unet.network import convolution, Residual
 import torch
 from torch import nn
@@ -53,9 +55,16 @@ class Backbone(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        from transformers import AutoBackbone, AutoConfig
+        from marigold_ros.models.transformers_networks import network_config
+        from transformers import AutoBackbone
 
-        self.network = AutoBackbone.from_config(AutoConfig.for_model(**config))
+        try:
+            self.network = AutoBackbone.from_config(network_config(config, 'backbone'))
+        except Exception as error:  # transformers raises many kinds
+            raise ConfigurationError(
+                f'backbone {config} cannot be built by transformers ({brief(error)}); correct its '
+                'configuration'
+            ) from error
         self.channels = tuple(self.network.channels)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:

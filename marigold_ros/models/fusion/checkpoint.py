@@ -10,7 +10,7 @@ from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import read_json
-from marigold_ros.models.weights import load_weights
+from marigold_ros.models.weights import build_within, load_weights
 
 KIND, VERSION = 'fusion', 1
 
@@ -23,7 +23,7 @@ def load_fusion_network(folder: Path) -> FusionNetwork:
     channels or candidates.
     """
     config = read_json(folder / CONFIG)
-    network = _new_network(folder, config)
+    network = build_within([folder / WEIGHTS], lambda: _new_network(folder, config))
     load_weights(network, folder / WEIGHTS)
     return network.eval().requires_grad_(False)
 

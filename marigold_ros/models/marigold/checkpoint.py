@@ -8,10 +8,12 @@ sizes, for which diffusers has no place, are in ``marigold_ros.json``. Weights c
 safetensors only: a pickle can run code when it is opened, so none ever is.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 import hashlib
+from inspect import signature
 import os
 from pathlib import Path
 from typing import Any
@@ -25,23 +27,42 @@ from diffusers import (
 )
 from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import CheckpointError, MarigoldError
-from marigold_ros.models.locate import read_json, require_file, require_weights, sha256
+from marigold_ros.models.facts import check_values, MOST_PIXELS, refuse_elsewhere
+from marigold_ros.models.locate import (
+    brief,
+    offline,
+    read_json,
+    require_file,
+    require_weights,
+    verify_sums,
+)
 from marigold_ros.models.marigold.domain_gap import (
     feature_count,
     read_training_features,
     TrainingFeatures,
 )
-from marigold_ros.models.weights import count_parameters
+from marigold_ros.models.marigold.ensemble import MOST_MEMBERS
+from marigold_ros.models.marigold.schedule import STEPS_LIMIT
+from marigold_ros.models.weights import (
+    build_within,
+    count_parameters,
+    full_precision,
+    quiet,
+    require_finite,
+    require_same,
+)
 from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_ros.whole_files import write_whole
 from safetensors.torch import load_file, save
 import torch
 
 EMPTY_TEXT = 'empty_text_embedding'
-SUMS = 'SHA256SUMS'  # as written by `sha256sum`, paths from the checkpoint's folder
 NOISES = ('gaussian', 'zeros')
 # Pipelines of the Marigold family that predict something else from networks of the same shape.
 OTHER_KINDS = {'Normals': 'surface normals', 'Intrinsics': 'albedo and lighting'}
+MOST_SIDE = 4096  # of an image at the networks, where a checkpoint chooses
+MOST_TIMESTEPS = 10_000  # of a schedule
+MOST_TOKENS = 1024  # of the prompt; CLIP has 77
 E2E_PIPELINE = 'StableDiffusionPipeline'  # with eight input channels: an E2E-FT checkpoint
 AUTOENCODERS = {'AutoencoderKL': AutoencoderKL, 'AutoencoderTiny': AutoencoderTiny}
 LCM_NOTE = (
@@ -83,6 +104,7 @@ class Networks:
         return count_parameters(self.autoencoder, self.unet)
 
 
+@offline()
 def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     """
     Load all parts of a checkpoint on the CPU, in float32.
@@ -105,10 +127,10 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
         )
     text = empty_text(folder)
     width = unet.config.cross_attention_dim
-    if text.ndim != 3 or len(text) != 1 or text.shape[-1] != width:
+    if text.ndim != 3 or len(text) != 1 or text.shape[-1] != width or text.shape[1] > MOST_TOKENS:
         raise CheckpointError(
             f'the empty-prompt embedding has shape {tuple(text.shape)}; the unet attends to width '
-            f'{width}, so it must be (1, L, {width})'
+            f'{width}, so it must be (1, L, {width}) with L up to {MOST_TOKENS}'
         )
     scheduler = _scheduler(folder)
     notes = [LCM_NOTE] if isinstance(scheduler, LCMScheduler) else []
@@ -148,18 +170,19 @@ def read_facts(folder: Path) -> Facts:
         _usual_steps(schedule, end_to_end),
     )
     resolution = _first(index.get('default_processing_resolution'), 768)
+    whole = partial(_whole, folder)
     return Facts(
         name=folder.name,
         folder=folder,
         space=space,
         noise=noise,
-        denoising_steps=_whole(folder, 'default_denoising_steps', steps, 1),
-        ensemble_size=_whole(
-            folder, 'default_ensemble_size', extra.get('default_ensemble_size', 1), 1
+        denoising_steps=whole('default_denoising_steps', steps, 1, STEPS_LIMIT),
+        ensemble_size=whole(
+            'default_ensemble_size', extra.get('default_ensemble_size', 1), 1, MOST_MEMBERS
         ),
-        processing_resolution=_whole(folder, 'default_processing_resolution', resolution, 0),
-        processing_pixels=_whole(
-            folder, 'default_processing_pixels', extra.get('default_processing_pixels', 0), 0
+        processing_resolution=whole('default_processing_resolution', resolution, 0, MOST_SIDE),
+        processing_pixels=whole(
+            'default_processing_pixels', extra.get('default_processing_pixels', 0), 0, MOST_PIXELS
         ),
     )
 
@@ -175,11 +198,11 @@ def _usual_steps(schedule: dict[str, Any], end_to_end: bool) -> int:
     return 4 if schedule.get('timestep_spacing') == 'trailing' else 10
 
 
-def _whole(folder: Path, name: str, value: Any, low: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+def _whole(folder: Path, name: str, value: Any, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
         raise CheckpointError(
-            f'{name} of {folder.name} is {value!r}; it must be a whole number from {low} on: '
-            'correct model_index.json or marigold_ros.json'
+            f'{name} of {folder.name} is {value!r}; it must be a whole number from {low} to '
+            f'{high}: correct model_index.json or marigold_ros.json'
         )
     return value
 
@@ -209,13 +232,26 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
             'file that the unet was trained with'
         )
     kind = LCMScheduler if config.get('_class_name') == 'LCMScheduler' else DDIMScheduler
+    total = config.get('num_train_timesteps', 1000)
+    if type(total) is not int or not 1 <= total <= MOST_TIMESTEPS:
+        raise CheckpointError(
+            f'{folder}/scheduler/scheduler_config.json has num_train_timesteps {total!r}; give a '
+            f'whole number from 1 to {MOST_TIMESTEPS}'
+        )
     try:
-        return kind.from_pretrained(folder / 'scheduler', local_files_only=True)
+        scheduler = kind.from_config(config)
     except Exception as error:  # diffusers raises whatever a wrong value led to
         raise CheckpointError(
-            f'{folder}/scheduler/scheduler_config.json makes no schedule '
-            f'({str(error).strip()[:200]}); restore it'
+            f'{folder}/scheduler/scheduler_config.json makes no schedule ({brief(error)}); '
+            'restore it'
         ) from error
+    kept = scheduler.alphas_cumprod
+    if not ((kept >= 0) & (kept <= 1)).all():  # NaN is neither
+        raise CheckpointError(
+            f'{folder}/scheduler/scheduler_config.json makes a schedule whose share of the image '
+            'is not in [0, 1]; restore it'
+        )
+    return scheduler
 
 
 def empty_text(folder: Path) -> torch.Tensor:
@@ -269,25 +305,21 @@ def _cache_path(encoder: Path) -> Path:
 
 
 def _embed_empty_text(folder: Path) -> torch.Tensor:
+    from marigold_ros.models.transformers_networks import load_network as load_encoder
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    part = folder / 'text_encoder'
     remedy = f'copy model.safetensors there, or put {EMPTY_TEXT}.safetensors into {folder}'
-    variant = variant_of(require_weights(part, remedy))
-    arguments: dict[str, Any] = {'local_files_only': True}
+    encoder = load_encoder(CLIPTextModel, folder / 'text_encoder', remedy)
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer', **arguments)
-        encoder = CLIPTextModel.from_pretrained(
-            part, use_safetensors=True, variant=variant, dtype=torch.float32, **arguments
-        )
-    except Exception as error:  # transformers, tokenizers and safetensors raise their own kinds
+        tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer', local_files_only=True)
+        tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt')
+        with torch.no_grad():
+            return encoder(tokens.input_ids)[0].float()
+    except Exception as error:  # transformers, tokenizers and torch raise their own kinds
         raise CheckpointError(
-            f'{folder}: text_encoder/ and tokenizer/ cannot be loaded '
-            f'({str(error).strip().splitlines()[0][:300]}); restore them'
+            f'{folder}: tokenizer/ cannot be loaded, or does not belong to text_encoder/ '
+            f'({brief(error)}); restore them'
         ) from error
-    tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt')
-    with torch.no_grad():
-        return encoder.eval()(tokens.input_ids)[0].float()
 
 
 def load_network(kind: Any, part: Path) -> Any:
@@ -302,9 +334,18 @@ def load_network(kind: Any, part: Path) -> Any:
         'convert with pipeline.save_pretrained(folder, safe_serialization=True) where you trust '
         'them'
     )
-    variant = variant_of(require_weights(part, remedy))
+    found = require_weights(part, remedy)
+    _check_index(part, found)
+    config = read_json(part / 'config.json')
+    refuse_elsewhere(config, part / 'config.json')
+    # Those that diffusers reads.
+    values = {key: config[key] for key in signature(kind.__init__).parameters if key in config}
+    check_values(values, part / 'config.json')
+    files = full_precision(found)
+    build_within(files, lambda: kind.from_config(values))
+    variant = 'fp16' if '.fp16' in files[0].name else None
     try:
-        with _quiet_shards():
+        with quiet(diffusers_logging):
             network, report = kind.from_pretrained(
                 part,
                 use_safetensors=True,
@@ -316,70 +357,21 @@ def load_network(kind: Any, part: Path) -> Any:
             )
     except Exception as error:  # diffusers, safetensors and torch each raise their own kinds
         raise CheckpointError(
-            f'{part} cannot be loaded: {str(error).strip().splitlines()[0][:300]}; the files are '
-            'damaged or belong to another architecture'
+            f'{part} cannot be loaded: {brief(error)}; the files are damaged or belong to another '
+            'architecture'
         ) from error
-    wrong = report['missing_keys'] + report['unexpected_keys'] + report['mismatched_keys']
-    if wrong:
-        raise CheckpointError(
-            f'{part}: {len(report["missing_keys"])} weights missing, '
-            f'{len(report["unexpected_keys"])} unknown, {len(report["mismatched_keys"])} of other '
-            f'shape (first: {wrong[0]}); weights and config.json must belong together'
-        )
-    for name, weight in network.state_dict().items():
-        # One pass over the memory, and no mask of the size of the network.
-        if weight.is_floating_point() and not torch.isfinite(weight.sum()):
-            raise CheckpointError(
-                f'{part}: weight {name} is not finite; the file is damaged, restore it'
-            )
+    kinds = ('missing_keys', 'unexpected_keys', 'mismatched_keys')
+    require_same(part, *(report[kind] for kind in kinds))
+    require_finite(network.state_dict(), part)
     return network.eval().requires_grad_(False)
 
 
-def variant_of(files: Iterable[Path]) -> str | None:
-    """Return diffusers' variant of weight files: ``fp16`` unless full precision is there."""
-    return None if any('.fp16' not in path.name for path in files) else 'fp16'
-
-
-@contextmanager
-def _quiet_shards() -> Iterator[None]:
-    """Keep diffusers' progress bar of shards, a matter of milliseconds, out of logs."""
-    shown = diffusers_logging.is_progress_bar_enabled()
-    diffusers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            diffusers_logging.enable_progress_bar()
-
-
-def write_sums(folder: Path) -> None:
-    """Write ``SHA256SUMS`` over the weight files of a checkpoint, as ``sha256sum`` does."""
-    files = sorted(folder.rglob('*.safetensors'))
-    lines = [f'{sha256(path)}  {path.relative_to(folder).as_posix()}\n' for path in files]
-    (folder / SUMS).write_text(''.join(lines), encoding='utf-8')
-
-
-def verify_sums(folder: Path) -> tuple[str, ...]:
-    """
-    Compare files with a checkpoint's ``SHA256SUMS``, if any; returns the names compared.
-
-    Raises CheckpointError, naming the file that is missing or differs.
-    """
-    path = folder / SUMS
-    if not path.is_file():
-        return ()
-    names = []
-    for line in path.read_text(encoding='utf-8').splitlines():
-        expected, _, name = line.partition(' ')
-        name = name.lstrip(' *')
-        target = folder / name
-        if not name or not target.is_file() or Path(name).is_absolute() or '..' in name:
-            raise CheckpointError(f"{path} lists '{name or line}', which is not in the folder")
-        found = sha256(target)
-        if found != expected.lower():
+def _check_index(part: Path, files: Iterable[Path]) -> None:
+    """Raise CheckpointError if an index names other weights than those of the folder."""
+    known = {path.name for path in files}
+    for path in part.glob('*.safetensors.index*.json'):
+        where = read_json(path).get('weight_map')
+        if not isinstance(where, dict) or not set(map(str, where.values())) <= known:
             raise CheckpointError(
-                f'{target} has SHA-256 {found[:12]}…, {SUMS} lists {expected[:12]}…; the file was '
-                'changed or damaged: restore it'
+                f'{path} names weights that are not in its folder; copy them there or restore it'
             )
-        names.append(name)
-    return tuple(names)

@@ -18,11 +18,11 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, read_own, WEIGHTS
-from marigold_ros.models.locate import find_folder, fingerprint, read_json
-from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, verify_sums
+from marigold_ros.models.locate import find_folder, fingerprint, read_json, verify_sums
+from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network
 from marigold_ros.models.prime_depth.preimage import decoder_steps, Preimage, read_preimage
 from marigold_ros.models.prime_depth.refiner import Refiner
-from marigold_ros.models.weights import count_parameters, load_weights
+from marigold_ros.models.weights import build_within, count_parameters, load_weights
 import torch
 
 MODEL_TYPE = 'marigold_ros_prime_depth'
@@ -141,8 +141,8 @@ def load_refiner(folder: Path) -> tuple[FrozenBase, Refiner]:
             f'{str(trained.get("sha256"))[:SHOWN]}…) and {base.folder} holds another one '
             f'({base.sha256[:SHOWN]}…); write where the first is as base into {path}'
         )
-    with torch.device('meta'):  # no random weights are drawn
-        refiner = Refiner(base.unet.config, *sizes)
+    # On the meta device no random weights are drawn.
+    refiner = build_within([folder / WEIGHTS], lambda: Refiner(base.unet.config, *sizes))
     load_weights(refiner, folder / WEIGHTS)
     return base, refiner.eval().requires_grad_(False)
 

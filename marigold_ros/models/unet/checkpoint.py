@@ -15,8 +15,7 @@ from marigold_ros.errors import CheckpointError
 from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, read_own, WEIGHTS
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.unet.network import DepthUNet, GROUPS
-from marigold_ros.models.weights import load_weights
-import torch
+from marigold_ros.models.weights import build_within, load_weights
 
 MODEL_TYPE = 'marigold_ros_unet'
 PIXELS = 27648  # 144x192, where a checkpoint says nothing
@@ -41,8 +40,8 @@ def load_network(folder: Path) -> DepthUNet:
             f'{folder / CONFIG} has channels {sizes[0]} and blocks {sizes[1]}; give lists, of '
             f'multiples of {GROUPS} and of one number less: restore the file'
         )
-    with torch.device('meta'):  # no random weights are drawn
-        network = DepthUNet(*sizes)
+    # On the meta device no random weights are drawn.
+    network = build_within([folder / WEIGHTS], lambda: DepthUNet(*sizes))
     load_weights(network, folder / WEIGHTS)
     return network.eval().requires_grad_(False)
 

@@ -7,8 +7,9 @@ import math
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import load_model
+from marigold_ros.models.locate import write_sums
 from marigold_ros.models.marigold.check import check_checkpoint, planted_depth, round_trip
-from marigold_ros.models.marigold.checkpoint import load_networks, write_sums
+from marigold_ros.models.marigold.checkpoint import load_networks
 import pytest
 from safetensors.torch import load_file, save_file
 import torch

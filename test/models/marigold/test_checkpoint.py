@@ -138,7 +138,9 @@ def test_a_native_processing_resolution_is_kept(copy):
     [
         ('{', 'not JSON'),
         ('{}', 'prediction_type'),
-        ('{"prediction_type": "sample", "num_train_timesteps": "x"}', 'no schedule'),
+        ('{"prediction_type": "sample", "num_train_timesteps": "x"}', 'give a whole number'),
+        ('{"prediction_type": "sample", "beta_start": "x"}', 'no schedule'),
+        ('{"prediction_type": "sample", "beta_start": NaN}', 'NaN is not finite'),
     ],
 )
 def test_a_schedule_is_never_assumed(copy, text, words):

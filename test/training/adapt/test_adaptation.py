@@ -22,7 +22,7 @@ from marigold_ros.errors import (
 from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.load import fusion_of
-from marigold_ros.models.marigold.checkpoint import verify_sums, write_sums
+from marigold_ros.models.locate import verify_sums, write_sums
 from marigold_ros.models.marigold.domain_gap import FILE
 from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_training.adapt import adaptation, judge, keep, recipes

@@ -11,7 +11,7 @@ from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork
-from marigold_ros.models.marigold.checkpoint import verify_sums
+from marigold_ros.models.locate import verify_sums
 from marigold_training.fusion.export import export_fusion
 from marigold_training.fusion.model_card import learning_curve
 import numpy as np

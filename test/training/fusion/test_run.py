@@ -11,7 +11,7 @@ from pathlib import Path
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.fusion_channels import CANDIDATES
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
-from marigold_ros.models.marigold.checkpoint import verify_sums
+from marigold_ros.models.locate import verify_sums
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.fusion import validation
 from marigold_training.fusion.run import FusionRun

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_ros.models.locate import write_sums
 from marigold_training.data.mixture import Part
 from marigold_training.families.marigold import FAMILY
 from marigold_training.networks.export import export_checkpoint, usual_size

@@ -26,8 +26,7 @@ from marigold_ros.evaluation.results.results import describe_bag, machine, to_js
 from marigold_ros.models import load_model
 from marigold_ros.models.facts import CONFIG
 from marigold_ros.models.fusion.load import load_fusion
-from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION
-from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION, write_sums
 from marigold_ros.models.metric_scale import MetricModel, MetricScale, write_metric_scale
 from marigold_ros.processes import Stop
 from marigold_ros.whole_files import write_whole

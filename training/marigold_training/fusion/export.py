@@ -8,7 +8,7 @@ from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.checkpoint import KIND, VERSION
 from marigold_ros.models.fusion.network import FusionNetwork
-from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_ros.models.locate import write_sums
 from marigold_training.networks.export import save_weights, whole_folder, write_json
 import torch
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid
-from marigold_ros.models.locate import EMBEDDED
-from marigold_ros.models.marigold.checkpoint import SUMS
+from marigold_ros.models.locate import EMBEDDED, SUMS
 from marigold_ros.processes import never, Stop
 from marigold_training.data.mixture import in_multiples, resize
 from marigold_training.data.pairs import PairSource

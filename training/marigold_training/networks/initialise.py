@@ -15,12 +15,11 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models.locate import find_folder, read_json
+from marigold_ros.models.locate import find_folder, read_json, verify_sums
 from marigold_ros.models.marigold.checkpoint import (
     empty_text,
     load_network,
     load_networks,
-    verify_sums,
 )
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.spaces import RELATIVE_SPACES

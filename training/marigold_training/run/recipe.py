@@ -10,8 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.locate import FUSION
-from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_ros.models.locate import FUSION, write_sums
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import never, Stop, Stopped
