@@ -5,6 +5,7 @@
 #   make demo     run the node on a synthetic drive; writes out/demo/report.html
 #   make test     run the tests but for long ones: under 6 minutes on two cores
 #   make test-all run all tests: about 15 minutes
+#   make sbom     list what is installed as CycloneDX JSON: out/sbom.json
 # Each target sets up what it needs first: `demo` what a robot runs, the others also the development
 # tools. PYTHON=python3.12 chooses another Python.
 
@@ -21,6 +22,9 @@ READY_DEV := $(VENV)/.ready-dev-$(ROS)
 REQUIREMENTS := requirements.txt
 ifeq ($(ROS),wheels)
 REQUIREMENTS += requirements-ros.txt
+# Packages by their SHA-256, where this Python on this platform has a list of them.
+LOCK := supply_chain/$(shell $(PYTHON) -c 'import sys, sysconfig; \
+    print(f"python3.{sys.version_info.minor}-{sysconfig.get_platform()}")')
 else
 VENV_OPTIONS := --system-site-packages
 # The distribution's own pytest plugins are made for its older pytest.
@@ -34,10 +38,10 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help setup setup-dev demo test test-all lint docs dist format clean
+.PHONY: help setup setup-dev demo test test-all lint docs dist sbom lock format clean
 
 help:
-	@echo 'make setup | setup-dev | demo | test | test-all | lint | docs | dist | format | clean'
+	@echo 'make setup | setup-dev | demo | test | test-all | lint | docs | dist | sbom | lock | format | clean'
 
 setup: $(READY)
 
@@ -54,12 +58,14 @@ $(READY): $(REQUIREMENTS) setup.py setup.cfg package.xml
 	        '(`sudo apt install python3-venv` on Debian and Ubuntu)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV_OPTIONS) \
 	    $(if $(filter-out $(READY) $(READY_DEV),$(wildcard $(VENV)/.ready-*)),--clear) $(VENV)
+	$(if $(wildcard $(LOCK).txt),$(PIP_INSTALL) --require-hashes --no-deps -r $(LOCK).txt)
 	$(PIP_INSTALL) $(addprefix -r ,$(REQUIREMENTS))
 # Old pips (Debian 12) would run `setup.py develop`, which new setuptools refuse.
 	$(PIP_INSTALL) --use-pep517 --no-deps --editable .
 	@touch $@
 
 $(READY_DEV): requirements-dev.txt $(READY)
+	$(if $(wildcard $(LOCK)-dev.txt),$(PIP_INSTALL) --require-hashes --no-deps -r $(LOCK)-dev.txt)
 	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
@@ -87,6 +93,14 @@ dist: setup-dev
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
+
+sbom: setup
+	@mkdir -p out
+	$(BIN)/python supply_chain/sbom.py > out/sbom.json
+
+# For this Python and platform, after a change of requirements.
+lock: setup
+	$(BIN)/python supply_chain/lock.py
 
 format: setup-dev
 	$(BIN)/ruff check --fix .

@@ -7,8 +7,9 @@ It installs two packages: marigold_ros, which a robot runs, and marigold_trainin
 training/. MARIGOLD_ROBOT_ONLY=1 leaves the second one out.
 
 The setuptools of the oldest supported distribution (59) has no recursive glob, so the list of data
-files is made here. Requirements are ranges; the versions that are tested together are pinned in
-requirements.txt. ROS packages are listed in package.xml, because PyPI has other names for them.
+files is made here. Requirements are ranges up to the next major version; the versions that are
+tested together are pinned in requirements.txt. ROS packages are listed in package.xml, because
+PyPI has other names for them.
 """
 
 import os
@@ -90,33 +91,40 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=[
-        'accelerate>=1.0',
-        'diffusers>=0.35',
-        'huggingface_hub>=0.34',
-        'numpy>=1.22',
-        'opencv-python-headless>=4.5.4',
-        'PyYAML>=5.4',
-        'rosbags>=0.11',
-        'apsw>=3.40',  # of rosbags, bounded in marigold_ros/bags/guarded.py
-        'lz4>=4.0',  # the same
-        'safetensors>=0.4',
-        'scipy>=1.8',
-        'threadpoolctl>=3.5',
-        'torch>=2.4',
-        'tqdm>=4.60',
-        'transformers>=4.45',
+        'accelerate>=1.0,<2',
+        'diffusers>=0.35,<1',
+        'huggingface_hub>=1.0,<3',
+        'numpy>=1.22,<3',
+        'opencv-python-headless>=4.5.4,<6',
+        'Pillow>=9.0,<14',
+        'PyYAML>=5.4,<7',
+        'rosbags>=0.11,<1',
+        'apsw>=3.40,<4',  # of rosbags, bounded in marigold_ros/bags/guarded.py
+        'lz4>=4.0,<5',  # the same
+        'safetensors>=0.4,<1',
+        'scipy>=1.8,<2',
+        'threadpoolctl>=3.5,<4',
+        'torch>=2.4,<3',
+        'tqdm>=4.60,<5',
+        'transformers>=5.20,<6',
     ],
     extras_require={
-        'openvino': ['openvino>=2024.4'],
-        'onnx': ['onnx>=1.16', 'onnxruntime>=1.18'],
-        'ray': ['ray>=2.9'],
-        'rerun': ['rerun-sdk>=0.23'],
-        'serve': ['av>=12', 'starlette>=0.47', 'uvicorn>=0.30'],
-        'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
-        'video': ['av>=12'],
-        'wandb': ['wandb'],
-        'docs': ['mkdocstrings-python', 'zensical'],
-        'test': ['pytest', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'h5py>=3.6'],
+        'openvino': ['openvino>=2024.4,<2027'],
+        'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2'],
+        'ray': ['ray>=2.9,<3'],
+        'rerun': ['rerun-sdk>=0.23,<1'],
+        'serve': ['anyio>=4.0,<5', 'av>=12,<19', 'starlette>=0.47,<2', 'uvicorn>=0.30,<1'],
+        'training': ['h5py>=3.6,<4', 'peft>=0.13,<1', 'tensorboard>=2.9,<3'],
+        'video': ['av>=12,<19'],
+        'wandb': ['wandb<1'],
+        'docs': ['mkdocstrings-python<3', 'zensical<1'],
+        'test': [
+            'pytest<10',
+            'pytest-timeout<3',
+            'pytest-xdist<4',
+            'hypothesis<7',
+            'h5py>=3.6,<4',
+        ],
     },
     entry_points={
         'console_scripts': [

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+from importlib import metadata
 import json
 import os
 from pathlib import Path
@@ -293,3 +294,85 @@ def test_no_module_is_longer_than_600_lines():
         for path in PACKAGE.rglob('*.py')
     }
     assert {name: lines for name, lines in length.items() if lines > LONGEST} == {}
+
+
+# Distributions whose modules have other names.
+MODULE_OF = {
+    'opencv-python-headless': 'cv2',
+    'pillow': 'PIL',
+    'pyyaml': 'yaml',
+    'rerun-sdk': 'rerun',
+}
+
+
+def declared_modules() -> set[str]:
+    extras = setup_argument('extras_require')
+    texts = [
+        *setup_argument('install_requires'),
+        *(text for extra in extras.values() for text in extra),
+    ]
+    names = {Requirement(text).name.lower() for text in texts}
+    return {MODULE_OF.get(name, name.replace('-', '_')) for name in names}
+
+
+def test_what_is_imported_is_declared():
+    ros = {*dependencies(), *ROS_PACKAGE_OF}
+    known = {*declared_modules(), *ros, *sys.stdlib_module_names, PACKAGE.name, TRAINING.name}
+    undeclared = {
+        f'{path.relative_to(ROOT)}: {name}'
+        for folder in (PACKAGE, TRAINING)
+        for path in folder.rglob('*.py')
+        for name in imported_modules(path)
+        if name not in known
+    }
+    assert undeclared == set()
+
+
+def imported_modules(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition('.')[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or '').partition('.')[0])
+    return found
+
+
+def test_every_requirement_ends_at_a_major_version():
+    extras = setup_argument('extras_require')
+    texts = [
+        *setup_argument('install_requires'),
+        *(text for extra in extras.values() for text in extra),
+    ]
+    open_ended = [text for text in texts if '<' not in text]
+    assert open_ended == []
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'supply_chain').glob('*.txt')), ids=lambda p: p.name
+)
+def test_locks_hold_the_pins_with_their_hashes(path):
+    lines = [line for line in path.read_text().splitlines() if not line.startswith('#')]
+    locked = dict(line.partition(' --hash=sha256:')[0].split('==') for line in lines)
+    assert all(len(line.partition(' --hash=sha256:')[2]) == 64 for line in lines)
+    assert len(locked) == len(lines)
+    python = path.name.removeprefix('python').partition('-')[0]
+    machine = {'python_version': python, 'sys_platform': 'linux', 'platform_machine': 'x86_64'}
+    names = ['-dev'] if path.stem.endswith('-dev') else ['', '-ros']
+    for pin in (pin for name in names for pin in requirements(f'requirements{name}.txt')):
+        name = pin.name.lower().replace('_', '-')
+        if name != 'torch' and (pin.marker is None or pin.marker.evaluate(machine)):
+            assert pin.specifier.contains(locked[name]), pin
+
+
+def test_the_bill_of_materials_lists_what_is_installed():
+    script = ROOT / 'supply_chain' / 'sbom.py'
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    bill = json.loads(done.stdout)
+    assert (bill['bomFormat'], bill['metadata']['component']['name']) == (
+        'CycloneDX',
+        'marigold-ros',
+    )
+    versions = {item['name']: item['version'] for item in bill['components']}
+    assert versions['numpy'] == metadata.version('numpy')
+    assert len({item['bom-ref'] for item in bill['components']}) == len(bill['components'])
