@@ -303,15 +303,16 @@ MODULE_OF = {
     'pyyaml': 'yaml',
     'rerun-sdk': 'rerun',
 }
+LOCKS = sorted((ROOT / 'supply_chain').glob('*[!v].txt'))
+
+
+def declared() -> list[str]:
+    extras = setup_argument('extras_require').values()
+    return [*setup_argument('install_requires'), *(text for extra in extras for text in extra)]
 
 
 def declared_modules() -> set[str]:
-    extras = setup_argument('extras_require')
-    texts = [
-        *setup_argument('install_requires'),
-        *(text for extra in extras.values() for text in extra),
-    ]
-    names = {Requirement(text).name.lower() for text in texts}
+    names = {Requirement(text).name.lower() for text in declared()}
     return {MODULE_OF.get(name, name.replace('-', '_')) for name in names}
 
 
@@ -339,27 +340,24 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def test_every_requirement_ends_at_a_major_version():
-    extras = setup_argument('extras_require')
-    texts = [
-        *setup_argument('install_requires'),
-        *(text for extra in extras.values() for text in extra),
-    ]
-    open_ended = [text for text in texts if '<' not in text]
-    assert open_ended == []
+    assert [text for text in declared() if '<' not in text] == []
 
 
-@pytest.mark.parametrize(
-    'path', sorted((ROOT / 'supply_chain').glob('*.txt')), ids=lambda p: p.name
-)
+@pytest.mark.parametrize('path', LOCKS, ids=lambda path: path.stem)
 def test_locks_hold_the_pins_with_their_hashes(path):
-    lines = [line for line in path.read_text().splitlines() if not line.startswith('#')]
-    locked = dict(line.partition(' --hash=sha256:')[0].split('==') for line in lines)
-    assert all(len(line.partition(' --hash=sha256:')[2]) == 64 for line in lines)
-    assert len(locked) == len(lines)
+    texts = [path.read_text(), path.with_name(f'{path.stem}-dev.txt').read_text()]
+    lines = [line for text in texts for line in text.splitlines() if not line.startswith('#')]
+    locked = {}
+    for line in lines:
+        package, digest = line.split(' --hash=sha256:')
+        name, locked_version = package.split('==')
+        assert len(digest) == 64
+        assert name not in locked
+        locked[name] = locked_version
     python = path.name.removeprefix('python').partition('-')[0]
     machine = {'python_version': python, 'sys_platform': 'linux', 'platform_machine': 'x86_64'}
-    names = ['-dev'] if path.stem.endswith('-dev') else ['', '-ros']
-    for pin in (pin for name in names for pin in requirements(f'requirements{name}.txt')):
+    names = [f'requirements{name}.txt' for name in ('', '-ros', '-dev')]
+    for pin in (pin for name in names for pin in requirements(name)):
         name = pin.name.lower().replace('_', '-')
         if name != 'torch' and (pin.marker is None or pin.marker.evaluate(machine)):
             assert pin.specifier.contains(locked[name]), pin

@@ -31,11 +31,14 @@ from marigold_ros.models.locate import (
 # A repository of a lone autoencoder has its weights beside its configuration.
 _PATTERNS = [*HUB_PATTERNS, 'diffusion_pytorch_model*.safetensors']
 _TIMEOUT_S = 5.0
-# What may become paths in the cache: names of commits and contents, and of files.
+# What becomes paths in the cache: hashes of commits and contents, and names of files.
 _HASH = re.compile(r'[\w-]{1,128}', re.ASCII)
 _FILE = re.compile(r'(?!(.*/)?\.{0,2}(/|$))[^\\\x00-\x1f\x7f]{1,255}')
+_NAMES = dict.fromkeys(('sha', 'oid', 'sha256', 'blobId', 'xetHash'), _HASH) | {
+    'rfilename': _FILE,
+    'path': _FILE,
+}
 _HASH_HEADERS = ('ETag', 'X-Linked-ETag', 'X-Repo-Commit', 'X-Xet-Hash')
-_HASH_KEYS, _FILE_KEYS = ('sha', 'oid', 'sha256', 'blobId', 'xetHash'), ('rfilename', 'path')
 _SPARE = 2**28  # bytes of the disk that a download leaves
 
 
@@ -197,36 +200,28 @@ def _checked_answers() -> Iterator[None]:
 
 
 def _check_answer(response: Any) -> None:
-    """Raise CheckpointError for an answer whose hashes or file names are none."""
-    for name in _HASH_HEADERS:
-        value = response.headers.get(name)
-        if value is not None:
-            _require(_HASH, name, value.removeprefix('W/').strip('"'))
-    if 'json' in response.headers.get('Content-Type', ''):
+    """Raise CheckpointError where what becomes a path is no hash and no name of a file."""
+    if response.request.method == 'HEAD':
+        found = (response.headers.get(name, '') for name in _HASH_HEADERS)
+        _check_names([{'oid': value.removeprefix('W/').strip('"')} for value in found])
+    elif 'json' in response.headers.get('Content-Type', '') and '/api/' in response.url.path:
         response.read()
-        with suppress(ValueError, RecursionError):  # what is no JSON is no answer to use
+        with suppress(ValueError, RecursionError):  # huggingface_hub reports what is no JSON
             _check_names(response.json())
 
 
-def _check_names(value: Any) -> None:
-    if isinstance(value, list):
-        for one in value:
-            _check_names(one)
-    elif isinstance(value, dict):
-        for key, one in value.items():
-            if isinstance(one, (list, dict)):
-                _check_names(one)
-            elif one is not None and key in (*_HASH_KEYS, *_FILE_KEYS):
-                _require(_HASH if key in _HASH_KEYS else _FILE, key, str(one))
-
-
-def _require(pattern: re.Pattern[str], what: str, value: str) -> None:
-    if not pattern.fullmatch(value):
-        raise CheckpointError(
-            f"the hub answered with {what} '{_printable(value)[:80]}', which is refused: it would "
-            'become a path outside of the cache; check HF_ENDPOINT, or copy the folder from '
-            'another machine and name it'
-        )
+def _check_names(answer: Any) -> None:
+    """Check an answer, the files that it lists, and what they are stored as."""
+    for entry in answer if isinstance(answer, list) else [answer]:
+        for key, value in entry.items() if isinstance(entry, dict) else ():
+            if key in ('siblings', 'lfs'):
+                _check_names(value)
+            elif value and key in _NAMES and not _NAMES[key].fullmatch(str(value)):
+                raise CheckpointError(
+                    f"the hub answered with {key} '{_printable(str(value))[:80]}', which is "
+                    'refused: it would become a path outside of the cache; check HF_ENDPOINT, or '
+                    'copy the folder from another machine and name it'
+                )
 
 
 def _printable(text: str) -> str:
