@@ -91,7 +91,7 @@ class DepthEstimator(OnePassModel):
         self._sizes: dict[tuple[int, int, int | None], tuple[int, int]] = {}
         self.flip = _flips(folder, self.kind, own)
         kind = PROCESSORS.get(self.kind)
-        self.processor = kind(processor_values(folder)) if kind else load_processor(folder)
+        self.processor: Any = kind(processor_values(folder)) if kind else load_processor(folder)
         network = load_depth_network(folder)
         self.parameters = count_parameters(network)
         # One choice for all images of a call, by numbers: no trace shows it.

@@ -75,7 +75,7 @@ def test_a_prediction_that_is_a_baseline_does_not_differ_from_it():
     parts = [
         (fit, score, interpolate_nearest(fit, score.u, score.v)) for fit, score, _ in planted(8)
     ]
-    nothing = {'difference': 0.0, 'interval': [0.0, 0.0], 'n_frames': 8}
+    nothing = {'difference': 0.0, 'interval': [0.0, 0.0], 'standard_error': 0.0, 'n_frames': 8}
     assert scored(parts).paired()['nearest'] == dict.fromkeys(METRICS, nothing)
 
 

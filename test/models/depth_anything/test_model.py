@@ -166,7 +166,7 @@ def test_a_weight_that_is_missing_is_refused(relative_folder):
     weights = load_file(path)
     weights.pop('head.conv3.weight')
     save_file(weights, path, {'format': 'pt'})
-    with pytest.raises(CheckpointError, match=r'lacks 1 weights of its network \(head.conv3'):
+    with pytest.raises(CheckpointError, match=r'1 weights missing.*head.conv3'):
         load_model(str(relative_folder), device='cpu')
 
 
