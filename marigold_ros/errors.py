@@ -20,10 +20,17 @@ ROS_REMEDY = (
 
 
 class MarigoldError(Exception):
-    """Any known error of this package; its text may quote strangers, and is one line."""
+    """
+    Any known error of this package; its text may quote strangers, and is one line.
+
+    ``listed`` are further lines, indented below it, each for one of several causes.
+    """
+
+    listed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return shown(' '.join(super().__str__().split()))
+        text = shown(' '.join(super().__str__().split()))
+        return '\n  '.join([text, *map(shown, self.listed)])
 
 
 class ConfigurationError(MarigoldError, ValueError):

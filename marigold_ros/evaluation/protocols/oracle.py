@@ -79,7 +79,11 @@ class PublishedRule:
         window = f'scored within {self.window} of rows and columns; ' if self.window else ''
         side = f'fitted to all rows and every n-th column, as if of {self.fit_side} px a side; '
         limits = f'{self.low:g} and {self.high:g} m'
-        truth = "truth within the data set's mask" if self.masked else f'truth between {limits}'
+        truth = (
+            "truth within the data set's mask"
+            if self.masked
+            else f'truth strictly between {limits}'
+        )
         return (
             f'{truth}; {crop}{window}{side if self.fit_side else ""}least squares over all of it, '
             f'result clipped to {limits}, no outlier left out; the model saw the whole image'

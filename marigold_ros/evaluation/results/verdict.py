@@ -229,7 +229,7 @@ def _grade(
         elif metric < _MOST:
             unknown[f'whether {_MOST:.0%} of the frames have metric depth'] = 2.0 * n
         if 'sigma_interval' in scores:
-            ends, share = scores['sigma_interval'], scores['sigma_coverage']['2']
+            ends, share = scores['sigma_interval'] or _NO_INTERVAL, scores['sigma_coverage']['2']
             if _side(ends, _COVERED) < 0:
                 flaws.append(f'{share:.0%} of the errors within two sigma, where 95 % are due')
             elif _side(ends, _COVERED) == 0:
@@ -367,7 +367,7 @@ def _sigma_text(scores: Mapping[str, Any]) -> str:
     """Say how many errors are within two sigma."""
     if 'sigma_coverage' not in scores:
         return ''
-    low, high = scores['sigma_interval']
+    low, high = scores['sigma_interval'] or _NO_INTERVAL
     ends = f'95 % interval {low:.0%} to {high:.0%}' if is_known(low) else TOO_FEW
     return f'{scores["sigma_coverage"]["2"]:.0%} of the errors within two ({ends}; 95 % are due)'
 

@@ -231,8 +231,9 @@ class Scorer:
         if 'heldout' in protocols:
             protocols['heldout'].update(self._sigma.summary())
             if 'sigma' in protocols['heldout']:
-                ends = mean_interval(self._column('heldout_within_2_sigma'))
-                protocols['heldout']['sigma_interval'] = np.clip(ends, 0.0, 1.0).tolist()
+                low, high = mean_interval(self._column('heldout_within_2_sigma'))
+                shown = [max(low, 0.0), min(high, 1.0)] if math.isfinite(low) else None
+                protocols['heldout']['sigma_interval'] = shown
             if at_truth:
                 names = ('macro', 'interval', 'n_frames', 'n_points')
                 protocols['heldout']['at_truth'] = {name: at_truth[name] for name in names}

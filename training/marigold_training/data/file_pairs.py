@@ -230,12 +230,12 @@ def raise_problems(problems: Sequence[str], name: str) -> None:
     """Raise InputError listing the problems, if any."""
     if not problems:
         return
-    more = f'\n  and {len(problems) - LISTED} more' if len(problems) > LISTED else ''
-    raise InputError(
-        f'{name}: {len(problems)} problems; repair the files or remove them from the list:\n  '
-        + '\n  '.join(problems[:LISTED])
-        + more
+    error = InputError(
+        f'{name}: {len(problems)} problems; repair the files or remove them from the list:'
     )
+    more = [f'and {len(problems) - LISTED} more'] if len(problems) > LISTED else []
+    error.listed = (*problems[:LISTED], *more)
+    raise error
 
 
 def implausible(
