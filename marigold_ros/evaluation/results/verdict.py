@@ -369,7 +369,8 @@ def _sigma_text(scores: Mapping[str, Any]) -> str:
         return ''
     low, high = scores['sigma_interval'] or _NO_INTERVAL
     ends = f'95 % interval {low:.0%} to {high:.0%}' if is_known(low) else TOO_FEW
-    return f'{scores["sigma_coverage"]["2"]:.0%} of the errors within two ({ends}; 95 % are due)'
+    share = scores['sigma_coverage']['2']
+    return f'{share:.0%} of the errors within two sigma ({ends}; 95 % are due)'
 
 
 def _figure(metric: str, values: Mapping[str, Any]) -> str:
