@@ -199,5 +199,9 @@ def test_a_recipe_of_the_fusion_network_ends_in_a_folder_that_opens(tmp_path):
     assert 'Training was stopped at fusion 0/2, before the end of its recipe.' in card
     assert '| fusion | 2 |' not in card
     printed = run(command(recipe, tmp_path / 'out'))
-    assert printed.split()[-1] == str(tmp_path / 'out' / 'toy')
+    # What was measured, the folder, where curves are, and the command that uses it.
+    *_, folder, seen, use = printed.splitlines()
+    assert folder == str(tmp_path / 'out' / 'toy')
+    assert f'losses: {tmp_path}/out/log.jsonl' in seen
+    assert f'evaluate BAG --set alignment.fusion={folder}' in use
     assert load_fusion_network(tmp_path / 'out' / 'toy')

@@ -169,7 +169,7 @@ def reasons(
             f'{network}: the gradient of its map on trained scan lines over that between them is '
             f"{striped:.2f} times the base's; {1 - STRIPES:g} to {1 + STRIPES:g} is allowed"
         )
-    if found[0].difference < 0 and not all(item.better for item in found):
+    if found and found[0].difference < 0 and not all(item.better for item in found):
         lines.append(f'{network}: it did improve on {found[0].b}; {_advice(found)}')
     return lines
 
