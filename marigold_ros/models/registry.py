@@ -100,7 +100,7 @@ def family_name(folder: Path) -> str:
     config = folder / 'config.json'
     if not config.is_file():
         raise missing_file(folder, 'model_index.json')
-    kind = read_json(config).get('model_type')
+    kind = str(read_json(config).get('model_type'))
     if kind in NOT_DEPTH:
         raise CheckpointError(
             f'{config} has model_type {kind!r}, which predicts {NOT_DEPTH[kind]}, no depth along '

@@ -283,6 +283,12 @@ _OF_CONFIG: dict[str, dict[str, Callable[[Path], None]]] = {
             value={'model_type': 'dinov2', '_attn_implementation': HUB},
         ),
     },
+    'has a list for its kind': {
+        'glpn': setting('config.json', 'model_type', value=[10**6] * 4),
+    },
+    'says true for a number': {
+        'marigold': setting('unet/config.json', 'norm_num_groups', value=True),
+    },
     'has quantised weights': {
         **{
             kind: setting(

@@ -20,11 +20,14 @@ import sys
 import traceback
 from typing import Any
 
+import checkpoint_attacks
 import cv2
 from hostile_bags import good_messages, IMAGE, IMAGES, mcap_of, write_good
 from hostile_reading import read, Reading
 from marigold_ros.bags import storage
 from marigold_ros.bags.limited import look
+from marigold_ros.errors import MarigoldError
+from marigold_ros.models import load_model
 import numpy as np
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.typesys import get_typestore, Stores
@@ -45,12 +48,15 @@ class Kind:
         Returns the images that could be read and what was said; raises only unknown errors.
     images : int
         How many a sound file holds; with fewer, something must have been said.
+    spoil : function of a copied folder and a random generator, or None
+        Damages it; by default one of its files gets random faults.
 
     """
 
     make: Callable[[Path], list[Path]]
     read: Callable[[Path], Reading]
     images: int
+    spoil: Callable[[Path, np.random.Generator], None] | None = None
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
@@ -129,17 +135,40 @@ def _images(folder: Path) -> list[Path]:
     return made
 
 
+def _checkpoints(folder: Path) -> list[Path]:
+    made = [folder / name for name in checkpoint_attacks.SOUND]
+    for path in made:
+        path.mkdir()
+        checkpoint_attacks.SOUND[path.name](path)
+        (path / 'SHA256SUMS').unlink(missing_ok=True)  # would find all of it
+    return made
+
+
+def _predict(folder: Path) -> Reading:
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    try:
+        load_model(str(folder), 'cpu').predict(rgb)
+    except MarigoldError as error:
+        return Reading(0, [str(error)])
+    return Reading(1)
+
+
 KINDS: dict[str, Kind] = {
     'bags': Kind(_bags, read, IMAGES),
     'images': Kind(_images, read, 1),
+    'checkpoints': Kind(_checkpoints, _predict, 1, checkpoint_attacks.mutate),
 }
 
 
-def damaged(sound: Sequence[Path], seed: int, folder: Path) -> Path:
+def damaged(kind: Kind, sound: Sequence[Path], seed: int, folder: Path) -> Path:
     """Write the damaged copy of one of the sound files that a seed stands for."""
     rng = random.Random(seed)
     source = rng.choice(sound)
     target = folder / source.name
+    if kind.spoil is not None:
+        shutil.copytree(source, target)
+        kind.spoil(target, np.random.default_rng(seed))
+        return target
     if source.is_file():
         target.write_bytes(damage(source.read_bytes(), rng))
         return target
@@ -180,7 +209,8 @@ def serve(folder: Path) -> None:
         inner = folder / 'damaged'
         inner.mkdir()
         storage.look = _look_here if int(seed) % 10 else look
-        answer = outcome(KINDS[name], damaged(sound[name], int(seed), inner))
+        kind = KINDS[name]
+        answer = outcome(kind, damaged(kind, sound[name], int(seed), inner))
         shutil.rmtree(inner)
         print(json.dumps(answer), flush=True)
 

@@ -61,8 +61,9 @@ def sound_bags(tmp_path_factory):
 # A circle of rows, a topic without a name.
 @pytest.mark.parametrize('seed', [27, 1000044])
 def test_seeds_that_ended_badly_once_do_so_no_more(sound_bags, tmp_path, seed):
-    path = mutations.damaged(sound_bags, seed, tmp_path)
-    found, details = mutations.outcome(mutations.KINDS['bags'], path)
+    kind = mutations.KINDS['bags']
+    path = mutations.damaged(kind, sound_bags, seed, tmp_path)
+    found, details = mutations.outcome(kind, path)
     assert found == 'said', details
 
 

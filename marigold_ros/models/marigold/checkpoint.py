@@ -339,8 +339,14 @@ def load_network(kind: Any, part: Path) -> Any:
     config = read_json(part / 'config.json')
     refuse_elsewhere(config, part / 'config.json')
     # Those that diffusers reads.
-    values = {key: config[key] for key in signature(kind.__init__).parameters if key in config}
+    known = signature(kind.__init__).parameters
+    values = {key: config[key] for key in known if key in config}
     check_values(values, part / 'config.json')
+    for key, value in values.items():
+        if isinstance(value, bool) and type(known[key].default) in (int, float):
+            raise CheckpointError(
+                f'{part / "config.json"} has {key} {value}, which must be a number; restore it'
+            )
     files = full_precision(found)
     build_within(files, lambda: kind.from_config(values))
     variant = 'fp16' if '.fp16' in files[0].name else None
