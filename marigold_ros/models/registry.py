@@ -100,8 +100,8 @@ def family_name(folder: Path) -> str:
     config = folder / 'config.json'
     if not config.is_file():
         raise missing_file(folder, 'model_index.json')
-    kind = str(read_json(config).get('model_type'))
-    if kind in NOT_DEPTH:
+    kind = read_json(config).get('model_type')
+    if isinstance(kind, str) and kind in NOT_DEPTH:
         raise CheckpointError(
             f'{config} has model_type {kind!r}, which predicts {NOT_DEPTH[kind]}, no depth along '
             f"a camera's axis; choose one of {', '.join(KINDS)}"

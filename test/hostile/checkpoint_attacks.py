@@ -286,6 +286,9 @@ _OF_CONFIG: dict[str, dict[str, Callable[[Path], None]]] = {
     'has a list for its kind': {
         'glpn': setting('config.json', 'model_type', value=[10**6] * 4),
     },
+    'counts images by a mapping': {
+        'marigold': setting('training_features.json', 'images', value={}),
+    },
     'says true for a number': {
         'marigold': setting('unet/config.json', 'norm_num_groups', value=True),
     },

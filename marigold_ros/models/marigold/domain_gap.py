@@ -98,7 +98,7 @@ def read_training_features(folder: Path, features: int = 0) -> TrainingFeatures 
     try:
         mean = np.array(content['mean'], np.float64)
         covariance = np.array(content['covariance'], np.float64)
-        limit = float(content['limit'])
+        limit, images = float(content['limit']), int(content.get('images', 0))
         good = covariance.shape == (len(mean), len(mean)) and limit > 0
         np.linalg.cholesky(covariance)
     except (KeyError, TypeError, ValueError, np.linalg.LinAlgError):
@@ -114,7 +114,7 @@ def read_training_features(folder: Path, features: int = 0) -> TrainingFeatures 
             'to another checkpoint: restore it, or remove it to do without the domain gap'
         )
     rows = tuple(map(tuple, covariance.tolist()))
-    return TrainingFeatures(tuple(mean.tolist()), rows, limit, int(content.get('images', 0)))
+    return TrainingFeatures(tuple(mean.tolist()), rows, limit, images)
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
