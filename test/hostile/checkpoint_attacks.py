@@ -289,6 +289,9 @@ _OF_CONFIG: dict[str, dict[str, Callable[[Path], None]]] = {
     'counts images by a mapping': {
         'marigold': setting('training_features.json', 'images', value={}),
     },
+    'has an unknown spacing of timesteps': {
+        'marigold': setting('scheduler/scheduler_config.json', 'timestep_spacing', value='a/b'),
+    },
     'says true for a number': {
         'marigold': setting('unet/config.json', 'norm_num_groups', value=True),
     },

@@ -238,6 +238,12 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
             f'{folder}/scheduler/scheduler_config.json has num_train_timesteps {total!r}; give a '
             f'whole number from 1 to {MOST_TIMESTEPS}'
         )
+    spacing = config.get('timestep_spacing', 'leading')
+    if spacing not in ('leading', 'trailing', 'linspace'):
+        raise CheckpointError(
+            f'{folder}/scheduler/scheduler_config.json has timestep_spacing {spacing!r:.99}; '
+            'known are leading, trailing, linspace'
+        )
     try:
         scheduler = kind.from_config(config)
     except Exception as error:  # diffusers raises whatever a wrong value led to
