@@ -99,6 +99,11 @@ class InputError(MarigoldError, ValueError):
         self.cause = cause
 
 
+def brief(error: Exception) -> str:
+    """Return the reason of another library in one line of at most 200 characters."""
+    return ' '.join(str(error).split())[:200] or type(error).__name__
+
+
 def shown(text: object, most: int = 1000) -> str:
     """
     Return text that strangers may have written as one line that can be printed, logged or drawn.

@@ -4,6 +4,7 @@
 
 from dataclasses import replace
 from html import unescape
+from io import BytesIO
 import json
 import re
 import tarfile
@@ -11,11 +12,13 @@ import tarfile
 import cv2
 from marigold_ros.__main__ import main
 from marigold_ros.commands.evaluate import DATASETS
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.image_sets import image_set
+from marigold_ros.image_sets.decode import decode_depth_file
 from marigold_ros.image_sets.image_set import FOLDER, ImageChoice, ImageSet, LAYOUTS
 from marigold_ros.image_sets.listing import match, read_list
+from marigold_ros.image_sets.storage import Tar
 import numpy as np
 import pytest
 
@@ -90,6 +93,28 @@ def test_each_benchmark_is_decoded_to_metres(tmp_path, name, tar):
     np.testing.assert_allclose(item.truth, depth[cut], atol=1 / 512)
     assert item.truth.dtype == np.float32
     assert images.by_role['dataset'] == name
+
+
+@pytest.mark.parametrize(
+    'shape', ['(10**12, 2)', '(1000000000000, 2)', f'({"9" * 40},)', '(2,\n(3,']
+)
+def test_an_array_whose_header_is_false_is_refused(shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    data = b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header
+    with pytest.raises(InputError, match='is cut off or not an .npy file'):
+        decode_depth_file(data, 'a.npy')
+
+
+@pytest.mark.parametrize('states', ['1099511627776', '9' * 18, '9' * 30])
+def test_a_tar_whose_member_states_more_than_there_is_is_refused(tmp_path, states):
+    member = tarfile.TarInfo('a.png')
+    member.size = 512
+    sparse = {'size': states, 'numblocks': '1', 'map': '0,512'}
+    member.pax_headers = {f'GNU.sparse.{name}': text for name, text in sparse.items()}
+    with tarfile.open(tmp_path / 'set.tar', 'w', format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member, BytesIO(bytes(512)))
+    with pytest.raises(InputError, match='cannot be read as an uncompressed tar'):
+        Tar(tmp_path / 'set.tar')
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The sound parts of files that were cut off or damaged: records of .mcap, rows of .db3 files.
+The sound parts of files that were cut off or damaged: records of .mcap and .bag, rows of .db3.
 
-The readers are those of the library with another way of opening: an .mcap file is read record by
-record, from the next chunk on after damage, and a database row by row.
+The readers are those of the library with another way of opening: files of records are read from
+the next chunk on after damage, and a database row by row.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterator
+from contextlib import suppress
+from copy import copy
 from io import BytesIO
 import mmap
+import os
 import re
 import struct
 from typing import Any
 
 from marigold_ros.bags.guarded import (
     CHUNK,
+    GuardedBag1,
     GuardedDatabase,
     GuardedMcap,
     MOST_UNPACKED,
@@ -28,6 +32,13 @@ from rosbags.interfaces import (
     ConnectionExtRosbag2,
     MessageDefinition,
     MessageDefinitionFormat,
+)
+from rosbags.rosbag1.reader import (
+    Header,
+    IndexData,
+    read_bytes,
+    read_uint32,
+    RecordType,
 )
 from rosbags.rosbag2 import ReaderError
 from rosbags.rosbag2.storage_mcap import decompress
@@ -42,6 +53,7 @@ _CHUNK_HEAD = struct.Struct('<QQQII')  # first and last time, size, checksum, le
 _CHUNK_START = re.compile(
     rb'\x06.{8}.{28}(?:\x00{4}|\x03\x00{3}lz4|\x04\x00{3}zstd).{8}', re.DOTALL
 )
+_RECORD1 = re.compile(rb'op=[\x05\x07]')  # within the header, in any order
 _MOST_LOST_ROWS = 1 << 16  # in one gap of a database
 
 
@@ -107,6 +119,7 @@ class DamagedMcap(GuardedMcap):
                     if code not in _CODES or end > len(data) or length > MOST_UNPACKED:
                         raise ReaderError(f'no sound record at byte {at}')
                     if code == CHUNK:
+                        self.unpack(_CHUNK_HEAD.unpack_from(data, begin)[2])
                         yield from _records_of(data[begin:end])
                     elif code in _NEEDED:
                         yield code, data[begin:end]
@@ -149,6 +162,79 @@ def _next_chunk(data: mmap.mmap, at: int) -> int:
         (packed,) = struct.unpack('<Q', found[0][-8:])
         if packed + len(found[0]) - RECORD_HEAD.size == length:
             return found.start()
+    return len(data)
+
+
+class DamagedBag1(GuardedBag1):
+    """The sound chunks of a .bag file, with an index made of what they hold."""
+
+    def open(self) -> None:
+        """Read every chunk once."""
+        file = self.bio = self.path.open('rb')
+        if file.readline(100) != b'#ROSBAG V2.0\n':
+            self.close()
+            raise ReaderError('it does not begin as a .bag file')
+        found: dict[int, list[IndexData]] = defaultdict(list)
+        described: list[Connection] = []  # within chunks, and after them
+        size = os.fstat(file.fileno()).st_size
+        at = file.tell()
+        while at < size:
+            try:
+                file.seek(at)
+                code = Header.read(file).get_uint8('op')
+                file.seek(at)
+                if code == RecordType.CHUNK:
+                    described += self._index_chunk(at, found)
+                elif code == RecordType.CONNECTION:
+                    described.append(self.read_connection())
+                else:
+                    Header.read(file)
+                    file.seek(read_uint32(file), os.SEEK_CUR)
+                at = file.tell()
+            except Exception as error:  # damaged data can fail anywhere in a decompressor
+                self.damage[at] = reason(error)
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    at = _next_record(data, at + 1)
+        self.indexes = {c.id: sorted(found[c.id]) for c in described}
+        self.connections = [
+            c._replace(msgcount=len(found[c.id]), owner=self)
+            for c in {c.id: c for c in described}.values()
+        ]
+
+    def _index_chunk(self, at: int, found: dict[int, list[IndexData]]) -> list[Connection]:
+        """Add the messages of a chunk if all of it is sound; returns its connections."""
+        file: Any = self.bio
+        chunk = self.read_chunk()
+        file.seek(chunk.datapos)
+        part = copy(self)
+        content = part.bio = BytesIO(chunk.decompressor(read_bytes(file, chunk.datasize)))
+        size = len(content.getvalue())
+        entries: list[tuple[int, IndexData]] = []
+        connections: list[Connection] = []
+        while (offset := content.tell()) < size:
+            header = Header.read(content)
+            code = header.get_uint8('op')
+            if code == RecordType.MSGDATA:
+                entry = IndexData(header.get_time('time'), at, offset)
+                entries.append((header.get_uint32('conn'), entry))
+            content.seek(read_uint32(content), os.SEEK_CUR)
+            if code == RecordType.CONNECTION:
+                content.seek(offset)
+                connections.append(part.read_connection())
+        self.chunks[at] = chunk
+        for number, entry in entries:
+            found[number].append(entry)
+        return connections
+
+
+def _next_record(data: mmap.mmap, at: int) -> int:
+    """Return where the next chunk or connection of a .bag file begins, or the end of the file."""
+    for found in _RECORD1.finditer(data, at):
+        for start in range(max(at, found.start() - 64), found.start()):
+            with suppress(Exception):  # whatever lies there
+                header = Header.read(BytesIO(data[start : start + 4096]))
+                if {'size', 'compression'} <= header.keys() or {'conn', 'topic'} <= header.keys():
+                    return start
     return len(data)
 
 

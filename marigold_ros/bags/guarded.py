@@ -11,7 +11,9 @@ tables. What it does while it opens a bag is bounded by `marigold_ros.bags.limit
 from bz2 import BZ2Decompressor
 from collections import Counter
 from collections.abc import Collection, Iterator
+from copy import copy
 import heapq
+from itertools import groupby
 from pathlib import Path
 import struct
 from time import monotonic
@@ -22,7 +24,7 @@ from urllib.parse import quote
 import apsw
 from lz4.frame import LZ4FrameDecompressor
 from marigold_ros.bags.limited import allowed_seconds
-from rosbags.highlevel import AnyReader
+from rosbags.highlevel import AnyReader, anyreader
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import reader as rosbag1_reader
 from rosbags.rosbag2 import reader as rosbag2_reader
@@ -31,7 +33,9 @@ from rosbags.rosbag2.storage_mcap import ChunkInfo, McapReader, Msg, msgsrc, zst
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 MOST_UNPACKED = 1 << 28  # bytes of a chunk or message: of an image, 89 megapixels in 8-bit colour
-_MOST_AT_ONCE = 1 << 30  # bytes of chunks that overlap in time
+_MOST_AT_ONCE = 1 << 29  # bytes of chunks that overlap in time
+_MOST_IN_ALL = 1 << 32  # bytes of chunks while a bag is open, which may be read several times
+_MOST_TIMES = 200  # its size, where that is more
 RECORD_HEAD = struct.Struct('<BQ')  # operation code, length of what follows
 CHUNK = 0x06
 
@@ -71,12 +75,56 @@ rosbag2_reader.zstd = SimpleNamespace(  # type: ignore[assignment]
 )
 
 
-class GuardedMcap(McapReader):
-    """An .mcap file by its index; chunks that cannot be read are left out, with ``damage``."""
+class Chunks:
+    """Chunks of one file: those that could not be read, by where they are, and their size."""
 
     def __init__(self, path: Any) -> None:
-        super().__init__(path)
-        self.damage: dict[int, str] = {}  # by where in the file
+        super().__init__(path)  # type: ignore[call-arg]  # of the library's reader
+        self.damage: dict[int, str] = {}
+        self._most = max(_MOST_IN_ALL, _MOST_TIMES * Path(path).stat().st_size)
+        self._unpacked = 0
+
+    def unpack(self, size: int) -> None:
+        """Count what is unpacked; raises ReaderError where it is out of proportion."""
+        self._unpacked += size
+        if self._unpacked > self._most:
+            raise ReaderError(f'reading it unpacks more than {self._most / 1e9:.1f} GB')
+
+
+class GuardedBag1(Chunks, rosbag1_reader.Reader):
+    """A .bag file of ROS 1 by its index; chunks that cannot be read are left out."""
+
+    def read_chunk(self) -> rosbag1_reader.Chunk:
+        """Read the header of a chunk, whose content will be counted."""
+        chunk = super().read_chunk()
+
+        def unpack(data: bytes) -> bytes:
+            unpacked = chunk.decompressor(data)
+            self.unpack(len(unpacked))
+            return unpacked
+
+        return chunk._replace(decompressor=unpack)
+
+    def messages(
+        self,
+        connections: Collection[Connection] = (),
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Any:
+        """Yield messages by log time, of the sound chunks."""
+        some, *_ = connections = list(connections)
+        by_time = heapq.merge(*(self.indexes[c.id] for c in connections))
+        for at, entries in groupby(by_time, key=lambda entry: entry.chunk_pos):
+            part = copy(self)
+            part.indexes = {some.id: list(entries)}  # each message names its own connection
+            try:
+                yield from rosbag1_reader.Reader.messages(part, [some], start, stop)
+            except Exception as error:  # a damaged chunk can fail anywhere in the library
+                self.damage[at] = reason(error)
+
+
+class GuardedMcap(Chunks, McapReader):
+    """An .mcap file by its index; chunks that cannot be read are left out."""
 
     def _open(self) -> None:
         super()._open()
@@ -125,7 +173,10 @@ class GuardedMcap(McapReader):
     ) -> Iterator[Msg]:
         file: Any = self.bio
         try:
-            yield from msgsrc(chunk, wanted, start, stop, file)
+            messages = msgsrc(chunk, wanted, start, stop, file)
+            yield next(messages)  # its time, before anything is unpacked
+            self.unpack(chunk.uncompressed_size)
+            yield from messages
         except Exception as error:  # a damaged chunk can fail anywhere in the library
             self.damage[chunk.chunk_start_offset] = reason(error)
 
@@ -172,14 +223,10 @@ def _limit(connection: apsw.Connection) -> None:
 
 def damage_of(reader: AnyReader) -> list[str]:
     """Return in words what could not be read so far."""
-    storages = [
-        one
-        for inner in reader.readers
-        if isinstance(inner, rosbag2_reader.Reader)
-        for one in getattr(inner.storage, 'storages', [inner.storage])
-    ]
+    inners = [getattr(one, 'storage', one) for one in reader.readers]
+    files = [one for inner in inners for one in getattr(inner, 'storages', [inner])]
     causes = Counter(
-        text for one in storages if isinstance(one, GuardedMcap) for text in one.damage.values()
+        text for one in files if isinstance(one, Chunks) for text in one.damage.values()
     )
     return [f'{count} chunks ({text})' for text, count in causes.items()]
 
@@ -192,6 +239,7 @@ def reason(error: BaseException) -> str:
     return text if len(text) <= 200 else f'{text[:197]}...'
 
 
+anyreader.Reader1 = GuardedBag1  # type: ignore[misc]
 apsw.connection_hooks.append(_limit)
 _READERS = {'mcap': GuardedMcap, 'sqlite3': GuardedDatabase}
 rosbag2_reader.DirectoryReader.STORAGE_PLUGINS = _READERS  # type: ignore[assignment]

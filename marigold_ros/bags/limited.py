@@ -21,9 +21,9 @@ from typing import Any
 
 from marigold_ros.errors import MarigoldError
 
-MEMORY = 1_500_000_000  # bytes beyond those of a child that has done nothing
+MEMORY = 1_000_000_000  # bytes beyond those of a child that has done nothing
 SECONDS = 6.0  # of a processor
-WAITING = 2.0  # times as long on a busy machine
+WAITING = 3.0  # times as long on a busy machine
 BYTES_PER_SECOND = 25_000_000  # of a file, for which there is more time
 UNPACKED = 20  # times the size of a file that may lie on the disk
 DISK = 256_000_000  # bytes that may always lie there
@@ -42,13 +42,24 @@ def look(function: str, path: Path) -> str:
     Raises MarigoldError with the sentence of a known error that the function raised, and
     LimitError with the limit that it hit, or with how it died.
     """
-    key, size = _state(function, path)
-    if key in _SEEN:
-        return _SEEN[key]
-    seconds = allowed_seconds(size)
+    key, _ = _state(function, path)
+    if key not in _SEEN:
+        _SEEN[key] = run_limited(function, path)
+    return _SEEN[key]
+
+
+def run_limited(function: str, path: Path, *more: str, start_s: float = 0.0) -> str:
+    """
+    Return the text of a function of a path and ``more``, as :func:`look`, which runs it once.
+
+    ``start_s``, of a processor, is what its imports may take beside what the file does.
+    """
+    size = _state(function, path)[1]
+    seconds = start_s + allowed_seconds(size)
     longest = WAITING * seconds
     with TemporaryDirectory(prefix='marigold_look.') as scratch:
-        command = [sys.executable, '-m', __name__, function, str(path.resolve()), str(size)]
+        own = [function, str(size), str(int(seconds)), str(path.resolve()), *more]
+        command = [sys.executable, '-m', __name__, *own]
         paths = os.pathsep.join(one for one in sys.path if one)
         environment = {**os.environ, 'PYTHONPATH': paths, 'TMPDIR': scratch}
         try:
@@ -75,7 +86,7 @@ def look(function: str, path: Path) -> str:
             f'a look at it ended with exit code {child.returncode}; the file is damaged, or made '
             'to do harm'
         )
-    return remember(function, path, text)
+    return text
 
 
 _SEEN: dict[tuple[Any, ...], str] = {}
@@ -88,7 +99,7 @@ def remember(function: str, path: Path, text: str) -> str:
 
 
 def _state(function: str, path: Path) -> tuple[tuple[Any, ...], int]:
-    """Return what tells the state of a file or folder, and its bytes."""
+    """Return what identifies the state of a file or folder, and its bytes."""
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         states = [file.stat() for file in files if file.exists()]
@@ -115,22 +126,23 @@ def _too_much(what: str, size: int) -> LimitError:
     )
 
 
-def _child(function: str, path: str, size: str) -> int:
+def _child(function: str, size: str, seconds: str, path: str, *more: str) -> int:
     """Call the function within the limits; returns the exit code."""
     module, _, name = function.partition(':')
     call = getattr(import_module(module), name)
     pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[0])
     memory = pages * resource.getpagesize() + MEMORY + int(size)  # it may be mapped
-    seconds = int(allowed_seconds(int(size)))
     for kind, value in (
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CPU, int(seconds)),
         (resource.RLIMIT_FSIZE, disk_bytes(int(size))),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(kind, (value, value + 1))
+    # Ends what waits for a pipe when nobody waits for it any more.
+    signal.alarm(int(WAITING * int(seconds)) + 1)
     try:
-        sys.stdout.write(call(Path(path)) or '')
+        sys.stdout.write(call(Path(path), *more) or '')
     except MarigoldError as error:
         sys.stdout.write(str(error))
         return _REFUSED

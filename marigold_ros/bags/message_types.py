@@ -70,8 +70,8 @@ def _unfolded(msgtype: str, types: Any) -> tuple[int, float]:
 
 
 def _plain(fields: Any) -> list[Any]:
-    """Return fields with names as both ROS 1 and 2 can write them."""
-    return [(name.lower(), kind) for name, kind in fields]
+    """Return fields with names as both ROS 1 and 2 can write them: matrices of CameraInfo."""
+    return [(name.lower() if name in 'DKRP' else name, kind) for name, kind in fields]
 
 
 def _inner(field: Any) -> str:

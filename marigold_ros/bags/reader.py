@@ -127,7 +127,7 @@ class BagReader:
 
     @property
     def contents(self) -> str:
-        """What tells the bag from others: the number of its messages and its time, in words."""
+        """What identifies the bag: the number of its messages and its time, in words."""
         count = sum(info.count for info in self.topics.values())
         first_ns, last_ns = self.span_ns
         return f'{count} messages from {first_ns} to {last_ns} ns'

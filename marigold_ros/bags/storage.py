@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 import re
+from typing import Any
 
-from marigold_ros.bags.damaged import DamagedDatabase, DamagedMcap
+from marigold_ros.bags.damaged import DamagedBag1, DamagedDatabase, DamagedMcap
 from marigold_ros.bags.guarded import reason
 from marigold_ros.bags.limited import LimitError, look
 from marigold_ros.errors import BagError, MarigoldError
@@ -126,16 +127,20 @@ def _check_metadata(path: Path) -> None:
 
 def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
     reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-    for one in reader.readers:
-        if cut and one.path in cut:
+    readers: list[Any] = reader.readers  # type: ignore[assignment]
+    for number, one in enumerate(readers):
+        if not cut or one.path not in cut:
+            continue
+        if not reader.is2:
+            readers[number] = DamagedBag1(one.path)
+        else:
             kind = DamagedMcap if one.path.suffix == '.mcap' else DamagedDatabase
-            one.storage = kind(one.path)  # type: ignore[union-attr]
+            one.storage = kind(one.path)
     reader.open()
-    if not all(
-        isinstance(c.topic, str) and isinstance(c.msgtype, str) for c in reader.connections
-    ):
+    described = [(c.topic, c.msgtype, c.msgcount) for c in reader.connections]
+    if not all(tuple(map(type, one)) == (str, str, int) for one in described):
         reader.close()
-        raise BagError('a topic has no name or no type')
+        raise BagError('a topic has no name, no type or no number of messages')
     return reader
 
 
@@ -150,7 +155,7 @@ def _plan_parts(path: Path, parts: list[Path], missing: list[str], note: str) ->
         except Exception as error:
             first_error = first_error or error
             why = reason(error)
-            share = _readable_share(part) if part.suffix in STORAGE_SUFFIXES else ''
+            share = _readable_share(part)
             if share:
                 usable.append(part)
                 cut.add(part)
@@ -186,7 +191,7 @@ def _readable_share(part: Path) -> str:
     except Exception:  # a damaged file can fail anywhere in the library
         return ''
     count = sum(connection.msgcount for connection in reader.connections)
-    stated = getattr(reader.readers[0].storage, 'stated', 0)  # type: ignore[union-attr]
+    stated = getattr(getattr(reader.readers[0], 'storage', None), 'stated', 0)
     reader.close()
     return f'{count} {f"of {stated} " if stated else ""}messages can be read' if count else ''
 

@@ -50,7 +50,7 @@ def decode_depth_file(data: bytes, name: str) -> np.ndarray:
     if name.lower().endswith('.npy'):
         try:
             depth = np.load(io.BytesIO(data), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
+        except Exception as error:  # a damaged header can fail anywhere in NumPy
             raise InputError(
                 f'{name} is cut off or not an .npy file ({error})', 'truncated'
             ) from error

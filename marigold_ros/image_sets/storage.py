@@ -52,16 +52,19 @@ class Tar:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._time = path.stat().st_mtime_ns
+        size, self._time = path.stat().st_size, path.stat().st_mtime_ns
         self._places: dict[str, tuple[int, int]] = {}
         try:
             with tarfile.open(path, mode='r:') as archive:
                 for member in archive:
+                    if member.offset_data + member.size > size:  # as a sparse one can state
+                        raise tarfile.ReadError(f'{member.name} ends after it')
                     if member.isfile():
                         self._places[_plain(member.name)] = member.offset_data, member.size
                 end = archive.offset
             self._check_end(end)
-        except (tarfile.TarError, EOFError) as error:
+        # What a header states can be more than the library or the memory takes.
+        except (tarfile.TarError, EOFError, ValueError, OverflowError, MemoryError) as error:
             raise InputError(
                 f'{path} cannot be read as an uncompressed tar ({error}); fetch it again, or '
                 'unpack it and give the folder',

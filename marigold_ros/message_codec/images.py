@@ -101,15 +101,18 @@ def check_image(message: Any) -> None:
 
     """
     if hasattr(message, 'format'):
-        text = message.format
-        if 'compressedDepth' in text or _source_encoding(text) in ('16UC1', '32FC1'):
-            raise InputError(f'compressed image has format {text!r}{_IS_DEPTH}', 'encoding')
+        _check_format(message.format)
         _check_data(as_bytes(message.data, 'compressed image'))
         return
     layout = _layout(message.encoding)
     if layout.is_depth:
         raise InputError(f'image has encoding {message.encoding}{_IS_DEPTH}', 'encoding')
     _check_layout(message, layout)
+
+
+def _check_format(text: str) -> None:
+    if 'compressedDepth' in text or _source_encoding(text) in ('16UC1', '32FC1'):
+        raise InputError(f'compressed image has format {text!r}{_IS_DEPTH}', 'encoding')
 
 
 def to_rgb(message: Any) -> np.ndarray:
@@ -133,8 +136,8 @@ def to_rgb(message: Any) -> np.ndarray:
         As ``check_image``.
 
     """
-    check_image(message)
     if hasattr(message, 'format'):
+        _check_format(message.format)
         pixels, encoding = _decode_compressed(message)
         pattern = encoding.removeprefix('bayer_')[:4]
         if pixels.ndim == 2 and encoding.startswith('bayer_') and pattern in _BAYER:
@@ -142,6 +145,7 @@ def to_rgb(message: Any) -> np.ndarray:
         if pixels.ndim == 2:
             return _to_8bit(_GRAY(pixels))
         return _to_8bit(np.ascontiguousarray(pixels))
+    check_image(message)
     layout = _LAYOUTS[message.encoding]
     return _to_8bit(_converted(_pixels(message, layout), layout.convert, message.encoding))
 
@@ -250,7 +254,7 @@ def _to_8bit(image: np.ndarray) -> np.ndarray:
 
 
 def _decode_compressed(message: Any) -> tuple[np.ndarray, str]:
-    """Return a checked image as (H, W) or (H, W, 3) RGB of 8 or 16 bits, and its encoding."""
+    """Return an image as (H, W) or (H, W, 3) RGB of 8 or 16 bits, and its encoding."""
     pixels = _decode(as_bytes(message.data, 'compressed image'))
     encoding = _source_encoding(message.format)
     if pixels.ndim == 2:

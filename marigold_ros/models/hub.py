@@ -16,7 +16,7 @@ import re
 import shutil
 from typing import Any
 
-from marigold_ros.errors import CheckpointError, MarigoldError
+from marigold_ros.errors import CheckpointError, MarigoldError, shown
 from marigold_ros.models.locate import (
     HALF,
     hub_id,
@@ -91,7 +91,7 @@ def look_up(name: str) -> Repository:
             f'{repository} has no safetensors of a depth model (its {len(files)} files are of '
             'another kind, or pickles, which are never opened); choose another repository'
         )
-    licence = _printable(str(getattr(info.card_data, 'license', None) or 'not stated'))[:80]
+    licence = shown(getattr(info.card_data, 'license', None) or 'not stated', 80)
     return Repository(repository, revision, str(info.sha), licence, needed)
 
 
@@ -218,15 +218,10 @@ def _check_names(answer: Any) -> None:
                 _check_names(value)
             elif value and key in _NAMES and not _NAMES[key].fullmatch(str(value)):
                 raise CheckpointError(
-                    f"the hub answered with {key} '{_printable(str(value))[:80]}', which is "
+                    f"the hub answered with {key} '{shown(value, 80)}', which is "
                     'refused: it would become a path outside of the cache; check HF_ENDPOINT, or '
                     'copy the folder from another machine and name it'
                 )
-
-
-def _printable(text: str) -> str:
-    """Return a text of the hub without what a terminal obeys."""
-    return ''.join(one if one.isprintable() else '?' for one in text)
 
 
 @contextmanager
@@ -275,4 +270,4 @@ def _failures(name: str, revision: str | None, begun: bool = False) -> Iterator[
 
 
 def _first_line(error: Any) -> str:
-    return _printable(str(error).strip().partition('\n')[0])[:200]
+    return shown(str(error).strip().partition('\n')[0], 200)

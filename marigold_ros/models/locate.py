@@ -25,6 +25,7 @@ from marigold_ros.errors import CheckpointError
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 # Folder of a network that fuses depth, beside them or within a checkpoint; it is no depth model.
 FUSION = 'fusion'
+PROMPT = 'prompt'  # folder within a Marigold: what lets its decoder see points
 PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
 PARTS = ('unet', 'vae', 'scheduler', 'text_encoder', 'tokenizer')
 HUB_PATTERNS = [
@@ -38,7 +39,11 @@ HUB_PATTERNS = [
     'training_features.json',
     'empty_text_embedding.safetensors',
     'SHA256SUMS',
-    *(f'{part}/*.{kind}' for part in (*PARTS, FUSION) for kind in ('json', 'safetensors', 'txt')),
+    *(
+        f'{part}/*.{kind}'
+        for part in (*PARTS, FUSION, PROMPT)
+        for kind in ('json', 'safetensors', 'txt')
+    ),
 ]
 HALF = ['*.fp16*']
 HUB_ID = re.compile(r'(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?')
@@ -109,7 +114,7 @@ def find_folder(name: str) -> Path:
     if path.suffix in PICKLES or path.is_file():
         raise CheckpointError(
             f"'{name}' is a single file; give the folder of a checkpoint in {LAYOUT} with "
-            'safetensors weights'
+            'safetensors weights (`models convert` makes one of some released pickles)'
         )
     if hub_id(name) is not None:
         return snapshot(name, HUB_PATTERNS)
@@ -223,11 +228,6 @@ def offline() -> Iterator[None]:
             yield
         finally:
             constants.HF_HUB_OFFLINE = before
-
-
-def brief(error: Exception) -> str:
-    """Return the reason of another library in one line of at most 200 characters."""
-    return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def hub_id(name: str) -> tuple[str, str | None] | None:

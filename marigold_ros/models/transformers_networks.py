@@ -19,9 +19,9 @@ import re
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from marigold_ros.errors import CheckpointError, MarigoldError
+from marigold_ros.errors import brief, CheckpointError, MarigoldError
 from marigold_ros.models.facts import check_values, CONFIG, refuse_elsewhere
-from marigold_ros.models.locate import brief, offline, read_json, require_weights
+from marigold_ros.models.locate import offline, read_json, require_weights
 from marigold_ros.models.weights import (
     build_within,
     full_precision,

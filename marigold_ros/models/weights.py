@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, TypeVar
 
-from marigold_ros.errors import CheckpointError
-from marigold_ros.models.locate import brief, require_file
+from marigold_ros.errors import brief, CheckpointError
+from marigold_ros.models.locate import require_file
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file
 import torch

@@ -100,7 +100,7 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
     """
     Read an image file as (H, W, 3) uint8 RGB, rotated upright by its EXIF data.
 
-    Of 16 bits those that the image uses are kept; ``say`` is told if they are fewer.
+    Of 16 bits those that the image uses are kept; ``say`` reports it if they are fewer.
 
     Raises
     ------

@@ -348,6 +348,26 @@ def same_chunk(folder: Path, size: float = 1.0) -> Path:
     return file.write(folder / 'same_chunk.mcap')
 
 
+def overlapping_chunks(folder: Path, size: float = 1.0) -> Path:
+    """Three chunks of the same time, 250 MB each, that every look for a topic unpacks again."""
+    messages = good_messages(folder)
+    file = Mcap()
+    file.add_topics({m[0]: m[1] for m in messages}.items())
+    for _ in range(3):
+        file.add_chunk(messages, pad=int(2.5e8 * size))
+    return file.write(folder / 'overlapping_chunks.mcap')
+
+
+def many_chunks(folder: Path, size: float = 1.0) -> Path:
+    """Sixty chunks of 250 MB, one after the other."""
+    messages = good_messages(folder)
+    file = mcap_of(messages)
+    for number in range(1, 61):
+        later = [(*m[:3], m[3] + number * 10**10) for m in messages[-3:]]
+        file.add_chunk(later, pad=int(2.5e8 * size))
+    return file.write(folder / 'many_chunks.mcap')
+
+
 def long_qos(folder: Path, size: float = 1.0) -> Path:
     """Profiles of quality of service as 4 MB of nested YAML."""
     messages = good_messages(folder)
@@ -428,6 +448,8 @@ BAGS: dict[str, Callable[..., Path]] = {
     'file_bomb': file_bomb,
     'ros1_bomb': ros1_bomb,
     'same_chunk': same_chunk,
+    'overlapping_chunks': overlapping_chunks,
+    'many_chunks': many_chunks,
     'string_array': _defined('string_array', 'string[200000000] names'),
     'number_array': _defined('number_array', 'uint8[60000000000] numbers'),
     'nested_arrays': _defined('nested_arrays', f'own_msgs/A0[1000] a\n{_NESTED}'),

@@ -2,8 +2,12 @@
 # Copyright 2026 The marigold_ros developers
 """Files that mean harm end in sentences, in bounded time and memory; sound parts are read."""
 
+from itertools import islice
 import json
 import os
+from pathlib import Path
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,6 +16,7 @@ from hostile_bags import BAGS, good_messages, mcap_of, write_good
 from hostile_bags import IMAGES as COUNT
 from hostile_images import IMAGES
 import hostile_reading
+from marigold_ros.bags import limited
 from marigold_ros.bags.limited import look
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.errors import BagError
@@ -27,9 +32,12 @@ SOUND = {
     **dict.fromkeys(['yaml_aliases', 'yaml_merges', 'yaml_comment'], COUNT),
     'message_bomb': COUNT - 1,
     'same_chunk': COUNT + 1,  # its large chunk holds the last one again
+    'overlapping_chunks': 3 * COUNT,
+    'many_chunks': 23,  # of what may be unpacked
 }
 # These end by the limit of time, or need a while to be made.
 LONG = {'type_fields', 'many_channels', 'long_qos', 'yaml_depth', 'same_chunk', 'ros1_bomb'}
+LONG |= {'overlapping_chunks', 'many_chunks'}
 QUICK = sorted(set(FILES) - LONG - {'message_bomb', 'file_bomb', 'many_fields'})
 
 
@@ -58,8 +66,8 @@ def sound_bags(tmp_path_factory):
     return mutations.KINDS['bags'].make(tmp_path_factory.mktemp('sound'))
 
 
-# A circle of rows, a topic without a name.
-@pytest.mark.parametrize('seed', [27, 1000044])
+# A circle of rows, a topic without a name, words for a number of messages, a stamp named Stamp.
+@pytest.mark.parametrize('seed', [27, 1000044, 8001744, 8004469])
 def test_seeds_that_ended_badly_once_do_so_no_more(sound_bags, tmp_path, seed):
     kind = mutations.KINDS['bags']
     path = mutations.damaged(kind, sound_bags, seed, tmp_path)
@@ -67,20 +75,43 @@ def test_seeds_that_ended_badly_once_do_so_no_more(sound_bags, tmp_path, seed):
     assert found == 'said', details
 
 
+# A new process takes ru_maxrss over from the one that starts it, which here may once have held
+# gigabytes; so a small one stands between, whose children's usage is theirs alone.
+_MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run([sys.executable, *sys.argv[1:]]).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(code)
+"""
+
+
+def measured(*arguments):
+    """Run Python; return its output, its seconds of a processor and its peak memory in kB."""
+    command = [sys.executable, '-c', _MEASURE, *arguments]
+    child = subprocess.run(command, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr[-2000:]
+    text, _, used = child.stdout.rstrip().rpartition('\n')
+    return text, *map(float, used.split())
+
+
 @pytest.mark.slow  # 28 attacks of full size, up to 7 GB each
 @pytest.mark.parametrize('name', FILES)
 def test_the_whole_attack_takes_neither_20_s_nor_2_gb(name, tmp_path):
     path = make(name, tmp_path, 1.0)
-    script = hostile_reading.__file__
-    with (tmp_path / 'out').open('wb') as out:
-        child = subprocess.Popen([sys.executable, script, path], stdout=out, stderr=out)
-        _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    text = (tmp_path / 'out').read_text()
-    assert child.returncode == 0, text[-2000:]
+    text, seconds, memory_kb = measured(hostile_reading.__file__, path)
     check(name, json.loads(text.splitlines()[-1]))
-    assert usage.ru_utime + usage.ru_stime < 20  # a busy machine takes longer by the clock
-    assert usage.ru_maxrss < 2_000_000  # kB
+    assert seconds < 20  # a busy machine takes longer by the clock
+    assert memory_kb < 2_000_000
+
+
+def test_the_memory_of_an_attack_is_its_own():
+    size = 300_000_000
+    np.ones(size, np.uint8)  # and freed
+    _, _, memory_kb = measured('-c', 'pass')
+    assert memory_kb < size / 2 / 1024
+    _, _, memory_kb = measured('-c', f'bytearray(b"1" * {size})')
+    assert memory_kb > size / 1024
 
 
 @pytest.mark.parametrize('sign', ['%20', '?', '#', '%'])
@@ -132,6 +163,41 @@ def test_damage_inside_a_chunk_costs_that_chunk_only_and_is_counted(tmp_path):
     assert hostile_reading.read(path).images == COUNT - 1
 
 
+@pytest.fixture
+def ros1_bag(sound_bags, tmp_path):
+    """Two chunks of three images each."""
+    (path,) = [path for path in sound_bags if path.suffix == '.bag']
+    return Path(shutil.copy(path, tmp_path))
+
+
+@pytest.mark.parametrize('share', [0.15, 0.4, 0.6, 0.85])
+def test_after_a_gap_a_bag_of_ros_1_goes_on_at_the_next_chunk(ros1_bag, share):
+    path = cut(ros1_bag, int(ros1_bag.stat().st_size * share))
+    reading = hostile_reading.read(path)
+    assert reading.images == COUNT // 2
+    assert any('and 3 messages can be read' in text for text in reading.said)
+
+
+def test_damage_inside_a_chunk_of_ros_1_costs_that_chunk_only(ros1_bag):
+    data = bytearray(ros1_bag.read_bytes())
+    at = data.index(b'\x04\x22\x4d\x18')  # how data of LZ4 begin
+    data[at : at + 4] = bytes(4)
+    ros1_bag.write_bytes(data)
+    with BagReader(ros1_bag) as reader:
+        messages = reader.raw(['/image'])
+        assert [log_ns for *_, log_ns in islice(messages, 3)] == [3 * 10**8, 4 * 10**8, 5 * 10**8]
+        with pytest.raises(BagError, match='3 of 6 messages of /image are missing, cannot read 1'):
+            next(messages)
+
+
+def test_a_bag_of_ros_1_whose_recording_was_killed_is_read(ros1_bag):
+    data = ros1_bag.read_bytes()
+    ros1_bag.write_bytes(data[: data.rindex(b'op=\x07') - 40])  # before what is written at its end
+    reading = hostile_reading.read(ros1_bag)
+    assert reading.images == COUNT
+    assert any('repair it with `rosbag reindex`' in text for text in reading.said)
+
+
 def test_messages_that_the_statistics_count_and_nobody_finds_are_missed(tmp_path):
     file = mcap_of(good_messages(tmp_path))
     file.counts[file.topics['/image']] += 2
@@ -164,7 +230,7 @@ def test_a_look_that_hangs_or_dies_or_hoards_says_so(tmp_path, monkeypatch):
         ('hang', 'takes more than 3 s', 1.5),
         ('work', 'takes more than 2 s of a processor', 2.0),
         ('die', 'exit code -6', 8.0),
-        ('hoard', '1.5 GB of memory', 8.0),
+        ('hoard', '1 GB of memory', 8.0),
         ('fill', '256 MB of disk', 8.0),
     ):
         monkeypatch.setattr('marigold_ros.bags.limited.SECONDS', seconds)
@@ -186,3 +252,13 @@ def test_ordinary_photos_are_read_whatever_their_scans(tmp_path):
         path = tmp_path / f'image{end}'
         path.write_bytes(cv2.imencode(end, rgb, options)[1].tobytes())
         assert read_image(path).shape == rgb.shape
+
+
+def test_a_look_ends_though_nobody_waits_for_it_any_more(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'looks.py').write_text('def read(path): return path.read_text()\n')
+    child = subprocess.run(
+        [sys.executable, '-m', limited.__name__, 'looks:read', '0', '1', tmp_path / 'pipe'],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path])},
+    )
+    assert child.returncode == -signal.SIGALRM
