@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The application: the page, uploads, jobs and their files."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import secrets
 import shutil
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from marigold_ros.config import NodeConfig, PredictionConfig
 from marigold_ros.errors import MarigoldError
 import marigold_ros.evaluation.report
@@ -66,7 +68,10 @@ class Service:
     folder: Path
     limits: Limits = field(default_factory=Limits)
     live: Live = field(default_factory=Live)
-    receiving: int = 0  # uploads in progress
+    receiving: Counter[str] = field(default_factory=Counter)  # uploads in progress, by kind
+    # One check of a photo and one of another file at once: each can need a gigabyte.
+    photo_check: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    other_check: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     async def page(self, request: Request) -> Response:
         """Return the page."""
@@ -84,6 +89,7 @@ class Service:
         return JSONResponse(
             {
                 'models': self.models.describe(),
+                'loading': self.models.description is None,
                 'limits': {'photo': self.limits.photo, 'other': self.limits.other},
                 'images': IMAGE_SUFFIXES,
             }
@@ -99,20 +105,21 @@ class Service:
                 413, f'{upload.name} has {as_size(length)}, and {full_disk(self.folder)}'
             )
         folder = self._new_folder()
-        self.receiving += 1
+        self.receiving[upload.kind] += 1
         try:
             # Under its own name, which is that of its results, apart from them.
             path = folder / UPLOAD / upload.name
             path.parent.mkdir()
             with naming_full_disk(folder):
                 await receive(request.stream(), length, path)
-            await run_in_threadpool(check_content, upload, path)
+            limiter = self.photo_check if upload.kind == 'photo' else self.other_check
+            await to_thread.run_sync(check_content, upload, path, limiter=limiter)
             return self._start(Job(upload.kind, upload.name, folder, work(path)))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         finally:
-            self.receiving -= 1
+            self.receiving[upload.kind] -= 1
 
     async def name_bag(self, request: Request) -> Response:
         """Evaluate a bag of this machine by its path."""
@@ -121,14 +128,14 @@ class Service:
             raise Refused(400, 'the path of the bag is missing; give that of its file or folder')
         work = self._chosen('bag', request.query_params)
         path = Path(text).expanduser()
-        await run_in_threadpool(check_bag, path)
+        await to_thread.run_sync(check_bag, path, limiter=self.other_check)
         return self._start(Job('bag', path.resolve().name, self._new_folder(), work(path)))
 
     def _chosen(
         self, kind: str, query: Mapping[str, str]
     ) -> Callable[[Path], Callable[[Job], None]]:
         """Return the work that a request asks for, once there is a file."""
-        self._refuse_if_full()
+        self._refuse_if_full(kind)
         model = query.get('model') or self.models.names[0]
         self.models.check(model)
         steps = _number(query, 'steps', 0)
@@ -143,8 +150,8 @@ class Service:
 
         return work
 
-    def _refuse_if_full(self) -> None:
-        if self.jobs.is_full or self.receiving >= MOST_WAITING:
+    def _refuse_if_full(self, kind: str) -> None:
+        if self.jobs.is_full or self.receiving[kind] >= MOST_WAITING:
             raise Refused(429, f'{MOST_WAITING} files are waiting already; come back later')
 
     def _new_folder(self) -> Path:
@@ -153,7 +160,7 @@ class Service:
         return folder
 
     def _start(self, job: Job) -> Response:
-        self._refuse_if_full()
+        self._refuse_if_full('')
         self.jobs.add(job)
         return JSONResponse(self.jobs.describe(job), 202)
 

@@ -66,9 +66,15 @@ class Job:
 
 
 class JobQueue:
-    """The jobs of a server; use it in a ``with`` block, which ends its thread."""
+    """
+    The jobs of a server; use it in a ``with`` block, which ends its thread.
 
-    def __init__(self) -> None:
+    The thread first calls ``prepare``. If that fails, ``failure`` is its error and no job begins.
+    """
+
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        self.failure: Exception | None = None
+        self._prepare, self._is_prepared = prepare, False
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
@@ -136,6 +142,7 @@ class JobQueue:
                 ahead = self._waiting.index(job) + self._is_working()
                 others = f'{ahead} other job{"s" if ahead > 1 else ""}'
                 text = f'waiting for {others}' if ahead else 'next'
+                text = text if self._is_prepared else 'loading the model'
             return {
                 'id': job.identity,
                 'kind': job.kind,
@@ -153,6 +160,12 @@ class JobQueue:
         return sum(job.state == WORKING for job in self.all())
 
     def _run(self) -> None:
+        try:
+            self._prepare()
+        except Exception as error:
+            self.failure = error
+            return
+        self._is_prepared = True
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._waiting)

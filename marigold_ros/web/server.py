@@ -24,7 +24,6 @@ from marigold_ros.web.logs import limited_logs
 from marigold_ros.web.models import ModelStore
 from marigold_ros.web.security import access_for
 from marigold_ros.web.uploads import Limits
-import numpy as np
 import uvicorn
 
 _PATIENCE_S = 1  # with open connections at the end
@@ -53,29 +52,29 @@ def run_server(
     load : function
         Loads a model by its name.
     model : str
-        The model to load before the page is opened.
+        The model to load first, while the page is open already.
     ready : function
         Called with the address of the page, which holds its token.
 
     Raises
     ------
     ConfigurationError
-        If the address cannot be used.
+        If the address cannot be used; the error of a model that cannot be loaded is raised too.
 
     """
     with _listening_socket(host, port) as listening:
         access = access_for(host)
         models = ModelStore(load, model)
-        # The first image of a process takes longer than the others.
-        models.get(model).predict(np.zeros((96, 128, 3), np.uint8))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-        jobs = JobQueue()
-        with limited_logs(), _ending(jobs), _upload_folder() as folder, jobs:
+        jobs = JobQueue(models.prepare)
+        with limited_logs(), _ending(jobs), _upload_folder() as folder:
             service = Service(models, jobs, folder, limits)
             config = server_config(make_app(service, access))
             ready(_address(host, listening.getsockname()[1], access.token))
-            with closing(service.live), suppress(KeyboardInterrupt):
-                _Server(config, folder).run(sockets=[listening])
+            with jobs, closing(service.live), suppress(KeyboardInterrupt):
+                _Server(config, folder, jobs).run(sockets=[listening])
+            if jobs.failure:
+                raise jobs.failure
 
 
 def server_config(app: Callable[..., Any]) -> uvicorn.Config:
@@ -95,12 +94,17 @@ def server_config(app: Callable[..., Any]) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Ends in any case some seconds after a signal, also while the reading of a file hangs."""
+    """Ends in any case some seconds after a signal, or if the model cannot be loaded."""
 
-    def __init__(self, config: uvicorn.Config, folder: Path) -> None:
+    def __init__(self, config: uvicorn.Config, folder: Path, jobs: JobQueue) -> None:
         super().__init__(config)
+        self._jobs = jobs
         self._last = threading.Timer(_LAST_S, self._give_up, [folder])
         self._last.daemon = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to end, which uvicorn asks ten times a second."""
+        return await super().on_tick(counter) or self._jobs.failure is not None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close connections, and end the process if that or what follows takes too long."""

@@ -20,6 +20,9 @@ import urllib.request
 from marigold_ros.__main__ import main
 import pytest
 
+SERVE = [sys.executable, '-m', 'marigold_ros', 'serve', '--port', '0']
+ENVIRONMENT = {**os.environ, 'PYTHONPATH': str(Path(__file__).resolve().parents[2])}
+
 
 def test_a_missing_extra_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'uvicorn', None)
@@ -53,16 +56,23 @@ def test_what_is_no_port_is_wrong_usage(port, capsys):
     assert f"'{port}'" in capsys.readouterr().err
 
 
+def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(tmp_path):
+    pytest.importorskip('uvicorn')
+    command = [*SERVE, '--model', tmp_path]
+    ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert ended.returncode == 1
+    address, reason = ended.stderr.splitlines()
+    assert address.startswith('open http://127.0.0.1:')
+    assert f'{tmp_path} has no model_index.json' in reason
+
+
 @contextmanager
 def started(folder):
     """Start the server with its temporary files in a folder; yields process, opener, address."""
     pytest.importorskip('uvicorn')
-    command = [sys.executable, '-m', 'marigold_ros', 'serve', '--host', '0.0.0.0', '--port', '0']
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, 'TMPDIR': str(folder), 'PYTHONPATH': str(root)}
-    with subprocess.Popen(
-        [*command, '--model', 'tiny'], stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    command = [*SERVE, '--host', '0.0.0.0', '--model', 'tiny']
+    environment = {**ENVIRONMENT, 'TMPDIR': str(folder)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
             printed = urlsplit(process.stderr.readline().split()[1])
             assert printed.query.startswith('token=')

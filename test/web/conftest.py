@@ -105,7 +105,7 @@ def running_server(folder, host='127.0.0.1', load=RedChannelModel, **limits) -> 
 
     models = ModelStore(load, 'tiny')
     access = access_for(host)
-    with socket.create_server(('127.0.0.1', 0)) as listening, JobQueue() as jobs:
+    with socket.create_server(('127.0.0.1', 0)) as listening, JobQueue(models.prepare) as jobs:
         service = Service(models, jobs, folder, Limits(**limits))
         server = uvicorn.Server(server_config(make_app(service, access)))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
@@ -124,6 +124,20 @@ def server(tmp_path_factory) -> Iterator[Client]:
     """One server for the tests of a module, which leave no job behind."""
     with running_server(tmp_path_factory.mktemp('server')) as client:
         yield client
+
+
+@pytest.fixture
+def loading(tmp_path) -> Iterator[tuple[Client, threading.Event]]:
+    """Yield a server that is still loading its model, until the event is set."""
+    loads = threading.Event()
+
+    def load(name):
+        loads.wait(20)
+        return RedChannelModel(name)
+
+    with running_server(tmp_path, load=load) as client:
+        yield client, loads
+        loads.set()
 
 
 @pytest.fixture(scope='session')

@@ -40,6 +40,16 @@ def test_jobs_wait_in_their_order_and_say_for_how_many(busy):
     assert [server.wait(job)['state'] for job in jobs] == ['done'] * 3
 
 
+def test_a_job_that_comes_before_the_model_is_loaded_waits_and_says_so(loading):
+    server, loads = loading
+    (job,) = send(server, 1)
+    assert (job['state'], job['text']) == ('waiting', 'loading the model')
+    assert server.ask('GET', '/api/settings').json['loading']
+    loads.set()
+    assert server.wait(job)['state'] == 'done'
+    assert not server.ask('GET', '/api/settings').json['loading']
+
+
 def test_a_waiting_job_is_cancelled_at_once_and_the_next_one_moves_up(busy):
     server, _ = busy
     first, second, third = send(server, 3)

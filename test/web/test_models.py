@@ -43,4 +43,4 @@ def test_the_models_used_last_stay_loaded():
     store = ModelStore(count, 'tiny')
     for name in ('unet', 'tiny', 'tiny-diffusion', 'tiny', 'unet'):
         assert store.get(name).name == name
-    assert loaded == ['tiny', 'unet', 'tiny-diffusion', 'unet']
+    assert loaded == ['unet', 'tiny', 'tiny-diffusion', 'unet']

@@ -237,6 +237,18 @@ def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
     assert violations(opened) == []
 
 
+def test_a_page_opened_early_says_that_the_model_is_loading(browser, loading):
+    server, loads = loading
+    browser.get(server.address)
+    wait(browser, lambda: find(browser, '#remark').text.startswith('Loading the model'))
+    drop(browser, 'street.png', a_photo())
+    wait(browser, lambda: find(browser, '#status').text == 'street.png: loading the model')
+    loads.set()
+    finished(browser)
+    wait(browser, lambda: find(browser, '#remark').text.startswith('tiny is a small'))
+    assert find(browser, '#remark code').text.startswith('python -m marigold_ros models get ')
+
+
 def test_a_reload_shows_the_same_result(opened):
     drop(opened, 'street.png', a_photo())
     finished(opened)

@@ -183,6 +183,12 @@ def test_a_chunked_body_is_refused(server):
     assert answer.status == 411
 
 
+@pytest.mark.parametrize('kind', ['gif', 'avif', 'webp', 'tiff'])
+def test_images_that_predict_reads_are_photos_of_the_page(server, kind):
+    job = server.wait(server.send(f'street.{kind}', encoded(kind)).json)
+    assert (job['state'], job['kind']) == ('done', 'photo'), job
+
+
 @pytest.mark.parametrize('name', ['street.png', 'Straße – ü.JPG', "a'b & c.webp", '50%.png'])
 def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     job = server.wait(server.send(name, encoded('png')).json)

@@ -11,6 +11,11 @@ function fileOf(job, name) {
   return `/api/jobs/${job.id}/files/${encodeURIComponent(name)}`;
 }
 
+// Shows text with commands between backticks.
+function setWords(target, text) {
+  target.replaceChildren(...text.split('`').map((part, i) => (i % 2 ? element('code', {}, part) : part)));
+}
+
 // Image and depth over each other, by several models if there are more results of the photo;
 // `show` changes the frame without moving the slider.
 class DepthView {
@@ -57,7 +62,7 @@ class DepthView {
   describe(result) {
     const each = result.images ? ` an image, ${result.images} images` : '';
     const remark = result.remark ? ` (${result.remark})` : '';
-    this.facts.textContent = `${result.width}×${result.height}, ${result.predict_ms} ms${each} by ${result.model}${remark}`;
+    setWords(this.facts, `${result.width}×${result.height}, ${result.predict_ms} ms${each} by ${result.model}${remark}`);
   }
 }
 

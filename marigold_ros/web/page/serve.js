@@ -50,16 +50,28 @@ class Page {
   find(id) { return this.items.find((item) => item.job && item.job.id === id); }
 
   fillModels() {
-    const select = byId('model'), { models } = this.settings;
-    for (const model of models) select.append(element('option', {}, model.name));
-    const chosen = () => {
-      const model = models[select.selectedIndex];
-      byId('steps-box').hidden = !model.steps;
-      byId('remark').textContent = model.remark && `${model.name} is ${model.remark}`;
-      byId('again').textContent = `Again with ${model.name}`;
-    };
-    select.addEventListener('change', chosen);
-    chosen();
+    const select = byId('model');
+    for (const model of this.settings.models) select.append(element('option', {}, model.name));
+    select.addEventListener('change', () => this.describeModel());
+    this.awaitModel();
+  }
+
+  describeModel() {
+    const model = this.settings.models[byId('model').selectedIndex], remark = model.remark && `${model.name} is ${model.remark}`;
+    byId('steps-box').hidden = !model.steps;
+    setWords(byId('remark'), this.settings.loading ? 'Loading the model; files may be sent already.' : remark);
+    byId('again').textContent = `Again with ${model.name}`;
+  }
+
+  // What there is to say of the models is known once the first one is loaded.
+  awaitModel() {
+    this.describeModel();
+    if (!this.settings.loading) return;
+    setTimeout(async () => {
+      try { this.settings = await answerOf(await fetch('/api/settings')); }
+      catch (error) { byId('remark').textContent = 'The server has ended; its terminal says why.'; return; }
+      this.awaitModel();
+    }, POLL_MS);
   }
 
   listenForDrops(area) {
@@ -183,9 +195,9 @@ class Page {
 
   draw(item) {
     const { job } = item, frames = (job && job.result.frames) || [], state = item.problem ? 'failed' : job ? job.state : 'waiting';
-    const picture = frames.length ? [element('img', { src: fileOf(job, frames[0].depth), alt: '' })] : [];
+    const image = frames.length ? [element('img', { src: fileOf(job, frames[0].depth), alt: '' })] : [];
     const model = (job && job.result.model) || (item.query && item.query.model) || '';
-    item.button.replaceChildren(...picture, element('span', {}, `${item.name}${model && `, ${model}`}${state === 'done' ? '' : `: ${state}`}`));
+    item.button.replaceChildren(...image, element('span', {}, `${item.name}${model && `, ${model}`}${state === 'done' ? '' : `: ${state}`}`));
     if (item !== this.shown) return;
     byId('problem').textContent = item.problem || '';
     byId('problem').hidden = !item.problem;
