@@ -40,14 +40,16 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print; return the exit code."""
     if len(args.runs) < 2:
         raise UsageError(f'{args.runs[0]} is one run; give two or more')
+    from marigold_ros.evaluation.results import shared_frames
     from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
     from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_table
     from marigold_ros.evaluation.results.results import to_json
-    from marigold_ros.evaluation.results.shared_frames import read_run, share_frames
 
-    runs = dict(zip(name_runs(args.runs), map(read_run, args.runs), strict=True))
-    shared = share_frames(runs)
-    found = compare_runs(shared)
+    read = map(shared_frames.read_run, args.runs)
+    runs = dict(zip(name_runs(args.runs), read, strict=True))
+    with shared_frames.reading_results(' or '.join(runs)):
+        shared = shared_frames.share_frames(runs)
+        found = compare_runs(shared)
     if args.page:
         from marigold_ros.evaluation.report.comparison_page import comparison_page
 

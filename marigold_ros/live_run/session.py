@@ -49,6 +49,7 @@ from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.settings import build
+import numpy as np
 from sensor_msgs.msg import Image
 
 Progress = Callable[[int], None]
@@ -95,6 +96,9 @@ def run_demo(
 
     """
     bag, folder = job.bag, job.folder
+    extrinsics: Any = '/tf_static of the bag'  # in the words of `evaluate`
+    if job.config.extrinsics.translation:
+        extrinsics = np.asarray(bag.T_cam_lidar).tolist()
     values = node_values(bag, job.config, every_frame=job.rate is None)
     job = replace(job, config=build(NodeConfig, values))
     say(f'node: starting; its log is {job.log}')
@@ -104,7 +108,7 @@ def run_demo(
         scorer, warnings = score_recording(
             job, live.reports['model'], live.round_trip_ms, progress
         )
-    results = _results(job, live, scorer, warnings)
+    results = _results(job, live, scorer, warnings, extrinsics)
     seen = 'every 8th scan line' if bag.thinned else 'whole scans'
     seen = seen if bag.sees_lidar else 'no scans of the LiDAR'
     intro = (
@@ -123,7 +127,7 @@ def run_demo(
 
 
 def _results(
-    job: DemoJob, live: LiveRun, scorer: Scorer, warnings: dict[str, int]
+    job: DemoJob, live: LiveRun, scorer: Scorer, warnings: dict[str, int], extrinsics: Any
 ) -> dict[str, Any]:
     """Assemble results.json; the counters are the node's own."""
     bag, played, frames = job.bag, live.played, live.reports['frames']
@@ -145,6 +149,7 @@ def _results(
             'achieved': bag.period * max(played.sent - 1, 1) / max(played.seconds, 1e-9),
         },
         scans='every 8th line' if bag.thinned else 'whole',
+        extrinsics=extrinsics,
         ros={
             'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
             'domain': os.environ.get('ROS_DOMAIN_ID', ''),

@@ -50,6 +50,30 @@ def test_settings_that_differ_come_first_and_a_better_fit_is_best(folders, capsy
     assert 'too few independent frames' in next(line for line in boards if ' a 0.' in line)
 
 
+@pytest.mark.parametrize(
+    ('names', 'value'),
+    [
+        (('provenance', 'checkpoint'), 'x'),
+        (('provenance', 'options', 'alignment.max_depth'), {}),
+        (('provenance', 'scoring', 'oracle'), -1),
+        (('provenance', 'bags', 0, 'sha256'), 10**300),
+        (('frames',), []),
+    ],
+)
+def test_results_of_a_stranger_end_in_one_sentence(folders, tmp_path, capsys, names, value):
+    results = json.loads((folders / 'a' / 'results.json').read_text())
+    *inner, last = names
+    where = results
+    for name in inner:
+        where = where[name]
+    where[last] = value
+    shutil.copytree(folders / 'a', tmp_path / 'stranger')
+    (tmp_path / 'stranger' / 'results.json').write_text(json.dumps(results))
+    code = compare(folders, 'a', str(tmp_path / 'stranger'))
+    said = capsys.readouterr().err
+    assert (code, said.startswith('error: '), said.count('\n')) in {(1, True, 1), (0, False, 0)}
+
+
 def test_the_means_are_those_of_results_json(folders, capsys):
     assert compare(folders, 'a', 'b', '--json') == 0
     found = json.loads(capsys.readouterr().out)
@@ -83,7 +107,8 @@ def test_the_page_shows_a_leaderboard_and_curves_and_names_as_text(folders, caps
     page = tmp_path / 'page.html'
     assert compare(folders, 'a', str(evil), '--page', str(page)) == 0
     html = page.read_text()
-    assert '<img' not in html
+    assert '<img src=x' not in html
+    assert '<figcaption>a, AbsRel 0.' in html
     assert '<b>1. &lt;img src=x onerror=alert(1)&gt;</b><span>best</span>' in html
     data = json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
     curves = data['charts']['heldout']['curves']

@@ -4,6 +4,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+import json
 import math
 from pathlib import Path
 import re
@@ -33,6 +34,7 @@ _CAPTIONS = {
     'error': 'relative error at the scored pixels',
 }
 _FILES = {'image': 'input', 'LiDAR': 'lidar'}
+SCALES = 'depth_scales.json'  # metres at the ends of the colours of each frame with depth
 _ORACLE = 'oracle: '  # before the names of compared models
 
 
@@ -41,12 +43,15 @@ def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> st
     if not samples:
         return ''
     errors = [frame.abs_rel if math.isfinite(frame.abs_rel) else -1.0 for _, frame in samples]
-    parts, worst = [], errors.index(max(errors))
+    parts, worst, scales = [], errors.index(max(errors)), {}
     for number, (meaning, sample) in enumerate(samples):
         scale = drawing.depth_scale(_known_depth(sample))
         panels = _draw(sample, *scale)
         _save(sample.index, panels, folder, *scale)
+        if sample.metric is not None:
+            scales[f'frame_{sample.index:04d}'] = [round(end, 3) for end in scale]
         parts.append(_panel(meaning, sample, panels, scale, number == worst))
+    (folder / SCALES).write_text(json.dumps(scales), encoding='utf-8')
     what = 'images' if samples[0][1].truth is not None else 'frames'
     return f'<section id="frames"><h2>Worst and best {what}</h2>{"".join(parts)}</section>'
 
@@ -135,10 +140,10 @@ def _legends(panels: Mapping[str, np.ndarray], low: float, high: float) -> str:
         legends.append(('depth', 'relative depth, without unit', {'near': 0.0, 'far': 1.0}))
     if 'error' in panels:
         legends.append(('error', 'relative error, share of the true depth', drawing.ERROR_TICKS))
-    return '<div class="ramps">' + ''.join(_ramp(*legend) for legend in legends) + '</div>'
+    return '<div class="ramps">' + ''.join(ramp(*legend) for legend in legends) + '</div>'
 
 
-def _ramp(kind: str, name: str, ticks: Mapping[str, float]) -> str:
+def ramp(kind: str, name: str, ticks: Mapping[str, float]) -> str:
     """Return a colour scale; labels that would overlap the last one are left out."""
     texts, end = [], -1.0
     for label, place in ticks.items():

@@ -9,7 +9,8 @@ be one of the depth; where nothing remains, the runs are refused.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 import csv
 from dataclasses import dataclass
 import json
@@ -17,7 +18,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from marigold_ros.errors import InputError
+from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.evaluation.choices import PROTOCOLS
 from marigold_ros.evaluation.results.results import SCHEMA
 import numpy as np
@@ -54,6 +55,7 @@ class EvaluationRun:
 
     results: Mapping[str, Any]
     rows: Sequence[Row]
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def read_run(path: str | Path) -> EvaluationRun:
     """
     path = Path(path)
     folder = path.parent if path.name == 'results.json' else path
-    try:
+    with reading_results(folder):
         results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
         with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
             rows = list(csv.DictReader(file))
@@ -108,18 +110,27 @@ def read_run(path: str | Path) -> EvaluationRun:
         if not {'bags', 'topics'} <= results['provenance'].keys():
             raise ValueError('the provenance has no bags')
         for row in rows:
-            int(row['stamp_ns'])
+            int(row['stamp_ns']), int(row.get('index') or 0)
             results['provenance']['bags'][int(row.get('bag') or 0)]['sha256']
+    return EvaluationRun(results, rows, folder)
+
+
+@contextmanager
+def reading_results(what: object) -> Iterator[None]:
+    """Turn the errors of results that are missing, damaged or a stranger's into InputError."""
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f'{error.filename}: {error.strerror}; give a folder that evaluate wrote'
         ) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # what they hold can fail wherever it is used
+        if isinstance(error, MarigoldError):
+            raise
         raise InputError(
-            f'{folder}: results.json and per_frame.csv are damaged or of another program '
+            f'{what}: results.json and per_frame.csv are damaged or of another program '
             f'({error!r}); run evaluate again'
         ) from error
-    return EvaluationRun(results, rows)
 
 
 def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:

@@ -248,6 +248,9 @@ def test_on_paper_all_fits_the_width_in_light_colours_without_controls(opened):
         assert opened.execute_script(colour) == 'rgb(255, 255, 255)'
         wide = 'return [...document.querySelectorAll(".wide > table")].map((t) => t.offsetWidth)'
         assert max(opened.execute_script(wide)) <= 690
+        names = 'return [...document.querySelectorAll(".pair td:first-child")]'
+        widths = opened.execute_script(f'{names}.map((cell) => cell.offsetWidth)')
+        assert min(widths) >= 50  # «bottom» in one piece
         shown = [f for f in opened.find_elements('css selector', '.frame') if f.is_displayed()]
         images = [i.is_displayed() for f in shown for i in f.find_elements('css selector', 'img')]
         assert images == [True] * 4  # beside each other, not one above the others
