@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-List checkpoints, fetch one from the Hugging Face hub, or check one.
+List checkpoints, fetch one from the Hugging Face hub, check or convert one.
 
   python -m marigold_ros models               lists the embedded and some published checkpoints
   python -m marigold_ros models get NAME      fetches a published one, or any owner/name
   python -m marigold_ros models check PATH    checks files and schedule, runs an image
+  python -m marigold_ros models convert FILE --family NAME --out DIR
+                                              makes a folder of a .pt that its authors released
 """
 
 from __future__ import annotations
@@ -27,14 +29,18 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('action', nargs='?', choices=('list', 'get', 'check'), default='list')
+    parser.add_argument(
+        'action', nargs='?', choices=('list', 'get', 'check', 'convert'), default='list'
+    )
     parser.add_argument(
         'path',
         nargs='?',
         metavar='NAME',
         help='for get: published name or hub id, owner/name[@revision]; for check: also the name '
-        'of an embedded checkpoint or a folder (default: unet)',
+        'of an embedded checkpoint or a folder (default: unet); for convert: a released .pt',
     )
+    parser.add_argument('--family', metavar='NAME', help='for convert: whose it is')
+    parser.add_argument('--out', metavar='DIR', help='for convert: a new folder')
     parser.add_argument('--json', action='store_true', help='print JSON')
     add_model_options(parser)
 
@@ -47,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.action == 'get':
         return _get(args)
+    if args.action == 'convert':
+        return _convert(args)
     return _check(args) if args.action == 'check' else _list(args)
 
 
@@ -66,6 +74,27 @@ def _get(args: argparse.Namespace) -> int:
         print(json.dumps({**facts, 'bytes': found.size, 'path': str(folder)}, indent=2))
     else:
         print(f'complete and as on the hub: --model {args.path} finds it')
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    """Convert a released file to a folder; name the tensors that nothing reads."""
+    from marigold_ros.models.convert.released import convert_file
+
+    if not (args.path and args.family and args.out):
+        raise UsageError(
+            'convert needs a file, a family and a folder; write: models convert FILE '
+            '--family NAME --out DIR'
+        )
+    if not args.json:
+        print(page([f'reading {args.path} in a process of its own']), flush=True)
+    found = convert_file(Path(args.path), args.family, Path(args.out))
+    if args.json:
+        facts = {'path': args.out, 'tensors': found.tensors, 'unused': found.unused}
+        print(json.dumps(facts, indent=2))
+    else:
+        rows = [f'  not used: {name}' for name in found.unused]
+        print(page([*rows, f'{found.tensors} tensors in {args.out}: --model {args.out} loads it']))
     return 0
 
 

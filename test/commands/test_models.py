@@ -142,3 +142,18 @@ def test_check_of_a_missing_checkpoint_is_one_line(capsys, tmp_path):
 def test_a_path_for_list_is_refused_with_the_right_call(capsys):
     assert main(['models', 'list', 'here']) == 2
     assert 'write: models check here' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('options', [[], ['x.pt'], ['x.pt', '--family', 'unet']])
+def test_convert_needs_a_file_a_family_and_a_folder(options, capsys):
+    assert main(['models', 'convert', *options]) == 2
+    assert 'write: models convert FILE --family NAME --out DIR' in capsys.readouterr().err
+
+
+def test_a_family_without_released_pickles_and_a_missing_file_are_refused(tmp_path, capsys):
+    folder = ['--out', str(tmp_path / 'out')]
+    assert main(['models', 'convert', 'x.pt', '--family', 'unet', *folder]) == 1
+    printed = capsys.readouterr().err
+    assert "family is 'unet'; choose one of prime_depth, diffusion_depth" in printed
+    assert main(['models', 'convert', 'x.pt', '--family', 'diffusion_depth', *folder]) == 1
+    assert 'x.pt is no file' in capsys.readouterr().err

@@ -9,15 +9,16 @@ The folder of a DiffusionDepth: ``config.json``, ``model.safetensors`` and ``mar
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.diffusion_depth.backbones import is_backbone
 from marigold_ros.models.diffusion_depth.denoiser import GROUPS
 from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
 from marigold_ros.models.facts import CONFIG, MapFacts, processing_pixels, read_own, WEIGHTS
 from marigold_ros.models.locate import read_json
-from marigold_ros.models.unet.checkpoint import are_sizes
 from marigold_ros.models.weights import build_within, load_weights
 from marigold_ros.settings import nearest_name
 import torch
@@ -46,7 +47,7 @@ def facts_of(own: Mapping[str, Any], where: str) -> DiffusionDepthFacts:
     depth = own.get('max_depth', MAX_DEPTH)
     if space != SPACE:
         raise CheckpointError(f"{where} has space '{space}'; a DiffusionDepth has {SPACE}")
-    if isinstance(depth, bool) or not isinstance(depth, (int, float)) or not depth > 0.0:
+    if isinstance(depth, bool) or not isinstance(depth, (int, float)) or not 0.0 < depth < inf:
         raise CheckpointError(f'{where} has max_depth {depth!r}; give metres above 0')
     return DiffusionDepthFacts(SPACE, processing_pixels(own, where, PIXELS), float(depth))
 
@@ -60,8 +61,8 @@ def read_architecture(values: Mapping[str, Any], where: str) -> Architecture:
     own = Architecture(**values)
     rules = {
         'backbone': (
-            _is_backbone,
-            '{channels: […], blocks: […]}, or a model_type of transformers',
+            is_backbone,
+            '{channels: […], blocks: […]}, or a model_type with what it needs',
         ),
         'neck': (lambda value: _is_count(value, 0), 'a number of channels, 0 without it'),
         'features': (_is_width, f'a multiple of {GROUPS}'),
@@ -93,14 +94,6 @@ def load_network(folder: Path) -> DiffusionDepth:
         network = build_network(architecture)
     load_weights(network, folder / WEIGHTS)
     return network.eval().requires_grad_(False)
-
-
-def _is_backbone(value: Any) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    if 'model_type' in value:
-        return isinstance(value['model_type'], str)
-    return set(value) == {'channels', 'blocks'} and are_sizes(value['channels'], value['blocks'])
 
 
 def _is_count(value: Any, least: int) -> bool:

@@ -9,88 +9,40 @@ Letters: B images, H, W image, h, w the finest features.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.locate import brief
-from marigold_ros.models.unet.network import convolution, Residual
+from marigold_ros.models.diffusion_depth.backbones import build_backbone
+from marigold_ros.models.diffusion_depth.mpvit import normed
 import torch
 from torch import nn
 from torch.nn import functional
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
-SIDE = 2  # pixels of a block: sides of an image are multiples
-
-
-class SmallEncoder(nn.Module):
-    """
-    A residual encoder for a CPU; features at 1/2, 1/4, … of the image.
-
-    ``channels`` at each level, multiples of 8; ``blocks`` at each level but the first.
-    """
-
-    def __init__(self, channels: Sequence[int], blocks: Sequence[int]) -> None:
-        super().__init__()
-        self.channels = tuple(channels)
-        self.first = nn.Sequential(convolution(3 * SIDE * SIDE, channels[0]), nn.ReLU())
-        levels = zip(channels, channels[1:], blocks, strict=False)
-        self.levels = nn.ModuleList(
-            nn.Sequential(
-                convolution(fine, coarse, 2), nn.ReLU(), *(Residual(coarse) for _ in range(count))
-            )
-            for fine, coarse, count in levels
-        )
-        self.whole = nn.Linear(channels[-1], channels[-1])
-
-    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Map images (B, 3, H, W) to features, fine to coarse."""
-        found = [self.first(functional.pixel_unshuffle(image, SIDE))]
-        for level in self.levels:
-            found.append(level(found[-1]))
-        # The scene as a whole: what a receptive field may not reach.
-        found[-1] = found[-1] + self.whole(found[-1].mean((2, 3)))[..., None, None]
-        return found
-
-
-class Backbone(nn.Module):
-    """A backbone of transformers with random weights; ``config`` is that of its library."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        from marigold_ros.models.transformers_networks import network_config
-        from transformers import AutoBackbone
-
-        try:
-            self.network = AutoBackbone.from_config(network_config(config, 'backbone'))
-        except Exception as error:  # transformers raises many kinds
-            raise ConfigurationError(
-                f'backbone {config} cannot be built by transformers ({brief(error)}); correct its '
-                'configuration'
-            ) from error
-        self.channels = tuple(self.network.channels)
-
-    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """Map images (B, 3, H, W) to features, fine to coarse."""
-        return list(self.network(image).feature_maps)
 
 
 class Neck(nn.Module):
     """
     HAHI (Li et al., DepthFormer) as DiffusionDepth releases it: with its attention off.
 
-    What is left projects each scale and fuses it with the projection.
+    What is left projects each scale and fuses it with the projection, which comes first at the
+    finest scale and last at the others.
     """
 
     def __init__(self, channels: Sequence[int], embedded: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(_normed(width, width, 1) for width in channels[1:])
-        self.project = nn.ModuleList(_normed(width, embedded, 1) for width in channels)
-        self.fuse = nn.ModuleList(_normed(width + embedded, width, 3) for width in channels)
+        self.lateral = nn.ModuleList(normed(width, width, 1, nn.ReLU) for width in channels)
+        self.project = nn.ModuleList(normed(width, embedded, 1, nn.ReLU) for width in channels)
+        self.fuse = nn.ModuleList(
+            normed(width + embedded, width, 3, nn.ReLU) for width in channels
+        )
 
     def forward(self, features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Map features to features of the same shapes."""
-        coarse = zip(self.lateral, features[1:], strict=True)
-        seen = [features[0], *(lateral(one) for lateral, one in coarse)]
-        parts = zip(self.project, self.fuse, seen, strict=True)
-        return [fuse(torch.cat([one, project(one)], 1)) for project, fuse, one in parts]
+        found: list[torch.Tensor] = []
+        parts = zip(self.lateral, self.project, self.fuse, features, strict=True)
+        for lateral, project, fuse, one in parts:
+            seen = lateral(one)
+            pair = (seen, project(seen)) if found else (project(seen), seen)
+            found.append(fuse(torch.cat(pair, 1)))
+        return found
 
 
 class Pyramid(nn.Module):
@@ -98,7 +50,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(_normed(own, width, 3) for own in channels)
+        self.lateral = nn.ModuleList(normed(own, width, 3, nn.ReLU) for own in channels)
         self.up = nn.ModuleList(
             nn.Sequential(
                 nn.ConvTranspose2d(width, width, 2, 2, bias=False),
@@ -118,14 +70,6 @@ class Pyramid(nn.Module):
         return merged
 
 
-def _normed(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, 1, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
-
-
 class ImageFeatures(nn.Module):
     """
     Backbone, neck and pyramid.
@@ -133,8 +77,7 @@ class ImageFeatures(nn.Module):
     Parameters
     ----------
     backbone : mapping
-        ``{channels: […], blocks: […]}`` of the small encoder, or the configuration of a backbone
-        of transformers, with ``model_type``.
+        As of ``build_backbone``.
     neck : int
         Embedding of the neck; 0 is none.
     width : int
@@ -147,10 +90,9 @@ class ImageFeatures(nn.Module):
 
     def __init__(self, backbone: Mapping[str, Any], neck: int, width: int) -> None:
         super().__init__()
-        kind: Any = Backbone(backbone) if 'model_type' in backbone else SmallEncoder(**backbone)
-        self.backbone = kind
-        self.neck = Neck(kind.channels, neck) if neck else nn.Identity()
-        self.pyramid = Pyramid(kind.channels, width)
+        self.backbone = build_backbone(backbone)
+        self.neck = Neck(self.backbone.channels, neck) if neck else nn.Identity()
+        self.pyramid = Pyramid(self.backbone.channels, width)
         for name, value in (('mean', MEAN), ('deviation', DEVIATION)):
             self.register_buffer(name, torch.tensor(value)[:, None, None], persistent=False)
 

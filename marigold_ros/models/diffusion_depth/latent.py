@@ -11,23 +11,22 @@ from torch import nn
 from torch.nn import functional
 
 CHANNELS = 16
+SLOPE = 0.2  # of the encoder, for what is negative
 SMALLEST = 1e-6  # of the decoder's sigmoid: nothing is farther than a million metres
 
 
 class DepthLatent(nn.Module):
-    """
-    The bottleneck that encodes sparse truth, and the decoder of latents.
-
-    Kernels of 1x1 leave unknown pixels, zeros, at zero, and mix no truth with them.
-    """
+    """The encoder of sparse truth, which training alone needs, and the decoder of latents."""
 
     def __init__(self, channels: int = CHANNELS) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            nn.Conv2d(1, channels, 1, bias=False),
-            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.Conv2d(1, channels, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
             nn.Tanh(),
-            nn.MaxPool2d(3, 2, 1),
         )
         self.decoder = nn.Sequential(
             nn.ConvTranspose2d(channels, channels, 4, 2, 1),
@@ -37,11 +36,7 @@ class DepthLatent(nn.Module):
         )
 
     def encode(self, depth: torch.Tensor) -> torch.Tensor:
-        """
-        Encode depth (B, 1, H, W) in metres, 0 unknown, to latents (B, C, h, w) in [-1, 1].
-
-        Where a window holds an unknown pixel, the maximum leaves a channel nothing below 0.
-        """
+        """Encode depth (B, 1, H, W) in metres, 0 unknown, to latents (B, C, h, w) in [-1, 1]."""
         return self.encoder(depth)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:

@@ -5,13 +5,12 @@
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.diffusion_depth.backbones import SIDE
 from marigold_ros.models.diffusion_depth.checkpoint import (
     DiffusionDepthFacts,
     load_network,
     read_facts,
 )
-from marigold_ros.models.diffusion_depth.features import SIDE
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_ros.models.map_model import MapModel
 from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
@@ -32,18 +31,12 @@ class DiffusionDepthModel(MapModel):
     def __init__(
         self, folder: Path, facts: DiffusionDepthFacts, network: DiffusionDepth, *settings: Any
     ) -> None:
+        self.architecture = network.architecture
         super().__init__(folder, facts, network, *settings)
         self.max_depth, self.denoising_steps = facts.max_depth, network.architecture.steps
         self.kind = f'DiffusionDepth in {self.denoising_steps} steps'
         # What reaches the largest depth may lie beyond it.
         self.censored = float('-inf'), 0.99 * facts.max_depth
-
-    def _check_runtime(self) -> None:
-        if self.runtime.converted:
-            raise ConfigurationError(
-                f'runtime.backend is {self.runtime.backend}, and only torch runs '
-                f'{self.folder.name}, a DiffusionDepth; set it to torch'
-            )
 
     def _facts(self) -> dict[str, Any]:
         return {'max_depth': self.max_depth, **super()._facts()}
@@ -62,9 +55,9 @@ class DiffusionDepthModel(MapModel):
 
     def _noise(self, height: int, width: int, seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        shape = self._network.noise_shape(height, width)
+        shape = self.architecture.noise_shape(height, width)
         return torch.randn(shape, generator=generator).to(self.device)
 
     def _metres(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         several = noise.expand(len(seen), -1, -1, -1)
-        return self._network(seen.to(self.arithmetic), several).clamp(max=self.max_depth)
+        return self._network(seen.to(self._dtype), several).clamp(max=self.max_depth)

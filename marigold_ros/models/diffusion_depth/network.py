@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from marigold_ros.models.diffusion_depth.backbones import SIDE
 from marigold_ros.models.diffusion_depth.denoiser import DenoisingBlock, refine
-from marigold_ros.models.diffusion_depth.features import ImageFeatures, SIDE
+from marigold_ros.models.diffusion_depth.features import ImageFeatures
 from marigold_ros.models.diffusion_depth.latent import CHANNELS, DepthLatent
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ class Architecture:
     Parameters
     ----------
     backbone, neck : mapping, int
-        As of ``ImageFeatures``.
+        As of ``build_backbone``, and of ``ImageFeatures``.
     features, hidden, latent : int
         Channels of the features, inside the denoising block, and of the depth latent.
     fuse, rectify : bool
@@ -46,6 +47,10 @@ class Architecture:
         """Return the values by name."""
         return asdict(self)
 
+    def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return the shape (C, h, w) of the latent of an image."""
+        return self.latent, -(-height // SIDE), -(-width // SIDE)
+
 
 class DiffusionDepth(nn.Module):
     """The parts of an architecture; parameters as of :class:`Architecture`."""
@@ -56,10 +61,6 @@ class DiffusionDepth(nn.Module):
         self.features = ImageFeatures(own.backbone, own.neck, own.features)
         self.denoiser = DenoisingBlock(own.features, own.hidden, own.latent, own.fuse, own.rectify)
         self.latent = DepthLatent(own.latent)
-
-    def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Return the shape (C, h, w) of the latent of an image."""
-        return self.architecture.latent, -(-height // SIDE), -(-width // SIDE)
 
     def refine(self, features: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Denoise noise (B, C, h, w) to a refined latent, by the features of images."""

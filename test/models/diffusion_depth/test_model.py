@@ -6,7 +6,7 @@ import json
 import shutil
 
 from marigold_ros.config import AlignmentConfig, RuntimeConfig
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model, runs_on_openvino
@@ -31,6 +31,18 @@ RESNET = {
     'layer_type': 'basic',
     'out_features': ['stage1', 'stage2', 'stage3', 'stage4'],
 }
+PUBLISHED_RESNET = {
+    'model_type': 'diffusion_depth_resnet',
+    'channels': [4, 8, 8, 8],
+    'blocks': [2, 1, 1, 1],
+}
+MPVIT = {
+    'model_type': 'mpvit',
+    'stages': [8, 8, 16, 16],
+    'layers': [1, 2, 1, 1],
+    'paths': [2, 1, 2, 1],
+    'ratios': [2, 2, 2, 2],
+}
 SMALL = {'features': 8, 'hidden': 8, 'latent': 8, 'steps': 3}
 
 
@@ -46,20 +58,39 @@ def rgb():
 
 
 @pytest.mark.parametrize('neck', [0, 16])
-@pytest.mark.parametrize('backbone', [SWIN, RESNET, {'channels': [8, 16], 'blocks': [1]}])
+@pytest.mark.parametrize(
+    'backbone', [SWIN, RESNET, PUBLISHED_RESNET, MPVIT, {'channels': [8, 16], 'blocks': [1]}]
+)
 @pytest.mark.parametrize('size', [(64, 96), (50, 71)])
 def test_every_backbone_guides_a_latent_of_half_the_size(backbone, neck, size):
     values = {**SMALL, 'backbone': backbone, 'neck': neck, 'fuse': True}
     network = build_network(read_architecture(values, 'init')).eval()
     size = size[0] + size[0] % 2, size[1] + size[1] % 2
     image = torch.rand(2, 3, *size) * 2 - 1
-    noise = torch.randn(2, *network.noise_shape(*size))
+    noise = torch.randn(2, *network.architecture.noise_shape(*size))
     assert noise.shape[-2:] == (size[0] // 2, size[1] // 2)
     depth = network(image, noise)
     assert depth.shape == (2, 1, *size)
     assert (depth >= 0).all()
     changed = network(image.flip(-1), noise)
     assert not torch.allclose(depth, changed)
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'paths': [2, 1, 2]},
+        {'layers': [1, 0, 1, 1]},
+        {'stages': [8, 8, 12, 16]},
+        {'stages': 8},
+        {'channels': [8]},
+        {'model_type': None},
+        {'model_type': ['mpvit']},
+    ],
+)
+def test_a_backbone_that_cannot_be_built_is_refused(changes):
+    with pytest.raises(CheckpointError, match='has backbone'):
+        read_architecture({'backbone': {**MPVIT, **changes}}, 'init')
 
 
 def test_the_seed_draws_the_noise_alike_for_every_image(diffusion_depth_folder, rgb):
@@ -99,8 +130,6 @@ def test_only_the_steps_of_training_are_taken(diffusion_depth_folder, rgb):
     np.testing.assert_array_equal(same, model.predict(rgb).relative)
     with pytest.raises(ConfigurationError, match='20 steps'):
         model.predict(rgb, denoising_steps=4)
-    with pytest.raises(ConfigurationError, match='openvino'):
-        load_model(str(diffusion_depth_folder), 'cpu', runtime=RuntimeConfig(backend='openvino'))
 
 
 def test_the_fastest_backend_that_runs_it_is_torch(diffusion_depth_folder, unet_folder):

@@ -16,6 +16,7 @@ from marigold_training.data.augment import (
     flip,
     NORMAL,
     read_augmentation,
+    rotate,
 )
 from marigold_training.data.pairs import Pair
 import numpy as np
@@ -54,6 +55,35 @@ def test_depth_follows_its_image_through_crop_and_mirror(height, width, aspect, 
     assert min(rows, columns) >= 1
     # The nearest whole pixels to the ratio.
     assert abs(columns - aspect * rows) <= 0.5 + 0.5 * aspect + 1.0
+
+
+def test_depth_turns_with_its_image():
+    """Half a turn moves every pixel to one place; a little leaves corners without depth."""
+    whole = planted(24, 31)
+    half = rotate(replace(whole, labels=np.stack([whole.depth] * 2, -1)), 180.0)
+    np.testing.assert_array_equal(half.depth, whole.depth[::-1, ::-1])
+    np.testing.assert_array_equal(half.labels[..., 1], half.depth)
+    assert belongs_together(half)
+    blocks = image(48, 80)
+    turned = rotate(Pair(blocks, blocks[..., 0].astype(np.float32)), 5.0)
+    known = ~np.isnan(turned.depth)
+    assert 0.8 < known.mean() < 0.99
+    assert (turned.rgb[0, -1] == 0).all() or (turned.rgb[-1, -1] == 0).all()
+    assert np.median(np.abs(turned.rgb[..., 0] - turned.depth)[known]) == 0.0
+
+
+def test_rotation_is_drawn_to_both_sides_and_costs_no_draw_when_off():
+    whole = planted(30, 40)
+    seen = [
+        crop(whole, replace(NOTHING, rotation=5.0), 4 / 3, np.random.default_rng(seed)).depth
+        for seed in range(20)
+    ]
+    left = [np.isnan(one[0, 5]) for one in seen]
+    assert 2 < sum(left) < 18
+    first, second = np.random.default_rng(1), np.random.default_rng(1)
+    crop(whole, NOTHING, 4 / 3, first)
+    second.random()
+    assert first.random() == second.random()
 
 
 def test_without_cropping_the_largest_centred_window_is_kept():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Augmentation of training pairs: mirroring, crop, light, lens, sensor, JPEG.
+Augmentation of training pairs: rotation, mirroring, crop, light, lens, sensor, JPEG.
 
 Colours change in linear light, where exposure and white balance are factors, and return through
 a display gamma of varying strength. All random numbers come from the generator passed in.
@@ -23,11 +23,16 @@ LINEAR = ((np.arange(256) / 255.0) ** DISPLAY).astype(np.float32)
 MEAN = np.full((3, 3), 1.0 / 3.0)  # of the three colours, as a matrix
 # Normal numbers by their quantiles: a random byte and a lookup cost a tenth of drawing one.
 NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 256.0) for i in range(256)], np.float32)
+MOST_ROTATION = 45  # degrees
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Probability of each change in [0, 1]; ``colour`` scales the width of its ranges."""
+    """
+    Probability of each change in [0, 1]; ``colour`` scales the width of its ranges.
+
+    ``rotation`` is the largest angle to either side, in degrees.
+    """
 
     flip: float = 0.5
     crop: float = 0.0
@@ -37,13 +42,17 @@ class Augmentation:
     lens: float = 0.0  # vignette, blur
     sensor: float = 0.0  # noise
     jpeg: float = 0.0
+    rotation: float = 0.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and 0.0 <= value <= 1.0):
-                raise ConfigurationError(f'augment.{item.name} is {value!r}; choose from 0 to 1')
+            most = MOST_ROTATION if item.name == 'rotation' else 1
+            if not (number and 0.0 <= value <= most):
+                raise ConfigurationError(
+                    f'augment.{item.name} is {value!r}; choose from 0 to {most}'
+                )
 
 
 def read_augmentation(entry: Mapping[str, Any]) -> Augmentation:
@@ -53,8 +62,10 @@ def read_augmentation(entry: Mapping[str, Any]) -> Augmentation:
 
 def crop(pair: Pair, how: Augmentation, aspect: float, rng: np.random.Generator) -> Pair:
     """
-    Crop a pair to a width-to-height ratio: the largest centred window, or a random one.
+    Rotate a pair and crop it to a width-to-height ratio: the largest centred window, or any.
     """
+    if how.rotation:
+        pair = rotate(pair, rng.uniform(-how.rotation, how.rotation))
     height, width = pair.depth.shape
     largest = min(width, height * aspect), min(height, width / aspect)
     chosen = rng.random() < how.crop
@@ -64,6 +75,20 @@ def crop(pair: Pair, how: Augmentation, aspect: float, rng: np.random.Generator)
     left, top = int(place[0] * (width - across)), int(place[1] * (height - down))
     rows, columns = slice(top, top + down), slice(left, left + across)
     return pair.cut(rows, columns)
+
+
+def rotate(pair: Pair, degrees: float) -> Pair:
+    """Turn a pair about its centre; what comes from outside is black, of unknown depth."""
+    height, width = pair.depth.shape
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+
+    def turned(image: np.ndarray, how: int, border: float) -> np.ndarray:
+        return cv2.warpAffine(image, turn, (width, height), flags=how, borderValue=(border,) * 4)
+
+    # No averages of depth: they belong to no surface.
+    depth = turned(pair.depth.astype(np.float32), cv2.INTER_NEAREST, np.nan)
+    labels = None if pair.labels is None else turned(pair.labels, cv2.INTER_NEAREST, np.nan)
+    return Pair(turned(pair.rgb, cv2.INTER_LINEAR, 0.0), depth, labels)
 
 
 def flip(pair: Pair, how: Augmentation, rng: np.random.Generator) -> Pair:

@@ -4,7 +4,8 @@
 Train a DiffusionDepth.
 
 ``init`` is ``{kind: small}`` with any values of an architecture, or ``{kind: checkpoint,
-path: …}``. Recipes may have ``loss``, the weights of its terms, and ``diffused``.
+path: …}``. A backbone that has a ``model_type`` needs ``weights`` too: those of ImageNet, or
+``random``. Recipes may have ``loss``, the weights of its terms, and ``diffused``.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from marigold_ros.models.diffusion_depth.network import Architecture
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_training.families.registry import init_kind, TrainedFamily
+from marigold_training.networks.backbone_weights import load_backbone, RANDOM
 from marigold_training.networks.export import export_network
 from marigold_training.objectives.diffusion_depth import (
     DIFFUSED,
@@ -41,19 +43,28 @@ SIZES = tuple(item.name for item in fields(Architecture))
 def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDiffusionDepth:
     """Build the network that a recipe's ``init`` names."""
     entry = recipe['init']
-    found = init_kind(entry, {'small': SIZES, 'checkpoint': ('path',)})
+    found = init_kind(entry, {'small': (*SIZES, 'weights'), 'checkpoint': ('path',)})
     own = {key: value for key, value in entry.items() if key != 'kind'}
     facts = facts_of(recipe['facts'], 'facts of the recipe')
     if found == 'checkpoint':
         network = load_network(find_folder(str(own.get('path')))).requires_grad_(True).train()
     else:
+        weights = own.pop('weights', '')
         architecture = read_architecture(own, 'init')
+        kind = str(architecture.backbone.get('model_type', ''))
+        if kind and not weights:
+            raise ConfigurationError(
+                f'init has a backbone of model_type {kind} and no weights; give a file or folder '
+                f'of weights of ImageNet, or `weights: {RANDOM}`'
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = build_network(architecture)
-    weights = read_weights(recipe.get('loss', {}))
+        if weights and weights != RANDOM:
+            load_backbone(network.features.backbone, kind, str(weights))
+    terms = read_weights(recipe.get('loss', {}))
     diffused = recipe.get('diffused', DIFFUSED[0])
-    return TrainedDiffusionDepth(network, facts.max_depth, weights, diffused)
+    return TrainedDiffusionDepth(network, facts.max_depth, terms, diffused)
 
 
 def engine_model(

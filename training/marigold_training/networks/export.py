@@ -14,8 +14,11 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.facts import CONFIG, WEIGHTS
+from marigold_ros.models.locate import PROMPT
 from marigold_ros.models.marigold.domain_gap import FILE as FEATURES
 from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
+from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.models.resizing import size_by_area
 from marigold_training.networks.small_networks import TEXT_SHAPE
@@ -46,6 +49,7 @@ def export_checkpoint(
     scheduler: DDIMScheduler | None = None,
     text: torch.Tensor | None = None,
     features: TrainingFeatures | None = None,
+    prompt: PointPrompt | None = None,
 ) -> None:
     """
     Write a checkpoint in diffusers layout; an existing folder is replaced once all is written.
@@ -69,6 +73,8 @@ def export_checkpoint(
         Embedding of the empty prompt; None is that of the small networks, zeros.
     features : TrainingFeatures or None
         Of the training images, for the domain gap; None leaves it unknown.
+    prompt : PointPrompt or None
+        What lets the decoder see points.
 
     Raises
     ------
@@ -89,6 +95,10 @@ def export_checkpoint(
         )
         write_json(draft / 'model_index.json', _index(facts, scheduler))
         write_json(draft / 'marigold_ros.json', facts)
+        if prompt is not None:
+            (draft / PROMPT).mkdir()
+            write_json(draft / PROMPT / CONFIG, prompt.config)
+            save_weights(prompt, draft / PROMPT / WEIGHTS, dtype)
         if features is not None:
             (draft / FEATURES).write_text(to_json(features), encoding='utf-8')
         (draft / 'README.md').write_text(card, encoding='utf-8')

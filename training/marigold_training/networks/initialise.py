@@ -15,12 +15,13 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models.locate import find_folder, read_json, verify_sums
+from marigold_ros.models.locate import find_folder, PROMPT, read_json, verify_sums
 from marigold_ros.models.marigold.checkpoint import (
     empty_text,
     load_network,
     load_networks,
 )
+from marigold_ros.models.marigold.prompt import load_prompt, PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
@@ -31,6 +32,7 @@ import torch
 
 Parts = tuple[AutoencoderKL, UNet2DConditionModel, DDIMScheduler, torch.Tensor]
 
+MOST_WIDTH = 1024  # of a prompt's blocks
 SCHEDULES = {
     'v1_1': {'rescale_betas_zero_snr': True, 'timestep_spacing': 'trailing'},
     'v1_0': {'rescale_betas_zero_snr': False, 'timestep_spacing': 'leading'},
@@ -53,7 +55,8 @@ def initialise(
         A recipe's ``init``. ``kind`` is ``small`` (``autoencoder``, ``unet``: arguments of the
         small networks, optional), ``checkpoint`` (``path``: a Marigold folder, an embedded name
         or a hub id) or ``stable_diffusion`` (``path``: a folder in diffusers layout or a hub id;
-        ``schedule``: v1_1 or v1_0).
+        ``schedule``: v1_1 or v1_0). ``prompt`` is the width of blocks that let the decoder see
+        points; a checkpoint's own stay.
     seed : int
         Of random weights.
     space : {'depth', 'log', 'disparity'}
@@ -80,12 +83,28 @@ def initialise(
     kind = _mapping('init', entry).get('kind')
     if kind not in KINDS:
         raise ConfigurationError(f"init.kind is '{kind}'; choose one of {', '.join(KINDS)}")
-    own = {key: value for key, value in entry.items() if key != 'kind'}
+    own = {key: value for key, value in entry.items() if key not in ('kind', PROMPT)}
     _check_keys(f"init of kind '{kind}'", own, KINDS[kind])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = KINDS[kind](**own)
-    return TrainedNetworks(*parts, space, noise, noise_strength)
+        chain = TrainedNetworks(*parts, space, noise, noise_strength)
+        if kind == 'checkpoint':
+            chain.prompt = load_prompt(find_folder(str(entry['path'])), chain.autoencoder)
+        if chain.prompt is None and PROMPT in entry:
+            width = prompt_width(entry)
+            chain.prompt = PointPrompt(chain.autoencoder.config.block_out_channels, width)
+    return chain
+
+
+def prompt_width(entry: Mapping[str, Any]) -> int:
+    """Return ``prompt`` of a recipe's ``init``; raises ConfigurationError."""
+    width = entry.get(PROMPT)
+    if type(width) is not int or not 1 <= width <= MOST_WIDTH:
+        raise ConfigurationError(
+            f'init.prompt is {width!r}; give the width of its blocks, 1 to {MOST_WIDTH} channels'
+        )
+    return width
 
 
 def _mapping(where: str, value: Any) -> Mapping[str, Any]:

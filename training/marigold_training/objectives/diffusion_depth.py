@@ -33,7 +33,11 @@ LOG_OFFSET, SIG = 1e-3, 2.0  # m; of the whole
 
 @dataclass(frozen=True)
 class TermWeights:
-    """Weights of the terms of the loss; the defaults are the published ones."""
+    """
+    Weights of the terms of the loss; the defaults are the published ones.
+
+    The published code divides ``ddim``, a mean already, by the images of a GPU once more.
+    """
 
     ddim: float = 1.0
     l1: float = 1.0
@@ -87,7 +91,7 @@ class TrainedDiffusionDepth(TrainedModel):
 
     def map_and_latent(self, rgb: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Predict metres (B, 1, H, W) from noise that is always the same."""
-        shape = self.network.noise_shape(*rgb.shape[-2:])
+        shape = self.network.architecture.noise_shape(*rgb.shape[-2:])
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(rgb)
         return self.network(rgb, noise.expand(len(rgb), -1, -1, -1)), None
 
@@ -97,7 +101,7 @@ def diffusion_depth_loss(chain: TrainedDiffusionDepth, batch: Batch, draws: Draw
     network, weights = chain.network, chain.weights
     truth = torch.where(batch.valid, batch.depth, 0.0)
     cells = known_cells(batch.valid)
-    shape = network.noise_shape(*batch.rgb.shape[-2:])
+    shape = network.architecture.noise_shape(*batch.rgb.shape[-2:])
     features = network.features(batch.rgb)
     refined = network.refine(features, draws.normal(shape).to(batch.rgb))
     depth = network.latent.decode(refined)[..., : truth.shape[-2], : truth.shape[-1]]

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Converting a released checkpoint: read, hand to its family, write a folder that loads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+import json
+from pathlib import Path
+import shutil
+from tempfile import mkdtemp, TemporaryDirectory
+from typing import Any
+
+from marigold_ros.errors import brief, CheckpointError, ConfigurationError
+from marigold_ros.models.convert.pickles import read_pickle, Released
+from marigold_ros.models.registry import FAMILIES
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """
+    What a family makes of a released file.
+
+    ``files`` are by their paths in the folder: a mapping of tensors for ``.safetensors``, of
+    values for ``.json``, text for others; ``unused`` are names of tensors that nothing reads.
+    """
+
+    files: Mapping[str, Any]
+    unused: list[str]
+
+    @property
+    def tensors(self) -> int:
+        """Return the number of tensors that are written."""
+        return sum(len(self.files[name]) for name in self.files if name.endswith('.safetensors'))
+
+
+def convert_file(path: Path, family: str, folder: Path) -> Conversion:
+    """
+    Convert a released file to a folder, which must be new.
+
+    Raises ConfigurationError for a family without released files or a folder that is there, and
+    CheckpointError if the file cannot be read, is of something else, or cannot be written.
+    """
+    known = {name: one.converter for name, one in FAMILIES.items() if one.converter}
+    if family not in known:
+        raise ConfigurationError(f"family is '{family}'; choose one of {', '.join(known)}")
+    if folder.exists():
+        raise ConfigurationError(f'{folder} is there already; name a new folder, or remove it')
+    module, function = known[family].split(':')
+    convert = getattr(import_module(module), function)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as scratch:
+            released: Released = read_pickle(path, Path(scratch))
+            conversion: Conversion = convert(released)
+            write_folder(conversion, folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f'{folder} could not be written ({brief(error)}); free some space, or choose '
+            'another folder'
+        ) from error
+    return conversion
+
+
+def write_folder(conversion: Conversion, folder: Path) -> None:
+    """Write a new folder, whole or not at all; raises OSError or SafetensorError."""
+    draft = Path(mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+    try:
+        for name, content in conversion.files.items():
+            path = draft / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == '.safetensors':
+                save_file({key: value.contiguous() for key, value in content.items()}, path)
+            else:
+                text = json.dumps(content, indent=2) + '\n' if path.suffix == '.json' else content
+                path.write_text(text, encoding='utf-8')
+            path.chmod(0o644)
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
