@@ -102,8 +102,8 @@ def measure(base: Any, refiner: Any, image: Any, rounds: int) -> dict[str, list[
 
     times: dict[str, list[float]] = {name: [] for name in PARTS}
     channels = base.autoencoder.config.latent_channels
-    sides = [side // base.factor for side in image.shape[-2:]]
-    latent = torch.randn(1, channels, *sides)
+    noise = torch.randn(base.noise_shape(image.shape[-2], image.shape[-1]))
+    latent = noise[1]
     both = latent.repeat(1, base.unet.config.in_channels // channels, 1, 1)
 
     def timed(name: str, function: Callable[..., Any], *given: Any) -> Any:
@@ -113,7 +113,7 @@ def measure(base: Any, refiner: Any, image: Any, rounds: int) -> dict[str, list[
         return found
 
     for _ in range(rounds + 1):
-        timed('frame', lambda: refiner(base.preimage(image, refiner.text)))
+        timed('frame', lambda: refiner(base.preimage(image, refiner.text, noise)))
         timed('U-Net', base.unet, both, 1, refiner.text)
         timed('decode', base.autoencoder.decode, latent)
         timed('encode', base.autoencoder.encode, image)

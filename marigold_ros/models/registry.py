@@ -24,13 +24,15 @@ class Family:
     A family of checkpoints.
 
     The loader, ``module:function``, takes folder, ``torch.device``, dtype and RuntimeConfig, and
-    ``vae`` as in ``load_model`` if it ``takes_vae``; it returns a ``FullDepthModel``.
+    ``vae`` as in ``load_model`` if it ``takes_vae``; it returns a ``FullDepthModel``. The
+    converter, ``module:function``, makes a ``Conversion`` of a ``Released``, if there is one.
     """
 
     matches: Callable[[Path], bool]  # whether a folder holds a checkpoint of the family
     loader: str
     openvino: bool = True  # whether it runs it: then `runtime.backend: auto` may choose it
     takes_vae: bool = False
+    converter: str = ''
 
     def load(self, folder: Path, *settings: Any, vae: str | None = None) -> Any:
         """Call the loader, which imports the family; ConfigurationError for a vae in vain."""
@@ -59,7 +61,7 @@ def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
 # The first that matches is taken.
 FAMILIES = {
     'marigold': Family(
-        has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load', takes_vae=True
+        has_file('model_index.json'), 'marigold_ros.models.marigold.prompted:load', takes_vae=True
     ),
     'unet': Family(
         has_file('config.json', model_type='marigold_ros_unet'),
@@ -68,11 +70,13 @@ FAMILIES = {
     'prime_depth': Family(
         has_file('config.json', model_type='marigold_ros_prime_depth'),
         'marigold_ros.models.prime_depth.model:load',
+        converter='marigold_ros.models.prime_depth.convert:convert',
     ),
     'diffusion_depth': Family(
         has_file('config.json', model_type='marigold_ros_diffusion_depth'),
         'marigold_ros.models.diffusion_depth.model:load',
-        openvino=False,
+        openvino=False,  # in its bfloat16, twenty steps move metres
+        converter='marigold_ros.models.diffusion_depth.convert:convert',
     ),
     'zoedepth': Family(
         has_file('config.json', model_type='zoedepth'),

@@ -3,30 +3,36 @@
 """
 The folder of a PrimeDepth: ``config.json``, ``model.safetensors`` and ``marigold_ros.json``.
 
-It holds the refiner and the embedding of the prompt. The frozen U-Net and its autoencoder stay in
-their own checkpoint, which ``base`` of ``config.json`` names; ``trained_on`` has its name and
-fingerprint at the time of training. ``marigold_ros.json`` has the space of the predictions and
-``default_processing_pixels``.
+It holds the refiner and the embedding of the prompt. The frozen U-Net and its autoencoder are in
+the checkpoint that ``base`` of ``config.json`` names, ``.`` for the folder itself; ``trained_on``
+has its name and fingerprint at the time of training. ``marigold_ros.json`` has the space of the
+predictions, and ``default_processing_pixels`` or ``longest_edge``.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, read_own, WEIGHTS
 from marigold_ros.models.locate import find_folder, fingerprint, read_json, verify_sums
-from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network
-from marigold_ros.models.prime_depth.preimage import decoder_steps, Preimage, read_preimage
-from marigold_ros.models.prime_depth.refiner import Refiner
+from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, MOST_SIDE
+from marigold_ros.models.prime_depth.preimage import (
+    decoder_steps,
+    KEPT,
+    Preimage,
+    read_preimage,
+)
+from marigold_ros.models.prime_depth.refiner import Refiner, set_norms
 from marigold_ros.models.weights import build_within, count_parameters, load_weights
 import torch
 
 MODEL_TYPE = 'marigold_ros_prime_depth'
 PIXELS = 442368  # 576x768, where a checkpoint says nothing
+OWN_BASE = '.'  # as base: the folder itself
 GROUPS = 8  # channels of the label decoder are multiples
 SHOWN = 12  # digits of a fingerprint in messages
 
@@ -57,23 +63,41 @@ class FrozenBase:
         return count_parameters(self.autoencoder, self.unet)
 
     @torch.no_grad()
-    def preimage(self, image: torch.Tensor, text: torch.Tensor) -> Preimage:
-        """Read the preimage of images (B, 3, H, W) in [-1, 1]; ``text`` as in Refiner."""
-        latent = mean_latent(self.autoencoder, image) * self.autoencoder.config.scaling_factor
-        return read_preimage(self.unet, latent, text.to(latent))
+    def preimage(self, image: torch.Tensor, text: torch.Tensor, noise: torch.Tensor) -> Preimage:
+        """
+        Read the preimage of images (B, 3, H, W) in [-1, 1].
+
+        ``text`` is as in Refiner, ``noise`` (2, 1 or B, C, h, w) that of the autoencoder's
+        distribution, and that of t = 1.
+        """
+        answer = self.autoencoder.encode(image)
+        # AutoencoderTiny has no distribution.
+        if hasattr(answer, 'latents'):
+            latent = answer.latents
+        else:
+            latent = answer.latent_dist.mean + answer.latent_dist.std * noise[0].to(image)
+        latent = latent * self.autoencoder.config.scaling_factor
+        noisy = math.sqrt(KEPT) * latent + math.sqrt(1.0 - KEPT) * noise[1].to(image)
+        return read_preimage(self.unet, noisy, text.to(image))
+
+    def noise_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of the noise of an image of a size."""
+        channels = self.autoencoder.config.latent_channels
+        return 2, 1, channels, height // self.factor, width // self.factor
 
 
-def load_base(name: str) -> FrozenBase:
+def load_base(name: str, own: Path | None = None) -> FrozenBase:
     """
     Load the frozen networks of a checkpoint in diffusers layout, in float32.
 
-    Raises CheckpointError if there is none of that name, a file is damaged, or the U-Net cannot be
-    read.
+    ``own`` is its folder where it needs no search. Raises CheckpointError if there is none of that
+    name, a file is damaged, or the U-Net cannot be read.
     """
-    folder = find_folder(name)
+    folder = own or find_folder(name)
     verify_sums(folder)
     unet = load_network(UNet2DConditionModel, folder / 'unet')
     autoencoder = load_autoencoder(folder / 'vae')
+    set_norms(autoencoder)
     decoder_steps(unet)
     channels = autoencoder.config.latent_channels
     if unet.config.in_channels not in (channels, 2 * channels):
@@ -85,14 +109,27 @@ def load_base(name: str) -> FrozenBase:
     return FrozenBase(name, folder, sha256, autoencoder, unet)
 
 
-def read_facts(folder: Path) -> MapFacts:
+@dataclass(frozen=True)
+class PrimeDepthFacts(MapFacts):
+    """Also the longer side above which images are resized, 0 to resize all to ``pixels``."""
+
+    longest: int
+
+
+def read_facts(folder: Path) -> PrimeDepthFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
     return facts_of(*read_own(folder))
 
 
-def facts_of(own: Mapping[str, Any], where: str) -> MapFacts:
+def facts_of(own: Mapping[str, Any], where: str) -> PrimeDepthFacts:
     """Check the content of ``marigold_ros.json``; raises CheckpointError."""
-    return map_facts(own, where, PIXELS)
+    longest, found = own.get('longest_edge', 0), map_facts(own, where, PIXELS)
+    if type(longest) is not int or not 0 <= longest <= MOST_SIDE:
+        raise CheckpointError(
+            f'{where} has longest_edge {longest!r}; give a whole number up to {MOST_SIDE}, 0 for '
+            'default_processing_pixels'
+        )
+    return PrimeDepthFacts(found.space, found.pixels, longest)
 
 
 def config_of(base: FrozenBase, refiner: Refiner) -> dict[str, Any]:
@@ -117,7 +154,8 @@ def load_refiner(folder: Path) -> tuple[FrozenBase, Refiner]:
     path = folder / CONFIG
     config = read_json(path)
     name, trained = config.get('base'), config.get('trained_on')
-    if not isinstance(name, str) or not isinstance(trained, dict):
+    own = name == OWN_BASE
+    if not isinstance(name, str) or not (own or isinstance(trained, dict)):
         raise CheckpointError(
             f'{path} has base {name!r} and trained_on {trained!r}; base must name the checkpoint '
             'of the frozen U-Net, trained_on its name and sha256: restore the file'
@@ -128,23 +166,29 @@ def load_refiner(folder: Path) -> tuple[FrozenBase, Refiner]:
             f'{path} has tokens {sizes[0]}, decoder {sizes[1]} and layers {sizes[2]}; they must '
             f'be a number, multiples of {GROUPS}, and a number: restore the file'
         )
-    try:
-        base = load_base(name)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{folder.name} needs the frozen U-Net of '{trained.get('name')}': {error}; write "
-            f'where it is as base into {path}'
-        ) from error
-    if base.sha256 != trained.get('sha256'):
-        raise CheckpointError(
-            f"{folder.name} was trained on the U-Net of '{trained.get('name')}' (SHA-256 "
-            f'{str(trained.get("sha256"))[:SHOWN]}…) and {base.folder} holds another one '
-            f'({base.sha256[:SHOWN]}…); write where the first is as base into {path}'
-        )
+    base = load_base(str(folder), folder) if own else trained_base(path, name, trained or {})
     # On the meta device no random weights are drawn.
     refiner = build_within([folder / WEIGHTS], lambda: Refiner(base.unet.config, *sizes))
     load_weights(refiner, folder / WEIGHTS)
     return base, refiner.eval().requires_grad_(False)
+
+
+def trained_base(path: Path, name: str, trained: Mapping[str, Any]) -> FrozenBase:
+    """Load the base that a configuration names; CheckpointError unless it is the trained one."""
+    try:
+        base = load_base(name)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path.parent.name} needs the frozen U-Net of '{trained.get('name')}': {error}; "
+            f'write where it is as base into {path}'
+        ) from error
+    if base.sha256 != trained.get('sha256'):
+        raise CheckpointError(
+            f"{path.parent.name} was trained on the U-Net of '{trained.get('name')}' (SHA-256 "
+            f'{str(trained.get("sha256"))[:SHOWN]}…) and {base.folder} holds another one '
+            f'({base.sha256[:SHOWN]}…); write where the first is as base into {path}'
+        )
+    return base
 
 
 def are_sizes(tokens: Any, decoder: Any, layers: Any) -> bool:

@@ -7,9 +7,15 @@ from typing import Any
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.facts import MapFacts
+from marigold_ros.frame import UNBOUNDED
 from marigold_ros.models.map_model import MapModel
-from marigold_ros.models.prime_depth.checkpoint import FrozenBase, load_refiner, read_facts
+from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
+from marigold_ros.models.prime_depth.checkpoint import (
+    FrozenBase,
+    load_refiner,
+    PrimeDepthFacts,
+    read_facts,
+)
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
 import torch
@@ -30,9 +36,9 @@ class Chain(torch.nn.Module):
         self.base = (base,)  # not a module: its networks are the two below
         self.autoencoder, self.unet, self.refiner = base.autoencoder, base.unet, refiner
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Map images, whose sides are multiples of the latent's cells, to maps, not clamped."""
-        maps = self.refiner(self.base[0].preimage(image, self.refiner.text))
+        maps = self.refiner(self.base[0].preimage(image, self.refiner.text, noise))
         return upsample_bilinear(maps, (image.shape[-2], image.shape[-1]))
 
 
@@ -40,9 +46,11 @@ class PrimeDepthModel(MapModel):
     """A frozen U-Net and its refiner on their device; parameters and errors as of the base."""
 
     family = 'prime_depth'
+    censored = UNBOUNDED
 
-    def __init__(self, folder: Path, facts: MapFacts, chain: Chain, *settings: Any) -> None:
+    def __init__(self, folder: Path, facts: PrimeDepthFacts, chain: Chain, *settings: Any) -> None:
         (self.base,), self.refiner = chain.base, chain.refiner
+        self.longest = facts.longest
         self.side, self.kind = (
             self.base.factor,
             f"PrimeDepth on the frozen U-Net of '{self.base.name}'",
@@ -60,7 +68,34 @@ class PrimeDepthModel(MapModel):
         return [*super()._weight_files(), self.base.folder / 'unet', self.base.folder / 'vae']
 
     def _facts(self) -> dict[str, Any]:
-        return {'base': {'name': self.base.name, 'sha256': self.base.sha256}, **super()._facts()}
+        base = {'name': self.base.name, 'sha256': self.base.sha256}
+        return {'base': base, 'unbounded': True, **super()._facts()}
+
+    def processing_size(
+        self, height: int, width: int, processing_resolution: int | None
+    ) -> tuple[int, int]:
+        """Return the size at which the network sees an image; None as in predict."""
+        if processing_resolution is None and self.longest:
+            processing_resolution = min(self.longest, max(height, width))
+        return super().processing_size(height, width, processing_resolution)
+
+    def as_network(self, height: int, width: int) -> ImageNetwork:
+        """Return one module for images of a size, with the noise of seed 0."""
+        size = up_to_multiple(self.processing_size(height, width, None), self.side)
+        noise = self._noise(*size, 0)
+        return ImageNetwork(
+            size, [self._network], lambda image: self._network(image * 2.0 - 1.0, noise)
+        )
+
+    def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
+        # The same for every image: neither the batch nor the last frame may change an answer.
+        noise = self._noise(seen.shape[-2], seen.shape[-1], seed)
+        maps: torch.Tensor = self._network(seen.to(self._dtype), noise).float()
+        return maps
+
+    def _noise(self, height: int, width: int, seed: int) -> torch.Tensor:
+        shape = self.base.noise_shape(height, width)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
 
     def _most_at_once(self, count: int, engine: EngineConfig) -> int:
         return engine.batch_limit or MOST_IMAGES

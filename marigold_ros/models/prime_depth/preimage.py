@@ -6,7 +6,7 @@ The preimage: features and attention maps that one pass of a frozen U-Net at t =
 They are read by hooks, for the duration of a pass, so that the U-Net runs as diffusers wrote it.
 Its attention is computed again, some queries at a time: softmax(QK^T) is never held whole.
 Letters: B images, C channels, h, w positions, M heads, N queries, T keys, d width of a head,
-P cells or tokens.
+P cells or tokens, E width of the timestep's embedding.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,15 +17,15 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 TIMESTEP = 1
+# Share of the image's variance at t = 1 in the schedule of Stable Diffusion.
+KEPT = (1.0 - 0.00085) * (1.0 - (math.sqrt(0.00085) * 998 + math.sqrt(0.012)) ** 2 / 999**2)
 CELLS = 8  # self-attention is kept for 8x8 cells of keys
-# Positions of self-attention maps; of larger ones every second, third … along each side is kept,
-# which bounds their share of a frame.
-QUERIES = 512
 # Elements of softmax(QK^T) at once: 1 MB, which a CPU keeps in its cache (three times as fast as
 # 64 MB), and 256 MB on a GPU.
 MOST_CPU, MOST_GPU = 2**18, 2**26
@@ -45,12 +45,12 @@ class Step:
         """Number of channels of its input: of the block before, and of the skip connection."""
         return int(self.block.in_channels)
 
-    def maps(self, tokens: int) -> int:
-        """Return the number of its attention maps, for a prompt of some tokens."""
-        heads = sum(
-            layer.attn1.heads for one in self.transformers for layer in one.transformer_blocks
-        )
-        return int(heads * (CELLS * CELLS + tokens))
+    @property
+    def heads(self) -> list[int]:
+        """Number of attention heads of each of its transformers."""
+        return [
+            sum(layer.attn1.heads for layer in one.transformer_blocks) for one in self.transformers
+        ]
 
 
 @dataclass(frozen=True)
@@ -59,31 +59,33 @@ class Preimage:
     What one pass has left, for each step of the decoder from coarse to fine.
 
     ``features`` (B, C, h, w) enter the step's residual block, ``maps`` (B, P, h, w) are those of
-    its transformers, None without any.
+    its transformers, None without any; ``moment`` (B or 1, E) is the embedding of the timestep.
     """
 
     features: tuple[torch.Tensor, ...]
     maps: tuple[torch.Tensor | None, ...]
+    moment: torch.Tensor
 
 
 def decoder_steps(unet: UNet2DConditionModel) -> list[Step]:
     """
     Return the residual blocks of a U-Net's decoder in order.
 
-    With each go its own transformer and the one that its skip connection comes from; with the
-    first also that of the middle. Raises CheckpointError for a U-Net of other blocks.
+    With each go the transformer behind the block before it (of the first, that of the middle) and
+    the one that its skip connection comes from. Raises CheckpointError for other blocks.
     """
     _check_blocks(unet)
     skips: list[nn.Module | None] = [None]  # of the first convolution
     for block in unet.down_blocks:
         skips.extend(_transformers(block))
         skips.extend([None] * len(block.downsamplers or ()))
-    middle = getattr(unet.mid_block, 'attentions', None) or ()
+    before = list(getattr(unet.mid_block, 'attentions', None) or ())
     steps: list[Step] = []
     for block in unet.up_blocks:
         for residual, own in zip(block.resnets, _transformers(block), strict=True):
-            found = (*(middle if not steps else ()), skips.pop(), own)
+            found = (*before, skips.pop())
             steps.append(Step(residual, tuple(one for one in found if one is not None)))
+            before = [own]
     return steps
 
 
@@ -112,14 +114,14 @@ def read_preimage(
     unet: UNet2DConditionModel, latent: torch.Tensor, text: torch.Tensor, most: int | None = None
 ) -> Preimage:
     """
-    Run a U-Net once at t = 1 on the latent of an image, without noise and without gradient.
+    Run a U-Net once at t = 1 on the latent of an image, without gradient.
 
     Parameters
     ----------
     unet : UNet2DConditionModel
         Unchanged. One that takes two latents, as Marigold's, gets the image's twice.
     latent : (B, C, h, w)
-        Scaled latent of the images.
+        Scaled latent of the images, with its noise.
     text : (1, L, D)
         Embedding of the prompt.
     most : int or None
@@ -135,6 +137,10 @@ def read_preimage(
         most = MOST_CPU if latent.device.type == 'cpu' else MOST_GPU
     sample = latent.repeat(1, unet.config.in_channels // latent.shape[1], 1, 1)
     with ExitStack() as stack:
+        moments: list[torch.Tensor] = []
+        embedding: Any = unet.time_embedding
+        handle = embedding.register_forward_hook(lambda *call: moments.append(call[-1]))
+        stack.callback(handle.remove)
         inputs = [stack.enter_context(_input_of(step.block)) for step in steps]
         maps = {
             one: stack.enter_context(_maps_of(one, most))
@@ -142,15 +148,20 @@ def read_preimage(
             for one in step.transformers
         }
         unet(sample, TIMESTEP, encoder_hidden_states=text.expand(len(latent), -1, -1))
-    return Preimage(
-        tuple(values['input'] for values in inputs),
-        tuple(_stack([m for one in step.transformers for m in maps[one]]) for step in steps),
-    )
+    features = tuple(values['input'] for values in inputs)
+    stacks = [[m for one in step.transformers for m in maps[one]] for step in steps]
+    stacked = (_stack(*pair) for pair in zip(stacks, features, strict=True))
+    return Preimage(features, tuple(stacked), moments[0])
 
 
-def _stack(maps: list[torch.Tensor]) -> torch.Tensor | None:
-    """Stack maps (B, P, h, w) of one step."""
-    return torch.cat(maps, 1) if maps else None
+def _stack(maps: list[torch.Tensor], features: torch.Tensor) -> torch.Tensor | None:
+    """Stack maps (B, P, h, w) of one step, at the size of its features."""
+    size = features.shape[-2:]
+    same = [
+        one if one.shape[-2:] == size else functional.interpolate(one, size, mode='bilinear')
+        for one in maps
+    ]
+    return torch.cat(same, 1) if same else None
 
 
 @contextmanager
@@ -170,7 +181,11 @@ def _input_of(module: nn.Module) -> Iterator[Mapping[str, torch.Tensor]]:
 
 @contextmanager
 def _maps_of(transformer: Any, most: int) -> Iterator[list[torch.Tensor]]:
-    """Collect the maps (B, P, h, w) of a transformer's layers: self-attention, then cross."""
+    """
+    Collect the maps (B, P, h, w) of a transformer's layers: self-attention, then cross.
+
+    Those of self-attention are divided by the largest of their head.
+    """
     maps: list[torch.Tensor] = []
     queries: list[torch.Tensor] = []
     handles = []
@@ -180,16 +195,11 @@ def _maps_of(transformer: Any, most: int) -> Iterator[list[torch.Tensor]]:
             def hook(_module: nn.Module, _given: Any, key: torch.Tensor) -> None:
                 size = given['input'].shape[-2:]
                 query, key = (_by_head(x, attention.heads) for x in (queries.pop(), key))
+                values = cells_of(*size).to(key) if own else None
+                found = attention_maps(query, key, values, attention.scale, most)
                 if own:
-                    values = cells_of(*size).to(key)
-                    apart = math.ceil(math.sqrt(query.shape[2] / QUERIES))
-                else:
-                    values, apart = torch.eye(key.shape[2]).to(key), 1
-                query = query.unflatten(2, size)[:, :, ::apart, ::apart]
-                kept = query.shape[2:4]
-                found = attention_maps(query.flatten(2, 3), key, values, attention.scale, most)
-                found = found.transpose(2, 3).reshape(len(found), -1, *kept)
-                maps.append(found if kept == size else functional.interpolate(found, size))
+                    found = found / found.amax((2, 3), keepdim=True)
+                maps.append(found.transpose(2, 3).reshape(len(found), -1, *size))
 
             return hook
 
@@ -213,52 +223,56 @@ def _by_head(tokens: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def attention_maps(
-    query: torch.Tensor, key: torch.Tensor, values: torch.Tensor, scale: float, most: int
+    query: torch.Tensor, key: torch.Tensor, values: torch.Tensor | None, scale: float, most: int
 ) -> torch.Tensor:
     """
-    Return softmax(scale QK^T) times ``values``, some queries at a time.
+    Return softmax(scale QK^T), times ``values`` if given, some queries at a time.
 
     Parameters
     ----------
     query : (B, M, N, d)
     key : (B, M, T, d)
-    values : (T, P)
-        The identity returns the attention maps whole; :func:`cells_of` sums keys.
+    values : (T, P) or None
+        Such as :func:`cells_of`.
     scale : float
     most : int
         Elements of softmax(QK^T) at once.
 
     Returns
     -------
-    (B, M, N, P)
+    (B, M, N, P), or (B, M, N, T)
 
     """
     rows = max(1, most // math.prod(key.shape[:3]))
     across = key.transpose(2, 3)
-    parts = [
-        torch.softmax(part @ across, -1, dtype=torch.float32).to(values) @ values
-        for part in (scale * query).split(rows, 2)
-    ]
-    return torch.cat(parts, 2)
+
+    def maps_of(part: torch.Tensor) -> torch.Tensor:
+        found = torch.softmax(part @ across, -1, dtype=torch.float32).to(key)
+        # Not times the identity: OpenVINO would fuse that, and answer NaN in bfloat16.
+        return found if values is None else found @ values
+
+    return torch.cat([maps_of(part) for part in (scale * query).split(rows, 2)], 2)
 
 
 def cells_of(height: int, width: int) -> torch.Tensor:
+    """Return the weights (h w, 64) that average attention over 8x8 cells of positions."""
+    # A constant of exported networks, whose precision may be less.
+    return torch.from_numpy(np.kron(_shares(int(height)), _shares(int(width))).astype(np.float32))
+
+
+def _shares(side: int) -> np.ndarray:
     """
-    Return the weights (h w, 64) that average attention over 8x8 cells of an image's positions.
+    Return the weights (side, 8) of positions in cells.
 
-    Scaled so that uniform attention gives 1 in each cell, whatever the size.
+    As published: interpolated to the next multiple of 8, also from one, averaged over whole
+    positions, interpolated to 8. Written as products: ONNX pools no sizes that are no multiples.
     """
-    # ONNX pools no sizes that are not multiples of the cells.
-    cell = torch.arange(CELLS)
-    rows, columns = (
-        _shares(torch.arange(side)[:, None], cell * side, (cell + 1) * side)
-        for side in (int(height), int(width))
-    )
-    # OpenVINO knows no torch.kron.
-    return (rows[:, None, :, None] * columns[None, :, None, :]).reshape(height * width, -1)
+    whole, step = side + CELLS - side % CELLS, max(1, side // CELLS)
+    pooled = np.arange(whole)[:, None] // step == np.arange(whole // step)
+    return _linear(side, whole) @ (pooled / step) @ _linear(whole // step, CELLS)
 
 
-def _shares(position: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """Return the weights (L, 8) that average positions (L, 1) over cells, times L."""
-    inside = ((position >= low // CELLS) & (position * CELLS < high)).float()
-    return inside * (len(position) / inside.sum(0))
+def _linear(given: int, wanted: int) -> np.ndarray:
+    """Return the weights (given, wanted) of linear interpolation between centres of positions."""
+    centres = ((np.arange(wanted) + 0.5) * (given / wanted) - 0.5).clip(0, given - 1)
+    return (1.0 - np.abs(centres - np.arange(given)[:, None])).clip(min=0.0)

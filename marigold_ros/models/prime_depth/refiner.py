@@ -4,36 +4,40 @@
 The refiner: the decoder of the frozen U-Net once more, at half its width, then a label decoder.
 
 Each step of it takes the features and attention maps of the same step of the frozen decoder, mixed
-by a 1x1 convolution, where the U-Net has its skip connections. The label decoder is that of an
+by 1x1 convolutions, where the U-Net has its skip connections. The label decoder is that of an
 autoencoder. Letters as in preimage.py; H, W image.
 """
 
 from collections.abc import Mapping, Sequence
-import math
 from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.autoencoders.vae import Decoder
-from marigold_ros.models.prime_depth.preimage import decoder_steps, Preimage
+from diffusers.models.resnet import ResnetBlock2D
+from marigold_ros.models.prime_depth.preimage import CELLS, decoder_steps, Preimage, Step
 import torch
 from torch import nn
 from torch.nn import functional
 
-MOST_GROUPS = 32  # of the norms, as in Stable Diffusion
+MOST_GROUPS, NORM_EPS = 32, 1e-5  # of the norms
+LABELS = 3  # outputs of the label decoder, averaged
 
 
 class Join(nn.Module):
-    """Mix features and attention maps of one step to some channels."""
+    """Mix features and attention maps of one step, to half as many channels."""
 
-    def __init__(self, features: int, maps: int, outputs: int) -> None:
+    def __init__(self, step: Step, features: int, tokens: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(math.gcd(MOST_GROUPS, features), features)
-        self.mix = nn.Conv2d(features + maps, outputs, 1)
+        each = CELLS * CELLS + tokens
+        kept = max(step.heads, default=0) * each // 2
+        self.features = nn.Conv2d(step.channels, features, 1)
+        self.maps = nn.Conv2d(sum(step.heads) * each, kept, 1) if kept else None
+        self.merge = nn.Conv2d(features + kept, features + kept, 1)
 
     def forward(self, features: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
         """Map (B, C, h, w) and (B, P, h, w) or None to (B, outputs, h, w)."""
-        x = self.norm(features)
-        return self.mix(x if maps is None else torch.cat([x, maps], 1))
+        x = self.features(features)
+        return self.merge(x if self.maps is None else torch.cat([x, self.maps(maps)], 1))
 
 
 class Refiner(nn.Module):
@@ -62,32 +66,39 @@ class Refiner(nn.Module):
         super().__init__()
         self.decoder, self.layers = tuple(decoder), layers
         with torch.device('meta'):
-            steps = decoder_steps(UNet2DConditionModel.from_config(dict(config)))
+            frozen = UNet2DConditionModel.from_config(dict(config))
         half = UNet2DConditionModel.from_config(half_width(config))
         self.blocks = half.up_blocks
-        residuals = [one for block in self.blocks for one in block.resnets]
-        for one in residuals:
-            one.time_emb_proj = None  # the timestep never changes
-        # The first step has no block before it: its input is mixed from the preimage alone.
-        wanted = [one.in_channels for one in residuals[:1]]
-        outputs = [one.out_channels for one in residuals]
-        wanted += [b.in_channels - a for a, b in zip(outputs, residuals[1:], strict=False)]
-        self.joins = nn.ModuleList(
-            Join(step.channels, step.maps(tokens), count)
-            for step, count in zip(steps, wanted, strict=True)
-        )
-        self.norm = nn.GroupNorm(math.gcd(MOST_GROUPS, outputs[-1]), outputs[-1])
+        self.joins = nn.ModuleList()
+        steps, before = iter(decoder_steps(frozen)), 0
+        for block in self.blocks:
+            for number, own in enumerate(block.resnets):
+                join = Join(next(steps), own.in_channels, tokens)
+                block.resnets[number] = ResnetBlock2D(
+                    # The first step has no block before it.
+                    in_channels=before + join.merge.out_channels,
+                    out_channels=own.out_channels,
+                    temb_channels=frozen.time_embedding.linear_2.out_features,
+                    groups=1,
+                    eps=NORM_EPS,
+                )
+                self.joins.append(join)
+                before = own.out_channels
+        self.norm = nn.GroupNorm(1, before, NORM_EPS)
+        self.features = nn.Conv2d(before, decoder[-1], 3, padding=1)
         self.labels = Decoder(
-            in_channels=outputs[-1],
-            out_channels=1,
+            in_channels=decoder[-1],
+            out_channels=LABELS,
             up_block_types=('UpDecoderBlock2D',) * len(decoder),
             block_out_channels=self.decoder,
             layers_per_block=layers,
-            norm_num_groups=math.gcd(MOST_GROUPS, *decoder),
-            mid_block_add_attention=False,
+            norm_num_groups=1,
         )
-        width = half.config.cross_attention_dim
-        self.register_buffer('text', torch.zeros(1, tokens, width))
+        for norm in self.modules():
+            if isinstance(norm, nn.GroupNorm):
+                norm.num_groups = largest_divisor(norm.num_channels, MOST_GROUPS)
+        set_norms(self.labels)
+        self.register_buffer('text', torch.zeros(1, tokens, half.config.cross_attention_dim))
 
     def forward(self, preimage: Preimage) -> torch.Tensor:
         """Map a preimage to relative values (B, 1, H, W), not clamped."""
@@ -95,8 +106,8 @@ class Refiner(nn.Module):
             join(*parts)
             for join, *parts in zip(self.joins, preimage.features, preimage.maps, strict=True)
         ]
-        first = self.blocks[0].resnets[0].in_channels - self.blocks[0].resnets[0].out_channels
-        x, joined[0] = joined[0].split([joined[0].shape[1] - first, first], 1)
+        # A block puts its input before the first of these.
+        x, joined[0] = joined[0].split([1, joined[0].shape[1] - 1], 1)
         for block in self.blocks:
             skips, joined = joined[: len(block.resnets)], joined[len(block.resnets) :]
             more: dict[str, Any] = {}
@@ -104,12 +115,40 @@ class Refiner(nn.Module):
                 more['upsample_size'] = joined[0].shape[-2:]
             if getattr(block, 'has_cross_attention', False):
                 more['encoder_hidden_states'] = self.text.to(x).expand(len(x), -1, -1)
-            x = block(x, tuple(reversed(skips)), **more)
-        return self.labels(functional.silu(self.norm(x)))
+            x = block(x, tuple(reversed(skips)), temb=preimage.moment, **more)
+        labels: torch.Tensor = self.labels(self.features(functional.silu(self.norm(x))))
+        return labels.mean(1, keepdim=True)
 
 
 def half_width(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a U-Net of half as many channels at each level."""
-    channels = [width // 2 for width in config['block_out_channels']]
-    groups = math.gcd(config.get('norm_num_groups') or MOST_GROUPS, *channels)
-    return {**config, 'block_out_channels': channels, 'norm_num_groups': groups}
+    """
+    Return the configuration of a U-Net of half as many channels at each level.
+
+    Its heads are as wide as those of the whole one, as far as they divide the channels.
+    """
+    channels, heads = config['block_out_channels'], config['attention_head_dim']
+    every = [heads] * len(channels) if isinstance(heads, int) else heads
+    halves = [one // 2 for one in channels]
+    fewer = [
+        half // largest_divisor(half, whole // count)
+        for whole, half, count in zip(channels, halves, every, strict=True)
+    ]
+    own = {
+        'block_out_channels': halves,
+        'attention_head_dim': fewer,
+        'norm_num_groups': 1,
+        '_use_default_values': (),  # diffusers would replace own values by its own
+    }
+    return {**config, **own}
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number up to ``most``."""
+    return next(one for one in range(min(number, most), 0, -1) if number % one == 0)
+
+
+def set_norms(autoencoder: nn.Module) -> None:
+    """Set the norms of an autoencoder as PrimeDepth does, other than Stable Diffusion."""
+    for norm in autoencoder.modules():
+        if isinstance(norm, nn.GroupNorm):
+            norm.eps = NORM_EPS

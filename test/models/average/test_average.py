@@ -146,10 +146,10 @@ def test_names_with_a_plus_between_them_are_averaged(small_checkpoint, unet_fold
 
 @pytest.mark.parametrize('first', ['prime', 'depth anything'])
 def test_prime_depth_and_depth_anything_average_as_their_authors_do(
-    prime_depth_folder, relative_folder, first
+    converted_prime_depth, relative_folder, first
 ):
     """Both are disparity: one is fitted to the other by least squares, and they are averaged."""
-    folders = [prime_depth_folder, relative_folder][:: 1 if first == 'prime' else -1]
+    folders = [converted_prime_depth, relative_folder][:: 1 if first == 'prime' else -1]
     rgb = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
     one, other = (load_model(str(folder), 'cpu').predict(rgb).relative for folder in folders)
     average = load_model('+'.join(map(str, folders)), 'cpu')

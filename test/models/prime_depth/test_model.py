@@ -5,11 +5,11 @@
 import json
 import shutil
 
-from diffusers import UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
-from marigold_ros.models.prime_depth.preimage import decoder_steps, read_preimage
+from marigold_ros.models.prime_depth.preimage import decoder_steps, KEPT, read_preimage
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.protocol import PredictOptions
 import numpy as np
@@ -60,7 +60,8 @@ def test_every_weight_of_the_refiner_learns_and_none_of_the_frozen_unet(prime_de
     networks = model.base.unet, model.base.autoencoder
     for network in (*networks, model.refiner):
         network.requires_grad_(True)
-    preimage = model.base.preimage(torch.rand(1, 3, 64, 96) * 2 - 1, model.refiner.text)
+    noise = torch.randn(model.base.noise_shape(64, 96))
+    preimage = model.base.preimage(torch.rand(1, 3, 64, 96) * 2 - 1, model.refiner.text, noise)
     model.refiner(preimage).square().sum().backward()
     assert all(weight.grad is not None for weight in model.refiner.parameters())
     assert all(weight.grad is None for network in networks for weight in network.parameters())
@@ -91,6 +92,24 @@ def test_a_missing_base_is_named_with_the_remedy(folder):
     path.write_text(json.dumps({**json.loads(path.read_text()), 'base': '/nowhere'}))
     with pytest.raises(CheckpointError, match=r"no checkpoint '/nowhere'.*as base into"):
         load_model(str(folder), 'cpu')
+
+
+def test_the_latent_is_sampled_and_mixed_with_noise_of_the_seed(prime_depth_folder, rgb):
+    model = load_model(str(prime_depth_folder), 'cpu', 'float32')
+    once, again, other = (model.predict(rgb, seed=seed).relative for seed in (0, 0, 1))
+    np.testing.assert_array_equal(once, again)
+    assert np.abs(once - other).max() > 1e-4
+    kept = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule='scaled_linear')
+    assert pytest.approx(float(kept.alphas_cumprod[1]), abs=1e-6) == KEPT
+    base, image = model.base, torch.rand(1, 3, 64, 96) * 2 - 1
+    noise = torch.randn(base.noise_shape(64, 96))
+    with torch.no_grad():
+        drawn = base.autoencoder.encode(image).latent_dist
+        latent = (drawn.mean + drawn.std * noise[0]) * base.autoencoder.config.scaling_factor
+        latent = kept.add_noise(latent, noise[1], torch.tensor([1]))
+        expected = read_preimage(base.unet, latent, model.refiner.text)
+        found = base.preimage(image, model.refiner.text, noise)
+    torch.testing.assert_close(found.features[-1], expected.features[-1])
 
 
 def test_batches_are_divided_as_the_limit_says(prime_depth_folder, rgb):

@@ -6,7 +6,6 @@ from diffusers import UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.prime_depth import preimage
 from marigold_ros.models.prime_depth.preimage import (
     attention_maps,
     cells_of,
@@ -15,6 +14,7 @@ from marigold_ros.models.prime_depth.preimage import (
 )
 import pytest
 import torch
+from torch.nn import functional
 
 TOKENS = 3
 
@@ -113,24 +113,30 @@ def test_chunked_attention_maps_are_softmax_of_the_products(images, heads, queri
     generator = torch.Generator().manual_seed(queries * keys)
     query = 3 * torch.randn(images, heads, queries, 8, generator=generator)
     key = 3 * torch.randn(images, heads, keys, 8, generator=generator)
-    found = attention_maps(query, key, torch.eye(keys), 8**-0.5, most)
+    found = attention_maps(query, key, None, 8**-0.5, most)
     torch.testing.assert_close(found.double(), softmax_of(query, key, 8**-0.5), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('size', [(16, 24), (3, 4), (9, 12), (1, 30)])
-def test_uniform_attention_gives_one_in_each_cell(size):
-    tokens = size[0] * size[1]
+@pytest.mark.parametrize('size', [(16, 24), (3, 4), (9, 12), (1, 30), (64, 48), (37, 70)])
+def test_attention_is_resized_pooled_and_resized_to_cells_as_published(size):
     cells = cells_of(*size)
-    assert cells.shape == (tokens, 64)
-    torch.testing.assert_close(torch.full((1, tokens), 1 / tokens) @ cells, torch.ones(1, 64))
+    torch.testing.assert_close(cells.sum(0), torch.ones(64))
+    generator = torch.Generator().manual_seed(0)
+    attention = torch.rand(1, 5, *size, generator=generator)
+    steps = [max(1, side // 8) for side in size]
+    larger = [side + 8 - side % 8 for side in size]
+    found = functional.interpolate(attention, larger, mode='bilinear')
+    found = functional.avg_pool2d(found, steps, steps)
+    found = functional.interpolate(found, (8, 8), mode='bilinear')
+    torch.testing.assert_close(attention.flatten(2) @ cells, found.flatten(2))
 
 
 @torch.no_grad()
 def test_maps_of_a_step_are_those_of_its_transformers(unet, given_image):
-    """The last step has those of its own and of the first block of the encoder."""
+    """A step has those of the block before it and of the block that its skip comes from."""
     latent, text = given_image
     step = decoder_steps(unet)[-2]  # the skip of the last is the first convolution
-    transformers = [unet.down_blocks[0].attentions[0], unet.up_blocks[-1].attentions[1]]
+    transformers = [unet.up_blocks[-1].attentions[0], unet.down_blocks[0].attentions[0]]
     assert list(step.transformers) == transformers
     expected, handles = [], []
 
@@ -140,8 +146,10 @@ def test_maps_of_a_step_are_those_of_its_transformers(unet, given_image):
         query, key = module.to_q(tokens), module.to_k(tokens if seen is None else seen)
         query, key = (x.unflatten(-1, (module.heads, -1)).transpose(1, 2) for x in (query, key))
         maps = softmax_of(query, key, module.scale)
-        maps = maps if seen is not None else maps @ cells_of(14, 20).double()
-        expected.append(maps.transpose(2, 3).reshape(2, -1, 14, 20))
+        if seen is None:
+            maps = maps @ cells_of(14, 20).double()
+            maps = maps / maps.flatten(2).max(2).values[..., None, None]
+        expected.append((module, maps.transpose(2, 3).reshape(2, -1, 14, 20)))
 
     for layer in [t.transformer_blocks[0] for t in transformers]:
         for attention in (layer.attn1, layer.attn2):
@@ -150,24 +158,23 @@ def test_maps_of_a_step_are_those_of_its_transformers(unet, given_image):
     for handle in handles:
         handle.remove()
     found = read_preimage(unet, latent, text, most=1000).maps[-2]
-    assert found.shape[1] == step.maps(TOKENS) == 2 * (64 + TOKENS)
-    torch.testing.assert_close(found.double(), torch.cat(expected, 1), rtol=0, atol=1e-4)
+    assert step.heads == [1, 1]
+    kept = dict(expected)
+    blocks = [t.transformer_blocks[0] for t in transformers]
+    ordered = [kept[one] for block in blocks for one in (block.attn1, block.attn2)]
+    torch.testing.assert_close(found.double(), torch.cat(ordered, 1), rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
-def test_of_large_maps_every_second_position_is_kept(unet, given_image, monkeypatch):
-    whole = read_preimage(unet, *given_image)
-    monkeypatch.setattr(preimage, 'QUERIES', 14 * 20 - 1)
+def test_maps_of_another_size_are_resized_to_that_of_the_features(unet, given_image):
     found = read_preimage(unet, *given_image)
-    for own, other in zip(found.maps, whole.maps, strict=True):
-        assert (own is None) == (other is None)
-        if own is not None:
-            assert own.shape == other.shape
-            large = own.shape[-2:] == (14, 20)
-            self_maps = slice(0, 64)
-            expected = other[:, self_maps, ::2, ::2].repeat_interleave(2, -1)
-            expected = expected.repeat_interleave(2, -2) if large else other[:, self_maps]
-            torch.testing.assert_close(own[:, self_maps], expected)
+    for step, features, maps in zip(decoder_steps(unet), found.features, found.maps, strict=True):
+        assert (maps is None) == (not step.transformers)
+        assert maps is None or maps.shape[1:] == (
+            sum(step.heads) * (64 + TOKENS),
+            *features.shape[2:],
+        )
+    assert found.moment.shape == (2, unet.time_embedding.linear_2.out_features)
 
 
 @torch.no_grad()

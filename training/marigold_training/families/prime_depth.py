@@ -32,7 +32,8 @@ from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
 from marigold_training.families.registry import copied_weights, init_kind, TrainedFamily
 from marigold_training.networks.export import export_network
-from marigold_training.objectives.trained_networks import TrainedModel
+from marigold_training.objectives.noise import Draws
+from marigold_training.objectives.trained_networks import Loss, TrainedModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
@@ -54,13 +55,27 @@ class TrainedPrimeDepth(TrainedModel):
         super().__init__(space)
         self.unet = refiner
         self.base = (base,)
+        self.draws: Draws | None = None
+
+    def forward(self, loss: Loss, batch: Any, draws: Draws) -> torch.Tensor:
+        """Return the loss of a batch, with noise of its own for each image."""
+        self.draws = draws
+        try:
+            return loss(self, batch, draws)
+        finally:
+            self.draws = None
 
     def map_and_latent(self, rgb: torch.Tensor) -> tuple[torch.Tensor, None]:
         """Predict (B, 1, H, W) of images (B, 3, H, W) in [-1, 1]; there is no latent."""
         (base,) = self.base
         for network in (base.autoencoder, base.unet):
             torch.nn.Module.to(network, rgb.device)
-        maps = self.unet(base.preimage(rgb, self.unet.text))
+        shape = base.noise_shape(rgb.shape[-2], rgb.shape[-1])
+        if self.draws is None:
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        else:
+            noise = self.draws.normal(shape)[:, :, 0].transpose(0, 1)
+        maps = self.unet(base.preimage(rgb, self.unet.text, noise))
         return upsample_bilinear(maps, (rgb.shape[-2], rgb.shape[-1])), None
 
 
