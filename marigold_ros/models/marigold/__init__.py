@@ -3,7 +3,7 @@
 """
 The Marigold family: reads checkpoints in diffusers layout and runs them on images.
 
-``engine`` holds the model; the other files are its steps: checkpoint, schedule,
-denoiser and stream, ensemble, resizing, memory, guidance. May import diffusers, torch,
-``models.runtime`` and the ground. Used by registry, benchmarks, training and commands.
+``engine`` holds the model, ``prompted`` one that takes points; the other files are their steps:
+checkpoint, schedule, denoiser, stream, ensemble, memory, guidance, prompt. May import diffusers,
+torch, ``models.runtime`` and the ground. Used by registry, benchmarks, training and commands.
 """

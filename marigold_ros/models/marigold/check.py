@@ -14,7 +14,7 @@ import re
 
 from diffusers import LCMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models.locate import fingerprint, sha256, verify_sums
+from marigold_ros.models.locate import fingerprint, PROMPT, sha256, verify_sums
 from marigold_ros.models.marigold.checkpoint import (
     Facts,
     load_networks,
@@ -52,7 +52,7 @@ class CheckpointReport:
     facts: Facts
     sha256: str
     files: tuple[WeightFile, ...]
-    parameters: dict[str, int]  # of unet and vae
+    parameters: dict[str, int]  # of unet, vae, and prompt if there is one
     prediction_type: str
     spacing: str
     timesteps: tuple[int, ...]  # of the default number of steps
@@ -94,6 +94,7 @@ def check_checkpoint(
         parameters={
             'unet': count_parameters(networks.unet),
             'vae': count_parameters(networks.autoencoder),
+            **({PROMPT: count_parameters(networks.prompt)} if networks.prompt else {}),
         },
         prediction_type=networks.scheduler.config.prediction_type,
         spacing=spacing,

@@ -26,11 +26,11 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.utils import logging as diffusers_logging
-from marigold_ros.errors import CheckpointError, MarigoldError
+from marigold_ros.errors import brief, CheckpointError, MarigoldError
 from marigold_ros.models.facts import check_values, MOST_PIXELS, refuse_elsewhere
 from marigold_ros.models.locate import (
-    brief,
     offline,
+    PROMPT,
     read_json,
     require_file,
     require_weights,
@@ -42,6 +42,7 @@ from marigold_ros.models.marigold.domain_gap import (
     TrainingFeatures,
 )
 from marigold_ros.models.marigold.ensemble import MOST_MEMBERS
+from marigold_ros.models.marigold.prompt import load_prompt, PointPrompt
 from marigold_ros.models.marigold.schedule import STEPS_LIMIT
 from marigold_ros.models.weights import (
     build_within,
@@ -97,11 +98,12 @@ class Networks:
     weight_files: tuple[Path, ...] = ()  # folders and files that make up the fingerprint
     notes: list[str] = field(default_factory=list)
     trained_on: TrainingFeatures | None = None  # where the autoencoder is the checkpoint's own
+    prompt: PointPrompt | None = None  # of a checkpoint whose decoder takes points
 
     @property
     def parameters(self) -> int:
-        """Number of weights of both networks."""
-        return count_parameters(self.autoencoder, self.unet)
+        """Number of weights of all networks."""
+        return count_parameters(*filter(None, (self.autoencoder, self.unet, self.prompt)))
 
 
 @offline()
@@ -137,8 +139,17 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     files = [folder / 'unet', folder / 'vae' if vae is None else vae]
     if not (folder / 'text_encoder').is_dir():
         files.append(folder / f'{EMPTY_TEXT}.safetensors')
+    prompt = load_prompt(folder, autoencoder)
+    if prompt is not None:
+        if vae is not None:
+            raise CheckpointError(
+                f'{folder / PROMPT} was trained with the decoder of vae/, and vae names another: '
+                f'leave it empty, or load a copy without {PROMPT}/'
+            )
+        files.append(folder / PROMPT)
     features = read_training_features(folder, feature_count(channels)) if vae is None else None
-    return Networks(facts, autoencoder, unet, scheduler, text, tuple(files), notes, features)
+    parts = facts, autoencoder, unet, scheduler, text, tuple(files), notes, features
+    return Networks(*parts, prompt)
 
 
 def read_facts(folder: Path) -> Facts:
@@ -269,7 +280,7 @@ def empty_text(folder: Path) -> torch.Tensor:
     """
     beside = folder / f'{EMPTY_TEXT}.safetensors'
     if beside.is_file():
-        return _read_embedding(beside)
+        return read_embedding(beside)
     encoder = folder / 'text_encoder'
     if not encoder.is_dir():
         raise CheckpointError(
@@ -278,7 +289,7 @@ def empty_text(folder: Path) -> torch.Tensor:
         )
     cached = _cache_path(encoder)
     if cached.is_file():
-        return _read_embedding(cached)
+        return read_embedding(cached)
     embedding = _embed_empty_text(folder)
     data = save({EMPTY_TEXT: embedding.contiguous()})
     # Shared and installed checkpoints are read-only; without any place it is computed each time.
@@ -289,7 +300,7 @@ def empty_text(folder: Path) -> torch.Tensor:
     return embedding
 
 
-def _read_embedding(path: Path) -> torch.Tensor:
+def read_embedding(path: Path) -> torch.Tensor:
     try:
         return load_file(path)[EMPTY_TEXT].float()
     except Exception as error:  # safetensors raises its own kinds

@@ -17,7 +17,6 @@ from functools import cached_property, partial
 import logging
 import math
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 from diffusers import LCMScheduler
@@ -25,8 +24,8 @@ from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.autoencoder import mean_latent
-from marigold_ros.models.locate import find_autoencoder, fingerprint
-from marigold_ros.models.marigold.checkpoint import load_networks, Networks
+from marigold_ros.models.locate import fingerprint
+from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import (
     consistency_generators,
     denoise,
@@ -56,26 +55,12 @@ from marigold_ros.models.resizing import (
     upsample_bilateral,
     upsample_bilinear,
 )
-from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last, warm_up_sizes
 from marigold_ros.settings import as_values
 import numpy as np
 import torch
 
 log = logging.getLogger(__name__)
-
-
-def load(
-    folder: Path,
-    device: torch.device,
-    dtype: str,
-    runtime: RuntimeConfig,
-    vae: str | None = None,
-) -> MarigoldModel:
-    """Load a checkpoint's folder; arguments otherwise as in ``load_model``."""
-    networks = load_networks(folder, None if vae is None else find_autoencoder(vae))
-    arithmetic = choose_dtype(dtype, device, networks.parameters, runtime.backend)
-    return MarigoldModel(networks, device, arithmetic, runtime)
 
 
 class MarigoldModel(FullDepthModel):
@@ -167,7 +152,6 @@ class MarigoldModel(FullDepthModel):
             self.predict(np.zeros((height, width, 3), np.uint8))
         self.stream.reset()
 
-    @torch.inference_mode()
     def predict_together(
         self,
         rgbs: Sequence[np.ndarray],
@@ -175,6 +159,17 @@ class MarigoldModel(FullDepthModel):
         options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
         """Predict relative depth in [0, 1] of several images of one size; see the base."""
+        return self.predict_by(self.decode, rgbs, streams, options)
+
+    @torch.inference_mode()
+    def predict_by(
+        self,
+        decode: Callable[[torch.Tensor, PredictOptions], torch.Tensor],
+        rgbs: Sequence[np.ndarray],
+        streams: Sequence[Stream],
+        options: PredictOptions,
+    ) -> list[Prediction]:
+        """Predict as :meth:`predict_together`, with another ``decode`` than its own."""
         # 0. Check arguments; what is not given is the checkpoint's own.
         steps = _given(options.denoising_steps, self.facts.denoising_steps)
         members = _given(options.ensemble_size, self.facts.ensemble_size)
@@ -197,7 +192,7 @@ class MarigoldModel(FullDepthModel):
             for stream, own in zip(streams, latent.split(int(members)), strict=True):
                 stream.keep(own)  # (E, C, h, w)
             # 4. Decode them, and cut off the padding.
-            relative = self.decode(latent, options)
+            relative = decode(latent, options)
             relative = relative[..., : size[0], : size[1]]  # (N E, 1, PH, PW)
             # 5. Merge each image's members: relative map and, of several, their spread.
             maps = self.merge(relative, members, options)

@@ -233,20 +233,9 @@ def prepare_points(
     PW) are the sizes of the image and of the relative map. Raises AlignmentError if a point lies
     outside the image, there are fewer than three, or all have one depth.
     """
-    usable = np.isfinite(sparse.z) & (sparse.z > 0)
-    u, v, z = sparse.u[usable], sparse.v[usable], sparse.z[usable].astype(np.float64)
-    if len(z) and (min(u.min(), v.min()) < 0 or u.max() >= image[1] or v.max() >= image[0]):
-        raise AlignmentError(
-            f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
-            f'image is {image[1]}x{image[0]}; project the points with its camera'
-        )
+    u, v, z = sparse.as_input(image, LEAST_POINTS, 'guidance')
     value = from_metres(z, space)
-    low, span = (float(value.min()), float(np.ptp(value))) if len(z) else (0.0, 0.0)
-    if len(z) < LEAST_POINTS or not z.max() > 1.000001 * z.min():
-        raise AlignmentError(
-            f'guidance has {len(z)} usable points of {len(sparse)}; it needs at least '
-            f'{LEAST_POINTS}, at different depths: check T_cam_lidar and the LiDAR'
-        )
+    low, span = float(value.min()), float(np.ptp(value))
     wanted = torch.from_numpy((value - low) / span).to(device, torch.float32)
     rows = _bilinear_weights(v, image[0], size[0], device)
     columns = _bilinear_weights(u, image[1], size[1], device)

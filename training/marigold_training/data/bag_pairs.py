@@ -174,12 +174,6 @@ class BagPairs:
         stem, _ = self._files_by_shot()[index]
         return f'{stem.parent.name}/{stem.name} hold_lines {self._hold_lines}'
 
-    def held_lines(self, index: int) -> LidarPair:
-        """Return one image with the points of its held scan lines only."""
-        rgb, known, _ = self._files(index)
-        pair = _lidar_pair(rgb, known)
-        return pair.chosen(on_held_line(pair.line, self._hold_lines))
-
     def _unheld(self, pair: LidarPair) -> LidarPair:
         return pair.chosen(~on_held_line(pair.line, self._hold_lines))
 

@@ -270,7 +270,7 @@ class Mixture(torch.utils.data.Dataset):
         size, how = part.size, self.augmentation
         height, width = in_multiples(size)
         large = len(part.source) * height * width > KEPT_PIXELS
-        if how.crop or large or self.targets.resize == 'nearest':
+        if how.crop or how.rotation or large or self.targets.resize == 'nearest':
             return make_example(part.source.read(index), size, self.space, how, rng, self.targets)
         draw = rng.random()  # as cropping does, so that later draws are the same
         assert draw >= how.crop

@@ -10,6 +10,8 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.checkpoint import Facts, Networks, read_facts
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.marigold.engine import MarigoldModel
+from marigold_ros.models.marigold.prompt import PointPrompt
+from marigold_ros.models.marigold.prompted import new_model
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_training.families.registry import copied_weights, TrainedFamily
 from marigold_training.networks.export import export_checkpoint, usual_size
@@ -50,10 +52,12 @@ def engine_model(
     count = sum(p.numel() for p in chain.parameters())
     dtype = choose_dtype('auto', device, count)
     networks = {}
-    for name in ('autoencoder', 'unet'):
+    for name in ('autoencoder', 'unet', 'prompt'):
         own = getattr(chain, name)
+        if own is None:
+            continue
         with torch.device('meta'):  # no random weights are drawn
-            copy = type(own).from_config(own.config)
+            copy = empty_copy(chain, own)
         own_weights = copied_weights(chain, merged(weights), name, device, dtype)
         copy.load_state_dict(own_weights, assign=True)
         networks[name] = copy.requires_grad_(False).eval()
@@ -63,8 +67,16 @@ def engine_model(
         networks['unet'],
         chain.scheduler,
         chain.text.detach().clone(),
+        prompt=networks.get('prompt'),
     )
-    return MarigoldModel(parts, device, dtype)
+    return new_model(parts, device, dtype)
+
+
+def empty_copy(chain: TrainedNetworks, network: Any) -> Any:
+    """Build a network of a chain anew."""
+    if isinstance(network, PointPrompt):
+        return PointPrompt(chain.autoencoder.config.block_out_channels, network.width)
+    return type(network).from_config(network.config)
 
 
 def facts_of(entry: Mapping[str, Any], name: str = 'validation') -> Facts:
@@ -117,7 +129,7 @@ def export(
         unet.load_state_dict(merged(chain.unet.state_dict()), assign=True)
     networks = chain.autoencoder, unet
     more = {'scheduler': chain.scheduler, 'text': chain.text, 'features': features}
-    export_checkpoint(folder, *networks, facts, card, **more)
+    export_checkpoint(folder, *networks, facts, card, **more, prompt=chain.prompt)
 
 
 def kind(facts: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ from marigold_ros.geometry.fusion.work_grid import CELLS, cells_needed, work_gri
 from marigold_ros.models import load_model
 from marigold_ros.models.protocol import DepthModel
 from marigold_training.data.pairs import Pair
+from marigold_training.data.simulated_points import draw_points
 from marigold_training.fusion.simulated_maps import draw_map
-from marigold_training.fusion.simulated_points import draw_points
 import numpy as np
 
 # Metres; scenes are magnified at random.

@@ -19,8 +19,8 @@ from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid, WorkGrid
 from marigold_ros.processes import never, Stop
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.pairs import LidarPair
+from marigold_training.data.simulated_points import FEWEST
 from marigold_training.fusion.examples import FusionExample, inputs_of
-from marigold_training.fusion.simulated_points import FEWEST
 import numpy as np
 
 # Every n-th line or degree of azimuth is the input; how often it is azimuth.

@@ -23,12 +23,12 @@ from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.processes import never, Stop
 from marigold_ros.synthetic.raycast.description import Sample
 from marigold_training.data.bag_pairs import BagPairs
+from marigold_training.data.simulated_points import FEWEST
 from marigold_training.data.sources import open_source
 from marigold_training.fusion.example_cache import ExampleCache
 from marigold_training.fusion.examples import FusionExample, inputs_of, target_on_grid
 from marigold_training.fusion.line_dropout import example_of, resized, split_scan
 from marigold_training.fusion.simulated_examples import KNOWN
-from marigold_training.fusion.simulated_points import FEWEST
 from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.recipe_keys import check_validation
 from marigold_training.run.score import HELD_OUT, HeldOutScenes

@@ -7,16 +7,21 @@ Letters: B images, C latent channels, H, W image, h, w latent.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from marigold_ros.errors import AlignmentError
 from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.marigold.domain_gap import image_features
+from marigold_ros.models.marigold.prompt import PointPrompt, rasterise
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 from marigold_training.data.mixture import Batch, LatentBatch
+from marigold_training.data.simulated_points import draw_points
 from marigold_training.objectives.adapters import OWN
 from marigold_training.objectives.noise import Draws
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -121,13 +126,27 @@ class TrainedNetworks(TrainedModel):
         self.noise, self.noise_strength = noise, noise_strength
         self.student: Any = None  # another autoencoder that learns from this one
         self.predicted = ''  # initial noise of its training predictions: zeros, gaussian
+        self.prompt: PointPrompt | None = None
+        self.raster: torch.Tensor | None = None  # (B, 2, H, W), the points of this batch
+
+    def forward(self, loss: Loss, batch: Any, draws: Draws) -> torch.Tensor:
+        """Return the loss of a batch, with points drawn from its depth if a prompt is trained."""
+        weights = () if self.prompt is None else self.prompt.parameters()
+        if any(weight.requires_grad for weight in weights) and isinstance(batch, Batch):
+            self.raster = draw_prompts(batch.depth, self.space, draws)
+        try:
+            return loss(self, batch, draws)
+        finally:
+            self.raster = None
 
     def map_and_latent(self, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Predict in one step from zeros, through the decoder."""
         x0 = self.one_step(self.encode(rgb))
-        # An encoder trained here sees colour only, so depth latents mean nothing.
+        # An encoder trained here sees colour only, so depth latents mean nothing; those of a
+        # frozen U-Net learn nothing.
         trained = any(weight.requires_grad for weight in self.autoencoder.parameters())
-        return self.decode(x0), None if trained else x0
+        frozen = self.raster is not None and not x0.requires_grad
+        return self.decode(x0), None if trained or frozen else x0
 
     def image_features(self, rgb: torch.Tensor) -> torch.Tensor:
         """Return the statistics of the images' latents."""
@@ -139,7 +158,11 @@ class TrainedNetworks(TrainedModel):
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Decode latents; see :func:`decode`."""
-        return decode(self.autoencoder, latent)
+        if self.prompt is None or self.raster is None:
+            return decode(self.autoencoder, latent)
+        scaled = latent / self.autoencoder.config.scaling_factor
+        decoded = self.prompt.decode(self.autoencoder, scaled, self.raster)
+        return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
 
     def predict(
         self, rgb_latent: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor | int
@@ -198,6 +221,23 @@ def decode(autoencoder: Any, latent: torch.Tensor) -> torch.Tensor:
     """Decode a scaled latent to relative values (B, 1, H, W), not clamped."""
     decoded = autoencoder.decode(latent / autoencoder.config.scaling_factor).sample
     return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
+
+
+def draw_prompts(depth: torch.Tensor, space: str, draws: Draws) -> torch.Tensor:
+    """
+    Draw points from depth (B, 1, H, W) in metres, as sensors of many kinds see it, one set each.
+
+    Returns rasters (B, 2, H, W) of :func:`rasterise`, empty where there are no usable points.
+    """
+    rasters = []
+    for image, generator in zip(depth[:, 0].cpu().numpy(), draws.generators, strict=True):
+        raster = torch.zeros(1, 2, *image.shape)
+        with suppress(AlignmentError):
+            if (np.isfinite(image) & (image > 0)).any():
+                rng = np.random.default_rng([generator.initial_seed(), 1])
+                raster = rasterise(draw_points(rng, image), space, image.shape, image.shape)
+        rasters.append(raster)
+    return torch.cat(rasters).to(depth.device)
 
 
 def as_image(relative: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_training.fusion.simulated_points import draw_points
+from marigold_training.data.simulated_points import draw_points
 import numpy as np
 
 HEIGHT, WIDTH = 96, 128
