@@ -56,7 +56,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         '--shard', action='store_true', help='divide the weights among the processes (FSDP)'
     )
     parser.add_argument(
-        '--plan', action='store_true', help='print FLOP and memory of each stage and stop'
+        '--plan', action='store_true', help='print FLOP, memory and hours of each stage and stop'
     )
     parser.add_argument('--data-only', action='store_true', help='prepare the data and stop')
     parser.add_argument('--export-only', action='store_true', help='export the last checkpoint')
@@ -80,7 +80,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_training.distillation import Distillation
     from marigold_training.fusion.run import FusionRun
     from marigold_training.held_out import GENERATORS
-    from marigold_training.plan import format_plan, plan_recipe
+    from marigold_training.plan import format_plan, hours_of, plan_recipe
     from marigold_training.run.accelerator import new_accelerator, start_wandb
     from marigold_training.run.recipe import network_of, precision_of, TrainingRun
     from marigold_training.run.run_state import STATE, trained_stages
@@ -91,7 +91,13 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     try:
         precision = args.precision or precision_of(args.recipe)
         if args.plan:
-            print(format_plan(*plan_recipe(args.recipe, precision != 'no')))
+            networks, plans = plan_recipe(args.recipe, precision != 'no')
+            if plans:
+                print(format_plan(networks, plans))
+            if not distil:
+                print(
+                    hours_of(args.recipe, plans, new_accelerator(precision, args.device == 'cpu'))
+                )
             return 0
         fusion = network_of(args.recipe) == FUSION
         if fusion and args.weights:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.synthetic.appearance.materials import draw_materials
 from marigold_ros.synthetic.appearance.shading import shade
 from marigold_ros.synthetic.raycast.description import (
     BALL,
@@ -30,7 +31,6 @@ from marigold_ros.synthetic.scenes.scene import (
     look_from,
     make_sample,
     NoFreePlaceError,
-    redraw_appearance,
 )
 import numpy as np
 import pytest
@@ -48,11 +48,10 @@ def scene_of(*solids: tuple) -> Scene:
             planted.material('plastic')
         planted.add(kind, centre, half, material, yaw)
     drawn = draw_scene(np.random.default_rng(0), 'street')
-    appearance = redraw_appearance(
-        replace(drawn, roles=tuple(planted.roles), layout=np.array(planted.layout)),
-        np.random.default_rng(0),
-    )
-    return replace(appearance, solids=planted.solids())
+    roles, layout = tuple(planted.roles), np.array(planted.layout)
+    materials = draw_materials(np.random.default_rng(0), roles, layout)
+    solids = planted.solids()
+    return replace(drawn, roles=roles, layout=layout, materials=materials, solids=solids)
 
 
 def camera_at(centre: tuple, yaw: float = 0.0, pitch: float = 0.0) -> ViewCamera:
@@ -263,18 +262,6 @@ def test_normals_are_unit_and_face_the_camera():
     geometry = render_geometry(scene, draw_camera(rng, scene, WIDTH, HEIGHT))
     np.testing.assert_allclose(np.linalg.norm(geometry.normal, axis=-1), 1, atol=1e-4)
     assert (geometry.facing > -0.02).all()
-
-
-def test_redrawn_appearance_changes_the_image_and_nothing_else():
-    rng = np.random.default_rng(21)
-    scene = draw_scene(rng, 'room')
-    camera = draw_camera(rng, scene, WIDTH, HEIGHT)
-    other = redraw_appearance(scene, np.random.default_rng(22))
-    first, second = render_geometry(scene, camera), render_geometry(other, camera)
-    assert np.array_equal(first.depth, second.depth)
-    assert np.array_equal(first.uv, second.uv)
-    images = [shade(s, first, np.random.default_rng(1)) for s in (scene, other)]
-    assert np.abs(images[0].astype(int) - images[1]).mean() > 5
 
 
 def test_unknown_kind_is_refused_by_name():

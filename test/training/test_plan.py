@@ -5,23 +5,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 
 from marigold_ros.errors import ConfigurationError
+from marigold_training import plan
+from marigold_training.networks.initialise import initialise
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_training.plan import (
     activations_of,
     format_plan,
+    hours_of,
     memory_of,
     networks_of,
     plan_recipe,
     sizes_of,
     work_of_image,
 )
+from marigold_training.run.accelerator import new_accelerator
 from marigold_training.run.recipe import read_recipe
 from marigold_training.run.stages import read_stages, Stage
+from marigold_training.run.step_time import time_steps
 import pytest
 import torch
 from torch import nn
+import yaml
 
 RECIPES = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
 
@@ -158,6 +165,51 @@ def test_a_small_recipe_is_planned_with_its_own_networks():
     assert all(plan.memory['peak'] < 1e9 for plan in plans)
 
 
+def small_recipe(tmp_path, **stage):
+    recipe = {
+        'name': 'small',
+        'network': 'unet',
+        'init': {'kind': 'small', 'channels': [8, 8, 8, 8, 8], 'blocks': [1, 1, 1, 1]},
+        'sources': [
+            {'kind': 'synthetic', 'count': 1, 'size': [32, 64]},
+            {'kind': 'synthetic', 'count': 3, 'size': [32, 32]},
+        ],
+        'stages': [
+            {'name': 'first', 'objective': 'pixel', 'steps': 7200, **stage},
+            {'name': 'last', 'objective': 'pixel', 'steps': 3600, 'accumulation': 4},
+        ],
+        'facts': {'space': 'disparity'},
+    }
+    path = tmp_path / 'small.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_hours_are_those_of_ten_steps_of_each_stage(tmp_path, monkeypatch):
+    path, accelerator = small_recipe(tmp_path), new_accelerator('bf16', True)
+    _, plans = plan_recipe(path)
+    measured = hours_of(path, plans, accelerator)
+    assert re.match(r'hours on this machine: [\d.]+ \(first [\d.]+, last [\d.]+\)', measured)
+    monkeypatch.setattr(plan, 'time_steps', lambda *given: [0.1] * 4 + [0.4] * 6)
+    # Images have 5/8 of the pixels of the largest; 7200 and 3600 times 4 steps.
+    text = hours_of(path, plans, accelerator)
+    assert text.startswith('hours on this machine: 1.5 (first 0.5, last 1), from 10 steps')
+
+
+def test_what_does_not_fit_into_memory_is_not_timed(monkeypatch):
+    path = RECIPES / 'marigold_v1_1.yaml'
+    _, plans = plan_recipe(path)
+    monkeypatch.setattr(plan, 'free_memory', lambda device: 8_000_000_000)
+    text = hours_of(path, plans, new_accelerator('bf16', True))
+    assert re.match(r'hours were not measured: 1\d\.\d GB of memory are needed, and 8\.0 ', text)
+
+
+def test_one_timed_step_is_enough_after_the_limit():
+    chain = initialise({'kind': 'small', 'unet': {'channels': [16, 32]}}, 0, 'depth')
+    stage = Stage('x', 'latent', 5, batch_size=1)
+    assert len(time_steps(chain, stage, (32, 32), new_accelerator('bf16', True), 50, 0.0)) == 1
+
+
 def test_tiny_diffusion_has_at_most_seven_million_weights():
     path = RECIPES / 'tiny_diffusion.yaml'
     networks, plans = plan_recipe(path)
@@ -178,7 +230,7 @@ def test_an_embedded_checkpoint_is_planned_by_its_shape(tmp_path):
 
 @pytest.mark.slow  # networks of the published size
 def test_the_plan_of_a_refiner_counts_the_frozen_pass_once():
-    path = RECIPES / 'prime_depth' / 'published.yaml'
+    path = RECIPES / 'prime_depth' / 'stable_diffusion.yaml'
     networks, (plan,) = plan_recipe(path)
     unet, autoencoder, refiner = (count(network) for network in networks)
     assert unet == pytest.approx(866e6, rel=0.001)
@@ -189,7 +241,7 @@ def test_the_plan_of_a_refiner_counts_the_frozen_pass_once():
     assert 'refiner' in format_plan(networks, [plan])
 
 
-@pytest.mark.parametrize('network', ['fusion', 'unet'])
-def test_a_recipe_of_a_small_network_has_no_plan(network):
-    with pytest.raises(ConfigurationError, match=f'for Marigold and .* trains {network}'):
-        plan_recipe(RECIPES / f'{network}.yaml')
+def test_small_networks_have_no_arithmetic_and_fusion_no_plan():
+    assert plan_recipe(RECIPES / 'unet.yaml') == ((), [])
+    with pytest.raises(ConfigurationError, match='for depth models; fusion.yaml trains fusion'):
+        plan_recipe(RECIPES / 'fusion.yaml')

@@ -14,9 +14,12 @@ import subprocess
 import sys
 import time
 
-from finetune import missing_processes
+import cv2
+from finetune import missing_processes, next_steps
+from marigold_ros.__main__ import main
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
+from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import pytest
 import torch
@@ -31,6 +34,18 @@ TRAINING = {
         {'name': 'b', 'objective': 'latent', 'steps': 3, 'accumulation': 2},
     ],
 }
+
+
+def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_checkpoint, capsys):
+    (tmp_path / 'pictures').mkdir()
+    losses, command = next_steps(tmp_path, small_checkpoint, TrainingRun)
+    assert f'tensorboard --logdir {tmp_path}); images: {tmp_path}/pictures' in losses
+    program, module, name, *arguments = command.removeprefix('next: ').split()[1:]
+    assert (program, module, name) == ('-m', 'marigold_ros', 'predict')
+    image = tmp_path / 'photo.png'
+    cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
+    assert main([name, *(str(image) if word == 'IMAGE' else word for word in arguments)]) == 0
+    assert (tmp_path / 'depth' / 'photo_relative.png').is_file()
 
 
 @pytest.fixture(scope='module')

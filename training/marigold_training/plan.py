@@ -1,44 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Cost of a recipe before it starts: the FLOP of its stages and their peaks of memory.
+Cost of a recipe before it starts: FLOP and peaks of memory of its stages, hours on this machine.
 
-Both are counted on networks without weights. FLOP, weights, gradients, Adam's moments and the
-average are exact; activations are an estimate: each layer's output is kept once, with 4 bytes a
-number for norms and activation functions, 2 for convolutions and products in half precision, plus
-the cast weights that the backward pass needs; attention keeps no matrix of tokens by tokens.
+The first two are counted on networks without weights. FLOP, weights, gradients, Adam's moments
+and the average are exact; activations are an estimate: each layer's output is kept once, with 4
+bytes a number for norms and activation functions, 2 for convolutions and products in half
+precision, plus the cast weights that the backward pass needs; attention keeps no matrix of tokens
+by tokens.
 The memory of driver and allocator is not included (usually half a GB and a tenth).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+import math
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
 from marigold_ros.models.benchmarks.random_networks import empty_networks
-from marigold_ros.models.locate import read_json
+from marigold_ros.models.locate import FUSION, PROMPT, read_json
 from marigold_ros.models.marigold.memory import autoencoder_bytes
+from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.prime_depth.checkpoint import FrozenBase
 from marigold_ros.models.prime_depth.refiner import Refiner
+from marigold_ros.models.runtime.usage import free_memory
 from marigold_ros.models.weights import count_parameters
 from marigold_training.data.mixture import MULTIPLE
 from marigold_training.families.prime_depth import DECODER, LAYERS
-from marigold_training.networks.initialise import initialise
+from marigold_training.networks.initialise import initialise, prompt_width
 from marigold_training.objectives.trained_networks import ENCODED_PIXELS
 from marigold_training.run.recipe import network_of, read_recipe
 from marigold_training.run.stages import read_stages, Stage
+from marigold_training.run.step_time import networks_to_time, time_steps
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-Networks = tuple[UNet2DConditionModel, AutoencoderKL]
+Networks = tuple[Any, ...]  # U-Net, autoencoder, and the prompt where there is one
 EMPTY_TOKENS = 2  # of the empty prompt
 Size = tuple[int, int]
 ONE_STEP = (
@@ -50,6 +58,8 @@ ONE_STEP = (
 )  # objectives through the decoder
 PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
 NOTHING_KEPT = (nn.Dropout, nn.Identity)
+TIMED, TIME_LIMIT_S = 10, 60.0  # steps of a stage, and after which one is enough
+_MARGIN = 1.25  # of memory, for what is estimated
 
 
 @dataclass(frozen=True)
@@ -66,15 +76,18 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[St
     """
     Plan all stages of a recipe file on one device, without its data and weights.
 
-    Returns the networks, without weights unless small, and the plans. Networks of a folder that
+    Returns the networks, without weights unless small, and the plans; neither of small families,
+    whose hours say enough. Networks of a folder that
     does not exist are assumed to have the shape of Stable Diffusion 2.
     """
     network = network_of(path)
-    if network not in ('marigold', 'prime_depth'):
+    if network == FUSION:
         raise ConfigurationError(
-            f'--plan is for Marigold and PrimeDepth; {path.name} trains {network}, which is '
-            'small: leave it out'
+            f'--plan is for depth models; {path.name} trains {network}, which is small: leave it '
+            'out'
         )
+    if network not in ('marigold', 'prime_depth'):
+        return (), []
     recipe = read_recipe(path)
     stages = read_stages(recipe['stages'], recipe.get('common', {}))
     averaged = any(stage.average for stage in stages)
@@ -82,7 +95,10 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[St
         base, refiner = refiner_of(recipe)
         plans = [plan_refiner(recipe, stage, base, refiner, half, averaged) for stage in stages]
         return (base.unet, base.autoencoder, refiner), plans
-    networks = networks_of(recipe)
+    networks: Networks = networks_of(recipe)
+    if any(PROMPT in stage.trains for stage in stages):
+        channels = networks[1].config.block_out_channels
+        networks = *networks, PointPrompt(channels, prompt_width(recipe['init']))
     plans = []
     for stage in stages:
         sizes = sizes_of(recipe['sources'], stage.scale)
@@ -100,7 +116,7 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[St
     return networks, plans
 
 
-def networks_of(recipe: Mapping[str, Any]) -> Networks:
+def networks_of(recipe: Mapping[str, Any]) -> tuple[UNet2DConditionModel, AutoencoderKL]:
     """Return U-Net and autoencoder of a recipe's ``init`` without downloads."""
     entry = recipe['init']
     path = str(entry.get('path', ''))
@@ -145,7 +161,8 @@ def plan_refiner(
         image = torch.empty(1, 3, height, width, device='meta')
         frozen, trained = FlopCounterMode(display=False), FlopCounterMode(display=False)
         with frozen:
-            preimage = base.preimage(image, refiner.text)
+            noise = torch.empty(base.noise_shape(height, width), device='meta')
+            preimage = base.preimage(image, refiner.text, noise)
         counter = KeptBytes(half)
         handles = counter.watch(refiner, False)
         with trained:
@@ -197,15 +214,39 @@ def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
         return 2.0 * trained * (encode + decode)
     if stage.objective not in ONE_STEP:
         return 2.0 * encode + trained * unet
-    own = 'autoencoder' in stage.trains
-    total = (trained if own else 1.0) * encode + trained * unet
+    own, denoises = 'autoencoder' in stage.trains, 'unet' in stage.trains
+    total = (trained if own else 1.0) * encode + (trained if denoises else 1.0) * unet
     total += (trained if own else passed) * decode
+    if PROMPT in stage.trains:
+        total += trained * (_prompted_work(networks, size) - decode)
     # The depth image is encoded as a target of the latent, see `pixel_loss`.
-    return total + (encode if stage.objective == 'pixel' and not own else 0.0)
+    return total + (encode if stage.objective == 'pixel' and denoises and not own else 0.0)
+
+
+def _prompted_work(networks: Networks, size: Size) -> float:
+    with FlopCounterMode(display=False) as counter:
+        _decode_with_points(networks, size, 1, lambda *_: None)
+    return float(counter.get_total_flops())
+
+
+def _decode_with_points(
+    networks: Networks, size: Size, batch: int, watch: Callable[[Any, bool], Any]
+) -> None:
+    """Decode latents for images (H, W) with points, by copies that ``watch`` gets before."""
+    _, like, prompt = networks
+    with torch.device('meta'):
+        autoencoder = AutoencoderKL.from_config(like.config).train()
+        own = PointPrompt(like.config.block_out_channels, prompt.width)
+        height, width = (side // MULTIPLE for side in size)
+        latent = torch.empty(batch, like.config.latent_channels, height, width)
+        raster = torch.empty(batch, 2, *size)
+    watch(autoencoder, True)
+    watch(own, False)
+    own.decode(autoencoder, latent, raster)
 
 
 def _forward_work(networks: Networks, size: Size) -> dict[str, float]:
-    unet, autoencoder = networks
+    unet, autoencoder = networks[:2]
     model: Any = SimpleNamespace(  # what is counted needs no weights
         unet=unet,
         autoencoder=autoencoder,
@@ -225,7 +266,7 @@ def memory_of(
     Encoding precedes the activations: the peak includes the larger. ``averaged``: whether any
     stage of the run averages its weights.
     """
-    parts = dict(zip(('unet', 'autoencoder'), networks, strict=True))
+    parts = dict(zip(('unet', 'autoencoder', PROMPT), networks, strict=False))
     trained = count_parameters(*(parts[name] for name in stage.trains))
     itemsize = 2 if half else 4
     together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
@@ -246,8 +287,16 @@ def memory_of(
 
 def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> float:
     """Estimate the bytes that a batch keeps for the backward pass."""
+    kept = KeptBytes(half)
+    if stage.trains == (PROMPT,):
+
+        def watch(network: Any, may_repeat: bool) -> None:
+            kept.watch(network, may_repeat and stage.gradient_checkpointing)
+
+        _decode_with_points(networks, size, stage.batch_size, watch)
+        return kept.total
     with torch.device('meta'):
-        unet, autoencoder = (type(net).from_config(net.config).train() for net in networks)
+        unet, autoencoder = (type(net).from_config(net.config).train() for net in networks[:2])
         # Images and depth images, where the autoencoder is trained.
         batch = stage.batch_size * (2 if stage.objective == 'autoencoder' else 1)
         height, width = (side // MULTIPLE for side in size)
@@ -255,7 +304,6 @@ def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> 
         image = torch.empty(batch, 3, *size)
         text = torch.empty(batch, 2, unet.config.cross_attention_dim)
         moment = torch.zeros((), dtype=torch.long)
-    kept = KeptBytes(half)
     for network in (unet, autoencoder):
         kept.watch(network, stage.gradient_checkpointing)
     if stage.objective == 'autoencoder':
@@ -312,7 +360,8 @@ class KeptBytes:
 def format_plan(networks: Sequence[nn.Module], plans: Sequence[StagePlan]) -> str:
     """Format plans as text."""
     sizes = [count_parameters(network) / 1e6 for network in networks]
-    named = zip(('U-Net', 'autoencoder', 'refiner'), sizes, strict=False)
+    third = 'prompt' if isinstance(networks[-1], PointPrompt) else 'refiner'
+    named = zip(('U-Net', 'autoencoder', third), sizes, strict=False)
     lines = ['parameters: ' + ', '.join(f'{name} {size:.1f} M' for name, size in named)]
     for plan in plans:
         lines.append(
@@ -333,3 +382,37 @@ def _flop(value: float) -> str:
         if value >= unit:
             return f'{value / unit:.2f} {prefix}FLOP'
     return f'{value / 1e9:.2f} GFLOP'
+
+
+def hours_of(path: Path, plans: Sequence[StagePlan], accelerator: Accelerator) -> str:
+    """
+    Time ten steps of each stage of a recipe file; say in words how long it trains here.
+
+    ``plans`` are its plans, if there are any: what needs more memory than is free is not tried.
+    """
+    needed = max((plan.memory['peak'] for plan in plans), default=0.0)
+    free = free_memory(accelerator.device)
+    if free is not None and needed * _MARGIN > free:
+        return (
+            f'hours were not measured: {needed / 1e9:.1f} GB of memory are needed, and '
+            f'{free / 1e9:.1f} are free; plan on the machine that is to train'
+        )
+    recipe, hours = read_recipe(path), {}
+    chain = networks_to_time(recipe)
+    for stage in read_stages(recipe['stages'], recipe.get('common', {})):
+        if stage.objective == 'anchored':
+            chain.start = (deepcopy(chain).requires_grad_(False).eval(),)
+        sizes = sizes_of(recipe['sources'], stage.scale)
+        largest = max((size for _, size in sizes), key=math.prod)
+        pixels = sum(weight * math.prod(size) for weight, size in sizes)
+        share = pixels / sum(weight for weight, _ in sizes) / math.prod(largest)
+        # A batch of a large network takes a CPU as many times as long as an image.
+        images = stage.batch_size if plans and accelerator.device.type == 'cpu' else 1
+        once = replace(stage, accumulation=1, batch_size=stage.batch_size // images)
+        seconds = median(time_steps(chain, once, largest, accelerator, TIMED, TIME_LIMIT_S))
+        hours[stage.name] = images * seconds * share * stage.steps * stage.accumulation / 3600
+    each = ', '.join(f'{name} {value:.2g}' for name, value in hours.items())
+    return (
+        f'hours on this machine: {sum(hours.values()):.2g} ({each}), from {TIMED} steps of each '
+        'stage on random images; rendering, loading and validation come beside them'
+    )

@@ -8,7 +8,6 @@ LiDAR rays meet the same solids.
 """
 
 from contextlib import suppress
-from dataclasses import replace
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.appearance.lighting import draw_lighting
@@ -61,13 +60,6 @@ def draw_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
         focus=focus,
         lane=lane,
     )
-
-
-def redraw_appearance(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Draw new materials and lighting for the same shapes."""
-    materials = draw_materials(rng, scene.roles, scene.layout)
-    lighting = draw_lighting(rng, scene.kind, scene.extent)
-    return replace(scene, materials=materials, lighting=lighting)
 
 
 def look_from(

@@ -89,6 +89,17 @@ def new(accelerator) -> Callable[..., Adaptation]:
 IMAGE = np.zeros((64, 96, 3), np.uint8)
 
 
+def test_the_first_line_says_what_comes_beside_the_minutes(options, accelerator, tmp_path):
+    lines: list[str] = []
+    missing = replace(options, bags=(str(tmp_path / 'none'),), steps=None, minutes=3.0)
+    with pytest.raises(MarigoldError, match='none'):
+        Adaptation(missing, accelerator, say=lines.append).run(never)
+    assert lines[0].startswith(
+        'training is to take 3 min; reading the bags, rendering and drawing '
+    )
+    assert lines[0].endswith('come beside it, together often more than that')
+
+
 def never() -> bool:
     return False
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 import json
 from pathlib import Path
+import re
 
 from accelerate import Accelerator
 from marigold_ros.errors import CheckpointError, ConfigurationError
@@ -168,6 +169,14 @@ def test_the_log_has_loss_by_source_and_waiting_time(new_trainer, tmp_path, monk
         assert line['skipped_steps'] == 0
 
 
+def test_the_time_left_is_that_of_all_stages(new_trainer, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr('marigold_training.run.loop.LOG_EVERY', 1)
+    new_trainer(tmp_path).run()
+    shown = capfd.readouterr().err
+    assert re.search(r'loss [\d.]+, \d\d:\d\d left of all stages', shown)
+    assert '00:00 left of all stages' in shown  # at the end of the last one
+
+
 def test_five_steps_without_a_finite_loss_end_the_run(new_trainer, tmp_path, monkeypatch):
     stage = Stage('x', 'latent', steps=9, batch_size=2, warmup=1)
     trainer = new_trainer(tmp_path, [stage])
@@ -273,11 +282,13 @@ def test_an_invalid_stage_is_named(entry, words):
         ('[1, 2]\n', 'holds no keys'),
         ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
         ('a: [', 'not valid YAML'),
+        ('[' * 5000, 'not valid YAML'),
+        ('\udcff', 'not valid YAML'),  # no UTF-8
     ],
 )
 def test_an_invalid_recipe_is_named(tmp_path, text, words):
     path = tmp_path / 'bad.yaml'
-    path.write_text(text)
+    path.write_text(text, errors='surrogateescape')
     with pytest.raises(ConfigurationError, match=words):
         read_recipe(path)
     with pytest.raises(ConfigurationError, match='no recipe'):

@@ -9,7 +9,7 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_training.objectives.losses import OBJECTIVES
 
-NETWORKS = ('autoencoder', 'unet', 'student', 'fusion', 'network')
+NETWORKS = ('autoencoder', 'unet', 'student', 'fusion', 'network', 'prompt')
 SCORED = {'unet', 'fusion', 'network'}  # predict depth, which a validation can score
 DECAYS = ('exponential', 'cosine')
 
@@ -55,7 +55,7 @@ class Stage:
             if name not in NETWORKS:
                 raise ConfigurationError(f"trains has '{name}'; choose from {', '.join(NETWORKS)}")
         needed = set(OBJECTIVES[self.objective].trains)
-        if not needed <= set(trains):
+        if not needed <= set(trains) and not (needed == {'unet'} and 'prompt' in trains):
             raise ConfigurationError(
                 f'trains of stage {self.name} is {", ".join(trains)}; {self.objective} trains at '
                 f'least {", ".join(sorted(needed))}'
