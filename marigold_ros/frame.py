@@ -11,13 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import math
 
-from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.errors import AlignmentError, CalibrationError, InputError
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason, sentence
 from marigold_ros.spaces import SPACES
 import numpy as np
-
-STATES = ('fitted', 'held', 'none')
 
 
 @dataclass(frozen=True)
@@ -136,6 +134,30 @@ class SparseDepth:
         sigma = None if self.sigma is None else self.sigma[which]
         u, v, z = self.u[which], self.v[which], self.z[which]
         return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma)
+
+    def as_input(
+        self, shape: tuple[int, ...], least: int, name: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """
+        Return u, v and float64 z of the points with depth, for a network that takes points.
+
+        Raises AlignmentError if one lies outside an image of ``shape`` (H, W), or there are fewer
+        than ``least``, or all have one depth, by whose range networks divide; ``name`` is what
+        takes them, in words.
+        """
+        usable = np.isfinite(self.z) & (self.z > 0)
+        u, v, z = self.u[usable], self.v[usable], self.z[usable].astype(np.float64)
+        if len(z) and (min(u.min(), v.min()) < 0 or u.max() >= shape[1] or v.max() >= shape[0]):
+            raise AlignmentError(
+                f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
+                f'image is {shape[1]}x{shape[0]}; project the points with its camera'
+            )
+        if len(z) < least or not z.max() > 1.000001 * z.min():
+            raise AlignmentError(
+                f'{name} has {len(z)} usable points of {len(self)}; it needs at least {least}, at '
+                'different depths: check T_cam_lidar and the LiDAR'
+            )
+        return u, v, z
 
     @staticmethod
     def joined(parts: 'Sequence[SparseDepth]') -> 'SparseDepth':

@@ -216,7 +216,7 @@ def tiles_or_lines(
     beside = np.diff(u[order])[np.diff(v[order] // _BAND) == 0]
     if empty > _LINES and len(beside) and np.median(beside) < _CLOSE * gap:
         return (v // (_FROM_LINE * gap) % 2).astype(bool)
-    return checkerboard_fold(u, v, shape, among=True)
+    return checkerboard_fold(u, v, shape, among=True, spacing=spacing)
 
 
 def with_scaled_sigma(
@@ -233,19 +233,20 @@ def with_scaled_sigma(
     # A table over log depth is faster than interpolation, and exact to a hundredth of an octave.
     low, high = np.log(_DEPTHS[0]), np.log(_DEPTHS[-1])
     places = np.linspace(low, high, _TABLE)
-    among, beyond = (
-        np.interp(places, np.log(_DEPTHS), _factors(counts)).astype(np.float32)
-        for counts in scale.counts
-    )
+    among, beyond = (np.interp(places, np.log(_DEPTHS), _factors(c)) for c in scale.counts)
+    table = np.append(among, np.maximum(beyond, 1.0)).astype(np.float32)
     with np.errstate(invalid='ignore', divide='ignore'):
-        place = (np.log(metric) - np.float32(low)) * np.float32((_TABLE - 1) / (high - low))
-    place = np.nan_to_num(np.clip(place, 0, _TABLE - 1)).astype(np.intp)
-    factor = among[place]
+        place = np.log(metric)
+    place -= np.float32(low)
+    place *= np.float32((_TABLE - 1) / (high - low))
+    # NaN becomes 0.
+    index = np.fmin(np.fmax(place, 0, out=place), _TABLE - 1, out=place).astype(np.intp)
     if sparse is not None and alignment.inlier is not None:
         seen = np.zeros(metric.shape, bool)
         seen[sparse.v[alignment.inlier], sparse.u[alignment.inlier]] = True
-        np.copyto(factor, np.maximum(beyond[place], np.float32(1.0)), where=~hull_of(seen))
-    return replace(alignment, sigma=sigma * factor)
+        np.add(index, _TABLE, out=index, where=~hull_of(seen))
+    factor = table.take(index)
+    return replace(alignment, sigma=np.multiply(sigma, factor, out=factor))
 
 
 def _factors(counts: np.ndarray) -> np.ndarray:

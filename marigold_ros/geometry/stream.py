@@ -152,16 +152,24 @@ def smooth(
     if not standing.any():
         return metric
     with np.errstate(invalid='ignore', divide='ignore'):
-        change = np.nan_to_num(carried / metric - 1.0, nan=np.inf)
+        change = carried / metric
+    change -= np.float32(1.0)
     step = max(1, max(metric.shape) // _LONGEST_SIDE)
     standing = cv2.resize(standing, metric.shape[::-1], interpolation=cv2.INTER_LINEAR)
     some = change[::step, ::step][standing[::step, ::step] > 0.5]
     some = some[np.isfinite(some)]
     if len(some) == 0 or abs(float(np.median(some))) > _SAME_SCALE:
         return metric
-    close = np.clip(1.0 - np.square(change / np.float32(_SAME_DEPTH)), 0.0, None)
-    weight = np.float32(share) * standing * np.square(close)
-    return np.asarray(metric * (1.0 + weight * np.where(weight > 0, change, 0.0)), np.float32)
+    # In place: memory that is new costs more than the arithmetic. NaN becomes a bound: weight 0.
+    bound = np.float32(_SAME_DEPTH)
+    np.fmin(np.fmax(change, -bound, out=change), bound, out=change)
+    close = change / bound
+    np.subtract(np.float32(1.0), np.square(close, out=close), out=close)
+    weight = np.multiply(standing, np.float32(share), out=standing)
+    weight *= np.square(close, out=close)
+    weight *= change
+    weight += np.float32(1.0)
+    return np.asarray(np.multiply(metric, weight, out=weight), np.float32)
 
 
 def carry_over(

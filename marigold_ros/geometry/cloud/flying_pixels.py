@@ -17,8 +17,8 @@ import numpy as np
 _REACH, _LEVELS = 2, (1, 2, 4, 8)
 # Share of the change of inverse depth over twice the width: a plane has 0.5, a step 1.
 _ENDING = 0.75
-# Rows at a time: intermediate arrays stay in the cache, several times as fast.
-_BAND = 64
+# Pixels at a time: intermediate arrays stay in the cache.
+_CHUNK = 1 << 15
 
 
 def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> np.ndarray:
@@ -36,37 +36,39 @@ def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> 
     # Change of log depth from one pixel to the next of a plane seen at this angle.
     tangent = math.tan(math.radians(max_angle))
     right, down = tangent / float(K[0, 0]), tangent / float(K[1, 1])
-    depth = depth.astype(np.float32)
-    depth[~((depth > 0) & (depth < np.inf))] = np.nan
-    log, inverse = np.log(depth), np.divide(1, depth, out=depth)
+    depth = depth.astype(np.float32, copy=False)
+    valid = (depth > 0) & (depth < np.inf)
+    if not valid.all():
+        depth = np.where(valid, depth, np.float32(np.nan))
+    log, inverse = np.log(depth), np.divide(1, depth)
     for level in _LEVELS:
         every = np.s_[level // 2 :: level, level // 2 :: level]
+        flat = log[every].ravel(), inverse[every].ravel()
         found = np.zeros(log[every].shape, dtype=bool)
+        rows, columns = found.shape
         if not found.size:
             break
-        _mark_ramps(found, log[every], inverse[every], level * right)
-        _mark_ramps(found.T, log[every].T, inverse[every].T, level * down)
-        size = (found.shape[1] * level, found.shape[0] * level)
+        _mark_ramps(found.ravel(), *flat, 1, level * right)
+        # Rows are one long line: ramps over their ends are none.
+        found[:, : 2 * _REACH] = found[:, max(0, columns - 2 * _REACH) :] = False
+        _mark_ramps(found.ravel(), *flat, columns, level * down)
+        size = (columns * level, rows * level)
         blocks = cv2.resize(found.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         flying[: size[1], : size[0]] |= blocks[:height, :width].view(bool)
     return flying
 
 
-def _mark_ramps(found: np.ndarray, log: np.ndarray, inverse: np.ndarray, slope: float) -> None:
-    """Mark where depth, as log and inverse, has ramps along rows steeper than ``slope``."""
-    inside = found[:, 2 * _REACH : -2 * _REACH]
-    if inside.shape[1]:
-        for band in (slice(top, top + _BAND) for top in range(0, len(log), _BAND)):
-            inside[band] |= _ramp_of_band(log[band], inverse[band], slope)
-
-
-def _ramp_of_band(log: np.ndarray, inverse: np.ndarray, slope: float) -> np.ndarray:
-    """Find ramps in some rows, without the borders that no test reaches."""
-    reach = _REACH
-    step = log[:, reach:] - log[:, :-reach]
-    before, after = np.s_[:, reach : -2 * reach], np.s_[:, 2 * reach : -reach]
-    steep = np.abs(step) > np.float32(reach * slope)
-    same = step[before] * step[after] > 0
-    within = np.abs(inverse[:, 3 * reach : -reach] - inverse[:, reach : -3 * reach])
-    over = np.abs(inverse[:, 4 * reach :] - inverse[:, : -4 * reach])
-    return steep[before] & steep[after] & same & (within > np.float32(_ENDING) * over)
+def _mark_ramps(
+    found: np.ndarray, log: np.ndarray, inverse: np.ndarray, spacing: int, slope: float
+) -> None:
+    """Mark where depth, as log and inverse (n,), has ramps; neighbours are ``spacing`` apart."""
+    reach, limit = _REACH * spacing, np.float32(_REACH * slope)
+    for start in range(2 * reach, log.size - 2 * reach, _CHUNK):
+        stop = min(start + _CHUNK, log.size - 2 * reach)
+        step = log[start : stop + reach] - log[start - reach : stop]
+        up, down = step > limit, step < -limit
+        steep = (up[:-reach] & up[reach:]) | (down[:-reach] & down[reach:])
+        within = inverse[start + reach : stop + reach] - inverse[start - reach : stop - reach]
+        over = inverse[start + 2 * reach : stop + 2 * reach]
+        over = over - inverse[start - 2 * reach : stop - 2 * reach]
+        found[start:stop] |= steep & (np.abs(within) > np.float32(_ENDING) * np.abs(over))

@@ -16,6 +16,7 @@ from typing import Any
 
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS, OF_MAP
+from marigold_ros.geometry.alignment.affine_fit import weighted_line
 from marigold_ros.geometry.alignment.local_field import (
     checkerboard_fold,
     consistent_points,
@@ -109,12 +110,10 @@ def score_points(
 
     ``sparse`` has at least one point, of positive depth; ``cells`` None are those it needs.
     """
-    if cells is None:
-        gap, _ = median_gap(sparse.u, sparse.v, shape, among=True)
-        cells = cells_needed(len(sparse), gap, shape)
-    grid = work_grid(shape, cells)
+    spacing = median_gap(sparse.u, sparse.v, shape, among=True)
+    grid = work_grid(shape, cells or cells_needed(len(sparse), spacing[0], shape))
     sound = sound_points(sparse.u, sparse.v, sparse.z, grid)
-    return _scored(sparse, sound, rgb, grid)
+    return _scored(sparse, sound, rgb, grid, spacing if sound.all() else None)
 
 
 def score_map(
@@ -197,10 +196,14 @@ def without_map(scored: ScoredCandidates, cells: np.ndarray | None = None) -> Sc
 
 
 def _scored(
-    sparse: SparseDepth, sound: np.ndarray, rgb: np.ndarray | None, grid: WorkGrid
+    sparse: SparseDepth,
+    sound: np.ndarray,
+    rgb: np.ndarray | None,
+    grid: WorkGrid,
+    spacing: tuple[float, float] | None = None,
 ) -> ScoredPoints:
     known = sparse.chosen(sound)
-    fold = checkerboard_fold(known.u, known.v, grid.shape, among=True)
+    fold = checkerboard_fold(known.u, known.v, grid.shape, among=True, spacing=spacing)
     candidates = point_candidates(known, fold, rgb, grid)
     return ScoredPoints(sparse, sound, known, candidates)
 
@@ -263,8 +266,7 @@ def _refitted(
     else:
         x, target = np.exp(power * fitted), np.exp(power * log_depth)
         weight = 1.0 / target
-    columns = np.stack([x, np.ones(len(x))], axis=1) * weight[:, None]
-    slope, offset = np.linalg.lstsq(columns[used], (target * weight)[used], rcond=None)[0]
+    slope, offset = weighted_line(x[used], target[used], np.square(weight[used]))
     again = slope * x + offset
     if power is None:
         return np.asarray(again)

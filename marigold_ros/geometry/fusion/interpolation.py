@@ -31,7 +31,7 @@ class NearestPoints:
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Return the value (rows, columns) at the nearest cell with points."""
-        return np.asarray(values.ravel()[self.cell])
+        return values.ravel().take(self.cell)
 
 
 def nearest_points(count: np.ndarray) -> NearestPoints:

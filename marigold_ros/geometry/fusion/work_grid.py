@@ -48,8 +48,10 @@ class WorkGrid:
     def cell_of(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return row and column, (M,) int each, of the cells in which pixels lie."""
         height, width = self.shape
-        row = (2 * v + 1) * self.rows // (2 * height)
-        return row, (2 * u + 1) * self.columns // (2 * width)
+        # By tables: dividing every point takes longer.
+        row = (2 * np.arange(height) + 1) * self.rows // (2 * height)
+        column = (2 * np.arange(width) + 1) * self.columns // (2 * width)
+        return row[v], column[u]
 
     def mean_in_cells(
         self, u: np.ndarray, v: np.ndarray, values: np.ndarray

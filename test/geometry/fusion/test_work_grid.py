@@ -5,7 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.alignment.local_field import median_gap
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
 from marigold_ros.geometry.fusion.work_grid import (
     CELLS,
     cells_needed,
@@ -34,6 +34,23 @@ def test_sides_are_multiples_of_16_near_the_images_or_smaller(height, width):
     for cells, side in ((grid.rows, height), (grid.columns, width)):
         assert cells % 16 == 0
         assert 16 <= cells <= max(16, side + 8)
+
+
+@given(height=SIDES, width=SIDES, seed=SEEDS)
+def test_a_pixel_lies_in_the_cell_that_holds_its_middle(height, width, seed):
+    u, v, _ = pixels(seed, (height, width), 50)
+    grid = work_grid((height, width))
+    row, column = grid.cell_of(u, v)
+    np.testing.assert_array_equal(row, (2 * v + 1) * grid.rows // (2 * height))
+    np.testing.assert_array_equal(column, (2 * u + 1) * grid.columns // (2 * width))
+
+
+@given(height=st.integers(20, 500), width=st.integers(20, 500), seed=SEEDS)
+def test_tiles_of_points_whose_spacing_is_known_are_the_same(height, width, seed):
+    u, v, _ = pixels(seed, (height, width), 50)
+    spacing = median_gap(u, v, (height, width), among=True)
+    known = checkerboard_fold(u, v, (height, width), among=True, spacing=spacing)
+    np.testing.assert_array_equal(known, checkerboard_fold(u, v, (height, width), among=True))
 
 
 @given(height=st.integers(200, 4000), ratio=st.floats(0.3, 3.4), cells=st.sampled_from(CELLS))
