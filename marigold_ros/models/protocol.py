@@ -151,6 +151,13 @@ class FullDepthModel:
         raise NotImplementedError
 
     @property
+    def answered_by(self) -> str:
+        """The runtime of the last answer: torch while that of the settings compiles."""
+        networks = (vars(self).get(name) for name in ('unet', '_network'))
+        by_torch = any(getattr(network, 'by_torch', False) for network in networks)
+        return 'torch' if by_torch else self.runtime.backend
+
+    @property
     def takes_any_batch(self) -> bool:
         """Whether the number of images in a call may change without compiling anew."""
         return bool(self.runtime.plain)

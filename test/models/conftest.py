@@ -3,20 +3,28 @@
 """Small checkpoints of each family, images, and diffusers' pipeline as the oracle."""
 
 from collections.abc import Callable
+import gzip
 import json
 from pathlib import Path
 import shutil
+import zlib
 
 from diffusers import MarigoldDepthPipeline
+from marigold_ros.models.convert.pickles import Released
+from marigold_ros.models.convert.released import write_folder
 from marigold_ros.models.diffusion_depth import checkpoint as diffusion_depth
+from marigold_ros.models.diffusion_depth.convert import convert as convert_diffusion_depth
 from marigold_ros.models.diffusion_depth.network import Architecture
+from marigold_ros.models.locate import write_sums
+from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.prime_depth import checkpoint as prime_depth
+from marigold_ros.models.prime_depth.convert import convert as convert_prime_depth
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.unet import checkpoint as plain_unet
 from marigold_ros.models.unet.network import DepthUNet
 import numpy as np
 import pytest
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 import torch
 from transformers import (
     AutoModelForDepthEstimation,
@@ -158,6 +166,22 @@ def unet_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def prompted_folder(small_checkpoint, tmp_path_factory) -> Path:
+    """The small Marigold with random weights that let its decoder see points."""
+    folder = tmp_path_factory.mktemp('prompted') / 'prompted'
+    shutil.copytree(small_checkpoint, folder)
+    torch.manual_seed(1)
+    prompt = PointPrompt((8, 8, 16, 16), 8)
+    for block in prompt.blocks:
+        torch.nn.init.normal_(block[-1].weight, std=0.3)
+    (folder / 'prompt').mkdir()
+    (folder / 'prompt' / 'config.json').write_text(json.dumps(prompt.config))
+    save_file(prompt.state_dict(), folder / 'prompt' / 'model.safetensors')
+    write_sums(folder)
+    return folder
+
+
+@pytest.fixture(scope='session')
 def prime_depth_folder(small_checkpoint, tmp_path_factory) -> Path:
     """A small PrimeDepth with random weights, on the U-Net of the small Marigold."""
     base = prime_depth.load_base(str(small_checkpoint))
@@ -173,6 +197,40 @@ def prime_depth_folder(small_checkpoint, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def prime_depth_shapes() -> dict:
+    """Names and shapes of a released PrimeDepth, small and of full size; see test_convert.py."""
+    path = Path(__file__).parent / 'prime_depth' / 'original_shapes.json.gz'
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+@pytest.fixture(scope='session')
+def prime_depth_state(prime_depth_shapes) -> dict:
+    """The small one's weights, from a generator of NumPy that never changes."""
+
+    def weight(name, shape):
+        drawn = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+        values = np.asarray(drawn, np.float32)
+        if len(shape) < 2:
+            values = np.asarray(name.endswith('weight') + 0.1 * values, np.float32)
+        else:
+            values = values / np.sqrt(np.prod(shape[1:]), dtype=np.float32)
+        return torch.from_numpy(values)
+
+    return {name: weight(name, shape) for name, shape in prime_depth_shapes['small'].items()}
+
+
+@pytest.fixture(scope='session')
+def converted_prime_depth(prime_depth_state, tmp_path_factory) -> Path:
+    """A small PrimeDepth of the released layout, converted."""
+    folder = tmp_path_factory.mktemp('prime_depth') / 'converted'
+    found = convert_prime_depth(Released(folder, prime_depth_state, {}))
+    write_folder(found, folder)
+    facts = {**found.files['marigold_ros.json'], 'longest_edge': 48}  # small images for tests
+    (folder / 'marigold_ros.json').write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.fixture(scope='session')
 def diffusion_depth_folder(tmp_path_factory) -> Path:
     """A small DiffusionDepth of random weights."""
     torch.manual_seed(0)
@@ -183,12 +241,29 @@ def diffusion_depth_folder(tmp_path_factory) -> Path:
     with torch.no_grad():
         for _ in range(10):
             image = torch.rand(4, 3, 24, 32) * 2 - 1
-            network(image, torch.randn(4, *network.noise_shape(24, 32)))
+            network(image, torch.randn(4, *network.architecture.noise_shape(24, 32)))
     config = {'model_type': diffusion_depth.MODEL_TYPE, **architecture.as_dict()}
     facts = {'space': 'metric', 'max_depth': 80.0, 'default_processing_pixels': 3072}
     # Float16 does not reach the variances of latents far below zero.
     folder = tmp_path_factory.mktemp('diffusion_depth') / 'refined'
     return write_network(folder, network, config, facts, torch.float32)
+
+
+@pytest.fixture(scope='session')
+def released_folders(tmp_path_factory) -> Path:
+    """DiffusionDepths of random weights as their authors release them, converted, by backbone."""
+    parent = tmp_path_factory.mktemp('released')
+    for path in (Path(__file__).parent / 'diffusion_depth' / 'released').glob('*.safetensors'):
+        state = {
+            key.removeprefix('state.'): value
+            for key, value in load_file(path).items()
+            if key.startswith('state.')
+        }
+        options = {'args.max_depth': 80.0}
+        conversion = convert_diffusion_depth(Released(path, state, options))
+        conversion.files['marigold_ros.json']['default_processing_pixels'] = 3072
+        write_folder(conversion, parent / path.stem)
+    return parent
 
 
 @pytest.fixture(scope='session')

@@ -23,11 +23,15 @@ KIN = (
     'zoedepth',
     'zoedepth of two domains',
 )
+RELEASED = ('resnet', 'swin', 'mpvit')
 NAMES = (
     'marigold',
+    'marigold, prompted',
     'unet',
     'prime_depth',
+    'prime_depth, converted',
     'diffusion_depth',
+    *(f'diffusion_depth, {one}' for one in RELEASED),
     'depth_anything',
     'depth_anything, metric',
     'average',
@@ -39,18 +43,24 @@ NAMES = (
 def name(
     request,
     small_checkpoint,
+    prompted_folder,
     unet_folder,
     prime_depth_folder,
+    converted_prime_depth,
     diffusion_depth_folder,
+    released_folders,
     depth_anything_folders,
     kin_folders,
 ):
     """Return the folder, or the name, of a model of each family."""
     folders = {
         'marigold': small_checkpoint,
+        'marigold, prompted': prompted_folder,
         'unet': unet_folder,
         'prime_depth': prime_depth_folder,
+        'prime_depth, converted': converted_prime_depth,
         'diffusion_depth': diffusion_depth_folder,
+        **{f'diffusion_depth, {one}': released_folders / one for one in RELEASED},
         'depth_anything': depth_anything_folders[0],
         'depth_anything, metric': depth_anything_folders[1],
         'average': f'{small_checkpoint}+{unet_folder}',

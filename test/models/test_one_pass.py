@@ -39,6 +39,7 @@ def rgb():
 
 # Of PrimeDepth also the frozen U-Net is compiled.
 COMPILED = ['unet', pytest.param('prime_depth', marks=pytest.mark.slow), 'depth_anything']
+COMPILED += [pytest.param('diffusion_depth', marks=pytest.mark.slow)]  # of 20 steps
 COMPILED += [pytest.param(name, marks=pytest.mark.slow) for name in KIN]
 
 

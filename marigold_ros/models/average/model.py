@@ -85,6 +85,11 @@ class AverageModel(FullDepthModel):
         }
 
     @property
+    def answered_by(self) -> str:
+        """The runtime of the first member's last answer."""
+        return str(self.members[0].answered_by)
+
+    @property
     def takes_any_batch(self) -> bool:
         """Whether the number of images in a call may change without compiling anew."""
         return all(member.takes_any_batch for member in self.members)

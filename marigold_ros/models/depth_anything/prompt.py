@@ -7,7 +7,6 @@ Its sensor's image has 256x192 values and no holes, and its simulation of one in
 few points (Lin et al., arXiv 2412.14015): here from the nearest points alone, without the image.
 """
 
-from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import SparseDepth
 import numpy as np
 
@@ -40,18 +39,7 @@ def prompt_depth(sparse: SparseDepth, shape: tuple[int, int]) -> np.ndarray:
     """
     from scipy.spatial import cKDTree
 
-    usable = np.isfinite(sparse.z) & (sparse.z > 0)
-    u, v, z = sparse.u[usable], sparse.v[usable], sparse.z[usable].astype(np.float64)
-    if len(z) and (min(u.min(), v.min()) < 0 or u.max() >= shape[1] or v.max() >= shape[0]):
-        raise AlignmentError(
-            f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
-            f'image is {shape[1]}x{shape[0]}; project the points with its camera'
-        )
-    if len(z) < NEIGHBOURS or not z.max() > 1.000001 * z.min():
-        raise AlignmentError(
-            f'the prompt has {len(z)} usable points of {len(sparse)}; it needs at least '
-            f'{NEIGHBOURS}, at different depths: check T_cam_lidar and the LiDAR'
-        )
+    u, v, z = sparse.as_input(shape, NEIGHBOURS, 'the prompt')
     rows, columns = (max(1, round(side * LONGEST_SIDE / max(shape))) for side in shape)
     y, x = np.mgrid[0.5:rows, 0.5:columns]
     cells = np.stack([y * shape[0] / rows, x * shape[1] / columns], axis=-1)

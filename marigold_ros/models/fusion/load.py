@@ -15,7 +15,8 @@ from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
-from marigold_ros.models.runtime.openvino_networks import convert, openvino_core
+from marigold_ros.models.runtime.disk_cache import cache_folder
+from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler
 import numpy as np
 import torch
 from torch import nn
@@ -28,16 +29,16 @@ class LoadedFusion:
     OpenVINO runs it where it is installed, otherwise PyTorch. Threads take turns.
     """
 
-    def __init__(self, network: FusionNetwork, folder: Path) -> None:
+    def __init__(self, network: FusionNetwork, folder: Path, cache: Path) -> None:
         self.folder = folder
         mixing = _Mixing(network)
-        self._run = _compiled(mixing) if find_spec('openvino') else mixing.run
+        self._run = _compiled(mixing, cache) if find_spec('openvino') else mixing.run
         self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
         """Map (18, rows, columns) to change, log error and share of the map, float32."""
         with self._turn:
-            return self._run(channels[None])[0]
+            return self._run([channels[None]])[0]
 
 
 class _Mixing(nn.Module):
@@ -49,27 +50,22 @@ class _Mixing(nn.Module):
         change, log_error, shares = mix_candidates(self.network, channels)
         return torch.stack([change, log_error, shares[:, -1]], 1)
 
-    def run(self, channels: np.ndarray) -> np.ndarray:
-        batch = torch.from_numpy(channels).contiguous(memory_format=torch.channels_last)
+    def run(self, arguments: list[np.ndarray]) -> np.ndarray:
+        batch = torch.from_numpy(arguments[0]).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             return np.asarray(self(batch).numpy())
 
 
-def _compiled(mixing: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+def _compiled(mixing: nn.Module, cache: Path) -> Callable[[list[np.ndarray]], np.ndarray]:
     """
-    Compile for grids of any size, once: a second, as fast as for one size.
+    Compile for grids of any size, as fast as for one: a second, less where it is in the cache.
 
     OpenVINO computes in bfloat16 where the CPU does, in half the time: what it states is relative
     to the candidates, so that depth moves by 0.0002 in the mean.
     """
     example = torch.zeros(1, len(CHANNELS), 32, 48)
-    model = convert(mixing, (example,), [(1, len(CHANNELS), -1, -1)])
-    settings = {
-        'INFERENCE_NUM_THREADS': torch.get_num_threads(),
-        'PERFORMANCE_HINT': 'LATENCY',
-    }
-    compiled = openvino_core().compile_model(model, 'CPU', settings)
-    return lambda channels: compiled([channels])[0]
+    compiler = OpenVinoCompiler(None, cache)
+    return compiler.compile(mixing, (example,), [(1, len(CHANNELS), -1, -1)])
 
 
 def fusion_of(model: Any, name: str) -> LoadedFusion | None:
@@ -88,20 +84,26 @@ def fusion_of(model: Any, name: str) -> LoadedFusion | None:
     elif path := getattr(model, 'description', {}).get('path'):
         beside = Path(path) / FUSION
         folder = beside if (beside / CONFIG).is_file() else folder
-    return load_fusion(folder)
+    # A recording has the description of its model alone.
+    return load_fusion(folder, getattr(getattr(model, 'runtime', None), 'cache_dir', ''))
 
 
-def load_fusion(folder: str | Path) -> LoadedFusion:
-    """Load the network of a folder, once unless its weights change; raises CheckpointError."""
+def load_fusion(folder: str | Path, cache_dir: str = '') -> LoadedFusion:
+    """
+    Load the network of a folder, once unless its weights change; raises CheckpointError.
+
+    ``cache_dir`` is as of ``config.RuntimeConfig``.
+    """
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise CheckpointError(
             f"there is no fusion network '{folder}'; choose alignment.fusion auto, none, or a "
             'folder with config.json and model.safetensors'
         )
-    return _load(folder, require_file(folder, WEIGHTS).stat().st_mtime_ns)
+    changed_ns = require_file(folder, WEIGHTS).stat().st_mtime_ns
+    return _load(folder, changed_ns, cache_folder(cache_dir))
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, _changed_ns: int) -> LoadedFusion:
-    return LoadedFusion(load_fusion_network(folder), folder)
+def _load(folder: Path, _changed_ns: int, cache: Path) -> LoadedFusion:
+    return LoadedFusion(load_fusion_network(folder), folder, cache)

@@ -68,6 +68,7 @@ class CompiledNetwork:
         self._module, self._compiler = module.eval(), compiler
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
         self._beside, self._begun = _beside.get(), set[tuple]()
+        self.by_torch = False  # the last answer
 
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
         """Run on float32; the first call with arguments of new shapes compiles."""
@@ -80,16 +81,20 @@ class CompiledNetwork:
             examples = tuple(argument.cpu().clone() for argument in arguments)
             if self._beside:
                 self._begun.add(shapes)
-                threading.Thread(target=self._compile_beside, args=(shapes, examples)).start()
+                # Python must not end inside of a compiler, which would abort the process.
+                work = shapes, examples
+                threading.Thread(target=self._compile_beside, args=work, daemon=False).start()
                 return self._by_torch(arguments)
             compiled = self._compiled[shapes] = self._compiler.compile(self._module, examples)
         self._compiled.move_to_end(shapes)
         while len(self._compiled) > SHAPES_KEPT:
             self._compiled.popitem(last=False)
+        self.by_torch = False
         answer = compiled([argument.cpu().numpy() for argument in arguments])
         return torch.from_numpy(answer).to(arguments[0].device)
 
     def _by_torch(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        self.by_torch = True
         answer: torch.Tensor = self._module(*(argument.float() for argument in arguments))
         return answer
 
@@ -143,6 +148,11 @@ class CompiledUNet:
     ) -> None:
         self.config, self._sinusoid = unet.config, unet.time_proj
         self._network = CompiledNetwork(_WithText(unet, text), compiler)
+
+    @property
+    def by_torch(self) -> bool:
+        """Whether PyTorch gave the last answer, while another runtime compiles."""
+        return self._network.by_torch
 
     def __call__(
         self,

@@ -37,28 +37,36 @@ def openvino_core() -> Any:
 
 class OpenVinoCompiler:
     """
-    Compiles for one shape of the arguments.
+    Compiles for one shape of the arguments, or for any.
 
-    ``precision`` is that of the sums; arguments and answers are float32. Compiled networks are
-    kept in ``cache``; None keeps none.
+    ``precision`` is that of the sums, None what the CPU is fastest in; arguments and answers are
+    float32. Compiled networks are kept in ``cache``; None keeps none.
     """
 
-    def __init__(self, precision: torch.dtype, cache: Path | None = None) -> None:
+    def __init__(self, precision: torch.dtype | None, cache: Path | None = None) -> None:
         self._precision, self._cache = precision, cache
 
     def compile(
-        self, module: nn.Module, examples: tuple[torch.Tensor, ...]
+        self,
+        module: nn.Module,
+        examples: tuple[torch.Tensor, ...],
+        shapes: Sequence[Sequence[int]] | None = None,
     ) -> Callable[[list[np.ndarray]], np.ndarray]:
-        """Return a function that answers as the module does for arguments like the examples."""
+        """
+        Return a function that answers as the module does for arguments like the examples.
+
+        ``shapes`` are those of the arguments, if not of the examples; -1 is any size.
+        """
         import openvino
 
         core = openvino_core()
         settings = {
-            'INFERENCE_PRECISION_HINT': PRECISIONS[self._precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
             'PERFORMANCE_HINT': 'LATENCY',
         }
-        shapes = tuple(tuple(example.shape) for example in examples)
+        if self._precision is not None:
+            settings['INFERENCE_PRECISION_HINT'] = PRECISIONS[self._precision]
+        shapes = shapes or tuple(tuple(example.shape) for example in examples)
 
         def compile_it() -> Any:
             return core.compile_model(convert(module, examples, shapes), 'CPU', settings)

@@ -8,6 +8,7 @@ from pathlib import Path
 import shutil
 from types import SimpleNamespace
 
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
@@ -17,6 +18,7 @@ from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.fusion.network import mix_candidates
 from marigold_ros.models.locate import FUSION
+from marigold_ros.models.runtime import openvino_networks
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
@@ -73,6 +75,19 @@ def test_what_is_no_network_is_refused_with_a_remedy(name, words):
 def test_a_file_is_no_folder():
     with pytest.raises(CheckpointError, match='a folder with config.json'):
         fusion_of(None, str(Path(EMBEDDED / FUSION / 'model.safetensors')))
+
+
+def test_a_compiled_network_is_kept_where_the_model_keeps_its_own(model_folder, monkeypatch):
+    pytest.importorskip('openvino')
+    model, cache = model_in(model_folder), model_folder / 'cache'
+    model.runtime = RuntimeConfig(cache_dir=str(cache))
+    channels = np.random.default_rng(0).normal(size=(len(CHANNELS), 32, 48)).astype(np.float32)
+    answer = fusion_of(model, 'auto')(channels)
+    assert len(list(cache.glob('*.blob'))) == 1
+    weights = model_folder / FUSION / 'model.safetensors'
+    os.utime(weights, ns=(0, 0))  # read again
+    monkeypatch.setattr(openvino_networks, 'convert', None)
+    np.testing.assert_array_equal(fusion_of(model, 'auto')(channels), answer)
 
 
 def test_openvino_says_what_pytorch_says():

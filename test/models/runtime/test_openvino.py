@@ -142,6 +142,23 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
         CompiledNetwork(layer, compiler)(value)
 
 
+def test_python_waits_for_a_compilation_that_a_daemon_thread_began():
+    daemons = []
+
+    class Compiler:
+        def compile(self, _module, _examples):
+            daemons.append(threading.current_thread().daemon)
+            return lambda arguments: arguments[0]
+
+    with compiling_beside():
+        network = CompiledNetwork(torch.nn.Identity(), Compiler())
+    frames = threading.Thread(target=network, args=(torch.rand(1, 3),), daemon=True)
+    frames.start()
+    frames.join()
+    _join_compilers()
+    assert daemons == [False]
+
+
 @pytest.mark.usefixtures('own_cache')
 def test_the_node_answers_by_torch_until_openvino_has_compiled(small_checkpoint, image):
     pytest.importorskip('openvino', reason='needs the extra openvino')
@@ -154,9 +171,11 @@ def test_the_node_answers_by_torch_until_openvino_has_compiled(small_checkpoint,
     expected = plain.predict(rgb, **settings).relative
     first = model.predict(rgb, **settings).relative
     np.testing.assert_allclose(first, expected, atol=1e-5)
+    assert model.answered_by == 'torch'
     _join_compilers()
     assert list(cache_folder('').glob('*.blob'))
     second = model.predict(rgb, **settings).relative
+    assert model.answered_by == 'openvino'
     assert 0 < np.abs(second - expected).max() < TOLERANCE
     remember_size(cache_folder(''), str(small_checkpoint), (75, 133))
     again = load(config)  # warms up at this size
