@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+import json
+from pathlib import Path
 from statistics import median
 from typing import Any, TYPE_CHECKING
 
@@ -31,6 +33,7 @@ from marigold_ros.commands.terminal.options import (
 )
 from marigold_ros.commands.terminal.output import grid, note, step_bar
 from marigold_ros.errors import UsageError
+from marigold_ros.whole_files import write_whole
 
 if TYPE_CHECKING:
     from marigold_ros.models.marigold.checkpoint import Networks
@@ -50,7 +53,7 @@ _STAGES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    text = 'the model, or a whole frame from message to message (takes --model, --runs, --set)'
+    text = 'the model, or a whole frame from message to message (--model, --runs, --set, --trace)'
     parser.add_argument('what', nargs='?', choices=('model', 'frame'), default='model', help=text)
     add_model_options(parser)
     parser.add_argument(
@@ -76,6 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'float16',
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    text = 'frame: also write the calls of one frame of each case, by thread, for Perfetto'
+    add_option(parser, '--trace', str, 'FILE', text)
     text = 'write the figures to DIR as benchmark.json and charts as benchmark.svg'
     add_option(parser, '--out', str, 'DIR', text)
     add_setting_option(parser, RuntimeSettings)
@@ -87,6 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
     folder = make_folder(args.out) if args.out else None
     of_frame = args.what == 'frame'
+    if args.trace and not of_frame:
+        raise UsageError('--trace is of whole frames; write `benchmark frame --trace FILE`')
     measured = _measure_frames(args) if of_frame else _measure(args)
     results = {'schema': 1, 'machine': machine(), **measured}
     text = to_json(results)
@@ -146,6 +153,14 @@ def _measure_frames(args: argparse.Namespace) -> dict[str, Any]:
 
     with step_bar(3 * len(CASES), 'measure') as bar:
         frames = measure_frames(model, CASES, render, args.runs or _FRAMES, bar.update)
+    calls = [{**call, 'pid': i} for i, frame in enumerate(frames) for call in frame.pop('calls')]
+    if args.trace:
+        names = [
+            {'ph': 'M', 'name': 'process_name', 'pid': i, 'args': {'name': frame['name']}}
+            for i, frame in enumerate(frames)
+        ]
+        write_whole(Path(args.trace), json.dumps(names + calls).encode())
+        note(args.trace)
     facts = model.description
     return {
         'versions': versions(),
@@ -165,6 +180,7 @@ def _frame_table(results: Mapping[str, Any]) -> str:
         rows.append([name, *(_p50_p95(frame['stages_ms'][name]) for frame in frames)])
     for name, key in (('frame', 'wall_ms'), ('cores', 'core_ms')):
         rows.append([name, *(_p50_p95(frame[key]) for frame in frames)])
+    rows.append(['allocated MB', *(f'{frame["allocated_mb"]:.1f}' for frame in frames)])
     rows.append(['after the model', *(f'{frame["after_model_ms"]:.1f}' for frame in frames)])
     shares = (frame['after_model_core_ms'] / frame['interpolation_core_ms'] for frame in frames)
     rows.append(['its cores, of SciPy', *(f'{share:.2f}' for share in shares)])

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 import uuid
 
-from marigold_ros.errors import MarigoldError
+from marigold_ros.errors import brief, MarigoldError
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import never, POLL_S, run_jobs, Stop, Stopped
 from marigold_ros.replay.bag_part import PartStore
@@ -177,8 +177,8 @@ def _finished(
                 raise error.cause from error
             raise
         except ray.exceptions.RayError as error:
-            why = ' '.join(str(error).split())[:200]
-            part = worker.lost(worker.options, job, f'{job.path}: its worker was lost ({why})')
+            lost = f'{job.path}: its worker was lost ({brief(error)})'
+            part = worker.lost(worker.options, job, lost)
         if store and not part.failed:
             store.put(job, part)
         yield number, part
@@ -205,6 +205,6 @@ def _connect(ray: Any, cluster: Cluster) -> None:
         ray.init(address=cluster.address, **options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise MarigoldError(
-            f'no Ray cluster at {cluster.address} ({" ".join(str(error).split())[:200]}); give '
-            'the address of a running one, or --ray without an address to start one here'
+            f'no Ray cluster at {cluster.address} ({brief(error)}); give the '
+            'address of a running one, or --ray without an address to start one here'
         ) from error

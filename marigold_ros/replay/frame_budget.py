@@ -9,7 +9,7 @@ Frames are rendered, their points lie as sensors put them. What transport adds i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 import subprocess
@@ -33,6 +33,7 @@ from marigold_ros.message_codec import (
 from marigold_ros.models.benchmarks.measuring import percentiles
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.call_trace import traced_calls
 import numpy as np
 
 _WARM_UP = 7  # frames: the first ones fit, score sigma and compile
@@ -90,7 +91,8 @@ def measure_frames(
     ``render`` returns an image (H, W, 3) uint8 of a width and height, and its depth (H, W) in
     metres. Returns for each case ``name``, ``stages_ms``, ``wall_ms`` and ``core_ms`` of the whole
     frame, ``after_model_ms`` and ``after_model_core_ms``, ``interpolation_core_ms`` (SciPy, of the
-    same points at every pixel) and ``beside_busy`` (times as slow).
+    same points at every pixel), ``beside_busy`` (times as slow), ``allocated_mb`` (at once, by one
+    frame), and ``calls``, the trace of that frame.
     """
     found = []
     for case in cases:
@@ -113,6 +115,8 @@ def measure_frames(
                 'after_model_core_ms': after.core_ms['p50'],
                 'interpolation_core_ms': messages.interpolation_core_ms(),
                 'beside_busy': busy.wall_ms['p50'] / alone.wall_ms['p50'],
+                'allocated_mb': alone.calls[-1]['args']['peak_mb'],
+                'calls': alone.calls,
             }
         )
     return found
@@ -120,11 +124,16 @@ def measure_frames(
 
 @dataclass(frozen=True)
 class _Measured:
-    """Percentiles of each stage and of the whole frame, milliseconds of the wall and of cores."""
+    """
+    Percentiles of each stage and of the whole frame, milliseconds of the wall and of cores.
+
+    ``calls`` are those of one more frame, as of :func:`traced_calls`; the frame is the last.
+    """
 
     stages_ms: dict[str, dict[str, float]]
     wall_ms: dict[str, float]
     core_ms: dict[str, float]
+    calls: list[dict[str, Any]]
 
 
 class _Messages:
@@ -191,34 +200,45 @@ def _seen(rng: np.random.Generator, depth: np.ndarray, case: FrameCase) -> np.nd
 
 def _measured(messages: _Messages, model: Any, runs: int) -> _Measured:
     """Run frames one after the other, as the node does."""
-    pipeline, points = FramePipeline(model, PipelineConfig()), PointsConfig()
+    pipeline = FramePipeline(model, PipelineConfig())
     stages: dict[str, list[float]] = {}
     wall, core = [], []
     for run in range(-_WARM_UP, runs):
         cores, start = time.process_time(), time.perf_counter()
-        frame = messages.frame((run + _WARM_UP) * _PERIOD_NS)
-        decoded = time.perf_counter()
-        result = pipeline.process(frame)
-        finished = time.perf_counter()
-        cloud = cloud_of(result, points)
-        if cloud is not None and result.metric is not None:
-            encode_cloud(cloud)
-            encode_depth(result.metric)
+        timings_ms, decoded, finished = _frame(pipeline, messages, run + _WARM_UP)
         end = time.perf_counter()
         if run < 0:
             continue
-        taken = {'decode': 1e3 * (decoded - start), **result.timings_ms}
+        taken = {'decode': 1e3 * (decoded - start), **timings_ms}
         taken |= {'cloud, encode': 1e3 * (end - finished)}
         taken.pop('total')
         for name, milliseconds in taken.items():
             stages.setdefault(name, []).append(milliseconds)
         wall.append(1e3 * (end - start))
         core.append(1e3 * (time.process_time() - cores))
+    with traced_calls() as calls:
+        _frame(pipeline, messages, runs + _WARM_UP)
     return _Measured(
         {name: percentiles(taken) for name, taken in stages.items()},
         percentiles(wall),
         percentiles(core),
+        calls,
     )
+
+
+def _frame(
+    pipeline: FramePipeline, messages: _Messages, number: int
+) -> tuple[Mapping[str, float], float, float]:
+    """Run a frame; return its timings, and when it was decoded and when finished, seconds."""
+    frame = messages.frame(number * _PERIOD_NS)
+    decoded = time.perf_counter()
+    result = pipeline.process(frame)
+    finished = time.perf_counter()
+    cloud = cloud_of(result, PointsConfig())
+    if cloud is not None and result.metric is not None:
+        encode_cloud(cloud)
+        encode_depth(result.metric)
+    return result.timings_ms, decoded, finished
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def test_the_budget_of_frames_covers_every_stage(monkeypatch, capsys, tmp_path):
     cases = [FrameCase(96, 64, 300, sensor) for sensor in ('random', 'lines', 'camera')]
     monkeypatch.setattr(frame_budget, 'CASES', cases)
     call = ['benchmark', 'frame', '--model', 'unet', '--runs', '2', '--out', str(tmp_path)]
-    assert main(call) == 0
+    assert main([*call, '--trace', str(tmp_path / 'trace.json')]) == 0
     shown = table(capsys.readouterr().out, ['milliseconds'])
     found = json.loads((tmp_path / 'benchmark.json').read_text())
     assert [frame['name'] for frame in found['frames']] == [case.name for case in cases]
@@ -146,3 +146,24 @@ def test_the_budget_of_frames_covers_every_stage(monkeypatch, capsys, tmp_path):
             'cores': frame['core_ms'],
         }.items():
             assert shown[name][place] == f'{value["p50"]:.1f} ({value["p95"]:.1f})'
+        assert shown['allocated MB'][place] == f'{frame["allocated_mb"]:.1f}'
+        # Depth, sigma and cloud, in float32, are in memory at the same time.
+        assert frame['allocated_mb'] > 6 * 4 * 96 * 64 / 1e6
+    _check_trace(json.loads((tmp_path / 'trace.json').read_text()), cases)
+
+
+def _check_trace(events, cases):
+    named = [event['args']['name'] for event in events if event['ph'] == 'M']
+    assert named == [case.name for case in cases]
+    for place in range(len(cases)):
+        calls = [event for event in events if event['ph'] == 'X' and event['pid'] == place]
+        frame = next(call for call in calls if call['name'] == 'frame_budget._frame')
+        scored = next(call for call in calls if call['name'] == 'held_out_scores.score_points')
+        assert scored['tid'] != frame['tid']
+        assert all(call['ts'] >= frame['ts'] for call in calls)
+        assert sum(call['dur'] for call in calls if call['name'] == 'fuse.fuse') < frame['dur']
+
+
+def test_a_trace_of_a_model_alone_is_refused(capsys):
+    assert main(['benchmark', '--trace', 'trace.json']) == 2
+    assert '`benchmark frame --trace FILE`' in capsys.readouterr().err
