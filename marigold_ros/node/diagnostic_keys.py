@@ -27,6 +27,7 @@ SCANS_REJECTED = f'{SCANS}.rejected.'  # + CAUSE
 PAIRS = 'pairs.'  # + whole, without_info, without_scan, without_info_scan; by image
 FITS = 'fits.'  # + fitted, held, none; by image
 DOMAIN_GAP = 'domain_gap'  # mean of the last images, or unknown
+ANSWERED_BY = 'answered_by'  # runtime of the last image, or unknown
 
 # Shown from the start; the other counters appear with their first event.
 ALWAYS_SHOWN = (
@@ -48,7 +49,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     'timing': ('*.p50_ms', '*.p95_ms'),  # STAGE
     # Besides the keys of the model's ``description``.
-    'model': ('name', 'device', 'resident_mb', 'gpu_mb', DOMAIN_GAP),
+    'model': ('name', 'device', 'resident_mb', 'gpu_mb', DOMAIN_GAP, ANSWERED_BY),
     # Also ``~/alignment``; made by geometry/alignment/fit_report.py.
     'alignment': (
         *('scale', 'shift', 'inliers', 'points', 'rms', 'condition', 'state', 'reason'),

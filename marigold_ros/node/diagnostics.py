@@ -70,6 +70,7 @@ def diagnostics(
     message.header.stamp = node.get_clock().now().to_msg()
     gap = health.domain_gap
     facts = {**model, **memory_mb(), keys.DOMAIN_GAP: 'unknown' if math.isnan(gap) else gap}
+    facts[keys.ANSWERED_BY] = health.answered_by
     text = f'{model.get("name", "")}: {explain_gap(gap)}'
     message.status = [
         *_input_statuses(name, health, inputs, config),

@@ -144,6 +144,7 @@ class FrameServer:
         watch.lap('decode')
         prediction = self._pipeline.predict(frame)
         watch.lap('predict')
+        health.answered_by = getattr(self._pipeline.model, 'answered_by', 'unknown')
         choices = self._inputs.await_scans(frame.stamp_ns)
         # As late as possible: odometry of the image's time often arrives after the image.
         place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)

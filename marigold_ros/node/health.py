@@ -137,6 +137,7 @@ class Health:
     stamp_ns: int = 0
     scan_ns: int | None = None
     published: Rate = field(default_factory=Rate)
+    answered_by: str = 'unknown'
     gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     problems: dict[str, tuple[float, str]] = field(default_factory=dict)
     sources: dict[str, SourceReport] = field(default_factory=dict)

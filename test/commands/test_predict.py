@@ -225,8 +225,8 @@ def test_what_a_folder_holds_beside_images_is_counted_by_kind(model, image, tmp_
         (tmp_path / name).touch()
     (tmp_path / 'more').mkdir()
     assert main(['predict', str(tmp_path), '--out', str(tmp_path / 'more' / 'out')]) == 0
-    told = capsys.readouterr().err.splitlines()[0]
-    assert told.startswith(
+    printed = capsys.readouterr().err.splitlines()[0]
+    assert printed.startswith(
         f'left out of {tmp_path}: 2 .heic, 1 .txt, 1 folder(s), 1 no suffix (HEIC cannot be read;'
     )
     assert main(['predict', str(tmp_path / 'IMG_2.heic'), '--out', str(tmp_path / 'out')]) == 1
@@ -275,9 +275,9 @@ def test_depth_stands_beside_its_image_with_a_scale(space):
 
 def test_the_demonstration_model_is_called_one(image, tmp_path, capsys):
     assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 0
-    told = capsys.readouterr().err
-    assert 'unet, a small demonstration model; `python -m marigold_ros models get ' in told
-    assert 'get depth-anything-v2-small` fetches a full one (99 MB, Apache-2.0)' in told
+    printed = capsys.readouterr().err
+    assert 'unet, a small demonstration model; `python -m marigold_ros models get ' in printed
+    assert 'get depth-anything-v2-small` fetches a full one (99 MB, Apache-2.0)' in printed
 
 
 def test_cloud_and_mesh_of_a_photo_say_that_they_have_no_unit(model, image, tmp_path, capsys):

@@ -19,18 +19,20 @@ import time
 from typing import Any
 
 from faults import FAULTS
-from loopback_node import LoopbackNode
+from loopback_node import LoopbackNode, wait_for
 from marigold_ros.commands.terminal.output import grid
 from marigold_ros.node.health import memory_mb
 import numpy as np
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, PointCloud2
+from std_srvs.srv import Trigger
 from synthetic_messages import mounting_parameters, View, views
 from trial_script import run_script
 
 _RATE = 10.0  # frames a second
 _EVENT_PERIOD = 2.0  # seconds
 _GROWTH = 0.05  # of resident memory that is allowed
+_RELOADS = 10.0  # minutes from which models are loaded anew: memory settles after some loads
 _JUMP = 100_000_000_000  # ns by which the clock goes back
 _FAULTS = tuple(fault for fault in FAULTS if fault.role != 'compressed')
 _CHANGES = (
@@ -72,12 +74,17 @@ class SoakResult:
 class Soak:
     """A stream of frames and the events that disturb it, random by ``seed``."""
 
-    def __init__(self, loop: LoopbackNode, scenes: list[View], seed: int) -> None:
+    def __init__(
+        self, loop: LoopbackNode, scenes: list[View], seed: int, reloads: bool = False
+    ) -> None:
         self._loop, self._views = loop, scenes
         self._rng = np.random.default_rng(seed)
         self._stamp = 1_000_000_000_000
         self._number = 0
         self.events: Counter = Counter()
+        self._reload_model = loop.robot.node.create_client(Trigger, '/marigold_depth/reload')
+        self._answers: list[Any] = []  # to come, of reloads
+        self._reloads = (self._reload,) if reloads else ()
 
     def send(self) -> None:
         """Publish the next frame without waiting."""
@@ -89,7 +96,7 @@ class Soak:
 
     def disturb(self) -> None:
         """Inject one event at random."""
-        changes = (self._change_parameter, self._corrupt_message)
+        changes = (self._change_parameter, self._corrupt_message, *self._reloads)
         event = self._any((*changes, self._jump_back, self._restart_driver, self._pause))
         self.events[event.__name__.strip('_').replace('_', ' ')] += 1
         event()
@@ -114,6 +121,15 @@ class Soak:
         role = self._any(('image', 'info', 'scan'))
         self._loop.robot.offer(role, reliable=bool(self._rng.integers(2)))
 
+    def _reload(self) -> None:
+        """Load the model anew beside the frames; PyTorch answers until OpenVINO takes over."""
+        self._answers = [answer for answer in self._answers if not answer.done()]
+        self._answers.append(self._reload_model.call_async(Trigger.Request()))
+
+    def wait_reloaded(self) -> None:
+        """Wait until no model is being loaded: Python cannot end inside of that."""
+        wait_for(lambda: all(answer.done() for answer in self._answers), what='the last reload')
+
     def _pause(self) -> None:
         """Deactivate the node, let a frame pass, and activate it again."""
         node = self._loop.node
@@ -131,8 +147,9 @@ def run_soak(minutes: float, seed: int, progress: Callable[[float], Any]) -> Soa
             loop.robot.subscribe(name, kind, lambda _message: None)
         loop.start()
         loop.wait_connected(outputs=2)
-        soak = Soak(loop, views(seed), seed)
+        soak = Soak(loop, views(seed), seed, minutes >= _RELOADS)
         samples = _drive(soak, 60.0 * minutes, progress)
+        soak.wait_reloaded()
         loop.wait_idle()
         frames = loop.node.health.counters.snapshot('frames.')
     received = frames.pop('frames.received')
