@@ -6,6 +6,7 @@ What families share whose network turns a resized image into a map of its size.
 A family derives its model from :class:`MapModel` and says what the network answers.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,31 @@ class MapModel(OnePassModel):
                 maps = upsample_bilinear(maps, shape)
             found.extend(maps[:, 0].cpu().numpy())
         return [Prediction(one, None, self.space, self.censored) for one in found]
+
+
+class SeededMapModel(MapModel):
+    """A model of maps whose network also takes noise: the same for every image of a size."""
+
+    @abstractmethod
+    def _noise_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape (1, …) of the noise for images of a size."""
+
+    @abstractmethod
+    def _answer(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Predict maps (B, 1, PH, PW) of images (B, 3, PH, PW) in [-1, 1]."""
+
+    def as_network(self, height: int, width: int) -> ImageNetwork:
+        """Return one module for images of a size, with the noise of seed 0."""
+        size = up_to_multiple(self.processing_size(height, width, None), self.side)
+        noise = self._noise(*size, 0)
+        return ImageNetwork(
+            size, [self._network], lambda image: self._answer(image * 2.0 - 1.0, noise)
+        )
+
+    def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
+        # Neither the batch nor the last frame may change an answer.
+        return self._answer(seen, self._noise(seen.shape[-2], seen.shape[-1], seed))
+
+    def _noise(self, height: int, width: int, seed: int) -> torch.Tensor:
+        shape = self._noise_shape(height, width)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)

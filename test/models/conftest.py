@@ -11,7 +11,7 @@ import zlib
 
 from diffusers import MarigoldDepthPipeline
 from marigold_ros.models.convert.pickles import Released
-from marigold_ros.models.convert.released import write_folder
+from marigold_ros.models.convert.released import write_files
 from marigold_ros.models.diffusion_depth import checkpoint as diffusion_depth
 from marigold_ros.models.diffusion_depth.convert import convert as convert_diffusion_depth
 from marigold_ros.models.diffusion_depth.network import Architecture
@@ -224,7 +224,8 @@ def converted_prime_depth(prime_depth_state, tmp_path_factory) -> Path:
     """A small PrimeDepth of the released layout, converted."""
     folder = tmp_path_factory.mktemp('prime_depth') / 'converted'
     found = convert_prime_depth(Released(folder, prime_depth_state, {}))
-    write_folder(found, folder)
+    folder.mkdir()
+    write_files(found, folder)
     facts = {**found.files['marigold_ros.json'], 'longest_edge': 48}  # small images for tests
     (folder / 'marigold_ros.json').write_text(json.dumps(facts))
     return folder
@@ -262,7 +263,8 @@ def released_folders(tmp_path_factory) -> Path:
         options = {'args.max_depth': 80.0}
         conversion = convert_diffusion_depth(Released(path, state, options))
         conversion.files['marigold_ros.json']['default_processing_pixels'] = 3072
-        write_folder(conversion, parent / path.stem)
+        (parent / path.stem).mkdir()
+        write_files(conversion, parent / path.stem)
     return parent
 
 

@@ -22,12 +22,13 @@ from marigold_ros.models.locate import find_folder, write_sums
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.models.runtime.usage import milliseconds
 from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_ros.whole_files import whole_folder
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Batch, in_multiples, make_batch, make_example
 from marigold_training.data.pairs import Pair
 from marigold_training.data.targets import denormalise
 from marigold_training.families.marigold import initial_networks
-from marigold_training.networks.export import save_network, usual_size, whole_folder
+from marigold_training.networks.export import save_network, usual_size
 from marigold_training.objectives.losses import masked_mean
 from marigold_training.objectives.trained_networks import (
     decode,

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from importlib import import_module
 import json
 from pathlib import Path
-import shutil
-from tempfile import mkdtemp, TemporaryDirectory
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from marigold_ros.errors import brief, CheckpointError, ConfigurationError
-from marigold_ros.models.convert.pickles import read_pickle, Released
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.convert.pickles import read_pickle
 from marigold_ros.models.registry import FAMILIES
-from safetensors import SafetensorError
+from marigold_ros.whole_files import whole_folder
 from safetensors.torch import save_file
 
 
@@ -50,34 +49,23 @@ def convert_file(path: Path, family: str, folder: Path) -> Conversion:
         raise ConfigurationError(f'{folder} is there already; name a new folder, or remove it')
     module, function = known[family].split(':')
     convert = getattr(import_module(module), function)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as scratch:
-            released: Released = read_pickle(path, Path(scratch))
-            conversion: Conversion = convert(released)
-            write_folder(conversion, folder)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f'{folder} could not be written ({brief(error)}); free some space, or choose '
-            'another folder'
-        ) from error
+    # The tensors that were read are as large as what is written: on the same disk.
+    with (
+        whole_folder(folder, 'convert') as draft,
+        TemporaryDirectory(prefix=f'.{folder.name}-', dir=draft.parent) as scratch,
+    ):
+        conversion: Conversion = convert(read_pickle(path, Path(scratch)))
+        write_files(conversion, draft)
     return conversion
 
 
-def write_folder(conversion: Conversion, folder: Path) -> None:
-    """Write a new folder, whole or not at all; raises OSError or SafetensorError."""
-    draft = Path(mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
-    try:
-        for name, content in conversion.files.items():
-            path = draft / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.suffix == '.safetensors':
-                save_file({key: value.contiguous() for key, value in content.items()}, path)
-            else:
-                text = json.dumps(content, indent=2) + '\n' if path.suffix == '.json' else content
-                path.write_text(text, encoding='utf-8')
-            path.chmod(0o644)
-        draft.chmod(0o755)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+def write_files(conversion: Conversion, folder: Path) -> None:
+    """Write the files into a folder that is there; raises OSError or SafetensorError."""
+    for name, content in conversion.files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == '.safetensors':
+            save_file({key: value.contiguous() for key, value in content.items()}, path)
+        else:
+            text = json.dumps(content, indent=2) + '\n' if path.suffix == '.json' else content
+            path.write_text(text, encoding='utf-8')

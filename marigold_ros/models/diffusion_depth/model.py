@@ -12,8 +12,7 @@ from marigold_ros.models.diffusion_depth.checkpoint import (
     read_facts,
 )
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
-from marigold_ros.models.map_model import MapModel
-from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
+from marigold_ros.models.map_model import SeededMapModel
 import torch
 
 
@@ -22,7 +21,7 @@ def load(folder: Path, *settings: Any) -> 'DiffusionDepthModel':
     return DiffusionDepthModel(folder, read_facts(folder), load_network(folder), *settings)
 
 
-class DiffusionDepthModel(MapModel):
+class DiffusionDepthModel(SeededMapModel):
     """A DiffusionDepth on its device, ready to predict metres; the rest as of the base."""
 
     family = 'diffusion_depth'
@@ -41,23 +40,9 @@ class DiffusionDepthModel(MapModel):
     def _facts(self) -> dict[str, Any]:
         return {'max_depth': self.max_depth, **super()._facts()}
 
-    def as_network(self, height: int, width: int) -> ImageNetwork:
-        """Return one module for images of a size, with the noise of seed 0."""
-        size = up_to_multiple(self.processing_size(height, width, None), self.side)
-        noise = self._noise(*size, 0)
-        return ImageNetwork(
-            size, [self._network], lambda image: self._metres(image * 2.0 - 1.0, noise)
-        )
+    def _noise_shape(self, height: int, width: int) -> tuple[int, ...]:
+        return self.architecture.noise_shape(height, width)
 
-    def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
-        # The same for every image: neither the batch nor the last frame may change an answer.
-        return self._metres(seen, self._noise(seen.shape[-2], seen.shape[-1], seed))
-
-    def _noise(self, height: int, width: int, seed: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        shape = self.architecture.noise_shape(height, width)
-        return torch.randn(shape, generator=generator).to(self.device)
-
-    def _metres(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def _answer(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         several = noise.expand(len(seen), -1, -1, -1)
         return self._network(seen.to(self._dtype), several).clamp(max=self.max_depth)

@@ -8,8 +8,7 @@ from typing import Any
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import UNBOUNDED
-from marigold_ros.models.map_model import MapModel
-from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
+from marigold_ros.models.map_model import SeededMapModel
 from marigold_ros.models.prime_depth.checkpoint import (
     FrozenBase,
     load_refiner,
@@ -42,7 +41,7 @@ class Chain(torch.nn.Module):
         return upsample_bilinear(maps, (image.shape[-2], image.shape[-1]))
 
 
-class PrimeDepthModel(MapModel):
+class PrimeDepthModel(SeededMapModel):
     """A frozen U-Net and its refiner on their device; parameters and errors as of the base."""
 
     family = 'prime_depth'
@@ -51,10 +50,8 @@ class PrimeDepthModel(MapModel):
     def __init__(self, folder: Path, facts: PrimeDepthFacts, chain: Chain, *settings: Any) -> None:
         (self.base,), self.refiner = chain.base, chain.refiner
         self.longest = facts.longest
-        self.side, self.kind = (
-            self.base.factor,
-            f"PrimeDepth on the frozen U-Net of '{self.base.name}'",
-        )
+        self.side = self.base.factor
+        self.kind = f"PrimeDepth on the frozen U-Net of '{self.base.name}'"
         super().__init__(folder, facts, chain, *settings)
 
     def _check_runtime(self) -> None:
@@ -79,23 +76,12 @@ class PrimeDepthModel(MapModel):
             processing_resolution = min(self.longest, max(height, width))
         return super().processing_size(height, width, processing_resolution)
 
-    def as_network(self, height: int, width: int) -> ImageNetwork:
-        """Return one module for images of a size, with the noise of seed 0."""
-        size = up_to_multiple(self.processing_size(height, width, None), self.side)
-        noise = self._noise(*size, 0)
-        return ImageNetwork(
-            size, [self._network], lambda image: self._network(image * 2.0 - 1.0, noise)
-        )
+    def _noise_shape(self, height: int, width: int) -> tuple[int, ...]:
+        return self.base.noise_shape(height, width)
 
-    def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
-        # The same for every image: neither the batch nor the last frame may change an answer.
-        noise = self._noise(seen.shape[-2], seen.shape[-1], seed)
+    def _answer(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         maps: torch.Tensor = self._network(seen.to(self._dtype), noise).float()
         return maps
-
-    def _noise(self, height: int, width: int, seed: int) -> torch.Tensor:
-        shape = self.base.noise_shape(height, width)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
 
     def _most_at_once(self, count: int, engine: EngineConfig) -> int:
         return engine.batch_limit or MOST_IMAGES

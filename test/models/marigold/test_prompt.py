@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A Marigold whose decoder sees points: identities, planted points, refusals."""
+"""A Marigold whose decoder sees points: identities, planted points, input checks."""
 
 from contextlib import suppress
 import shutil

@@ -29,7 +29,7 @@ from marigold_ros.models.fusion.load import load_fusion
 from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION, write_sums
 from marigold_ros.models.metric_scale import MetricModel, MetricScale, write_metric_scale
 from marigold_ros.processes import Stop
-from marigold_ros.whole_files import write_whole
+from marigold_ros.whole_files import whole_folder, write_whole
 from marigold_training.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_training.adapt.judge import (
     check_mounting,
@@ -67,7 +67,6 @@ from marigold_training.adapt.recipes import (
 )
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.fusion.run import FusionRun
-from marigold_training.networks.export import whole_folder
 from marigold_training.run.accelerator import in_any, of_first
 from marigold_training.run.recipe import Run, TrainingRun
 import yaml

@@ -9,7 +9,8 @@ from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.checkpoint import KIND, VERSION
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import write_sums
-from marigold_training.networks.export import save_weights, whole_folder, write_json
+from marigold_ros.whole_files import whole_folder
+from marigold_training.networks.export import save_weights, write_json
 import torch
 
 

@@ -2,14 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """Exporting trained networks as a checkpoint folder in diffusers layout, atomically."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 import inspect
 import json
-import os
 from pathlib import Path
-import shutil
-import tempfile
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -21,8 +17,8 @@ from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
 from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.models.resizing import size_by_area
+from marigold_ros.whole_files import whole_folder
 from marigold_training.networks.small_networks import TEXT_SHAPE
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 import torch
 
@@ -120,29 +116,6 @@ def export_network(
         (draft / 'README.md').write_text(card, encoding='utf-8')
 
 
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """
-    Yield a temporary folder that replaces ``folder`` once the block ends without an error.
-
-    Raises CheckpointError if it cannot be written; the existing folder stays.
-    """
-    draft = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
-        yield draft
-        _replace(folder, draft)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f'{folder} could not be written ({error}); free some space or choose another folder, '
-            'and export again'
-        ) from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
 def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """Write a network; raises CheckpointError if a weight is not finite in this precision."""
     _cast(network, dtype).save_pretrained(folder, max_shard_size=SHARD_SIZE)
@@ -211,16 +184,3 @@ def _index(facts: Mapping[str, Any], scheduler: DDIMScheduler) -> dict[str, Any]
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object for people to read."""
     path.write_text(json.dumps(dict(content), indent=2) + '\n', encoding='utf-8')
-
-
-def _replace(folder: Path, draft: Path) -> None:
-    # mkdtemp and safetensors write for the owner alone.
-    os.chmod(draft, 0o755)
-    for path in draft.rglob('*'):
-        os.chmod(path, 0o755 if path.is_dir() else 0o644)
-    old = folder.with_name(f'.{folder.name}-old')
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(draft, folder)
-    shutil.rmtree(old, ignore_errors=True)
