@@ -29,6 +29,9 @@ _TRIANGULATED, _PROVING = 14000, 3000
 _SCORED = 4000
 # Depth of the border, of which the farther part is among the points, in median distances beyond.
 _BORDER = 1.6
+# Error of the nearest point grows with its distance: at most by this factor from the border to
+# beyond it.
+_MOST_FARTHER = 2.0
 # Share of the points from which too few are left of those at the border.
 _MOST_HELD_OUT = 0.8
 # Window of the range of depth around a cell, in distances of its nearest point, and at least.
@@ -57,6 +60,7 @@ class Candidates:
     held_out: np.ndarray  # (M,) log ratio of each point to an interpolation without its fold
     border: np.ndarray  # (M,) bool, points at the border of the hull
     held_border: np.ndarray  # (M,) log ratio of these to the nearest of the others, NaN elsewhere
+    farther: float  # cells beyond the hull from a point than those at the border from the others
 
 
 def point_candidates(
@@ -79,6 +83,9 @@ def point_candidates(
     low, high = depth_range(known, points)
     # As floats: averaged again for half the resolution, without rounding in between.
     image = None if rgb is None else grid.shrink(rgb.astype(np.float32))
+    border = border_points(u, v, inside, points.distance, grid)
+    held_border, distance = _held_border(u, v, disparity, border, grid.halved())
+    beyond = float(points.distance[~inside].mean()) if border.any() else 0.0
     return Candidates(
         grid,
         image,
@@ -90,8 +97,9 @@ def point_candidates(
         inside,
         points,
         _held_out(u, v, disparity, fold, grid.halved()),
-        border := border_points(u, v, inside, points.distance, grid),
-        _held_border(u, v, disparity, border, grid.halved()),
+        border,
+        held_border,
+        min(max(beyond / max(2.0 * distance, 1.0), 1.0), _MOST_FARTHER),
     )
 
 
@@ -151,15 +159,19 @@ def border_points(
 
 def _held_border(
     u: np.ndarray, v: np.ndarray, disparity: np.ndarray, border: np.ndarray, grid: WorkGrid
-) -> np.ndarray:
-    """Log ratio (M,) of points at the border to the nearest point that is not; NaN elsewhere."""
+) -> tuple[np.ndarray, float]:
+    """
+    Log ratio (M,) of points at the border to the nearest point that is not; NaN elsewhere.
+
+    Also returns their mean distance from these in cells, 0 without any.
+    """
     ratio = np.full(len(u), np.nan)
-    if border.any() and not border.all():
-        mean, count = grid.mean_in_cells(u[~border], v[~border], disparity[~border])
-        nearest = nearest_points(count).spread(mean)
-        row, column = grid.cell_of(u[border], v[border])
-        ratio[border] = np.log(nearest[row, column] / disparity[border])
-    return ratio
+    if not border.any() or border.all():
+        return ratio, 0.0
+    mean, count = grid.mean_in_cells(u[~border], v[~border], disparity[~border])
+    nearest, cell = nearest_points(count), grid.cell_of(u[border], v[border])
+    ratio[border] = np.log(nearest.spread(mean)[cell] / disparity[border])
+    return ratio, float(nearest.distance[cell].mean())
 
 
 def depth_range(values: np.ndarray, nearest: NearestPoints) -> tuple[np.ndarray, np.ndarray]:

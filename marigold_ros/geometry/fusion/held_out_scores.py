@@ -146,14 +146,17 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     """
     Return the candidates with the map where it gains at held-out points, and why nowhere.
 
-    Whether it gains is decided by tiles of the points, and beyond them by their border as well. Of
-    a map that saw points, those of the border are judged while it knows others of the border, and
-    the nearest point does not: they can refute it only.
+    Whether it gains is decided by tiles of the points, and beyond them by their border as well:
+    there the error of the nearest point grows with its distance, that of a map does not. Of a map
+    that saw points, those of the border are judged while it knows others of the border, and the
+    nearest point does not: they can refute it only.
     """
     if scored.fitted is None:
         return scored, None
     among = _gains(*scored.held_out, _GAINS)
-    beyond = _gains(*scored.held_border, _REFUTED if among else _GAINS_BEYOND)
+    of_map, of_nearest = scored.held_border
+    of_nearest = scored.points.candidates.farther * of_nearest
+    beyond = _gains(of_map, of_nearest, _REFUTED if among else _GAINS_BEYOND)
     beyond &= among or not scored.saw_points
     if not among and not beyond:
         return without_map(scored), no_gain(scored)

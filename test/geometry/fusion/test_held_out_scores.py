@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS, OF_MAP
 from marigold_ros.geometry.alignment.local_field import upsample_field
-from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points, without_map
+from marigold_ros.geometry.fusion.held_out_scores import (
+    judge_map,
+    score_map,
+    score_points,
+    without_map,
+)
 from marigold_ros.geometry.fusion.mixing import log_depth_on_grid
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
@@ -228,6 +233,23 @@ def test_a_map_that_is_wrong_beyond_a_line_does_not_prove_itself_there():
     assert 0.5 * np.log(1.5) < np.median(error) < 1.2 * np.log(1.5)
     proof = dict(zip(CHANNELS, scored.channels, strict=True))['map_proof']
     assert np.median(proof[: proof.shape[0] // 4]) > np.median(proof[-proof.shape[0] // 4 :]) + 0.5
+
+
+@pytest.mark.parametrize('rows', [6, 12, 24, 48, 80])
+def test_a_map_that_errs_less_far_from_the_points_leads_there_however_dense_they_are(rows):
+    # The closer the rows, the closer the points held out at the border are to the others, and the
+    # less the nearest point errs at them; beyond, it is as far away as before.
+    y, x = np.indices(SHAPE)
+    depth = (3.0 * np.exp(0.005 * y)).astype(np.float32)
+    line = np.linspace(40, 119, rows).astype(int)
+    v, u = (part.ravel() for part in np.meshgrid(line, np.arange(0, 160, 2), indexing='ij'))
+    noise = np.random.default_rng(0).normal(0, 0.08, SHAPE)
+    metric = (depth * np.exp(noise)).astype(np.float32)
+    fit = Alignment(state='fitted', metric=metric, held_out=noise[v, u])
+    judged, refusal = judge_map(scored_of(SparseDepth(u, v, depth[v, u]), None, fit))
+    assert refusal is None
+    proved = judged.channels[CHANNELS.index('has_map')] > 0
+    assert proved[~judged.points.candidates.inside].all()
 
 
 def test_the_map_without_its_field_is_that_of_scale_and_shift():
