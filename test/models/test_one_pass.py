@@ -26,6 +26,11 @@ def folders(
     return {**dict(zip(FAMILIES, values, strict=True)), **kin}
 
 
+@pytest.fixture(scope='module')
+def models(folders):
+    return [load_model(str(folder), 'cpu') for folder in folders.values()]
+
+
 @pytest.fixture
 def damaged(folders, tmp_path):
     """Copy the folder of a family, for a test to damage."""
@@ -65,12 +70,11 @@ def test_openvino_answers_as_torch_does(folders, family, rgb, tmp_path):
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_what_a_model_has_no_choice_of_is_refused_by_name(folders, rgb, settings):
+def test_what_a_model_has_no_choice_of_is_refused_by_name(models, rgb, settings):
     name, value = next(iter(settings.items()))
     if name == 'engine':
         name = 'engine.warm_start' if value.warm_start else 'engine.noise'
-    for folder in folders.values():
-        model = load_model(str(folder), 'cpu')
+    for model in models:
         with pytest.raises(ConfigurationError, match=name):
             model.predict(rgb, **settings)
 
