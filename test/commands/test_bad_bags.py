@@ -22,6 +22,10 @@ import yaml
 IMAGE, INFO, LIDAR = '/camera/image_raw', '/camera/camera_info', '/velodyne_points'
 TRUTH, STATIC = '/camera/depth_truth', '/tf_static'
 SECOND = 1_000_000_000
+# How each is read is in test/bags.
+STORAGES = pytest.mark.parametrize(
+    'storage', ['mcap', pytest.param('sqlite3', marks=pytest.mark.slow)]
+)
 
 
 class Answer:
@@ -89,7 +93,12 @@ def storage_file(folder):
 
 
 @pytest.mark.parametrize(
-    ('storage', 'alone'), [('mcap', False), ('mcap', True), ('sqlite3', False)]
+    ('storage', 'alone'),
+    [
+        ('mcap', True),
+        ('sqlite3', False),
+        pytest.param('mcap', False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_bag_that_is_cut_off_is_scored_up_to_its_cut(evaluate, cut_drive, storage, alone):
     bag, path = cut_drive(storage=storage)
@@ -117,7 +126,7 @@ def test_nothing_but_a_beginning_is_one_sentence(evaluate, cut_drive, storage, t
     assert answer.results is None
 
 
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@STORAGES
 def test_of_a_split_bag_the_parts_that_are_there_are_scored(evaluate, split, storage):
     bag = split(storage)
     assert evaluate(bag).results['frames']['metric'] == 3
@@ -130,7 +139,7 @@ def test_of_a_split_bag_the_parts_that_are_there_are_scored(evaluate, split, sto
     assert answer.complete
 
 
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@STORAGES
 def test_files_without_metadata_are_one_bag_with_a_warning(evaluate, split, storage):
     bag = split(storage)
     (bag / 'metadata.yaml').unlink()
