@@ -130,7 +130,7 @@ def test_the_seed_decides_the_depth(model):
     assert not np.array_equal(first, other)
 
 
-@settings(max_examples=20)
+@settings(max_examples=min(20, settings().max_examples))
 @given(st.integers(1, 90), st.integers(1, 90))
 def test_every_size_of_image_gets_an_answer_of_its_size(model, height, width):
     relative = model.predict(np.zeros((height, width, 3), np.uint8)).relative
