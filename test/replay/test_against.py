@@ -134,8 +134,15 @@ def cheating(items, held_out):
     return answers
 
 
-@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
-@pytest.mark.parametrize('method', ['global', 'local'])
+@pytest.mark.parametrize(
+    ('held_out', 'method'),
+    [
+        ('rings', 'global'),
+        ('azimuth', 'local'),
+        pytest.param('rings', 'local', marks=pytest.mark.slow),
+        pytest.param('azimuth', 'global', marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_that_memorised_the_fit_points_is_exposed(short_drive, items, held_out, method):
     answers = cheating(items, held_out)
     for item, answer in zip(items, answers, strict=True):

@@ -49,7 +49,7 @@ def radar(item, seed, count=60):
     return cloud
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def evaluated(bag, truth_of):
     """Return a function that evaluates the truth of the first frame, fitted to sources."""
 
@@ -62,7 +62,7 @@ def evaluated(bag, truth_of):
     return evaluate
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def plain(evaluated):
     """Scores of the fit to the LiDAR."""
     return evaluated(None)['protocols']['heldout']
