@@ -37,7 +37,7 @@ SOUND = {
 }
 # These end by the limit of time, or need a while to be made.
 LONG = {'type_fields', 'many_channels', 'long_qos', 'yaml_depth', 'same_chunk', 'ros1_bomb'}
-LONG |= {'overlapping_chunks', 'many_chunks'}
+LONG |= {'overlapping_chunks', 'many_chunks', 'large_png'}
 QUICK = sorted(set(FILES) - LONG - {'message_bomb', 'file_bomb', 'many_fields'})
 
 
@@ -105,6 +105,7 @@ def test_the_whole_attack_takes_neither_20_s_nor_2_gb(name, tmp_path):
     assert memory_kb < 2_000_000
 
 
+@pytest.mark.slow  # of the measure that whole attacks are judged by
 def test_the_memory_of_an_attack_is_its_own():
     size = 300_000_000
     np.ones(size, np.uint8)  # and freed
@@ -254,6 +255,7 @@ def test_ordinary_photos_are_read_whatever_their_scans(tmp_path):
         assert read_image(path).shape == rgb.shape
 
 
+@pytest.mark.slow  # waits four seconds
 def test_a_look_ends_though_nobody_waits_for_it_any_more(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
     (tmp_path / 'looks.py').write_text('def read(path): return path.read_text()\n')

@@ -114,6 +114,7 @@ def student(tmp_path) -> Path:
     return tmp_path / 'student'
 
 
+@pytest.mark.slow  # runs the script twice
 def test_the_script_scores_another_autoencoder(small_checkpoint, student, monkeypatch, capsys):
     def scored(*more: str) -> dict:
         given = ['score.py', '--model', str(small_checkpoint), '--second', '1', '--json', *more]

@@ -78,7 +78,7 @@ def test_the_stages_are_released_when_a_frame_fails(benchmark):
     assert not set(STAGES) & set(vars(benchmark.model))
 
 
-@pytest.mark.parametrize('members', [1, 3])
+@pytest.mark.parametrize('members', [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_exact_answer_is_the_references(small_checkpoint, members):
     # The reference's merge amplifies the last bit, more so with some seeds than with others.
     size = (75, 133) if members == 1 else (96, 128)
@@ -193,6 +193,7 @@ def test_the_published_shape_has_the_published_size():
     assert relative.std() > 0.01
 
 
+@pytest.mark.slow  # two variants, in bfloat16
 def test_a_variant_is_measured_with_the_difference_it_makes(benchmark):
     names = ['channels_last', 'bfloat16+channels_last']
     rows = benchmark.measure_variants(variants(names, CPU), 2, no_progress)

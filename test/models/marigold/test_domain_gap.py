@@ -120,9 +120,9 @@ def test_rooms_are_far_from_streets_and_near_to_rooms(tiny):
         with torch.inference_mode():
             return image_features(tiny.encode(image)).numpy()
 
-    streets = summarise(latents('street', 0, 36))
+    streets = summarise(latents('street', 0, 24))
     gaps = {
-        kind: np.mean([streets.gap(own) for own in latents(kind, 100, 8)])
+        kind: np.mean([streets.gap(own) for own in latents(kind, 100, 5)])
         for kind in ('street', 'room')
     }
     assert gaps['street'] < 0.4 < gaps['room']
