@@ -70,6 +70,7 @@ def test_a_model_that_knows_the_truth_beats_every_surface(short_drive, all_knowi
     assert len((tmp_path / 'per_frame.csv').read_text().splitlines()) == 4
 
 
+@pytest.mark.slow  # two evaluations
 def test_the_published_fit_does_not_depend_on_the_scoring(short_drive, ramp):
     config = PipelineConfig(alignment=AlignmentConfig(method='global'))
     options = [ReplayOptions(config, fit_every=every) for every in (4, 8)]

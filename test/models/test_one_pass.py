@@ -42,10 +42,8 @@ def rgb():
     return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
 
 
-# Of PrimeDepth also the frozen U-Net is compiled.
-COMPILED = ['unet', pytest.param('prime_depth', marks=pytest.mark.slow), 'depth_anything']
-COMPILED += [pytest.param('diffusion_depth', marks=pytest.mark.slow)]  # of 20 steps
-COMPILED += [pytest.param(name, marks=pytest.mark.slow) for name in KIN]
+COMPILED = ['unet']
+COMPILED += [pytest.param(name, marks=pytest.mark.slow) for name in (*FAMILIES[1:], *KIN)]
 
 
 @pytest.mark.parametrize('family', COMPILED)

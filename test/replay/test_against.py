@@ -108,6 +108,7 @@ def test_the_command_scores_compared_models_by_frame(
         assert np.mean(compared) == pytest.approx(scores['abs_rel'], rel=1e-4)
 
 
+@pytest.mark.slow  # two evaluations
 def test_the_baseline_global_is_what_the_method_global_gives(short_drive, items):
     local = evaluate_bag(short_drive, truth_model(items, 0.1))
     plain = evaluate_bag(short_drive, truth_model(items, 0.1), GLOBAL)

@@ -134,6 +134,7 @@ def test_the_demo_reads_it_like_a_live_recording(short_drive, recording, ramp):
             np.testing.assert_array_equal(to_depth(found.parts['depth']), result.metric)
 
 
+@pytest.mark.slow  # two evaluations
 def test_a_recording_can_be_evaluated_itself(recording, short_drive, ramp):
     again, first = (evaluate_bag(bag, ramp)['protocols'] for bag in (recording, short_drive))
     assert again == first
@@ -182,6 +183,7 @@ def test_without_metric_depth_relative_and_reason_are_recorded(short_drive, tmp_
     assert status.level == 1
 
 
+@pytest.mark.slow  # a recording more
 def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(short_drive, recording, tmp_path, ramp):
     path, store = tmp_path / 'old.bag', get_typestore(Stores.ROS1_NOETIC)
     with BagReader(short_drive) as reader, Ros1Writer(path) as writer:

@@ -91,6 +91,7 @@ def test_a_recording_is_made_anew(short_drive, load, ramp, tmp_path):
     assert (tmp_path / 'out' / 'recording').is_dir()
 
 
+@pytest.mark.slow  # a label run that is interrupted is in test_label.py
 @SIGNALS
 def test_a_stopped_labelling_goes_on_with_the_missing_copies(
     number, short_drive, load, ramp, capsys, tmp_path

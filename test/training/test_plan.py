@@ -126,6 +126,7 @@ def test_activations_follow_batch_checkpointing_and_precision(small):
     assert 0.5 * plain < half < plain
 
 
+@pytest.mark.slow  # plans six stages
 def test_backward_costs_two_forwards_or_one_if_frozen(small):
     size = (64, 96)
     latent = work_of_image(stage('latent'), small, size)

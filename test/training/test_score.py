@@ -85,6 +85,7 @@ def test_a_metric_models_own_metres_are_scored_beside_its_fit():
     assert table['own metres']['abs_rel'] > 0.5
 
 
+@pytest.mark.slow  # a run, an export and its scores
 def test_a_scored_export_has_its_figures_on_the_card(toy, tmp_path, monkeypatch):
     few = partial(score_held_out, mean_map_scenes=2)
     monkeypatch.setattr('marigold_training.run.recipe.score_held_out', few)

@@ -11,6 +11,8 @@ from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # eight images are scored
+
 
 class Blurred:
     """Knows the truth, blurred by a share that grows and shrinks from frame to frame."""

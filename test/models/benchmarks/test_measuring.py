@@ -104,6 +104,7 @@ def test_a_resolution_that_the_reference_cannot_take_is_refused(small_checkpoint
         benchmark.against_reference(1, no_progress)
 
 
+@pytest.mark.slow  # a second precision
 def test_half_precision_is_compared_with_the_reference_in_full(small_checkpoint):
     work = Work(64, 96, resolution=96)
     benchmark = Benchmark(lambda: load_networks(small_checkpoint), work, 'cpu', 'bfloat16')
@@ -204,6 +205,7 @@ def test_a_variant_is_measured_with_the_difference_it_makes(benchmark):
     assert all(row['ready_s'] > 0.0 for row in rows)
 
 
+@pytest.mark.slow  # a second runtime
 def test_any_runtime_is_compared_with_the_plain_reference(small_checkpoint):
     runtime = RuntimeConfig(channels_last=True)
     benchmark = Benchmark(

@@ -113,6 +113,7 @@ def test_the_gap_of_tiny_rises_with_night_and_blur_beyond_its_training(tiny):
         assert clean < mean_gap(kind, 4) < mean_gap(kind, 5) < 1.0
 
 
+@pytest.mark.slow  # renders 34 scenes
 def test_rooms_are_far_from_streets_and_near_to_rooms(tiny):
     def latents(kind: str, first: int, count: int) -> np.ndarray:
         images = [make_sample(first + i, 96, 64, kind).rgb for i in range(count)]

@@ -211,6 +211,7 @@ def test_an_image_of_one_pixel_gets_one_value(model):
         assert answer.relative.shape == (1, 1)
 
 
+@pytest.mark.slow  # an image of 33 megapixels
 def test_an_8k_image_is_answered_at_its_size(model):
     answer = model.predict(np.zeros((4320, 7680, 3), np.uint8), processing_resolution=64)
     assert answer.relative.shape == (4320, 7680)

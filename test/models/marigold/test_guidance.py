@@ -140,6 +140,7 @@ def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise)
     assert misfit(guided.relative, sparse) < 0.6 * misfit(np.polyval(affine_fit, plain), sparse)
 
 
+@pytest.mark.slow  # 86 gradients
 def test_more_steps_are_never_worse_at_the_points(model, rgb):
     sparse, engine = points(slope()), EngineConfig(noise='zeros')
     residuals = [
