@@ -235,11 +235,11 @@ class Ramp:
 
 @pytest.fixture(scope='session')
 def short_drive(tmp_path_factory):
-    """Three images of 160x120 with LiDAR, true depth and transforms."""
+    """Three images of 96x72 with LiDAR, true depth and transforms."""
     from marigold_ros.synthetic.drive.drive import write_drive
 
     folder = tmp_path_factory.mktemp('short_drive')
-    return write_drive(folder / 'drive', frames=3, width=160, height=120)
+    return write_drive(folder / 'drive', frames=3, width=96, height=72)
 
 
 @pytest.fixture(scope='session')

@@ -14,6 +14,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 import subprocess
 import sys
@@ -121,10 +122,11 @@ class Import:
     for_typing: bool = False
 
 
-def imports_of(path: Path, package: Path) -> Iterator[Import]:
+@cache
+def imports_of(path: Path, package: Path) -> tuple[Import, ...]:
     """All imports of a module under their absolute names."""
     folder = path.relative_to(package.parent).parent.parts
-    yield from _imports(ast.parse(path.read_text(encoding='utf-8')), folder, True, False)
+    return tuple(_imports(ast.parse(path.read_text(encoding='utf-8')), folder, True, False))
 
 
 def _imports(

@@ -47,6 +47,7 @@ def test_it_opens_in_diffusers_as_its_card_shows(name):
     np.testing.assert_allclose(names['depth'].prediction[0, :, :, 0], ours.relative, atol=2e-3)
 
 
+@pytest.mark.slow  # 24 predictions
 def test_a_warm_start_steadies_a_still_scene(tiny):
     still, rng = make_sample(5).rgb.astype(np.float64), np.random.default_rng(0)
     images = [

@@ -197,6 +197,7 @@ def run_pytest(*arguments: str, missing: str = '') -> subprocess.CompletedProces
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow  # starts pytest anew
 def test_pytest_runs_without_the_plugins_that_it_is_configured_for_or_that_a_distribution_has(
     tmp_path, monkeypatch
 ):

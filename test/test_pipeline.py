@@ -310,7 +310,7 @@ def test_sigma_joins_fit_and_ensemble_in_quadrature():
     assert (alone.sigma < 0.1 * joint.sigma).all()
 
 
-@pytest.mark.parametrize('method', ['local', 'fused'])
+@pytest.mark.parametrize('method', ['local', pytest.param('fused', marks=pytest.mark.slow)])
 def test_fit_is_held_with_growing_sigma_while_lidar_is_silent(method):
     config = PipelineConfig(alignment=AlignmentConfig(method=method))
     pipeline, seen = FramePipeline(Oracle(), config), []

@@ -40,6 +40,11 @@ def frames_of(path, **choice):
         return list(bag_frames(reader, reader.choose_topics(**choice), LidarConfig()))
 
 
+@pytest.fixture(scope='module')
+def expected(drive):
+    return frames_of(drive)
+
+
 def same(found, expected):
     assert len(found) == len(expected) == 2
     for mine, theirs in zip(found, expected, strict=True):
@@ -80,17 +85,17 @@ STORAGES = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
 
 
 @pytest.mark.parametrize('storage', STORAGES)
-@pytest.mark.parametrize('alone', [False, True])
-def test_both_storages_as_folder_and_as_file(drive, tmp_path, storage, alone):
+@pytest.mark.parametrize('alone', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_both_storages_as_folder_and_as_file(drive, expected, tmp_path, storage, alone):
     bag = rewritten(drive, tmp_path / 'bag', storage)
-    same(frames_of(file_of(bag) if alone else bag), frames_of(drive))
+    same(frames_of(file_of(bag) if alone else bag), expected)
 
 
 @pytest.mark.parametrize('storage', STORAGES)
 @pytest.mark.parametrize('mode', [CompressionMode.FILE, CompressionMode.MESSAGE])
-def test_compressed_with_zstd(drive, tmp_path, storage, mode):
+def test_compressed_with_zstd(drive, expected, tmp_path, storage, mode):
     options = {'mode': mode, 'fmt': CompressionFormat.ZSTD}
-    same(frames_of(rewritten(drive, tmp_path / 'bag', storage, **options)), frames_of(drive))
+    same(frames_of(rewritten(drive, tmp_path / 'bag', storage, **options)), expected)
 
 
 def recompressed(data, name):
@@ -123,16 +128,16 @@ def recompressed(data, name):
 
 
 @pytest.mark.parametrize('name', ['', 'lz4', 'zstd'])
-def test_compressed_mcap_chunks_without_an_index(drive, tmp_path, name):
+def test_compressed_mcap_chunks_without_an_index(drive, expected, tmp_path, name):
     path = tmp_path / 'bag.mcap'
     path.write_bytes(recompressed(file_of(drive).read_bytes(), name))
-    same(frames_of(path), frames_of(drive))
+    same(frames_of(path), expected)
 
 
 @pytest.mark.parametrize('storage', STORAGES)
-@pytest.mark.parametrize('metadata', [True, False])
-def test_split_with_and_without_metadata(drive, tmp_path, storage, metadata):
-    middle = frames_of(drive)[1].stamp_ns - 1
+@pytest.mark.parametrize('metadata', [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_split_with_and_without_metadata(drive, expected, tmp_path, storage, metadata):
+    middle = expected[1].stamp_ns - 1
     parts = [
         rewritten(drive, tmp_path / 'early', storage, lambda log_ns: log_ns <= middle),
         rewritten(drive, tmp_path / 'late', storage, lambda log_ns: log_ns > middle),
@@ -148,10 +153,10 @@ def test_split_with_and_without_metadata(drive, tmp_path, storage, metadata):
         facts = yaml.safe_load((whole / 'metadata.yaml').read_text())
         facts['rosbag2_bagfile_information']['relative_file_paths'] = names
         (bag / 'metadata.yaml').write_text(yaml.safe_dump(facts))
-    same(frames_of(bag), frames_of(drive))
+    same(frames_of(bag), expected)
 
 
-def test_a_bag_of_the_first_version_without_definitions(drive, tmp_path):
+def test_a_bag_of_the_first_version_without_definitions(drive, expected, tmp_path):
     bag = rewritten(drive, tmp_path / 'bag', StoragePlugin.SQLITE3)
     database = sqlite3.connect(file_of(bag))
     for change in (
@@ -173,25 +178,27 @@ def test_a_bag_of_the_first_version_without_definitions(drive, tmp_path):
     (bag / 'metadata.yaml').write_text(
         yaml.safe_dump({'rosbag2_bagfile_information': {**old, 'version': 1}})
     )
-    same(frames_of(bag), frames_of(drive))
-    same(frames_of(file_of(bag)), frames_of(drive))
+    same(frames_of(bag), expected)
+    same(frames_of(file_of(bag)), expected)
 
 
-@pytest.mark.parametrize('packed', [None, 'bz2', 'lz4'])
-def test_a_bag_of_ros_1(drive, tmp_path, packed):
+@pytest.mark.parametrize(
+    'packed', [None, *(pytest.param(name, marks=pytest.mark.slow) for name in ('bz2', 'lz4'))]
+)
+def test_a_bag_of_ros_1(drive, expected, tmp_path, packed):
     path = tmp_path / 'old.bag'
     ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_HUMBLE)
     convert([drive], path, '', 0, packed, '', ros2, ros1, (), (), (), ())
-    same(frames_of(path), frames_of(drive))
+    same(frames_of(path), expected)
 
 
-def test_named_topics_are_the_found_ones(drive):
+def test_named_topics_are_the_found_ones(drive, expected):
     with BagReader(drive) as reader:
         names = reader.choose_topics().by_role
-    same(frames_of(drive, **names), frames_of(drive))
+    same(frames_of(drive, **names), expected)
 
 
-def test_the_time_of_recording_pairs_what_headers_do_not(drive, tmp_path):
+def test_the_time_of_recording_pairs_what_headers_do_not(drive, expected, tmp_path):
     def header(message, stamp_ns):
         return {'frame_id': message.header.frame_id, 'stamp': stamp_ns}
 
@@ -212,7 +219,7 @@ def test_the_time_of_recording_pairs_what_headers_do_not(drive, tmp_path):
         topics = reader.choose_topics()
         by_log = list(bag_frames(reader, topics, LidarConfig(), stamps='log'))
         by_header = list(bag_frames(reader, topics, LidarConfig()))
-    for item, expected in zip(by_log, frames_of(drive), strict=True):
-        np.testing.assert_array_equal(item.frame.points_lidar, expected.frame.points_lidar)
-        np.testing.assert_array_equal(item.truth, expected.truth)
+    for item, wanted in zip(by_log, expected, strict=True):
+        np.testing.assert_array_equal(item.frame.points_lidar, wanted.frame.points_lidar)
+        np.testing.assert_array_equal(item.truth, wanted.truth)
     assert all(item.frame.points_lidar is None for item in by_header)

@@ -160,6 +160,7 @@ def test_half_of_an_image_without_points_is_mostly_beyond_them(room):
     assert half > 96 * 128 / 4 * 0.48 > 2 * every
 
 
+@pytest.mark.slow  # eight scenes
 def test_eight_scenes_have_an_interval_around_the_mean_difference():
     scenes = [road(), road()] * 4
     difference = score(scenes, EXACT('', 200))['none']['difference']['abs_rel']

@@ -89,7 +89,12 @@ def storage_file(folder):
 
 
 @pytest.mark.parametrize(
-    ('storage', 'alone'), [('mcap', False), ('mcap', True), ('sqlite3', False)]
+    ('storage', 'alone'),
+    [
+        ('mcap', True),
+        ('sqlite3', False),
+        pytest.param('mcap', False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_bag_that_is_cut_off_is_scored_up_to_its_cut(evaluate, cut_drive, storage, alone):
     bag, path = cut_drive(storage=storage)
@@ -117,7 +122,7 @@ def test_nothing_but_a_beginning_is_one_sentence(evaluate, cut_drive, storage, t
     assert answer.results is None
 
 
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('storage', ['mcap', pytest.param('sqlite3', marks=pytest.mark.slow)])
 def test_of_a_split_bag_the_parts_that_are_there_are_scored(evaluate, split, storage):
     bag = split(storage)
     assert evaluate(bag).results['frames']['metric'] == 3
@@ -130,6 +135,7 @@ def test_of_a_split_bag_the_parts_that_are_there_are_scored(evaluate, split, sto
     assert answer.complete
 
 
+@pytest.mark.slow  # evaluates a bag
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_files_without_metadata_are_one_bag_with_a_warning(evaluate, split, storage):
     bag = split(storage)
@@ -143,6 +149,7 @@ def test_files_without_metadata_are_one_bag_with_a_warning(evaluate, split, stor
     assert 'belong to 2 bags (bag, other); give each file by itself' in evaluate(bag).error
 
 
+@pytest.mark.slow  # evaluates a bag
 def test_messages_left_in_a_journal_are_missed_with_a_warning(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag', storage='sqlite3')
     path = storage_file(bag)
@@ -153,6 +160,7 @@ def test_messages_left_in_a_journal_are_missed_with_a_warning(evaluate, changed_
     assert answer.results['frames']['metric'] == 3
 
 
+@pytest.mark.slow  # evaluates a bag
 def test_a_topic_of_an_unknown_type_does_not_matter(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag', storage='sqlite3')
     database = sqlite3.connect(storage_file(bag))

@@ -128,6 +128,7 @@ def test_variants_stand_in_a_table_and_in_the_chart(arguments, capsys, tmp_path)
 def test_the_budget_of_frames_covers_every_stage(monkeypatch, capsys, tmp_path):
     cases = [FrameCase(96, 64, 300, sensor) for sensor in ('random', 'lines', 'camera')]
     monkeypatch.setattr(frame_budget, 'CASES', cases)
+    monkeypatch.setattr(frame_budget, '_WARM_UP', 2)
     call = ['benchmark', 'frame', '--model', 'unet', '--runs', '2', '--out', str(tmp_path)]
     assert main([*call, '--trace', str(tmp_path / 'trace.json')]) == 0
     shown = table(capsys.readouterr().out, ['milliseconds'])

@@ -27,7 +27,7 @@ def folders(short_drive, ramp, tmp_path_factory):
     for name, method, every in (('a', 'global', 8), ('b', 'local', 8), ('c', 'local', 4)):
         config = PipelineConfig(alignment=AlignmentConfig(method=method))
         options = ReplayOptions(config, fit_every=every)
-        evaluate_bag([short_drive] * 3, ramp, options, base / name)
+        evaluate_bag(short_drive, ramp, options, base / name)
     return base
 
 
@@ -41,12 +41,12 @@ def test_settings_that_differ_come_first_and_a_better_fit_is_best(folders, capsy
     out = capsys.readouterr().out
     lines = [' '.join(line.split()) for line in out.splitlines()]
     assert lines[:2] == ['differs in a b', 'alignment.method global local']
-    assert '9 frames of drive in all runs' in lines
-    heads = lines.index('heldout, 9 frames') + 1
+    assert '3 frames of drive in all runs' in lines
+    heads = lines.index('heldout, 3 frames') + 1
     assert lines[heads].startswith('rank and name AbsRel RMSE, m MAE, m median error, m')
     boards = lines[heads + 1 :]
     assert next(line for line in boards if ' b 0.' in line).endswith('best')
-    # Nine frames have no interval.
+    # Three frames have no interval.
     assert 'too few independent frames' in next(line for line in boards if ' a 0.' in line)
 
 
@@ -77,7 +77,7 @@ def test_results_of_a_stranger_end_in_one_sentence(folders, tmp_path, capsys, na
 def test_the_means_are_those_of_results_json(folders, capsys):
     assert compare(folders, 'a', 'b', '--json') == 0
     found = json.loads(capsys.readouterr().out)
-    assert found['frames'] == 9
+    assert found['frames'] == 3
     for side in 'ab':
         results = json.loads((folders / side / 'results.json').read_text())
         for protocol, board in found['protocols'].items():
@@ -112,7 +112,7 @@ def test_the_page_shows_a_leaderboard_and_curves_and_names_as_text(folders, caps
     assert '<b>1. &lt;img src=x onerror=alert(1)&gt;</b><span>best</span>' in html
     data = json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
     curves = data['charts']['heldout']['curves']
-    assert [len(curve['values']) for curve in curves] == [9, 9]
+    assert [len(curve['values']) for curve in curves] == [3, 3]
     assert np.mean(curves[0]['values']) > np.mean(curves[1]['values'])
     capsys.readouterr()
     for option in ('--page', '--csv', '--latex'):

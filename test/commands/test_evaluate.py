@@ -70,6 +70,7 @@ def test_a_model_that_knows_the_truth_beats_every_surface(short_drive, all_knowi
     assert len((tmp_path / 'per_frame.csv').read_text().splitlines()) == 4
 
 
+@pytest.mark.slow  # two evaluations
 def test_the_published_fit_does_not_depend_on_the_scoring(short_drive, ramp):
     config = PipelineConfig(alignment=AlignmentConfig(method='global'))
     options = [ReplayOptions(config, fit_every=every) for every in (4, 8)]
@@ -87,11 +88,11 @@ def test_two_bags_add_up_and_the_limit_is_of_each(short_drive, ramp):
 @pytest.mark.parametrize(
     ('options', 'chosen'),
     [
-        (['--every', '2'], [0, 2]),
-        (['--from', '0.05'], [1, 2]),
-        (['--to', '0.15'], [0, 1]),
-        (['--from', '0.05', '--to', '0.15'], [1]),
         (['--every', '2', '--limit', '1'], [0]),
+        (['--from', '0.05', '--to', '0.15'], [1]),
+        pytest.param(['--every', '2'], [0, 2], marks=pytest.mark.slow),
+        pytest.param(['--from', '0.05'], [1, 2], marks=pytest.mark.slow),
+        pytest.param(['--to', '0.15'], [0, 1], marks=pytest.mark.slow),
     ],
 )
 def test_a_part_of_a_bag_is_scored(short_drive, tmp_path, loaded_ramp, options, chosen):

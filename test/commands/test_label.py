@@ -220,6 +220,7 @@ def test_no_alignment_is_refused(label, short_drive):
     assert 'alignment.method is none, which makes no metric depth; choose fused' in printed.err
 
 
+@pytest.mark.slow  # labels twice
 def test_a_labelled_bag_is_labelled_anew(label, short_drive, tmp_path, capsys):
     assert label(short_drive)[0] == 0
     once = shutil.move(tmp_path / 'labelled', tmp_path / 'once')
@@ -237,6 +238,7 @@ def test_bags_of_one_name_are_refused(label, short_drive, tmp_path):
     assert "2 of the bags are named 'drive'" in printed.err
 
 
+@pytest.mark.slow  # labels twice
 def test_the_copy_of_another_bag_of_the_same_name_is_no_copy_of_this_one(
     label, short_drive, drive_without, tmp_path
 ):

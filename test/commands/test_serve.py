@@ -56,6 +56,7 @@ def test_what_is_no_port_is_wrong_usage(port, capsys):
     assert f"'{port}'" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # a process that imports torch
 def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(tmp_path):
     pytest.importorskip('uvicorn')
     command = [*SERVE, '--model', tmp_path]

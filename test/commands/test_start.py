@@ -7,6 +7,7 @@ import sys
 
 import cv2
 import numpy as np
+import pytest
 
 CODE = """
 import sys
@@ -29,6 +30,7 @@ def test_inspecting_a_bag_imports_no_network_and_no_scipy(short_drive):
     assert ended((*NETWORKS, 'torch', 'diffusers', 'scipy'), 'inspect', short_drive) == '0 []'
 
 
+@pytest.mark.slow  # a process that imports torch
 def test_predicting_a_photo_imports_the_networks_that_run_and_no_more(tmp_path):
     photo = tmp_path / 'photo.png'
     cv2.imwrite(str(photo), np.full((48, 64, 3), 90, np.uint8))

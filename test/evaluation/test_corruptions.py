@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_image(kind, strength, size, seed):
 
 
 @pytest.mark.parametrize('kind', CORRUPTIONS)
-@settings(max_examples=15)
+@settings(max_examples=min(15, settings().max_examples))
 @given(st.integers(0, 1000), st.integers(0, 1000))
 def test_each_strength_is_worse_than_the_one_before(kind, seed, draw):
     rgb = scene(96, 128, seed)

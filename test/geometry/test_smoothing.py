@@ -91,7 +91,7 @@ def test_changed_content_leaves_no_trail_beyond_two_frames(nearer, repainted, pl
     assert off.max() < 0.02
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=min(20, settings().max_examples))
 @given(seed=st.integers(0, 99), share=st.floats(0, 0.9), age_s=st.floats(0, 2), gaps=st.booleans())
 def test_smoothed_depth_lies_between_old_and_new(seed, share, age_s, gaps):
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ SOUND = {
 }
 # These end by the limit of time, or need a while to be made.
 LONG = {'type_fields', 'many_channels', 'long_qos', 'yaml_depth', 'same_chunk', 'ros1_bomb'}
-LONG |= {'overlapping_chunks', 'many_chunks'}
+LONG |= {'overlapping_chunks', 'many_chunks', 'large_png', 'large_png.png'}
 QUICK = sorted(set(FILES) - LONG - {'message_bomb', 'file_bomb', 'many_fields'})
 
 
@@ -105,6 +105,7 @@ def test_the_whole_attack_takes_neither_20_s_nor_2_gb(name, tmp_path):
     assert memory_kb < 2_000_000
 
 
+@pytest.mark.slow  # of the measure that whole attacks are judged by
 def test_the_memory_of_an_attack_is_its_own():
     size = 300_000_000
     np.ones(size, np.uint8)  # and freed
@@ -114,7 +115,9 @@ def test_the_memory_of_an_attack_is_its_own():
     assert memory_kb > size / 1024
 
 
-@pytest.mark.parametrize('sign', ['%20', '?', '#', '%'])
+@pytest.mark.parametrize(
+    'sign', ['%20', '#', *(pytest.param(sign, marks=pytest.mark.slow) for sign in '?%')]
+)
 @pytest.mark.parametrize('storage', ['sqlite3', 'mcap'])
 def test_a_path_may_have_any_sign(tmp_path, storage, sign):
     moved = write_good(tmp_path / 'bag', storage).rename(tmp_path / f'a{sign}b')
@@ -124,6 +127,11 @@ def test_a_path_may_have_any_sign(tmp_path, storage, sign):
         with pytest.raises(BagError, match='mcap'):
             write_good(tmp_path / f'c{sign}d', storage)
         assert [path.name for path in tmp_path.iterdir()] == [moved.name]
+
+
+SHARES = pytest.mark.parametrize(
+    'share', [0.4, 0.85, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.15, 0.6))]
+)
 
 
 def cut(path, at, count=446):
@@ -136,7 +144,7 @@ def chunked(folder):
     return mcap_of(good_messages(folder)).write(folder / 'bag.mcap')
 
 
-@pytest.mark.parametrize('share', [0.15, 0.4, 0.6, 0.85])
+@SHARES
 def test_after_a_gap_reading_goes_on_at_the_next_chunk(tmp_path, share):
     path = chunked(tmp_path)
     path = cut(path, int(path.stat().st_size * share))
@@ -170,7 +178,7 @@ def ros1_bag(sound_bags, tmp_path):
     return Path(shutil.copy(path, tmp_path))
 
 
-@pytest.mark.parametrize('share', [0.15, 0.4, 0.6, 0.85])
+@SHARES
 def test_after_a_gap_a_bag_of_ros_1_goes_on_at_the_next_chunk(ros1_bag, share):
     path = cut(ros1_bag, int(ros1_bag.stat().st_size * share))
     reading = hostile_reading.read(path)
@@ -254,6 +262,7 @@ def test_ordinary_photos_are_read_whatever_their_scans(tmp_path):
         assert read_image(path).shape == rgb.shape
 
 
+@pytest.mark.slow  # waits four seconds
 def test_a_look_ends_though_nobody_waits_for_it_any_more(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
     (tmp_path / 'looks.py').write_text('def read(path): return path.read_text()\n')

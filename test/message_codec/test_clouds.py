@@ -162,7 +162,7 @@ any_cloud = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings().max_examples)
 @given(any_cloud)
 def test_any_cloud_either_decodes_or_raises_input_error(message):
     try:

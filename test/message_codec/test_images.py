@@ -85,7 +85,7 @@ def test_8uc3_is_read_as_bgr():
     np.testing.assert_array_equal(to_rgb(image_message(pixels, '8UC3')), pixels[..., ::-1])
 
 
-@settings(max_examples=30)
+@settings(max_examples=min(30, settings().max_examples))
 @given(
     pattern=st.sampled_from(['rggb', 'bggr', 'gbrg', 'grbg']),
     bits=st.sampled_from([8, 16]),
@@ -292,7 +292,7 @@ any_image = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings().max_examples)
 @given(any_image)
 def test_any_header_either_decodes_or_raises_input_error(message):
     for function in (to_rgb, to_depth):
@@ -481,7 +481,7 @@ def test_bad_compressed_depth_is_refused_by_cause(cause_of, text, data, cause):
     assert cause_of(to_depth, SimpleNamespace(format=text, data=data)) == cause
 
 
-@settings(max_examples=100)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     image=st.sampled_from([jpeg_bytes(), png_bytes()]),
     damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),

@@ -39,7 +39,17 @@ NAMES = (
 )
 
 
-@pytest.fixture(scope='module', params=NAMES)
+# Kin of a family that is in every run.
+KINDRED = {
+    *('prime_depth, converted', 'diffusion_depth, swin', 'diffusion_depth, mpvit'),
+    *('depth_anything, metric', 'dpt', 'glpn', 'tipsv2_dpt', 'zoedepth of two domains'),
+}
+
+
+@pytest.fixture(
+    scope='module',
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in KINDRED)) for name in NAMES],
+)
 def name(
     request,
     small_checkpoint,

@@ -220,11 +220,16 @@ def test_a_fetched_checkpoint_is_found_without_the_hub(hub, environment):
     ('name', 'words'),
     [
         ('marigold-depth-v1-2', 'did you mean marigold-depth-v1-'),
-        ('prs-eth/marigold-depth-v11', 'did you mean prs-eth/marigold-depth-v1-1?'),
         ('someone/other', 'no repository someone/other, or it is private'),
-        ('someone/gated', 'accept its terms'),
-        ('someone/tiny@v9', "no revision 'v9'"),
-        ('tiny', 'is on this machine'),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)  # a process each
+            for case in (
+                ('prs-eth/marigold-depth-v11', 'did you mean prs-eth/marigold-depth-v1-1?'),
+                ('someone/gated', 'accept its terms'),
+                ('someone/tiny@v9', "no revision 'v9'"),
+                ('tiny', 'is on this machine'),
+            )
+        ),
     ],
 )
 def test_each_wrong_name_has_an_error_of_its_own(environment, name, words):
@@ -243,6 +248,7 @@ def test_no_network_is_an_error_of_its_own(environment):
     assert 'HF_HUB_OFFLINE is set' in error
 
 
+@pytest.mark.slow  # a process
 def test_a_connection_that_breaks_is_taken_up_where_it_was(hub, environment):
     hub.break_off = {WEIGHTS: 12_000_000}
     assert got(environment, 'someone/tiny')[0] == 0
@@ -280,10 +286,15 @@ def test_a_file_that_arrives_damaged_is_removed_and_named(hub, environment):
     ('headers', 'facts'),
     [
         ({'ETag': '"../../../../outside"'}, {}),
-        ({'X-Linked-ETag': '"../../../../outside"'}, {}),
-        ({'X-Repo-Commit': '../../../../outside'}, {}),
-        ({}, {'sha': '../../../../outside'}),
         ({}, {'siblings': [{'rfilename': 'unet/../../../../outside.json'}]}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ({'X-Linked-ETag': '"../../../../outside"'}, {}),
+                ({'X-Repo-Commit': '../../../../outside'}, {}),
+                ({}, {'sha': '../../../../outside'}),
+            )
+        ),
     ],
 )
 def test_answers_that_would_lead_out_of_the_cache_are_refused(
@@ -296,6 +307,7 @@ def test_answers_that_would_lead_out_of_the_cache_are_refused(
     assert [path for path in tmp_path.rglob('*outside*') if 'served' not in path.parts] == []
 
 
+@pytest.mark.slow  # a process
 def test_a_licence_is_text_and_no_command_for_the_terminal(hub, environment):
     hub.facts_of_all = {'cardData': {'license': '\x1b]0;mine\x07\x1b[2J' + 'x' * 500}}
     code, output, _ = got(environment, 'someone/tiny')

@@ -26,6 +26,11 @@ def folders(
     return {**dict(zip(FAMILIES, values, strict=True)), **kin}
 
 
+@pytest.fixture(scope='module')
+def models(folders):
+    return [load_model(str(folder), 'cpu') for folder in folders.values()]
+
+
 @pytest.fixture
 def damaged(folders, tmp_path):
     """Copy the folder of a family, for a test to damage."""
@@ -37,10 +42,8 @@ def rgb():
     return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
 
 
-# Of PrimeDepth also the frozen U-Net is compiled.
-COMPILED = ['unet', pytest.param('prime_depth', marks=pytest.mark.slow), 'depth_anything']
-COMPILED += [pytest.param('diffusion_depth', marks=pytest.mark.slow)]  # of 20 steps
-COMPILED += [pytest.param(name, marks=pytest.mark.slow) for name in KIN]
+COMPILED = ['unet']
+COMPILED += [pytest.param(name, marks=pytest.mark.slow) for name in (*FAMILIES[1:], *KIN)]
 
 
 @pytest.mark.parametrize('family', COMPILED)
@@ -65,12 +68,11 @@ def test_openvino_answers_as_torch_does(folders, family, rgb, tmp_path):
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_what_a_model_has_no_choice_of_is_refused_by_name(folders, rgb, settings):
+def test_what_a_model_has_no_choice_of_is_refused_by_name(models, rgb, settings):
     name, value = next(iter(settings.items()))
     if name == 'engine':
         name = 'engine.warm_start' if value.warm_start else 'engine.noise'
-    for folder in folders.values():
-        model = load_model(str(folder), 'cpu')
+    for model in models:
         with pytest.raises(ConfigurationError, match=name):
             model.predict(rgb, **settings)
 

@@ -15,20 +15,15 @@ onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra onnx')
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
 
 
+QUICK = ('small_checkpoint', 'unet_folder', 'relative_folder')
+OTHERS = (
+    *('prime_depth_folder', 'diffusion_depth_folder', 'metric_folder', 'depth_pro', 'glpn'),
+    *('prompt_depth_anything', 'zoedepth'),
+)
+
+
 @pytest.mark.parametrize(
-    'folder',
-    [
-        'small_checkpoint',
-        'unet_folder',
-        'prime_depth_folder',
-        'diffusion_depth_folder',
-        'relative_folder',
-        'metric_folder',
-        'depth_pro',
-        'glpn',
-        'prompt_depth_anything',
-        'zoedepth',
-    ],
+    'folder', [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 )
 def test_the_network_answers_as_the_model(request, kin_folders, folder, image, tmp_path):
     of_kin = kin_folders / folder

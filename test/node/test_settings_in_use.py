@@ -95,7 +95,7 @@ def test_the_defaults_bring_back_what_any_settings_changed(shared):
     run_state_machine_as_test(
         SettingsInUse,
         settings=settings(
-            max_examples=20,
+            max_examples=min(20, settings().max_examples),
             stateful_step_count=12,
             deadline=None,
             phases=(Phase.generate,),  # a step that fails waits half a minute: none to shrink by

@@ -25,7 +25,7 @@ class Truth:
         return Prediction(next(self._answers).astype(np.float32), None, 'log', UNBOUNDED)
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def truth_of():
     """Return a function that makes a model of the truth of a bag."""
 
@@ -37,7 +37,7 @@ def truth_of():
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def rows_of():
     """Return a function that reads per_frame.csv in a folder."""
     return _rows

@@ -108,6 +108,7 @@ def test_the_command_scores_compared_models_by_frame(
         assert np.mean(compared) == pytest.approx(scores['abs_rel'], rel=1e-4)
 
 
+@pytest.mark.slow  # two evaluations
 def test_the_baseline_global_is_what_the_method_global_gives(short_drive, items):
     local = evaluate_bag(short_drive, truth_model(items, 0.1))
     plain = evaluate_bag(short_drive, truth_model(items, 0.1), GLOBAL)
@@ -134,8 +135,15 @@ def cheating(items, held_out):
     return answers
 
 
-@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
-@pytest.mark.parametrize('method', ['global', 'local'])
+@pytest.mark.parametrize(
+    ('held_out', 'method'),
+    [
+        ('rings', 'global'),
+        ('azimuth', 'local'),
+        pytest.param('rings', 'local', marks=pytest.mark.slow),
+        pytest.param('azimuth', 'global', marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_that_memorised_the_fit_points_is_exposed(short_drive, items, held_out, method):
     answers = cheating(items, held_out)
     for item, answer in zip(items, answers, strict=True):

@@ -49,7 +49,7 @@ def radar(item, seed, count=60):
     return cloud
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def evaluated(bag, truth_of):
     """Return a function that evaluates the truth of the first frame, fitted to sources."""
 
@@ -62,7 +62,7 @@ def evaluated(bag, truth_of):
     return evaluate
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def plain(evaluated):
     """Scores of the fit to the LiDAR."""
     return evaluated(None)['protocols']['heldout']
@@ -77,6 +77,7 @@ def test_without_the_lidar_all_of_it_scores(evaluated, plain, sources):
     assert found['macro']['abs_rel'] < 0.1
 
 
+@pytest.mark.slow  # three evaluations
 def test_the_lidar_and_the_ground_are_scored_at_the_same_points_as_the_lidar(evaluated, plain):
     both = evaluated(None, 'pointcloud', 'ground')['protocols']['heldout']
     alone = evaluated(None, 'pointcloud')['protocols']['heldout']
@@ -85,6 +86,7 @@ def test_the_lidar_and_the_ground_are_scored_at_the_same_points_as_the_lidar(eva
     assert both['macro']['abs_rel'] < 0.1
 
 
+@pytest.mark.slow  # two evaluations
 def test_extrinsics_of_the_lidar_have_no_part_in_another_source(evaluated, rows_of, tmp_path):
     scales = []
     for name, pose in (('right', None), ('wrong', np.eye(4))):

@@ -79,6 +79,7 @@ def test_compared_models_go_on_too(short_drive, load, ramp, figures, tmp_path):
     assert figures(tmp_path / 'stopped') == figures(tmp_path / 'whole')
 
 
+@pytest.mark.slow  # two evaluations with recordings
 def test_a_recording_is_made_anew(short_drive, load, ramp, tmp_path):
     call = ['evaluate', str(short_drive), '--out', str(tmp_path / 'out'), '--record']
     load(Stopping(ramp, 2))
@@ -90,6 +91,7 @@ def test_a_recording_is_made_anew(short_drive, load, ramp, tmp_path):
     assert (tmp_path / 'out' / 'recording').is_dir()
 
 
+@pytest.mark.slow  # a label run that is interrupted is in test_label.py
 @SIGNALS
 def test_a_stopped_labelling_goes_on_with_the_missing_copies(
     number, short_drive, load, ramp, capsys, tmp_path

@@ -193,7 +193,7 @@ def test_bounding_rectangles_lose_no_pixel(kind: str):
         assert np.isclose(depth, t, rtol=1e-4).mean() > 0.9995
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=min(25, settings().max_examples))
 @given(st.integers(0, 2**32 - 1))
 def test_cameras_stand_in_free_space_inside_the_extent(seed: int):
     rng = np.random.default_rng(seed)

@@ -41,6 +41,11 @@ def small():
     )
 
 
+@pytest.fixture(scope='module')
+def planned_marigold():
+    return plan_recipe(RECIPES / 'marigold_v1_1.yaml')
+
+
 def stage(objective: str, **more) -> Stage:
     return Stage('x', objective, steps=10, **{'batch_size': 2, **more})
 
@@ -121,6 +126,7 @@ def test_activations_follow_batch_checkpointing_and_precision(small):
     assert 0.5 * plain < half < plain
 
 
+@pytest.mark.slow  # plans six stages
 def test_backward_costs_two_forwards_or_one_if_frozen(small):
     size = (64, 96)
     latent = work_of_image(stage('latent'), small, size)
@@ -145,8 +151,8 @@ def test_sizes_are_scaled_to_multiples_of_eight():
     assert sizes_of(sources, 0.5) == [(3.0, (96, 128)), (0.5, (48, 192)), (1.0, (8, 8))]
 
 
-def test_the_plan_of_marigold_matches_its_recipe():
-    networks, (plan,) = plan_recipe(RECIPES / 'marigold_v1_1.yaml')
+def test_the_plan_of_marigold_matches_its_recipe(planned_marigold):
+    networks, (plan,) = planned_marigold
     unet, autoencoder = (count(network) for network in networks)
     assert unet == pytest.approx(866e6, rel=0.001)
     assert autoencoder == pytest.approx(83.7e6, rel=0.001)
@@ -158,6 +164,7 @@ def test_the_plan_of_marigold_matches_its_recipe():
     assert 'peak of memory' in text
 
 
+@pytest.mark.slow  # four stages
 def test_a_small_recipe_is_planned_with_its_own_networks():
     networks, plans = plan_recipe(RECIPES / 'debug.yaml')
     assert [plan.name for plan in plans] == ['autoencoder', 'latent', 'one_step', 'pixel']
@@ -196,9 +203,8 @@ def test_hours_are_those_of_ten_steps_of_each_stage(tmp_path, monkeypatch):
     assert text.startswith('hours on this machine: 1.5 (first 0.5, last 1), from 10 steps')
 
 
-def test_what_does_not_fit_into_memory_is_not_timed(monkeypatch):
-    path = RECIPES / 'marigold_v1_1.yaml'
-    _, plans = plan_recipe(path)
+def test_what_does_not_fit_into_memory_is_not_timed(planned_marigold, monkeypatch):
+    path, (_, plans) = RECIPES / 'marigold_v1_1.yaml', planned_marigold
     monkeypatch.setattr(plan, 'free_memory', lambda device: 8_000_000_000)
     text = hours_of(path, plans, new_accelerator('bf16', True))
     assert re.match(r'hours were not measured: 1\d\.\d GB of memory are needed, and 8\.0 ', text)
@@ -211,12 +217,10 @@ def test_one_timed_step_is_enough_after_the_limit():
 
 
 def test_tiny_diffusion_has_at_most_seven_million_weights():
-    path = RECIPES / 'tiny_diffusion.yaml'
-    networks, plans = plan_recipe(path)
-    assert sum(count(network) for network in networks) <= 7e6
-    assert [plan.name for plan in plans] == ['autoencoder', 'sight', 'latent', 'finish']
-    recipe = read_recipe(path)
+    recipe = read_recipe(RECIPES / 'tiny_diffusion.yaml')
+    assert sum(count(network) for network in networks_of(recipe)) <= 7e6
     stages = read_stages(recipe['stages'], recipe['common'])
+    assert [stage.name for stage in stages] == ['autoencoder', 'sight', 'latent', 'finish']
     assert [stage.trains for stage in stages] == [('autoencoder',), *3 * [('unet',)]]
     assert recipe['facts']['noise'] == 'gaussian'
 

@@ -85,6 +85,7 @@ def test_a_metric_models_own_metres_are_scored_beside_its_fit():
     assert table['own metres']['abs_rel'] > 0.5
 
 
+@pytest.mark.slow  # a run, an export and its scores
 def test_a_scored_export_has_its_figures_on_the_card(toy, tmp_path, monkeypatch):
     few = partial(score_held_out, mean_map_scenes=2)
     monkeypatch.setattr('marigold_training.run.recipe.score_held_out', few)
@@ -114,6 +115,7 @@ def student(tmp_path) -> Path:
     return tmp_path / 'student'
 
 
+@pytest.mark.slow  # runs the script twice
 def test_the_script_scores_another_autoencoder(small_checkpoint, student, monkeypatch, capsys):
     def scored(*more: str) -> dict:
         given = ['score.py', '--model', str(small_checkpoint), '--second', '1', '--json', *more]

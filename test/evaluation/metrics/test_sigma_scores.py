@@ -104,6 +104,7 @@ def drive(tmp_path_factory):
     return write_drive(tmp_path_factory.mktemp('drive') / 'bag', frames=8, width=320, height=240)
 
 
+@pytest.mark.slow  # eight images
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
 def test_held_out_points_of_a_synthetic_drive_are_within_sigma(tiny, drive, held_out):
     results = evaluate_bag(drive, tiny, ReplayOptions(LOCAL, held_out=held_out))

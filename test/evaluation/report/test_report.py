@@ -172,6 +172,7 @@ def test_html_in_any_name_is_shown_as_text(text, tmp_path, page, some):
     assert island(html)['charts']['error_heldout']['remarks'][0] == f'0.0 s, fitted, {text}'
 
 
+@pytest.mark.slow  # a thousand frames
 def test_a_page_of_thousand_frames_of_noise_is_below_10_mb(tmp_path, some):
     samples = [('', some.sample(i, size=(720, 1280), seed=i)) for i in range(8)]
     path = write_report(tmp_path, some.results(), some.rows(1000), samples)

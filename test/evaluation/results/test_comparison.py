@@ -113,6 +113,7 @@ def test_the_order_of_the_runs_changes_no_leaderboard(order, seed):
     assert [row['rank'] for row in rows] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow  # many comparisons
 def test_chance_alone_mostly_shows_no_difference(errors):
     rng = np.random.default_rng(8)
     shown = 0

@@ -68,9 +68,17 @@ def without_neighbours(figures):
     }
 
 
-@pytest.mark.parametrize('first', [1, 2, 3])
-def test_two_runs_add_up_to_one(items, first):
-    whole, parts = scored(items), (scored(items[:first]), scored(items[first:]))
+@pytest.fixture(scope='module')
+def whole(items):
+    return scored(items)
+
+
+SLOW = [pytest.param(first, marks=pytest.mark.slow) for first in (2, 3)]
+
+
+@pytest.mark.parametrize('first', [1, *SLOW])
+def test_two_runs_add_up_to_one(items, whole, first):
+    parts = scored(items[:first]), scored(items[first:])
     total = merged(merged(Scorer(CONFIG.alignment), parts[0]), parts[1])
     assert_alike(*(without_neighbours(run.results()) for run in (total, whole)))
     assert_alike(*([without_neighbours(row) for row in run.rows] for run in (total, whole)))

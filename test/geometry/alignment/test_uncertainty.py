@@ -94,7 +94,7 @@ def test_sigma_follows_a_model_that_gets_worse_and_better():
     assert level['better'] < 1.3 * level['good']
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(factor=st.floats(0.5, 4.0), seed=st.integers(0, 5))
 def test_sigma_scales_with_the_unit_of_the_points(factor, seed):
     prediction, sparse, _ = frame(seed)

@@ -226,7 +226,7 @@ def test_a_recording_with_the_right_mounting_or_too_few_images_is_not_refused():
     check_calibration(Calibration(-2.4, 2.6, 0.3, 1.0, n_images=20), 4.0)  # parts disagree
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=min(30, settings().max_examples))
 @given(lines=st.integers(3, 64), step=st.integers(1, 4), tilt=st.floats(-0.02, 0.02))
 def test_the_gap_is_that_of_the_scan_lines(lines, step, tilt):
     K = np.array([[700.0, 0, 640.0], [0, 700.0, 240.0], [0, 0, 1]])

@@ -30,7 +30,7 @@ def plane_depth(camera, normal, distance):
     return distance / (normal[0] * rays[0] + normal[1] * rays[1] + normal[2])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=min(25, settings().max_examples))
 @given(
     st.integers(40, 200),
     st.floats(0.6, 1.6),

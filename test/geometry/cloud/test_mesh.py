@@ -33,7 +33,7 @@ tilts = st.floats(-0.5, 0.5)
 
 
 @given(tilts, tilts, st.floats(0.5, 50.0))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=min(25, settings().max_examples))
 def test_triangles_of_a_plane_lie_in_it_and_face_the_camera(right, down, distance):
     normal = np.array([right, down, 1.0]) / math.hypot(right, down, 1.0)
     mesh = mesh_of_depth(plane_depth(normal, distance), K, RGB)

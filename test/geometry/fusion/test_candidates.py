@@ -123,7 +123,7 @@ def test_the_order_of_the_points_does_not_matter(seed, count, step):
     np.testing.assert_allclose(shuffled.held_out, plain.held_out[order], atol=1e-5)
 
 
-@settings(max_examples=20)
+@settings(max_examples=min(20, settings().max_examples))
 @given(seed=SEEDS)
 def test_a_mirrored_scene_has_mirrored_candidates(seed):
     u, v, rng = scattered(seed, 1000)
@@ -150,7 +150,7 @@ def test_on_a_plane_linear_is_exact_and_smooth_close_inside(seed, count):
     assert np.abs(found.smooth[found.inside] - truth).mean() < 0.02
 
 
-@settings(max_examples=20)
+@settings(max_examples=min(20, settings().max_examples))
 @given(seed=SEEDS, count=st.integers(100, 600))
 def test_the_smooth_candidate_follows_the_edges_of_the_image(seed, count):
     rgb, depth = box_scene()
@@ -167,7 +167,7 @@ def test_the_smooth_candidate_follows_the_edges_of_the_image(seed, count):
     assert error['smooth'] < 0.7 * error['no image']
 
 
-@settings(max_examples=20)
+@settings(max_examples=min(20, settings().max_examples))
 @given(seed=SEEDS)
 def test_held_out_points_err_little_on_a_plane_and_outliers_by_their_factor(seed):
     u, v, rng = scattered(seed, 1000)

@@ -179,7 +179,7 @@ def test_points_in_one_corner_leave_sigma_wide_elsewhere(network):
     assert np.median(relative[:60, 80:]) > 5 * np.median(relative[95:, :35])
 
 
-@settings(max_examples=30)
+@settings(max_examples=min(30, settings().max_examples))
 @given(seed=st.integers(0, 10**6), n=st.integers(20, 500), kind=st.sampled_from([*USELESS]))
 def test_few_sound_points_suffice_and_two_thirds_are_within_sigma(seed, n, kind):
     truth, sparse, rgb = street(n, seed)
@@ -209,7 +209,7 @@ def test_other_methods_are_the_fit_of_the_map(method, network):
     assert (other.led_by, other.shares, other.sigma) == ('', None, None)
 
 
-@settings(max_examples=20)
+@settings(max_examples=min(20, settings().max_examples))
 @given(seed=st.integers(0, 10**6), n=st.integers(3, 12))
 def test_three_points_suffice_where_settings_say_so(seed, n):
     truth, sparse, rgb = street(n, seed)

@@ -50,7 +50,7 @@ def truth_on_grid(depth, grid):
     return log_depth_on_grid(depth, np.zeros((grid.rows, grid.columns), np.float32))
 
 
-@settings(max_examples=30)
+@settings(max_examples=min(30, settings().max_examples))
 @given(
     seed=SEEDS,
     height=st.integers(1, 100),
@@ -109,7 +109,7 @@ def test_channels_give_the_candidates_back():
     assert (part['has_map'] == 1).all()
 
 
-@settings(max_examples=15)
+@settings(max_examples=min(15, settings().max_examples))
 @given(seed=SEEDS, scale=st.floats(0.05, 20))
 def test_a_factor_on_all_depths_changes_the_level_only(seed, scale):
     sparse, depth, image = smooth_scene(seed)

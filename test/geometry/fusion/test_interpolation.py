@@ -60,7 +60,7 @@ def test_a_plane_is_exact_inside_the_points(seed, count):
     np.testing.assert_allclose(linear[inside], truth(*cell_centres())[inside], rtol=2e-6)
 
 
-@settings(max_examples=15)
+@settings(max_examples=min(15, settings().max_examples))
 @given(seed=SEEDS, count=st.integers(1000, 50000), most=st.integers(100, 40000))
 def test_a_plane_is_nearly_exact_however_many_points_are_too_many(seed, count, most):
     u, v, rng = scattered(seed, count)

@@ -110,7 +110,7 @@ def test_the_ground_alone_gives_the_whole_image_its_metres(method):
     assert np.quantile(np.abs(result.metric / depth - 1), 0.95) < 0.05
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.floats(0.2, 3.0), st.floats(0.0, 12.0))
 def test_depth_is_proportional_to_the_height_that_is_stated(height, pitch):
     plane = plane_of(GroundConfig(height=1.0, pitch=pitch))

@@ -33,7 +33,7 @@ def test_an_open_road_is_ground_to_the_horizon():
     assert not shown[:42].any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=min(40, settings().max_examples))
 @given(
     foot=st.integers(60, 105),
     tall=st.integers(12, 50),

@@ -37,7 +37,7 @@ def prediction_of(depth, space, **more):
 
 
 @given(numbers, strategies.floats(-3, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=min(20, settings().max_examples))
 def test_a_member_that_differs_by_scale_and_shift_changes_nothing(scale, shift):
     first = prediction_of(scene(), 'log')
     other = Prediction(np.float32(scale) * first.relative + np.float32(shift), space='log')

@@ -78,7 +78,7 @@ def test_the_stages_are_released_when_a_frame_fails(benchmark):
     assert not set(STAGES) & set(vars(benchmark.model))
 
 
-@pytest.mark.parametrize('members', [1, 3])
+@pytest.mark.parametrize('members', [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_exact_answer_is_the_references(small_checkpoint, members):
     # The reference's merge amplifies the last bit, more so with some seeds than with others.
     size = (75, 133) if members == 1 else (96, 128)
@@ -104,6 +104,7 @@ def test_a_resolution_that_the_reference_cannot_take_is_refused(small_checkpoint
         benchmark.against_reference(1, no_progress)
 
 
+@pytest.mark.slow  # a second precision
 def test_half_precision_is_compared_with_the_reference_in_full(small_checkpoint):
     work = Work(64, 96, resolution=96)
     benchmark = Benchmark(lambda: load_networks(small_checkpoint), work, 'cpu', 'bfloat16')
@@ -193,6 +194,7 @@ def test_the_published_shape_has_the_published_size():
     assert relative.std() > 0.01
 
 
+@pytest.mark.slow  # two variants, in bfloat16
 def test_a_variant_is_measured_with_the_difference_it_makes(benchmark):
     names = ['channels_last', 'bfloat16+channels_last']
     rows = benchmark.measure_variants(variants(names, CPU), 2, no_progress)
@@ -203,6 +205,7 @@ def test_a_variant_is_measured_with_the_difference_it_makes(benchmark):
     assert all(row['ready_s'] > 0.0 for row in rows)
 
 
+@pytest.mark.slow  # a second runtime
 def test_any_runtime_is_compared_with_the_plain_reference(small_checkpoint):
     runtime = RuntimeConfig(channels_last=True)
     benchmark = Benchmark(

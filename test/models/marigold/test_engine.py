@@ -130,7 +130,7 @@ def test_the_seed_decides_the_depth(model):
     assert not np.array_equal(first, other)
 
 
-@settings(max_examples=20)
+@settings(max_examples=min(20, settings().max_examples))
 @given(st.integers(1, 90), st.integers(1, 90))
 def test_every_size_of_image_gets_an_answer_of_its_size(model, height, width):
     relative = model.predict(np.zeros((height, width, 3), np.uint8)).relative
@@ -211,6 +211,7 @@ def test_an_image_of_one_pixel_gets_one_value(model):
         assert answer.relative.shape == (1, 1)
 
 
+@pytest.mark.slow  # an image of 33 megapixels
 def test_an_8k_image_is_answered_at_its_size(model):
     answer = model.predict(np.zeros((4320, 7680, 3), np.uint8), processing_resolution=64)
     assert answer.relative.shape == (4320, 7680)

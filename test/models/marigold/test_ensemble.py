@@ -78,6 +78,7 @@ def test_the_sorting_network_gives_numpys_median_and_deviation(count):
     st.sampled_from([0.0, 0.01, 0.03, 0.1]),
     st.sampled_from(['none', 'noise', 'another scene', 'a wrong patch']),
 )
+@pytest.mark.slow  # the reference's merge
 def test_the_merge_is_never_worse_than_the_references(seed, count, noise, outlier):
     members, truth = planted(seed, count, noise, outlier)
     theirs = error(MarigoldDepthPipeline.ensemble_depth(members)[0], truth)

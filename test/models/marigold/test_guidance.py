@@ -128,7 +128,7 @@ def test_gradients_reach_the_noise_through_all_steps(model):
     assert torch.isfinite(guided.latent).all()
 
 
-@pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
+@pytest.mark.parametrize('noise', [pytest.param('gaussian', marks=pytest.mark.slow), 'zeros'])
 def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise):
     sparse, engine = points(slope()), EngineConfig(noise=noise)
     plain = model.predict(rgb, engine=engine).relative
@@ -140,6 +140,7 @@ def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise)
     assert misfit(guided.relative, sparse) < 0.6 * misfit(np.polyval(affine_fit, plain), sparse)
 
 
+@pytest.mark.slow  # 86 gradients
 def test_more_steps_are_never_worse_at_the_points(model, rgb):
     sparse, engine = points(slope()), EngineConfig(noise='zeros')
     residuals = [
@@ -151,8 +152,18 @@ def test_more_steps_are_never_worse_at_the_points(model, rgb):
     assert residuals[-1] < 0.5 * residuals[0]
 
 
-@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
-@pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
+@pytest.mark.parametrize(
+    ('noise', 'space'),
+    [
+        ('gaussian', 'log'),
+        ('zeros', 'disparity'),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (('gaussian', 'depth'), ('gaussian', 'disparity'), ('zeros', 'depth'))
+        ),
+        pytest.param('zeros', 'log', marks=pytest.mark.slow),
+    ],
+)
 def test_k_times_the_metres_give_k_times_the_depth(copy, edit, rgb, space, noise):
     edit(copy / 'marigold_ros.json', space=space)
     model, engine = load_model(str(copy), device='cpu'), EngineConfig(noise=noise)
@@ -201,8 +212,16 @@ def test_checkpointing_changes_memory_and_not_the_answer(model, rgb):
     assert not model.unet.is_gradient_checkpointing
 
 
-@pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
-@pytest.mark.parametrize('dtype', ['float16', pytest.param('bfloat16', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ('dtype', 'noise'),
+    [
+        ('float16', 'zeros'),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (('float16', 'gaussian'), ('bfloat16', 'zeros'), ('bfloat16', 'gaussian'))
+        ),
+    ],
+)
 def test_half_precision_guides_and_keeps_its_weights(small_checkpoint, model, rgb, dtype, noise):
     half = load_model(str(small_checkpoint), device='cpu', dtype=dtype)
     weights = {name: w.clone() for name, w in half.unet.state_dict().items()}

@@ -92,6 +92,7 @@ def test_the_unit_of_the_points_is_that_of_the_depth(folder, edit, rgb, space):
     np.testing.assert_allclose(thousand, 1000.0 * one, rtol=1e-3)
 
 
+@pytest.mark.slow  # compiles three networks
 def test_openvino_runs_the_other_networks(model, rgb, prompted_folder, tmp_path):
     pytest.importorskip('openvino')
     runtime = RuntimeConfig(backend='openvino', cache_dir=str(tmp_path))

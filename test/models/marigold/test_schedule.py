@@ -61,7 +61,7 @@ def test_leading_spacing_is_replaced_where_steps_are_few():
     assert ddim_schedule(v1_0(), 2, 'trailing').timesteps.tolist() == [999, 499]
 
 
-@settings(max_examples=60)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     st.integers(1, 50),
     st.sampled_from(['v_prediction', 'epsilon', 'sample']),

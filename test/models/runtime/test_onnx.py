@@ -33,8 +33,8 @@ onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra onnx')
 
 # Of PrimeDepth also the frozen U-Net is exported.
 EXPORTED = [
-    *('small_checkpoint', 'unet_folder', 'relative_folder'),
-    pytest.param('prime_depth_folder', marks=pytest.mark.slow),
+    *('unet_folder', 'relative_folder'),
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ('small_checkpoint', 'prime_depth_folder')),
 ]
 
 
@@ -54,7 +54,7 @@ def test_depth_is_that_of_torch(request, folder, image):
     assert not converted.takes_any_batch
 
 
-@pytest.mark.parametrize('name', ['tiny', 'unet'])
+@pytest.mark.parametrize('name', [pytest.param('tiny', marks=pytest.mark.slow), 'unet'])
 def test_depth_of_an_embedded_model_is_that_of_torch(name, image):
     rgb = image(240, 320)
     runtimes = RuntimeConfig(backend='torch'), RUNTIME

@@ -57,6 +57,7 @@ def test_training_lowers_the_loss_and_moving_the_points_then_moves_the_depth(new
     assert change[20:].mean() > change[:10].mean() + 0.5
 
 
+@pytest.mark.slow  # a run
 def test_a_prompted_checkpoint_keeps_its_prompt_and_its_u_net_is_taught_without(new_run):
     first = new_run(stage={'steps': 1})
     first.train()

@@ -299,6 +299,7 @@ def test_scans_that_select_must_be_of_a_bag(new_run):
         new_run(validation={'stop': entry})
 
 
+@pytest.mark.slow  # a run
 def test_the_export_keeps_a_share_of_the_initial_weights(new_run, tmp_path):
     first = new_run('first')
     first.prepare_data()

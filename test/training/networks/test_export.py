@@ -222,6 +222,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ['toy']
 
 
+@pytest.mark.slow  # a run and an export
 def test_an_export_blends_in_the_initial_weights(toy, small_checkpoint, tmp_path):
     stage = {'name': 'on', 'objective': 'one_step', 'steps': 2, 'warmup': 1, 'learning_rate': 1e-2}
     content = {

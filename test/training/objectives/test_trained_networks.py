@@ -238,7 +238,14 @@ def test_epsilon_at_pure_noise_is_refused():
 # pixels
 
 
-@pytest.mark.parametrize('depth', [np.inf, 3.0, np.nan], ids=['sky', 'constant', 'unknown'])
+@pytest.mark.parametrize(
+    'depth',
+    [
+        pytest.param(np.inf, id='sky', marks=pytest.mark.slow),
+        pytest.param(3.0, id='constant', marks=pytest.mark.slow),
+        pytest.param(np.nan, id='unknown'),
+    ],
+)
 def test_uniform_images_give_finite_losses_and_gradients(depth):
     batch = make_batch(np.full((1, H, W), depth))
     for name in OF_IMAGES:

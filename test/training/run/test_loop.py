@@ -104,24 +104,20 @@ def test_a_killed_run_ends_bitwise_as_an_unkilled_one(
     assert_same_end(whole, resumed)
 
 
-def test_the_stages_that_were_trained_are_known(new_trainer, tmp_path):
+def test_a_run_out_of_time_or_stopped_resumes_and_its_stages_are_known(
+    new_trainer, whole, tmp_path
+):
     state, name = tmp_path / 'state.pt', STAGES[0].name
     assert trained_stages(state, STAGES) == ([], f'{name} 0/{STAGES[0].steps}')
-    steps = []
-    new_trainer(tmp_path).run(stop=lambda: steps.append(None) or len(steps) > 2)
+    assert not new_trainer(tmp_path).run(minutes=0.0)
+    asked = iter([False, False, True])
+    assert not new_trainer(tmp_path).run(stop=lambda: next(asked))
     first = replace(STAGES[0], steps=2)
     assert trained_stages(state, STAGES) == ([first], f'{name} 2/{STAGES[0].steps}')
-    assert new_trainer(tmp_path).run()
-    assert trained_stages(state, STAGES) == (list(STAGES), '')
-
-
-def test_a_run_out_of_time_or_stopped_resumes(new_trainer, whole, tmp_path):
-    assert not new_trainer(tmp_path / 'cut').run(minutes=0.0)
-    asked = iter([False, True])
-    assert not new_trainer(tmp_path / 'cut').run(stop=lambda: next(asked))
-    resumed = new_trainer(tmp_path / 'cut')
-    assert resumed.step == 1
+    resumed = new_trainer(tmp_path)
+    assert resumed.step == 2
     assert resumed.run()
+    assert trained_stages(state, STAGES) == (list(STAGES), '')
     assert_same_end(whole, resumed)
 
 
@@ -171,7 +167,7 @@ def test_the_log_has_loss_by_source_and_waiting_time(new_trainer, tmp_path, monk
 
 def test_the_time_left_is_that_of_all_stages(new_trainer, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr('marigold_training.run.loop.LOG_EVERY', 1)
-    new_trainer(tmp_path).run()
+    new_trainer(tmp_path, [STAGES[0], replace(STAGES[0], name='b')]).run()
     shown = capfd.readouterr().err
     assert re.search(r'loss [\d.]+, \d\d:\d\d left of all stages', shown)
     assert '00:00 left of all stages' in shown  # at the end of the last one

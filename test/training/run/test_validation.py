@@ -170,6 +170,7 @@ def test_its_facts_are_those_of_the_export(chain, tmp_path, more):
         assert own.processing_resolution == exported.processing_resolution
 
 
+@pytest.mark.slow  # two runs
 def test_the_contact_sheet_is_the_same_each_time(chain, validation, tmp_path):
     assert [label for label, _ in validation.shown][1] == 'seconds'
     assert len(validation.shown) == 3
