@@ -32,6 +32,7 @@ from marigold_ros.processes import Stop
 from marigold_ros.whole_files import write_whole
 from marigold_training.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_training.adapt.judge import (
+    all_metric,
     check_mounting,
     judge_fused,
     judge_maps,
@@ -345,7 +346,9 @@ class Adaptation:
             for table in fused.values():
                 table.rows['adapted fusion'] = table.rows[AFTER]
                 table.rows[AFTER] = table.rows[versus]
-        lines = reasons(model_installed, 'relative model', of_maps, striped.get(AFTER, 1.0))
+        own = all(map(all_metric, judged))
+        kind = 'metric model' if own else 'relative model'
+        lines = reasons(model_installed, kind, of_maps, striped.get(AFTER, 1.0))
         lines += reasons(fusion_installed, 'fusion network', of_fused)
         lines += [] if metric is None else metric.reasons
         proof = Proof(
@@ -359,6 +362,7 @@ class Adaptation:
             len(judged),
             lines,
             metric,
+            own,
         )
         return proof, judged
 
