@@ -6,9 +6,11 @@ Score a checkpoint on scenes that it was not trained on, or on your own images w
     python training/score.py --scenes 200
     python training/score.py --second 60 --model runs/tiny/tiny
     python training/score.py --pairs data/mine --pictures mine.png
+    python training/score.py --pairs data/mine --model prompt_depth_anything --points
 
 --second renders scenes of another generator, for choosing between checkpoints. --pairs takes a
-folder of folders with image.* and depth_mm.png each.
+folder of folders with image.* and depth_mm.png each. --points compares a model that takes points
+with itself without them.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ def main() -> int:
     parser.add_argument('--second', type=int, default=0, help='scenes of the second generator')
     parser.add_argument('--pairs', type=Path, help='folder of folders with image and depth')
     parser.add_argument('--mean-map', action='store_true', help='score the mean map as well')
+    parser.add_argument('--points', action='store_true', help='with points over without')
     parser.add_argument('--pictures', help='write a contact sheet of the first ten to this PNG')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     args = parser.parse_args()
@@ -43,6 +46,7 @@ def main() -> int:
     from marigold_ros.models import load_model
     from marigold_ros.synthetic.scenes.scene import make_sample
     from marigold_training.data.layouts import FolderPairs
+    from marigold_training.prompted_score import score_prompted
     from marigold_training.run.score import (
         contact_sheet,
         read_pairs,
@@ -69,7 +73,10 @@ def main() -> int:
         model = load_model(args.model, vae=args.vae)
         mean_map = training_mean_map() if args.mean_map else None
         total = args.second or args.scenes or 200 if source is None else len(source)
-        table = score(model, pairs(source), total, mean_map)
+        if args.points:
+            table = score_prompted(model, pairs(source))
+        else:
+            table = score(model, pairs(source), total, mean_map)
         if args.pictures:
             contact_sheet(model, islice(pairs(source), 10), args.pictures)
     except MarigoldError as error:
@@ -78,9 +85,10 @@ def main() -> int:
     if args.json:
         print(json.dumps(table, indent=2))
         return 0
-    print(f'{"":28} AbsRel   delta1   images')
+    heads = 'with without ratio' if args.points else 'AbsRel delta1 images'
+    print(f'{"":28}' + ''.join(f'{head:>9}' for head in heads.split()))
     for name, row in table.items():
-        print(f'{name:28} {row["abs_rel"]:.4f}   {row["delta1"]:.4f}   {row["pictures"]}')
+        print(f'{name:28}' + ''.join(f'{value:9.4g}' for value in row.values()))
     return 0
 
 

@@ -9,6 +9,8 @@ The training package may be missing, so it is imported where it is used.
 from __future__ import annotations
 
 from collections.abc import Iterator
+import json
+from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -63,6 +65,38 @@ def toy() -> dict:
         ],
         'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
     }
+
+
+@pytest.fixture(scope='session')
+def depth_anything(tmp_path_factory):
+    """Return a function that writes a small Depth Anything of random weights, in their layout."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    def write(**kind: object) -> Path:
+        heads = {'num_attention_heads': 2, 'out_indices': [1, 2, 3, 4]}
+        size = {'hidden_size': 32, 'num_hidden_layers': 4, 'image_size': 56, 'patch_size': 14}
+        backbone = Dinov2Config(**heads, **size, reshape_hidden_states=False)
+        width = {'fusion_hidden_size': 16, 'head_hidden_size': 8, 'reassemble_hidden_size': 32}
+        necks = {'neck_hidden_sizes': [8, 16, 16, 16], **width}
+        torch.manual_seed(0)
+        network = DepthAnythingForDepthEstimation(
+            DepthAnythingConfig(backbone_config=backbone, **necks, **kind)
+        )
+        for part in (network.neck, network.head):
+            for weight in part.parameters():
+                if weight.ndim == 4:
+                    torch.nn.init.kaiming_normal_(weight)
+        network.head.conv3.weight.data.mul_(0.1)  # far from the ends of a sigmoid
+        network.head.conv3.bias.data.fill_(1.0)
+        folder = tmp_path_factory.mktemp('depth_anything') / 'small'
+        network.save_pretrained(folder)
+        rules = {'ensure_multiple_of': 14, 'keep_aspect_ratio': True}
+        processor = {'image_processor_type': 'DPTImageProcessor', **rules}
+        processor['size'] = {'height': 42, 'width': 42}
+        (folder / 'preprocessor_config.json').write_text(json.dumps(processor))
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope='session')

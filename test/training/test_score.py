@@ -10,15 +10,18 @@ import json
 from pathlib import Path
 import runpy
 import sys
+from typing import ClassVar
 
 from accelerate import Accelerator
 from diffusers import AutoencoderTiny
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.baselines import fit_surface
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.spaces import from_metres, to_metres
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.pairs import Pair
 from marigold_training.held_out import GENERATORS
+from marigold_training.prompted_score import score_prompted
 from marigold_training.run.recipe import TrainingRun
 from marigold_training.run.score import beside_quadric, score, score_held_out
 from marigold_training.second_generator.generator import make_second_sample
@@ -41,6 +44,30 @@ class Knowing:
     def predict(self, rgb) -> Prediction:
         depth = self.truth[rgb.tobytes()]
         return Prediction(np.where(np.isfinite(depth), depth, 0.0).astype(np.float32), None)
+
+
+def test_points_are_scored_by_the_same_model_without_them():
+    sample = make_sample(0, 96, 72)
+    scene = Pair(sample.rgb, np.where(np.isfinite(sample.depth), sample.depth, np.nan))
+    bent = np.linspace(0.2, 0.9, 96, dtype=np.float32) * np.ones((72, 1), np.float32)
+
+    class Prompted:
+        description: ClassVar[dict] = {}
+
+        def predict(self, rgb, **_):
+            return Prediction(bent, space='depth')
+
+        def predict_prompted(self, rgb, sparse, **_):
+            assert (np.abs(sparse.z / scene.depth[sparse.v, sparse.u] - 1.0) < 1e-6).all()
+            return Prediction(np.nan_to_num(scene.depth, nan=50.0).astype('f'), space='metric')
+
+    rows = score_prompted(Prompted(), [('room', scene)])
+    assert len(rows) == 6
+    for name, row in rows.items():
+        assert row['with'] == pytest.approx(row['ratio'] * row['without'])
+        assert row['with'] < 1e-6 if name.startswith('map') else row['ratio'] < 1.0
+    with pytest.raises(ConfigurationError, match='models that take points'):
+        score_prompted(Knowing(), [('room', scene)])
 
 
 def test_held_out_figures_cover_both_generators_and_all_methods():

@@ -9,6 +9,7 @@ frame, so that a fit holds from frame to frame.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROMPTED, space_of
 from marigold_ros.models.depth_anything.processors import PROCESSORS, TorchProcessor
 from marigold_ros.models.depth_anything.prompt import prompt_depth
+from marigold_ros.models.last_answer import LastAnswer
 from marigold_ros.models.locate import read_json, require_weights
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork
@@ -241,6 +243,11 @@ class DepthEstimator(OnePassModel):
 class PromptedEstimator(DepthEstimator):
     """Prompt Depth Anything: points of the frame, as a small depth image, enter the network."""
 
+    def _prepared(self, network: Any) -> Any:
+        if self.runtime.plain:
+            network.backbone = _Backbone(network.backbone)
+        return super()._prepared(network)
+
     def predict_prompted(
         self, rgb: np.ndarray, sparse: SparseDepth, *numbers: Any, **settings: Any
     ) -> Prediction:
@@ -255,6 +262,21 @@ class PromptedEstimator(DepthEstimator):
             found = self._found([rgb], options, (prompt - low) / (high - low))
         share = found[0]['predicted_depth'].cpu().numpy()
         return Prediction(low + (high - low) * share, None, 'metric', UNBOUNDED)
+
+
+class _Backbone(nn.Module):
+    """A backbone, which points do not enter, that runs once for all predictions of a frame."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone: Any = backbone
+        self._last = LastAnswer()
+
+    def forward_with_filtered_kwargs(self, pixel_values: torch.Tensor, **choices: Any) -> Any:
+        run = partial(self.backbone.forward_with_filtered_kwargs, **choices)
+        if torch.jit.is_tracing():  # an export, which must hold the network
+            return run(pixel_values)
+        return self._last(run, pixel_values)
 
 
 class _Estimator(nn.Module):

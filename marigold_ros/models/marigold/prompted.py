@@ -9,6 +9,7 @@ from typing import Any
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
+from marigold_ros.models.last_answer import LastAnswer
 from marigold_ros.models.locate import find_autoencoder, PROMPT
 from marigold_ros.models.marigold.checkpoint import load_networks, Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
@@ -50,6 +51,17 @@ class PromptedMarigold(MarigoldModel):
         self._decoder: Any = networks.autoencoder
         prompt: Any = networks.prompt
         self._prompt: PointPrompt = prompt.to(self._decoder.device, self._decoder.dtype)
+        self._encoded, self._denoised = LastAnswer(), LastAnswer()
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """Encode images; once for all predictions of a frame."""
+        latent: torch.Tensor = self._encoded(super().encode, image)
+        return latent
+
+    def denoise(self, *given: Any) -> torch.Tensor:
+        """Denoise latents; once for all predictions of a frame."""
+        latent: torch.Tensor = self._denoised(super().denoise, *given)
+        return latent
 
     def predict_guided(self, *_: Any, **settings: Any) -> Prediction:
         """Refuse: the points enter once, by the prompt."""

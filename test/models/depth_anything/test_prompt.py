@@ -14,6 +14,7 @@ from marigold_ros.point_kinds import PointKind
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
 SHAPE = (90, 120)
@@ -94,6 +95,23 @@ def test_moving_the_points_moves_the_depth(model):
     bent[:, 60:] += 12.0
     change = np.abs(model.predict_prompted(image(), points(depth=bent)).relative - first)
     assert change[:, 80:].mean() > 0.1
+
+
+def test_a_frame_with_points_runs_the_backbone_once(folder):
+    images, calls = (image(), 255 - image()), []
+    alone = [load_model(folder, device='cpu').predict_prompted(rgb, points()) for rgb in images]
+    model = load_model(folder, device='cpu')
+    hook = register_module_forward_hook(lambda module, *_: calls.append(type(module).__name__))
+    try:
+        FramePipeline(model, CONFIG).process(frame(points()))
+        assert calls.count('Dinov2Backbone') == 1
+        assert calls.count('PromptDepthAnythingNeck') > 1  # alone, with all points, with half
+        again = [model.predict_prompted(rgb, points()) for rgb in images]
+    finally:
+        hook.remove()
+    assert calls.count('Dinov2Backbone') == 2
+    for one, other in zip(again, alone, strict=True):
+        np.testing.assert_array_equal(one.relative, other.relative)
 
 
 def test_settings_without_meaning_are_refused_with_a_prompt_too(model):

@@ -6,14 +6,15 @@ from contextlib import suppress
 import shutil
 
 from diffusers import AutoencoderTiny
-from marigold_ros.config import RuntimeConfig
+from marigold_ros.config import AlignmentConfig, PipelineConfig, RuntimeConfig
 from marigold_ros.errors import AlignmentError, CheckpointError, ConfigurationError
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Frame, SparseDepth, SparseInput
 from marigold_ros.models import load_model
 from marigold_ros.models.locate import write_sums
 from marigold_ros.models.marigold.check import check_checkpoint
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.marigold.prompt import load_prompt, PointPrompt, rasterise, spread_points
+from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
@@ -80,6 +81,29 @@ def test_moving_the_points_moves_the_depth(model, rgb):
     # More than another scale and shift would.
     x, y = np.log(first.relative).ravel(), np.log(found).ravel()
     assert np.corrcoef(x, y)[0, 1] < 0.99
+
+
+def test_a_frame_with_points_is_encoded_and_denoised_once(prompted_folder, rgb):
+    model, calls = load_model(str(prompted_folder), 'cpu', 'float32'), []
+    for name, network in (('encode', model.autoencoder.encoder), ('denoise', model.unet)):
+        network.register_forward_hook(lambda *_, name=name: calls.append(name))
+    sparse = points(seen_depth(model, rgb))
+    calls.clear()
+    other = 255 - rgb
+    with suppress(AlignmentError):
+        model.predict_prompted(other, sparse)
+    assert calls == ['encode', 'denoise']
+    config = PipelineConfig(alignment=AlignmentConfig(min_points=20))
+    inputs = [SparseInput('pointcloud', sparse=sparse)]
+    result = FramePipeline(model, config).process(Frame(rgb, inputs=inputs))
+    assert calls == ['encode', 'denoise'] * 2
+    alone = load_model(str(prompted_folder), 'cpu', 'float32')
+    np.testing.assert_array_equal(result.relative, alone.predict(rgb).relative)
+    found = model.predict_prompted(rgb, sparse).relative
+    np.testing.assert_array_equal(found, alone.predict_prompted(rgb, sparse).relative)
+    assert calls == ['encode', 'denoise'] * 2
+    model.predict(rgb, denoising_steps=2)
+    assert calls[4:] == ['denoise'] * 2
 
 
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])

@@ -240,11 +240,51 @@ def test_a_base_of_any_family_that_can_be_trained_is_adapted(
     assert np.ptp(before - model.predict(IMAGE).relative) > 0
 
 
+@pytest.fixture
+def diffusion_depth(tmp_path) -> Path:
+    """Return a small DiffusionDepth of random weights."""
+    family = trained_family('diffusion_depth')
+    facts = {'space': 'metric', 'max_depth': 80.0, 'default_processing_pixels': 32 * 48}
+    width = {'features': 8, 'hidden': 8, 'latent': 8, 'steps': 2}
+    init = {'kind': 'small', 'backbone': {'channels': [8, 16], 'blocks': [1]}, **width}
+    chain = family.initialise({'init': init, 'facts': facts}, 0)
+    family.export(tmp_path / 'refined', chain, facts, '', None)
+    return tmp_path / 'refined'
+
+
+@pytest.mark.slow  # trains and judges
+@pytest.mark.parametrize(
+    ('family', 'better'),
+    [
+        ('diffusion_depth', True),
+        ('depth_anything', True),
+        ('metric depth_anything', True),
+        ('depth_anything', False),
+    ],
+)
+def test_metric_models_and_depth_anything_are_adapted_if_that_is_better(
+    new, options, tmp_path, monkeypatch, request, family, better
+):
+    monkeypatch.setattr(adaptation, 'judge_model', lambda *args: (better, []))
+    *metric, name = family.split()
+    if name == 'diffusion_depth':
+        base = request.getfixturevalue(name)
+    else:
+        kind = {'depth_estimation_type': 'metric', 'max_depth': 80} if metric else {}
+        base = request.getfixturevalue(name)(**kind)
+    proof = new(replace(options, base=str(base))).run(never)
+    assert proof.own_metres == (family != 'depth_anything')
+    assert {'model.safetensors', 'fusion/model.safetensors'} <= set(verify_sums(options.out))
+    before = load_model(str(base), 'cpu').predict(IMAGE)
+    after = load_model(str(options.out), 'cpu').predict(IMAGE)
+    assert after.space == before.space
+    assert (np.abs(after.relative - before.relative).max() > 0) == better
+
+
 def test_a_base_that_cannot_be_trained_is_refused(new, options, folder, tmp_path):
-    config = {'model_type': 'depth_anything', 'architectures': ['DepthAnythingForDepthEstimation']}
     (tmp_path / 'other').mkdir()
-    (tmp_path / 'other/config.json').write_text(json.dumps(config))
-    with pytest.raises(ConfigurationError, match='family depth_anything, which cannot be trained'):
+    (tmp_path / 'other/config.json').write_text(json.dumps({'model_type': 'zoedepth'}))
+    with pytest.raises(ConfigurationError, match='family zoedepth, which cannot be trained'):
         new(replace(options, base=str(tmp_path / 'other')))
     with pytest.raises(ConfigurationError, match='average of several models; adapt one of them'):
         new(replace(options, base=f'{folder / "base"}+tiny'))

@@ -25,7 +25,7 @@ def _own_accelerator(fresh_accelerate):
 def other_family(tmp_path):
     folder = tmp_path / 'other'
     folder.mkdir()
-    (folder / 'config.json').write_text(json.dumps({'model_type': 'depth_anything'}))
+    (folder / 'config.json').write_text(json.dumps({'model_type': 'zoedepth'}))
     return folder
 
 

@@ -130,6 +130,23 @@ def test_stripes_of_a_map_are_measured_on_the_trained_lines(strength):
     assert found[AFTER] == pytest.approx(1.0 + strength, abs=0.01)
 
 
+@pytest.mark.parametrize(('space', 'error'), [('metric', 0.5), ('depth', 0.0)])
+def test_metres_are_judged_without_a_fit_and_relative_maps_with_one(space, error):
+    depth = np.linspace(2.0, 20.0, 64 * 48).reshape(64, 48).astype(np.float32)
+    v, u = (part.ravel() for part in np.mgrid[:64:2, :48:2])
+    lidar, maps = SparseDepth(u, v, depth[v, u]), {BEFORE: depth, AFTER: 1.5 * depth}
+    one = SimpleNamespace(
+        frame=SimpleNamespace(stamp_ns=0),
+        lidar=lidar,
+        predictions={name: Prediction(own, space=space) for name, own in maps.items()},
+    )
+    means = judge.judge_maps([one], np.log(2.0 * depth), (0.1, 80.0)).means()
+    assert means[AFTER]['abs_rel'] == pytest.approx(error, abs=1e-6)
+    assert means[BEFORE]['abs_rel'] == pytest.approx(0.0, abs=1e-6)
+    of_mean = 1.0 if space == 'metric' else 0.0
+    assert means['mean depth map']['abs_rel'] == pytest.approx(of_mean, abs=0.01) or error == 0.0
+
+
 def points(count: int = 4000, far: float = 60.0) -> SparseDepth:
     rng = np.random.default_rng(0)
     u, v = rng.integers(0, 320, count), rng.integers(0, 160, count)

@@ -15,7 +15,7 @@ def rendered(height: int, width: int, **keys: object) -> dict:
 
 
 @pytest.fixture(scope='session')
-def recipes(small_checkpoint) -> dict:
+def recipes(small_checkpoint, depth_anything) -> dict:
     return {
         'unet': {
             'init': {'kind': 'small', 'channels': [8, 16], 'blocks': [1]},
@@ -43,6 +43,12 @@ def recipes(small_checkpoint) -> dict:
             'sources': [rendered(24, 32, known=0.1)],
             'stages': [{**STAGE, 'objective': 'diffusion_depth', 'average': 0.9, 'clip': 1.0}],
             'facts': {'space': 'metric', 'max_depth': 80.0, 'default_processing_pixels': 768},
+        },
+        'depth_anything': {
+            'init': {'kind': 'checkpoint', 'path': str(depth_anything())},
+            'sources': [rendered(32, 40)],
+            'stages': [{**STAGE, 'objective': 'pixel', 'trains': ['network']}],
+            'facts': {'space': 'disparity', 'default_processing_pixels': 42 * 42},
         },
     }
 

@@ -8,7 +8,6 @@ import re
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.diffusion_depth.backbones import build_backbone
 from marigold_ros.models.diffusion_depth.checkpoint import read_architecture
-from marigold_training.families.diffusion_depth import FAMILY
 from marigold_training.networks.backbone_weights import load_backbone
 from marigold_training.objectives.diffusion_depth import (
     diffusion_depth_loss,
@@ -135,11 +134,6 @@ def test_the_recipes_name_networks_terms_and_stages_that_exist(path):
     read_weights(recipe['loss'])
     stages = read_stages(recipe['stages'], recipe['common'])
     assert all(stage.trains == ('network',) for stage in stages)
-
-
-def test_adapting_metres_is_refused_with_the_remedy(tmp_path):
-    with pytest.raises(ConfigurationError, match='sources of kind bag'):
-        FAMILY.facts(tmp_path / 'refined')
 
 
 SWIN = {'embed_dim': 8, 'depths': [1, 2, 1, 1], 'num_heads': [1, 2, 2, 2], 'window_size': 4}

@@ -315,6 +315,8 @@ def test_images_to_stop_on_select_the_weights(chain, tmp_path):
     validation.prepare()
     figures = validation.run(chain, chain.state_dict(), torch.device('cpu'), tmp_path / 'p.png')
     assert validation.quality(figures) == figures['stop']['model']['abs_rel']
+    metric = {'stop': {**figures['stop'], 'own metres': {'abs_rel': 0.7}}}  # the robot's own
+    assert validation.quality(metric) == 0.7
     assert Validation({'scenes': 1}, FAMILY, FACTS, tmp_path).quality({'scenes': {}}) is None
 
 

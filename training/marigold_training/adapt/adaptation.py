@@ -32,6 +32,7 @@ from marigold_ros.processes import Stop
 from marigold_ros.whole_files import whole_folder, write_whole
 from marigold_training.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_training.adapt.judge import (
+    all_metric,
     check_mounting,
     judge_fused,
     judge_maps,
@@ -344,7 +345,9 @@ class Adaptation:
             for table in fused.values():
                 table.rows['adapted fusion'] = table.rows[AFTER]
                 table.rows[AFTER] = table.rows[versus]
-        lines = reasons(model_installed, 'relative model', of_maps, striped.get(AFTER, 1.0))
+        own = all(map(all_metric, judged))
+        kind = 'metric model' if own else 'relative model'
+        lines = reasons(model_installed, kind, of_maps, striped.get(AFTER, 1.0))
         lines += reasons(fusion_installed, 'fusion network', of_fused)
         lines += [] if metric is None else metric.reasons
         proof = Proof(
@@ -358,6 +361,7 @@ class Adaptation:
             len(judged),
             lines,
             metric,
+            own,
         )
         return proof, judged
 

@@ -34,6 +34,7 @@ from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.spaces import to_metres
 from marigold_training.adapt.blocks import cell_depths, thinned
 from marigold_training.data.bag_pairs import BagPairs, on_held_line
 import numpy as np
@@ -199,7 +200,11 @@ def check_mounting(
 def judge_maps(
     judged: Sequence[Judged], mean_map: np.ndarray, limits: tuple[float, float]
 ) -> Table:
-    """Score the maps, each with its best fit to all points, and the mean depth map alike."""
+    """
+    Score the maps, each with its best fit to all points, and the mean depth map alike.
+
+    If all models are metric, nothing is fitted.
+    """
     table = Table()
     for one in judged:
         at = one.lidar.v, one.lidar.u
@@ -207,9 +212,18 @@ def judge_maps(
         size = one.predictions[next(iter(one.predictions))].relative.shape
         maps[MEAN_MAP] = cv2.resize(mean_map, size[::-1]), 'log'
         for name, (relative, space) in maps.items():
-            depth = oracle_depth(relative[at], one.lidar.z, space, limits)
+            seen = relative[at].astype(np.float64)
+            if all_metric(one):
+                depth = np.clip(to_metres(seen, space, limits[1]), *limits)
+            else:
+                depth = oracle_depth(seen, one.lidar.z, space, limits)
             table.score(name, depth, one.lidar, size, one.frame.stamp_ns)
     return table
+
+
+def all_metric(one: Judged) -> bool:
+    """Whether all models predict metres, which are then judged as they are."""
+    return all(prediction.space == 'metric' for prediction in one.predictions.values())
 
 
 def judge_fused(

@@ -57,7 +57,7 @@ def choose_of_relative(run: TrainingRun) -> None:
 
     def errors(chain: TrainedModel) -> tuple[float, float]:
         model = run.engine(chain)
-        return mean_error(model, stop), mean_error(model, scenes)
+        return mean_error(model, stop, model.space == 'metric'), mean_error(model, scenes)
 
     choose(run, errors)
 
@@ -83,13 +83,15 @@ def choose(run: Run[Chain], errors: Callable[[Chain], tuple[float, float]]) -> N
     run.kept = choose_kept(on_stop, on_scenes)
 
 
-def mean_error(model: DepthModel, pairs: Iterable[Pair]) -> float:
-    """Return AbsRel of a model after each image's best fit, mean over images."""
+def mean_error(model: DepthModel, pairs: Iterable[Pair], own: bool = False) -> float:
+    """Return the mean AbsRel of a model, each image's best fit or in its ``own`` metres."""
     errors = []
     for pair in pairs:
         truth, valid = known_depth(pair)
         prediction = model.predict(pair.rgb)
-        depth = best_affine(prediction.relative, truth, valid, prediction.space)
+        depth = prediction.relative
+        if not own:
+            depth = best_affine(depth, truth, valid, prediction.space)
         errors.append(np.mean(np.abs(depth[valid] - truth[valid]) / truth[valid]))
     return float(np.mean(errors))
 

@@ -36,7 +36,7 @@ def proof_page(proof: Proof, judged: Sequence[Judged], facts: Mapping[str, str])
         f'<p class="lead">{proof.frames} judged frames over {proof.seconds:.1f} s, which no '
         f'network was trained on: {escape(proof.scope)}.</p>',
         f'<section><div class="panel">{lines}<p>{NOTE}</p></div></section>',
-        _section('Relative maps, each fitted to all points of its frame', proof.maps),
+        _section(proof.of_maps, proof.maps),
     ]
     if proof.unfitted:
         parts.append(_section('Metric depth without LiDAR, not fitted', proof.unfitted))
@@ -106,6 +106,7 @@ def adaptation_card(name: str, proof: Proof, facts: Mapping[str, str]) -> str:
         frames=proof.frames,
         seconds=proof.seconds,
         scope=proof.scope,
+        of_maps=proof.of_maps,
         reasons='\n'.join(f'- {line}' for line in proof.reasons),
         maps=_markdown(proof.maps) + _unfitted(proof),
         fused='\n'.join(f'From {name}:\n{_markdown(rows)}' for name, rows in proof.fused.items()),
@@ -131,14 +132,14 @@ def _markdown(rows: Mapping[str, Scores]) -> str:
 
 CARD = """# {name}
 
-A relative model and a fusion network (folder `fusion`), adapted to recordings of one robot by its
+A model and a fusion network (folder `fusion`), adapted to recordings of one robot by its
 LiDAR. Judged on {frames} frames over {seconds:.1f} s that no network was trained on: {scope}.
 
 {reasons}
 
 Not for safety-critical use; check it on other recordings of the robot first.
 
-Relative maps, each fitted to all points of its frame:
+{of_maps}:
 {maps}
 Published depth from some points, scored at the others:
 

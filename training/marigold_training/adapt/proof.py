@@ -110,6 +110,13 @@ class Proof:
     frames: int
     reasons: list[str] = field(default_factory=list)
     metric: MetricProof | None = None
+    own_metres: bool = False  # of the models, which were judged without any fit
+
+    @property
+    def of_maps(self) -> str:
+        """What the figures of the maps are, in words."""
+        fitted = 'Relative maps, each fitted to all points of its frame'
+        return 'Metric maps, without LiDAR and not fitted' if self.own_metres else fitted
 
     @property
     def unfitted(self) -> dict[str, Scores]:

@@ -41,7 +41,8 @@ class Base:
     A checkpoint to adapt.
 
     ``network`` is its family and ``facts`` are its own, as in a recipe; ``trains`` are the
-    networks to train, empty for those of the objective; ``adapters`` their rank, 0 without.
+    networks to train or parts of them, empty for the objective's; ``adapters`` their rank, 0
+    without.
     """
 
     folder: Path
@@ -85,7 +86,7 @@ def open_base(name: str) -> Base:
     recipe = {'init': {'kind': 'checkpoint', 'path': str(folder)}, 'facts': facts}
     chain = family.initialise(recipe, 0)
     small = sum(p.numel() for p in chain.parameters()) < SMALL
-    parts = tuple(name for name, _ in chain.named_children()) if small else ()
+    parts = tuple(name for name, _ in chain.named_children()) if small else chain.parts()
     rank = 0 if small or 'adapters' not in family.keys else RANK
     if rank:
         check_peft()  # before bags are read

@@ -102,20 +102,11 @@ def kind(facts: Mapping[str, Any]) -> str:
     return 'DiffusionDepth, which denoises a depth latent guided by features of the image'
 
 
-def facts_to_adapt(folder: Path) -> dict[str, Any]:
-    """Refuse: runs that start from any checkpoint train relative depth."""
-    raise ConfigurationError(
-        f'{folder.name} is a DiffusionDepth, which predicts metres: train it further on bags by a '
-        'recipe with an init of kind checkpoint and sources of kind bag'
-    )
-
-
 FAMILY = TrainedFamily(
     initial_network,
     engine_model,
     export,
     kind,
     keys=('loss', 'diffused'),
-    facts=facts_to_adapt,
     spaces=(SPACE,),
 )

@@ -27,6 +27,7 @@ FAMILIES = {
     'unet': 'marigold_training.families.unet',
     'prime_depth': 'marigold_training.families.prime_depth',
     'diffusion_depth': 'marigold_training.families.diffusion_depth',
+    'depth_anything': 'marigold_training.families.depth_anything',
 }
 
 

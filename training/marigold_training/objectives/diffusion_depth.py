@@ -95,6 +95,11 @@ class TrainedDiffusionDepth(TrainedModel):
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(rgb)
         return self.network(rgb, noise.expand(len(rgb), -1, -1, -1)), None
 
+    def parts(self) -> tuple[str, ...]:
+        """Return all but the backbone."""
+        own = 'features.neck', 'features.pyramid', 'denoiser', 'latent.decoder'
+        return tuple(f'network.{name}' for name in own)
+
 
 def diffusion_depth_loss(chain: TrainedDiffusionDepth, batch: Batch, draws: Draws) -> torch.Tensor:
     """Return the weighted sum of the terms, from noise through all steps to metres."""

@@ -20,7 +20,7 @@ import math
 from typing import Any
 
 from marigold_training.data.mixture import Batch, LatentBatch
-from marigold_training.data.targets import denormalise, QUANTILES
+from marigold_training.data.targets import denormalise, NEAREST, QUANTILES
 from marigold_training.objectives.diffusion_depth import (
     diffusion_depth_loss,
     TrainedDiffusionDepth,
@@ -187,7 +187,7 @@ def anchored_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tens
     Return the loss `pixel`, and far from known depth the L1 to the map of the initial networks.
 
     Points of a LiDAR cover a part of the image. Elsewhere the map of ``chain.start``, fitted to
-    these points, keeps the prediction in place.
+    these points, keeps the prediction in place. Metric models are compared in log depth.
     """
     loss, predicted = _pixel_terms(chain, batch)
     uncovered = 1.0 - covered(batch.valid | batch.sky)
@@ -195,9 +195,12 @@ def anchored_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tens
         return loss
     start = chain.start[0].to(batch.rgb.device)
     with torch.no_grad():
-        relative = start.relative(batch.rgb)
-        fit = fit_least_squares(relative, batch.relative, batch.valid.float())
-        relative = fit.apply(relative).clamp(0.0, 1.0)
+        relative, target = (
+            compared(chain, x) for x in (start.relative(batch.rgb), batch.relative)
+        )
+        fit = fit_least_squares(relative, target, batch.valid.float())
+        relative = fit.apply(relative)
+        relative = relative if chain.space == 'metric' else relative.clamp(0.0, 1.0)
     return loss + ANCHOR * masked_mean((predicted - relative).abs(), uncovered * fit.usable)
 
 
@@ -207,22 +210,27 @@ def covered(known: torch.Tensor) -> torch.Tensor:
     return functional.max_pool2d(known.float(), 2 * reach + 1, 1, reach)
 
 
+def compared(chain: TrainedModel, values: torch.Tensor) -> torch.Tensor:
+    """Return relative values as they are, and metres as their logarithm."""
+    return values.clamp(min=NEAREST).log() if chain.space == 'metric' else values
+
+
 def _pixel_terms(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the loss `pixel` and the map (B, 1, H, W)."""
     predicted, x0 = chain.map_and_latent(batch.rgb)
-    predicted = predicted.float()
+    predicted, target = compared(chain, predicted.float()), compared(chain, batch.relative)
     valid = batch.counted
-    loss = affine_invariant(predicted, batch.relative, valid)
-    loss = loss + DIRECT * masked_mean((predicted - batch.relative).abs(), valid)
-    loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)
+    loss = affine_invariant(predicted, target, valid)
+    loss = loss + DIRECT * masked_mean((predicted - target).abs(), valid)
+    loss = loss + GRADIENT * gradient_difference(predicted, target, valid)
     loss = loss + SKY * near_sky(chain, predicted, batch)
     if x0 is None:
         return loss, predicted
     assert isinstance(chain, TrainedNetworks)
     with torch.no_grad():
-        target = chain.encode(as_image(batch.relative)).float()
-    mask = latent_mask(batch, target.shape[-2:])
-    return loss + LATENT * masked_mean((x0.float() - target).abs(), mask), predicted
+        latent = chain.encode(as_image(batch.relative)).float()
+    mask = latent_mask(batch, latent.shape[-2:])
+    return loss + LATENT * masked_mean((x0.float() - latent).abs(), mask), predicted
 
 
 def e2e_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:

@@ -41,7 +41,7 @@ class TrainedModule(nn.Module):
         """Train these networks, or their adapters where they have some, and freeze all else."""
         self.requires_grad_(False)
         for name in names:
-            network = getattr(self, name)
+            network = self.get_submodule(name)
             adapters = [p for key, p in network.named_parameters() if OWN in key]
             for weight in adapters or network.parameters():
                 weight.requires_grad_(True)
@@ -81,6 +81,10 @@ class TrainedModel(TrainedModule):
         Beside it the depth latent, where there is one that can be compared with that of a truth.
         """
         raise NotImplementedError
+
+    def parts(self) -> tuple[str, ...]:
+        """Return what adapting trains of a large network; nothing: what the objective says."""
+        return ()
 
     def image_features(self, rgb: torch.Tensor) -> torch.Tensor | None:
         """Return the features (B, F) of the domain gap; None if the family has none."""

@@ -37,7 +37,6 @@ from marigold_training.run.sharding import divided, shard
 from marigold_training.run.stages import read_stages, Stage
 from marigold_training.run.training_features import training_features
 from marigold_training.run.validation import Validation
-from torch import nn
 from torch.utils.data import Dataset
 import yaml
 
@@ -269,6 +268,7 @@ class TrainingRun(Run[TrainedModel]):
         chain = self.first_chain()
         if any(stage.objective == 'anchored' for stage in self.stages):
             chain.start = (self.first_chain().requires_grad_(False).eval(),)
+            chain.eval()  # a few images of one place are no statistics for batch norms
         for stage in self.stages:
             check_stage(stage, chain)
         return chain
@@ -360,8 +360,9 @@ def check_stage(stage: Stage, chain: TrainedModule) -> None:
             f'stage {stage.name} has objective {stage.objective}, which this network cannot '
             f'learn; choose one of {", ".join(usable)}, or another network'
         )
+    parts = dict(chain.named_modules())
     for name in stage.trains:
-        if not isinstance(getattr(chain, name, None), nn.Module):
+        if name not in parts:
             own = ', '.join(name for name, _ in chain.named_children())
             raise ConfigurationError(f'stage {stage.name} trains {name}; this network has {own}')
 

@@ -33,7 +33,7 @@ class Stage:
     scale: float = 1.0  # of each image side
     average: float = 0.0  # decay of the exponential moving average of the weights; 0 is none
     clip: float = 0.0  # norm of the gradient; 0 is no limit
-    trains: tuple[str, ...] = ()  # of NETWORKS; empty: as the objective says
+    trains: tuple[str, ...] = ()  # NETWORKS or parts of them; empty: as the objective says
     gradient_checkpointing: bool = False
     latent_cache: bool = False  # encode all images once, see latent_cache.py
     save_every: int = 200  # steps
@@ -51,11 +51,12 @@ class Stage:
                 f"objective is '{self.objective}'; choose one of {', '.join(OBJECTIVES)}"
             )
         trains = tuple(self.trains) or OBJECTIVES[self.objective].trains
-        for name in trains:
-            if name not in NETWORKS:
-                raise ConfigurationError(f"trains has '{name}'; choose from {', '.join(NETWORKS)}")
+        whole = {name.split('.')[0] for name in trains}
+        for name in sorted(whole - set(NETWORKS)):
+            raise ConfigurationError(f"trains has '{name}'; choose from {', '.join(NETWORKS)}")
         needed = set(OBJECTIVES[self.objective].trains)
-        if not needed <= set(trains) and not (needed == {'unet'} and 'prompt' in trains):
+        # Other families than Marigold have one network, by another name.
+        if not needed <= whole and not (needed == {'unet'} and whole & {'prompt', 'network'}):
             raise ConfigurationError(
                 f'trains of stage {self.name} is {", ".join(trains)}; {self.objective} trains at '
                 f'least {", ".join(sorted(needed))}'
@@ -92,7 +93,7 @@ class Stage:
 
     def validates_at(self, step: int) -> bool:
         """Return whether to score after this step, if the stage changes depth."""
-        if not self.validate_every or not SCORED & set(self.trains):
+        if not self.validate_every or not SCORED & {name.split('.')[0] for name in self.trains}:
             return False
         return step % self.validate_every == 0 or step == self.steps
 

@@ -41,7 +41,7 @@ SHOWN = 8  # images
 SELECTS = 'stop'  # key of the images that select the weights, unless BEST names others
 BEST = 'best'
 # The best quadric is constant, the baseline to beat, alone or with the map as one more column.
-METHODS = ('model', 'quadric', 'quadric and model')
+METHODS = ('model', 'quadric', 'quadric and model', 'own metres')
 Weights = Mapping[str, torch.Tensor]
 Table = dict[str, dict[str, float]]
 
@@ -174,5 +174,7 @@ class Validation:
         if self.best is None or self.best[0] not in figures:
             return None
         name, metric = self.best
-        value = figures[name][METHODS[0]][metric]
+        # Metres of a robot's own camera are asked for; those of other cameras have another scale.
+        own = METHODS[-1] if name == SELECTS else METHODS[0]
+        value = figures[name].get(own, figures[name][METHODS[0]])[metric]
         return -value if METRICS[metric].better == 'higher' else value
