@@ -2,12 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """Files that mean harm end in sentences, in bounded time and memory; sound parts are read."""
 
+import io
 from itertools import islice
 import json
 import os
 from pathlib import Path
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -19,8 +21,10 @@ import hostile_reading
 from marigold_ros.bags import limited
 from marigold_ros.bags.limited import look
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.errors import BagError
-from marigold_ros.replay.photos import read_image
+from marigold_ros.errors import BagError, InputError
+from marigold_ros.image_sets.decode import decode_depth_file
+from marigold_ros.replay.photos import open_video, read_image
+from marigold_ros.replay.video_writer import VideoWriter
 import mutations
 import numpy as np
 import pytest
@@ -252,6 +256,74 @@ def test_ordinary_photos_are_read_whatever_their_scans(tmp_path):
         path = tmp_path / f'image{end}'
         path.write_bytes(cv2.imencode(end, rgb, options)[1].tobytes())
         assert read_image(path).shape == rgb.shape
+
+
+def video(path, size=(64, 48), images=10):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10.0, size)
+    rgb = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+    for _ in range(images):
+        writer.write(rgb)
+    writer.release()
+    return path
+
+
+def test_images_that_a_video_has_lost_are_missed(tmp_path):
+    path = video(tmp_path / 'video.avi')
+    data = path.read_bytes()
+    for part, lost in ((data, False), (data[: len(data) // 2], True)):
+        path.write_bytes(part)
+        with open_video(path) as found:
+            count = len(list(found.images))
+            assert bool(found.missing(count)) is lost is (count < 10)
+
+
+def test_a_video_of_enormous_images_is_refused(tmp_path):
+    path = video(tmp_path / 'video.avi', (8192, 4096), 1)
+    with pytest.raises(InputError, match='8192x4096'), open_video(path):
+        pass
+
+
+def test_the_name_of_a_video_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        server.setblocking(False)
+        path = Path(f'http:127.0.0.1:{server.getsockname()[1]}?.avi')
+        video(tmp_path / 'video.avi').rename(path)
+        with open_video(path) as found, VideoWriter(path.with_suffix('.mp4'), 10.0) as writer:
+            for rgb in found.images:
+                writer.add(rgb)
+        assert writer.written == 10
+        with pytest.raises(BlockingIOError):  # nobody has called
+            server.accept()
+
+
+def test_a_video_that_the_codec_does_not_take_is_an_error_in_words(tmp_path):
+    pytest.importorskip('av')
+    writer = VideoWriter(tmp_path / 'a.mp4', 10.0)
+    with pytest.raises(InputError, match='no video of 20000x2 px'), writer:
+        writer.add(np.zeros((2, 20_000, 3), np.uint8))
+
+
+def test_an_archive_of_arrays_is_no_depth():
+    archive = io.BytesIO()
+    np.savez(archive, np.ones((4, 4), np.float32))
+    with pytest.raises(InputError, match='not an .npy file'):
+        decode_depth_file(archive.getvalue(), 'depth.npy')
+
+
+@pytest.mark.parametrize('name', ['pipe.mcap', 'pipe.db3', 'folder/pipe.mcap', 'pipe.png'])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    path = path.parent if path.parent != tmp_path else path
+    assert 'pipe' in hostile_reading.read(path).said[0]
+
+
+def test_a_folder_of_countless_files_is_no_bag(tmp_path):
+    for number in range(limited.MOST_FILES + 1):
+        (tmp_path / str(number)).touch()
+    assert 'more than 10000 files' in hostile_reading.read(tmp_path).said[0]
 
 
 def test_a_look_ends_though_nobody_waits_for_it_any_more(tmp_path):
