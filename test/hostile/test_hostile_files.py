@@ -21,10 +21,13 @@ import hostile_reading
 from marigold_ros.bags import limited
 from marigold_ros.bags.limited import look
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.errors import BagError, InputError
+from marigold_ros.errors import BagError, ConfigurationError, InputError
+from marigold_ros.evaluation.results.shared_frames import read_run
 from marigold_ros.image_sets.decode import decode_depth_file
+from marigold_ros.node.interface.launch_arguments import topics_of_bag
 from marigold_ros.replay.photos import open_video, read_image
 from marigold_ros.replay.video_writer import VideoWriter
+from marigold_training.run.recipe import precision_of
 import mutations
 import numpy as np
 import pytest
@@ -324,6 +327,33 @@ def test_a_folder_of_countless_files_is_no_bag(tmp_path):
     for number in range(limited.MOST_FILES + 1):
         (tmp_path / str(number)).touch()
     assert 'more than 10000 files' in hostile_reading.read(tmp_path).said[0]
+
+
+@pytest.mark.parametrize(
+    'make', [os.mkfifo, lambda path: path.symlink_to('/dev/zero'), Path.mkdir, 'large']
+)
+def test_results_without_an_end_are_not_read(tmp_path, make):
+    path = tmp_path / 'results.json'
+    if make == 'large':
+        path.touch()
+        os.truncate(path, 50_000_001)
+    else:
+        make(path)
+    with pytest.raises(InputError, match='is no file, or has more than 50 MB'):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize('value', ['9' * 5000, '2020-13-45', '[' * 2000])
+def test_a_recipe_that_yaml_cannot_read_is_an_error_in_words(tmp_path, value):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(f'precision: {value}')
+    with pytest.raises(ConfigurationError, match='is not valid YAML'):
+        precision_of(path)
+
+
+def test_metadata_that_yaml_cannot_read_has_no_topics(tmp_path):
+    (tmp_path / 'metadata.yaml').write_text('[' * 2000)
+    assert topics_of_bag(str(tmp_path)) == {}
 
 
 def test_a_look_ends_though_nobody_waits_for_it_any_more(tmp_path):
