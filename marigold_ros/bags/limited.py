@@ -10,10 +10,12 @@ list of checks exhausts. What a child could do within its limits, this process c
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import islice
 import os
 from pathlib import Path
 import resource
 import signal
+from stat import S_ISDIR, S_ISREG
 import subprocess
 import sys
 from tempfile import TemporaryDirectory
@@ -27,6 +29,7 @@ WAITING = 3.0  # times as long on a busy machine
 BYTES_PER_SECOND = 25_000_000  # of a file, for which there is more time
 UNPACKED = 20  # times the size of a file that may lie on the disk
 DISK = 256_000_000  # bytes that may always lie there
+MOST_FILES = 10_000  # of a folder
 _REFUSED, _NO_MEMORY, _NO_DISK = 3, 4, 5  # exit codes
 
 
@@ -101,10 +104,16 @@ def remember(function: str, path: Path, text: str) -> str:
 def _state(function: str, path: Path) -> tuple[tuple[Any, ...], int]:
     """Return what identifies the state of a file or folder, and its bytes."""
     try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = sorted(islice(path.iterdir(), MOST_FILES + 1)) if path.is_dir() else [path]
         states = [file.stat() for file in files if file.exists()]
     except OSError as error:
         raise MarigoldError(f'{path} cannot be read ({error.strerror})') from error
+    if len(files) > MOST_FILES:
+        raise MarigoldError(
+            f'{path} holds more than {MOST_FILES} files; give the folder of one bag'
+        )
+    if not all(S_ISREG(state.st_mode) or S_ISDIR(state.st_mode) for state in states):
+        raise MarigoldError(f'{path} is or holds a pipe, socket or device; give files')
     key = function, path.resolve(), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in states)
     return key, sum(s.st_size for s in states)
 

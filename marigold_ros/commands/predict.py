@@ -247,6 +247,8 @@ class _Work:
                     bar(writer.written)
         if not writer.written:
             raise InputError('it has no image that OpenCV can read; check the file')
+        if not limit and (missing := video.missing(writer.written)):
+            note(f'{source}: {missing}')
         return {
             'input': str(source),
             'images': writer.written,

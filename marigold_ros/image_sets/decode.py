@@ -18,6 +18,7 @@ import numpy as np
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
 PNG_END = b'IEND\xaeB`\x82'
 JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
+_MOST_VIDEO_PIXELS = 7680 * 4320  # codecs keep up to 16 images
 
 
 def decode_image_file(data: bytes, name: str) -> np.ndarray:
@@ -49,7 +50,8 @@ def decode_depth_file(data: bytes, name: str) -> np.ndarray:
     """
     if name.lower().endswith('.npy'):
         try:
-            depth = np.load(io.BytesIO(data), allow_pickle=False)
+            # np.load would also take an archive of arrays.
+            depth = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
         except Exception as error:  # a damaged header can fail anywhere in NumPy
             raise InputError(
                 f'{name} is cut off or not an .npy file ({error})', 'truncated'
@@ -104,5 +106,14 @@ def try_image(path: Path) -> None:
 
 
 def try_video(path: Path) -> None:
-    """Decode the first image of a video file."""
-    cv2.VideoCapture(str(path)).read()
+    """Decode the first image of a video file; raises InputError if images are too large."""
+    capture = cv2.VideoCapture(str(path))
+    width, height = (
+        int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    if width * height > _MOST_VIDEO_PIXELS:
+        raise InputError(
+            f'its images have {width}x{height} px, and those of a video may have '
+            f'{_MOST_VIDEO_PIXELS} in all; reduce them'
+        )
+    capture.read()

@@ -36,7 +36,7 @@ IMAGE_SUFFIXES = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gi
 # Of phones; OpenCV and Pillow lack the patented codec.
 UNREAD_SUFFIXES = ('.heic', '.heif')
 UNREAD_REMEDY = 'HEIC cannot be read; convert it (heif-convert a.heic a.jpg), or export JPEG'
-_PLAIN_RATE = 30.0  # of sources that do not state theirs, Hz
+_PLAIN_RATE = 30.0  # of sources that do not state theirs, or one that nobody plays, Hz
 USUAL_FOV = 60.0  # of photos, degrees across the longer side
 FAR_TO_NEAR = 5.0  # assumed of the farthest and the nearest point of relative depth
 
@@ -108,6 +108,8 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
         If the file is missing, unreadable, not an image, or one that takes too much to decode.
 
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError('it is a folder, pipe or device; give a file')
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
@@ -153,6 +155,15 @@ class Video:
     rate: float
     count: int  # 0: not known
 
+    def missing(self, read: int) -> str:
+        """Return in words that fewer images were read than the file states, else ''."""
+        if read >= self.count:
+            return ''
+        return (
+            f'{read} images can be read, where its header leads to {self.count}; it is cut off or '
+            'damaged, or its rate varies'
+        )
+
 
 @contextmanager
 def open_video(source: Path | int) -> Iterator[Video]:
@@ -170,13 +181,16 @@ def open_video(source: Path | int) -> Iterator[Video]:
     if isinstance(source, Path):
         _look('try_video', source)
     with _quiet_opencv():
-        capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        # FFmpeg takes a relative name with a colon for an address.
+        name = source if isinstance(source, int) else str(source.resolve())
+        capture = cv2.VideoCapture(name)
     try:
         if not capture.isOpened():
             what = 'there is no such camera' if isinstance(source, int) else 'it is no video'
             raise InputError(f'OpenCV cannot open it: {what}, or one of a kind unknown to OpenCV')
         count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        yield Video(_images(capture), capture.get(cv2.CAP_PROP_FPS) or _PLAIN_RATE, count)
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        yield Video(_images(capture), rate if 0.1 <= rate <= 1000 else _PLAIN_RATE, count)
     finally:
         capture.release()
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
-from marigold_ros.errors import InputError
+from marigold_ros.errors import brief, InputError
 import numpy as np
 
 
@@ -43,7 +43,13 @@ class VideoWriter:
             except OSError as error:
                 raise InputError(f'cannot write {self.path}: {error.strerror}') from error
             encoder = _H264 if has_h264() else _Mpeg4
-            self._encoder = encoder(self.path, self._rate, size)
+            try:  # a relative name with a colon would be an address
+                self._encoder = encoder(self.path.resolve(), self._rate, size)
+            except Exception as error:  # PyAV raises many kinds
+                raise InputError(
+                    f'no video of {size[0]}x{size[1]} px at {self._rate:g} Hz can be written '
+                    f'({brief(error)}); reduce the images'
+                ) from error
         if size != self._size:  # OpenCV would leave it out without a word
             raise InputError(
                 f'an image of {size[0]}x{size[1]} follows images of {self._size[0]}x'
@@ -69,6 +75,7 @@ class _H264:
         self._stream = self._file.add_stream('libx264', rational, {'preset': 'veryfast'})
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = 'yuv420p'
+        self._stream.codec_context.open()
 
     def add(self, rgb: np.ndarray) -> None:
         self._file.mux(self._stream.encode(self._frame_of(rgb, 'rgb24')))

@@ -94,6 +94,9 @@ class DepthWork:
                 job.step(f'predicting with {self.model}', writer.written, video.count)
         if not writer.written:
             raise InputError(f'{job.name} has no image that OpenCV can read; check the file')
+        job.result['remark'] = '; '.join(
+            filter(None, (job.result['remark'], video.missing(writer.written)))
+        )
         job.files[path.name] = path
         job.result['downloads'] = [path.name]
 

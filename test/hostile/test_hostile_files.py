@@ -2,12 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """Files that mean harm end in sentences, in bounded time and memory; sound parts are read."""
 
+import io
 from itertools import islice
 import json
 import os
 from pathlib import Path
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -19,8 +21,13 @@ import hostile_reading
 from marigold_ros.bags import limited
 from marigold_ros.bags.limited import look
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.errors import BagError
-from marigold_ros.replay.photos import read_image
+from marigold_ros.errors import BagError, ConfigurationError, InputError
+from marigold_ros.evaluation.results.shared_frames import read_run
+from marigold_ros.image_sets.decode import decode_depth_file
+from marigold_ros.node.interface.launch_arguments import topics_of_bag
+from marigold_ros.replay.photos import open_video, read_image
+from marigold_ros.replay.video_writer import VideoWriter
+from marigold_training.run.recipe import precision_of
 import mutations
 import numpy as np
 import pytest
@@ -260,6 +267,101 @@ def test_ordinary_photos_are_read_whatever_their_scans(tmp_path):
         path = tmp_path / f'image{end}'
         path.write_bytes(cv2.imencode(end, rgb, options)[1].tobytes())
         assert read_image(path).shape == rgb.shape
+
+
+def video(path, size=(64, 48), images=10):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10.0, size)
+    rgb = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+    for _ in range(images):
+        writer.write(rgb)
+    writer.release()
+    return path
+
+
+def test_images_that_a_video_has_lost_are_missed(tmp_path):
+    path = video(tmp_path / 'video.avi')
+    data = path.read_bytes()
+    for part, lost in ((data, False), (data[: len(data) // 2], True)):
+        path.write_bytes(part)
+        with open_video(path) as found:
+            count = len(list(found.images))
+            assert bool(found.missing(count)) is lost is (count < 10)
+
+
+def test_a_video_of_enormous_images_is_refused(tmp_path):
+    path = video(tmp_path / 'video.avi', (8192, 4096), 1)
+    with pytest.raises(InputError, match='8192x4096'), open_video(path):
+        pass
+
+
+def test_the_name_of_a_video_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        server.setblocking(False)
+        path = Path(f'http:127.0.0.1:{server.getsockname()[1]}?.avi')
+        video(tmp_path / 'video.avi').rename(path)
+        with open_video(path) as found, VideoWriter(path.with_suffix('.mp4'), 10.0) as writer:
+            for rgb in found.images:
+                writer.add(rgb)
+        assert writer.written == 10
+        with pytest.raises(BlockingIOError):  # nobody has called
+            server.accept()
+
+
+def test_a_video_that_the_codec_does_not_take_is_an_error_in_words(tmp_path):
+    pytest.importorskip('av')
+    writer = VideoWriter(tmp_path / 'a.mp4', 10.0)
+    with pytest.raises(InputError, match='no video of 20000x2 px'), writer:
+        writer.add(np.zeros((2, 20_000, 3), np.uint8))
+
+
+def test_an_archive_of_arrays_is_no_depth():
+    archive = io.BytesIO()
+    np.savez(archive, np.ones((4, 4), np.float32))
+    with pytest.raises(InputError, match='not an .npy file'):
+        decode_depth_file(archive.getvalue(), 'depth.npy')
+
+
+@pytest.mark.parametrize('name', ['pipe.mcap', 'pipe.db3', 'folder/pipe.mcap', 'pipe.png'])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    path = path.parent if path.parent != tmp_path else path
+    assert 'pipe' in hostile_reading.read(path).said[0]
+
+
+def test_a_folder_of_countless_files_is_no_bag(tmp_path):
+    for number in range(limited.MOST_FILES + 1):
+        (tmp_path / str(number)).touch()
+    assert 'more than 10000 files' in hostile_reading.read(tmp_path).said[0]
+
+
+@pytest.mark.parametrize(
+    'make', [os.mkfifo, lambda path: path.symlink_to('/dev/zero'), Path.mkdir, 'large']
+)
+def test_results_without_an_end_are_not_read(tmp_path, make):
+    path = tmp_path / 'results.json'
+    if make == 'large':
+        path.touch()
+        os.truncate(path, 50_000_001)
+    else:
+        make(path)
+    with pytest.raises(InputError, match='is no file, or has more than 50 MB'):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize('value', ['9' * 5000, '2020-13-45', '[' * 2000])
+def test_a_recipe_that_yaml_cannot_read_is_an_error_in_words(tmp_path, value):
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(f'precision: {value}')
+    with pytest.raises(ConfigurationError, match='is not valid YAML'):
+        precision_of(path)
+
+
+def test_metadata_that_yaml_cannot_read_has_no_topics(tmp_path):
+    (tmp_path / 'metadata.yaml').write_text('[' * 2000)
+    assert topics_of_bag(str(tmp_path)) == {}
 
 
 @pytest.mark.slow  # waits four seconds

@@ -174,7 +174,7 @@ def topics_of_bag(bag: str) -> dict[str, str]:
         content = yaml.safe_load(metadata.read_text(encoding='utf-8'))
         topics = content['rosbag2_bagfile_information']['topics_with_message_count']
         return {item['topic_metadata']['name']: item['topic_metadata']['type'] for item in topics}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
         return {}
 
 

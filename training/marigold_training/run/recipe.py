@@ -437,7 +437,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f'no recipe {path}; see training/recipes')
     try:
         recipe = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f'{path} is not valid YAML: {error}') from error
     if not isinstance(recipe, dict):
         raise ConfigurationError(f'{path} holds no keys; see training/recipes')
