@@ -23,6 +23,7 @@ from marigold_ros.evaluation.choices import PROTOCOLS
 from marigold_ros.evaluation.results.results import SCHEMA
 import numpy as np
 
+_MOST_BYTES = 50_000_000  # of a file: 100 000 frames
 # Settings that decide which points are scored, and as what: by all protocols,
 _OPTIONS = (
     *('alignment.min_depth', 'alignment.max_depth'),
@@ -47,9 +48,6 @@ class FrameKey(NamedTuple):
     bag: str
     repeat: int
     stamp_ns: int
-
-
-_MOST_BYTES = 50_000_000  # of a file: 100 000 frames
 
 
 @dataclass(frozen=True)

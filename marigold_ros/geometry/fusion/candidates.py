@@ -29,8 +29,8 @@ _TRIANGULATED, _PROVING = 14000, 3000
 _SCORED = 4000
 # Depth of the border, of which the farther part is among the points, in median distances beyond.
 _BORDER = 1.6
-# Error of the nearest point grows with its distance: at most by this factor from the border to
-# beyond it.
+# The error of the nearest point grows with its distance: from the border to beyond it at most by
+# this factor.
 _MOST_FARTHER = 2.0
 # Share of the points from which too few are left of those at the border.
 _MOST_HELD_OUT = 0.8
@@ -60,7 +60,7 @@ class Candidates:
     held_out: np.ndarray  # (M,) log ratio of each point to an interpolation without its fold
     border: np.ndarray  # (M,) bool, points at the border of the hull
     held_border: np.ndarray  # (M,) log ratio of these to the nearest of the others, NaN elsewhere
-    farther: float  # cells beyond the hull from a point than those at the border from the others
+    farther: float  # distance of cells beyond from points, over that of these from others, 1 to 2
 
 
 def point_candidates(
