@@ -31,7 +31,7 @@ _SCORED = 4000
 _BORDER = 1.6
 # The error of the nearest point grows with its distance: from the border to beyond it at most by
 # this factor.
-_MOST_FARTHER = 2.0
+_MOST_FARTHER = 1.6
 # Share of the points from which too few are left of those at the border.
 _MOST_HELD_OUT = 0.8
 # Window of the range of depth around a cell, in distances of its nearest point, and at least.
@@ -60,7 +60,7 @@ class Candidates:
     held_out: np.ndarray  # (M,) log ratio of each point to an interpolation without its fold
     border: np.ndarray  # (M,) bool, points at the border of the hull
     held_border: np.ndarray  # (M,) log ratio of these to the nearest of the others, NaN elsewhere
-    farther: float  # distance of cells beyond from points, over that of these from others, 1 to 2
+    farther: float  # distance of cells beyond from points, over that of these from others
 
 
 def point_candidates(
