@@ -10,7 +10,10 @@ more than they have is refused while it is built on the meta device, where it ta
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
+import os
 from pathlib import Path
+import shutil
+from tempfile import mkdtemp
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -182,3 +185,40 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
         f'{path} cannot be loaded ({brief(error)}); it is damaged or does not belong to '
         'config.json: restore both files'
     )
+
+
+@contextmanager
+def whole_folder(folder: Path, task: str = 'export') -> Iterator[Path]:
+    """
+    Yield a temporary folder that replaces ``folder`` once the block ends without an error.
+
+    Raises CheckpointError, which names the ``task``, if it cannot be written; the existing folder
+    stays.
+    """
+    draft = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+        yield draft
+        _replace(folder, draft)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f'{folder} could not be written ({brief(error)}); free some space or choose another '
+            f'folder, and {task} again'
+        ) from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(folder: Path, draft: Path) -> None:
+    # mkdtemp and safetensors write for the owner alone.
+    os.chmod(draft, 0o755)
+    for path in draft.rglob('*'):
+        os.chmod(path, 0o755 if path.is_dir() else 0o644)
+    old = folder.with_name(f'.{folder.name}-old')
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(draft, folder)
+    shutil.rmtree(old, ignore_errors=True)

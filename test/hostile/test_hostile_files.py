@@ -21,13 +21,12 @@ import hostile_reading
 from marigold_ros.bags import limited
 from marigold_ros.bags.limited import look
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.errors import BagError, ConfigurationError, InputError
+from marigold_ros.errors import BagError, InputError
 from marigold_ros.evaluation.results.shared_frames import read_run
 from marigold_ros.image_sets.decode import decode_depth_file
 from marigold_ros.node.interface.launch_arguments import topics_of_bag
 from marigold_ros.replay.photos import open_video, read_image
 from marigold_ros.replay.video_writer import VideoWriter
-from marigold_training.run.recipe import precision_of
 import mutations
 import numpy as np
 import pytest
@@ -349,14 +348,6 @@ def test_results_without_an_end_are_not_read(tmp_path, make):
         make(path)
     with pytest.raises(InputError, match='is no file, or has more than 50 MB'):
         read_run(tmp_path)
-
-
-@pytest.mark.parametrize('value', ['9' * 5000, '2020-13-45', '[' * 2000])
-def test_a_recipe_that_yaml_cannot_read_is_an_error_in_words(tmp_path, value):
-    path = tmp_path / 'recipe.yaml'
-    path.write_text(f'precision: {value}')
-    with pytest.raises(ConfigurationError, match='is not valid YAML'):
-        precision_of(path)
 
 
 def test_metadata_that_yaml_cannot_read_has_no_topics(tmp_path):

@@ -21,8 +21,8 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.locate import find_folder, write_sums
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.models.runtime.usage import milliseconds
+from marigold_ros.models.weights import whole_folder
 from marigold_ros.synthetic.scenes.scene import make_sample
-from marigold_ros.whole_files import whole_folder
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Batch, in_multiples, make_batch, make_example
 from marigold_training.data.pairs import Pair

@@ -13,7 +13,7 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.convert.pickles import read_pickle
 from marigold_ros.models.registry import FAMILIES
-from marigold_ros.whole_files import whole_folder
+from marigold_ros.models.weights import whole_folder
 from safetensors.torch import save_file
 
 

@@ -279,6 +279,8 @@ def test_an_invalid_stage_is_named(entry, words):
         ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
         ('a: [', 'not valid YAML'),
         ('[' * 5000, 'not valid YAML'),
+        ('a: ' + '9' * 5000, 'not valid YAML'),
+        ('a: 2020-13-45', 'not valid YAML'),
         ('\udcff', 'not valid YAML'),  # no UTF-8
     ],
 )

@@ -28,8 +28,9 @@ from marigold_ros.models.facts import CONFIG
 from marigold_ros.models.fusion.load import load_fusion
 from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION, write_sums
 from marigold_ros.models.metric_scale import MetricModel, MetricScale, write_metric_scale
+from marigold_ros.models.weights import whole_folder
 from marigold_ros.processes import Stop
-from marigold_ros.whole_files import whole_folder, write_whole
+from marigold_ros.whole_files import write_whole
 from marigold_training.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_training.adapt.judge import (
     all_metric,

@@ -9,7 +9,7 @@ from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.checkpoint import KIND, VERSION
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import write_sums
-from marigold_ros.whole_files import whole_folder
+from marigold_ros.models.weights import whole_folder
 from marigold_training.networks.export import save_weights, write_json
 import torch
 

@@ -17,7 +17,7 @@ from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
 from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.models.resizing import size_by_area
-from marigold_ros.whole_files import whole_folder
+from marigold_ros.models.weights import whole_folder
 from marigold_training.networks.small_networks import TEXT_SHAPE
 from safetensors.torch import save_file
 import torch
