@@ -292,6 +292,9 @@ _OF_CONFIG: dict[str, dict[str, Callable[[Path], None]]] = {
     'has an unknown spacing of timesteps': {
         'marigold': setting('scheduler/scheduler_config.json', 'timestep_spacing', value='a/b'),
     },
+    'scales latents by a mapping': {
+        'marigold': setting('vae/config.json', 'scaling_factor', value={}),
+    },
     'says true for a number': {
         'marigold': setting('unet/config.json', 'norm_num_groups', value=True),
     },

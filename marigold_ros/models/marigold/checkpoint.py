@@ -360,9 +360,13 @@ def load_network(kind: Any, part: Path) -> Any:
     values = {key: config[key] for key in known if key in config}
     check_values(values, part / 'config.json')
     for key, value in values.items():
-        if isinstance(value, bool) and type(known[key].default) in (int, float):
+        # Many whole numbers may also be a list, one for each block.
+        kinds: dict[Any, Any] = {int: (int, float, list, type(None)), float: (int, float)}
+        allowed = kinds.get(type(known[key].default))
+        if allowed and (isinstance(value, bool) or not isinstance(value, allowed)):
             raise CheckpointError(
-                f'{part / "config.json"} has {key} {value}, which must be a number; restore it'
+                f'{part / "config.json"} has {key} {value!r:.99}, which must be a number; restore '
+                'it'
             )
     files = full_precision(found)
     build_within(files, lambda: kind.from_config(values))
