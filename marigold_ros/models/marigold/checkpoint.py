@@ -361,8 +361,8 @@ def load_network(kind: Any, part: Path) -> Any:
     check_values(values, part / 'config.json')
     for key, value in values.items():
         # Many whole numbers may also be a list, one for each block.
-        kinds: dict[Any, Any] = {int: (int, float, list, type(None)), float: (int, float)}
-        allowed = kinds.get(type(known[key].default))
+        numbers = {int: (int, float, list, type(None)), float: (int, float)}
+        allowed = numbers.get(type(known[key].default))
         if allowed and (isinstance(value, bool) or not isinstance(value, allowed)):
             raise CheckpointError(
                 f'{part / "config.json"} has {key} {value!r:.99}, which must be a number; restore '
