@@ -135,6 +135,15 @@ class SparseDepth:
         u, v, z = self.u[which], self.v[which], self.z[which]
         return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma)
 
+    def require_inside(self, shape: tuple[int, ...]) -> None:
+        """Raise AlignmentError if a point lies outside an image of ``shape`` (H, W)."""
+        (height, width, *_), u, v = shape, self.u, self.v
+        if len(u) and (min(u.min(), v.min()) < 0 or u.max() >= width or v.max() >= height):
+            raise AlignmentError(
+                f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
+                f'image is {width}x{height}; project the points with its camera'
+            )
+
     def as_input(
         self, shape: tuple[int, ...], least: int, name: str
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -145,19 +154,15 @@ class SparseDepth:
         than ``least``, or all have one depth, by whose range networks divide; ``name`` is what
         takes them, in words.
         """
-        usable = np.isfinite(self.z) & (self.z > 0)
-        u, v, z = self.u[usable], self.v[usable], self.z[usable].astype(np.float64)
-        if len(z) and (min(u.min(), v.min()) < 0 or u.max() >= shape[1] or v.max() >= shape[0]):
-            raise AlignmentError(
-                f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
-                f'image is {shape[1]}x{shape[0]}; project the points with its camera'
-            )
+        usable = self.chosen(np.isfinite(self.z) & (self.z > 0))
+        usable.require_inside(shape)
+        z = usable.z.astype(np.float64)
         if len(z) < least or not z.max() > 1.000001 * z.min():
             raise AlignmentError(
                 f'{name} has {len(z)} usable points of {len(self)}; it needs at least {least}, at '
                 'different depths: check T_cam_lidar and the LiDAR'
             )
-        return u, v, z
+        return usable.u, usable.v, z
 
     @staticmethod
     def joined(parts: 'Sequence[SparseDepth]') -> 'SparseDepth':

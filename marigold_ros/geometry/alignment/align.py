@@ -71,7 +71,8 @@ def align_map(
         If a point lies outside the prediction, or method ``fixed`` has no positive scale.
 
     """
-    _check_inside(prediction, sparse)
+    if sparse is not None:
+        sparse.require_inside(prediction.relative.shape)
     if config.method == 'none':
         return _none(prediction, sparse, Reason('method_none'))
     if config.method == 'fixed':
@@ -133,17 +134,6 @@ def _fit(
     inlier = np.zeros(len(points), dtype=bool)
     inlier[usable] = agrees
     return fit, inlier
-
-
-def _check_inside(prediction: Prediction, sparse: SparseDepth | None) -> None:
-    if sparse is None or len(sparse) == 0:
-        return
-    (height, width), u, v = prediction.relative.shape, sparse.u, sparse.v
-    if u.min() < 0 or v.min() < 0 or u.max() >= width or v.max() >= height:
-        raise AlignmentError(
-            f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
-            f'prediction is {width}x{height}; project the points with the camera of this image'
-        )
 
 
 def _check_points(z: np.ndarray, offered: int, config: AlignmentConfig) -> Reason | None:
