@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""One frame under each of several runs, from the pictures of their reports, on one scale."""
+"""One frame under each of several runs, from the images of their reports, on one scale."""
 
 import json
 import math
@@ -19,12 +19,12 @@ import numpy as np
 _KNOWN = {'truth': 'true depth', 'lidar': 'LiDAR points in view'}
 
 
-def pictures_section(shared: SharedFrames, protocol: str) -> str:
+def images_section(shared: SharedFrames, protocol: str) -> str:
     """
     Show the frame in which the runs' AbsRel of a protocol differs most.
 
     Only frames count whose depth the reports of all runs drew on the same scale; without one a
-    sentence says so. Raises InputError for damaged pictures.
+    sentence says so. Raises InputError for damaged images.
     """
     scales = [_scales(run.folder) for run in shared.runs.values()]
     frames = list(zip(*shared.rows.values(), strict=True))
@@ -53,7 +53,7 @@ def pictures_section(shared: SharedFrames, protocol: str) -> str:
         path = folder / f'{stem}_depth.png'
         path = path if path.is_file() else folder / f'{stem}_fitted.png'
         score = f', AbsRel {number(error, 3)}' if np.isfinite(error) else ''
-        # The legend below each picture is that of the page.
+        # The legend below each image is that of the page.
         figures.append(_figure(f'{name}{score}', _read(path)[: len(rgb)]))
     where = f'Frame {numbers[0]} of {shared.bags[place]}'
     most = 'Of the frames that all reports show, the runs differ most in this one. '
@@ -67,7 +67,7 @@ def pictures_section(shared: SharedFrames, protocol: str) -> str:
 
 
 def _scales(folder: Path) -> dict[str, Any]:
-    """Return the ends of the colour scale, metres, of the pictures of a run by frame."""
+    """Return the ends of the colour scale, metres, of the images of a run by frame."""
     try:
         found = json.loads((folder / 'pictures' / SCALES).read_text(encoding='utf-8'))
         if not all(0 < low < high < math.inf for low, high in found.values()):

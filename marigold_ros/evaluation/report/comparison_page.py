@@ -15,7 +15,7 @@ from marigold_ros.evaluation.report.charts import (
     MOST_PLACES,
     Spec,
 )
-from marigold_ros.evaluation.report.comparison_pictures import pictures_section
+from marigold_ros.evaluation.report.comparison_images import images_section
 from marigold_ros.evaluation.report.html_page import escape, make_page, scrolled, table
 from marigold_ros.evaluation.report.tables import number, WHERE
 from marigold_ros.evaluation.results.comparison import BEST, LATENCY
@@ -41,7 +41,7 @@ def comparison_page(found: Mapping[str, Any], shared: SharedFrames) -> str:
         f'<p class="lead">{escape(_conclusion(first, found["protocols"][first]))}</p>',
         ''.join(f'<p class="warning">{escape(text)}</p>' for text in found['left_out']),
         _differences(found['differences'], list(shared.runs)),
-        pictures_section(shared, first),
+        images_section(shared, first),
     ]
     charts = {}
     for protocol, board in found['protocols'].items():

@@ -8,7 +8,7 @@ import re
 
 import cv2
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.report.comparison_pictures import pictures_section
+from marigold_ros.evaluation.report.comparison_images import images_section
 from marigold_ros.evaluation.report.drawing import colourise_depth
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.results.shared_frames import EvaluationRun, SharedFrames
@@ -34,7 +34,7 @@ def runs(tmp_path, some):
 
 def section_of(runs):
     rows = {name: run.rows for name, run in runs.items()}
-    return pictures_section(SharedFrames(runs, rows, ['drive'] * 3, ['heldout'], []), 'heldout')
+    return images_section(SharedFrames(runs, rows, ['drive'] * 3, ['heldout'], []), 'heldout')
 
 
 def test_the_frame_is_that_which_all_have_and_where_they_differ_most(runs, some):
@@ -66,7 +66,7 @@ def test_a_frame_that_was_drawn_on_another_scale_is_not_shown(runs):
     scales = runs['far'].folder / 'pictures' / 'depth_scales.json'
     scales.write_text('{"frame_0000": [1.0, 2.0]}')
     assert section_of(runs).startswith('<p class="note">No frame is shown: the reports of all')
-    scales.unlink()  # as of runs without pictures
+    scales.unlink()  # as of runs without images
     assert 'No frame is shown' in section_of(runs)
 
 
@@ -77,9 +77,9 @@ def test_a_damaged_scale_is_named(runs, text):
         section_of(runs)
 
 
-def test_a_damaged_or_missing_picture_is_named(runs):
-    picture = runs['far'].folder / 'pictures' / 'frame_0002_depth.png'
-    picture.write_bytes(picture.read_bytes()[:100])
+def test_a_damaged_or_missing_image_is_named(runs):
+    image = runs['far'].folder / 'pictures' / 'frame_0002_depth.png'
+    image.write_bytes(image.read_bytes()[:100])
     with pytest.raises(InputError, match='frame_0002_depth.png'):
         section_of(runs)
     (runs['near'].folder / 'pictures' / 'frame_0002_input.png').unlink()
