@@ -115,8 +115,9 @@ class Proof:
     @property
     def of_maps(self) -> str:
         """What the figures of the maps are, in words."""
-        fitted = 'Relative maps, each fitted to all points of its frame'
-        return 'Metric maps, without LiDAR and not fitted' if self.own_metres else fitted
+        if self.own_metres:
+            return 'Metric maps, without LiDAR and not fitted'
+        return 'Relative maps, each fitted to all points of its frame'
 
     @property
     def unfitted(self) -> dict[str, Scores]:

@@ -16,19 +16,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.depth_anything.kinds import CONFIG, OWN
+from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, space_of
 from marigold_ros.models.depth_anything.model import DepthEstimator
-from marigold_ros.models.locate import find_folder, peek_json
+from marigold_ros.models.locate import find_folder, peek_json, read_json
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.transformers_networks import (
     load_depth_network,
     PROCESSOR,
     processor_values,
 )
-from marigold_ros.models.weights import quiet
+from marigold_ros.models.weights import quiet, whole_folder
 from marigold_ros.spaces import SPACES
 from marigold_training.families.registry import init_kind, TrainedFamily
-from marigold_training.networks.export import check_finite, whole_folder, write_json
+from marigold_training.networks.export import check_finite, write_json
 from marigold_training.objectives.trained_networks import TrainedModel
 import torch
 from torch.nn import functional
@@ -82,7 +82,9 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDepthAnythin
     """Open the checkpoint that a recipe's ``init`` names."""
     entry, space = recipe['init'], recipe['facts']['space']
     init_kind(entry, {'checkpoint': ('path',)})
-    opened = open_checkpoint(find_folder(str(entry.get('path'))))
+    folder = find_folder(str(entry.get('path')))
+    _check_kind(folder)
+    opened = DepthEstimator(folder, torch.device('cpu'))
     if space != opened.space:
         raise ConfigurationError(
             f"facts.space is '{space}', and {opened.folder.name} predicts {opened.space}; "
@@ -91,22 +93,23 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDepthAnythin
     return TrainedDepthAnything(opened)
 
 
-def open_checkpoint(folder: Path) -> DepthEstimator:
-    """Open a checkpoint; raises ConfigurationError for another network of transformers."""
+def _check_kind(folder: Path) -> None:
+    """Raise ConfigurationError for another network of transformers."""
     kind = peek_json(folder / CONFIG).get('model_type')
     if kind != MODEL_TYPE:
         raise ConfigurationError(
             f'{folder.name} is a {kind}, and of the depth estimators of transformers only '
             f'{MODEL_TYPE} is trained here; choose another checkpoint'
         )
-    return DepthEstimator(folder, torch.device('cpu'))
 
 
 def recipe_facts(folder: Path) -> dict[str, Any]:
     """Return the facts of a checkpoint; it is trained at the pixels of its processor's size."""
+    _check_kind(folder)
     size = processor_values(folder)['size']
     pixels = int(size['height']) * int(size['width'])
-    return {'space': open_checkpoint(folder).space, 'default_processing_pixels': pixels}
+    space = space_of(read_json(folder / CONFIG), peek_json(folder / OWN))
+    return {'space': space, 'default_processing_pixels': pixels}
 
 
 def engine_model(
