@@ -99,7 +99,7 @@ def point_candidates(
         _held_out(u, v, disparity, fold, grid.halved()),
         border,
         held_border,
-        min(max(beyond / max(2.0 * distance, 1.0), 1.0), _MOST_FARTHER),
+        float(np.clip(beyond / max(2.0 * distance, 1.0), 1.0, _MOST_FARTHER)),
     )
 
 
