@@ -61,6 +61,7 @@ class DamagedMcap(GuardedMcap):
     """The sound records of an .mcap file, in the order of the recording."""
 
     def _open(self) -> None:
+        self._last = -1, (b'', 0)  # where the chunk that was unpacked last lies, and its content
         file: Any = self.bio
         if file.read(len(_MAGIC)) != _MAGIC:
             raise ReaderError('it does not begin as an .mcap file')
@@ -119,8 +120,10 @@ class DamagedMcap(GuardedMcap):
                     if code not in _CODES or end > len(data) or length > MOST_UNPACKED:
                         raise ReaderError(f'no sound record at byte {at}')
                     if code == CHUNK:
-                        self.unpack(_CHUNK_HEAD.unpack_from(data, begin)[2])
-                        yield from _records_of(data[begin:end])
+                        if at != self._last[0]:
+                            self.unpack(_CHUNK_HEAD.unpack_from(data, begin)[2])
+                            self._last = at, _content(data[begin:end])
+                        yield from _records_of(*self._last[1])
                     elif code in _NEEDED:
                         yield code, data[begin:end]
                     at = end
@@ -129,17 +132,22 @@ class DamagedMcap(GuardedMcap):
                     at = _next_chunk(data, at + 1)
 
 
-def _records_of(chunk: bytes) -> Iterator[tuple[int, bytes]]:
-    """
-    Yield the records of a chunk that are needed, up to its damage; then raises an error.
-
-    The record before the damage may be a part of it, and is left out.
-    """
+def _content(chunk: bytes) -> tuple[bytes, int]:
+    """Return what a chunk holds, unpacked, and how many bytes it should have."""
     _, _, size, crc, length = _CHUNK_HEAD.unpack_from(chunk)
     compression = chunk[_CHUNK_HEAD.size : _CHUNK_HEAD.size + length].decode()
     data = chunk[_CHUNK_HEAD.size + length + 8 :]
     if compression or crc:
         data = decompress(data, compression, size, crc)
+    return data, size
+
+
+def _records_of(data: bytes, size: int) -> Iterator[tuple[int, bytes]]:
+    """
+    Yield the records of a chunk that are needed, up to its damage; then raises an error.
+
+    The record before the damage may be a part of it, and is left out.
+    """
     at, before = 0, None
     while at < len(data):
         code, length = RECORD_HEAD.unpack_from(data, at)
