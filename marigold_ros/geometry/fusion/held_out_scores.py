@@ -42,9 +42,10 @@ import numpy as np
 _GOOD_MAP, _FEW = 0.5, 0.03
 # Parts of interpolation's error, and of the nearest point's beyond the points, below which a map
 # has a share; the last where it gains among them: then only the border can refute it.
-_GAINS, _GAINS_BEYOND, _REFUTED = 0.6, 0.9, 3.0
+_GAINS, _GAINS_BEYOND, _REFUTED = 0.6, 0.8, 1.5
 # From this part on, of at least this error, it is no fit for a frame without points to hold.
 _NO_FIT, _NO_FIT_LEAST = 3.0, 0.05
+_EXACT = 1e-9
 # Powers of depth that are affine in a map of these spaces; 'log' is in its logarithm.
 _POWER_OF_SPACE = {'depth': 1.0, 'disparity': -1.0, 'metric': 1.0}
 # Points from which scale and shift are fitted anew for the border.
@@ -147,16 +148,18 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     Return the candidates with the map where it gains at held-out points, and why nowhere.
 
     Whether it gains is decided by tiles of the points, and beyond them by their border as well:
-    there the error of the nearest point grows with its distance, that of a map does not. Of a map
-    that saw points, those of the border are judged while it knows others of the border, and the
-    nearest point does not: they can refute it only.
+    there the error of the nearest point grows with its distance, that of a map does not. A border
+    can be met by chance: the more a map errs among the points, the better it has to be there.
+    Of a map that saw points, those of the border are judged while it knows others of the border,
+    and the nearest point does not: they can refute it only.
     """
     if scored.fitted is None:
         return scored, None
     among = _gains(*scored.held_out, _GAINS)
-    of_map, of_nearest = scored.held_border
-    of_nearest = scored.points.candidates.farther * of_nearest
-    beyond = _gains(of_map, of_nearest, _REFUTED if among else _GAINS_BEYOND)
+    of_map, of_points = scored.errors
+    share = _REFUTED if among else _GAINS_BEYOND * min(of_points / max(of_map, _EXACT), 1.0)
+    at_border, of_nearest = scored.held_border
+    beyond = _gains(at_border, scored.points.candidates.farther * of_nearest, share)
     beyond &= among or not scored.saw_points
     if not among and not beyond:
         return without_map(scored), no_gain(scored)

@@ -2,10 +2,13 @@
 # Copyright 2026 The marigold_ros developers
 """The scored candidates of a frame and the input of the network: what each channel states."""
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS, OF_MAP
+from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import upsample_field
 from marigold_ros.geometry.fusion.held_out_scores import (
     judge_map,
@@ -235,21 +238,48 @@ def test_a_map_that_is_wrong_beyond_a_line_does_not_prove_itself_there():
     assert np.median(proof[: proof.shape[0] // 4]) > np.median(proof[-proof.shape[0] // 4 :]) + 0.5
 
 
+def blocks_on_a_slope(seed=0):
+    """Depth (120, 160) of a slope, with things on it that stand out by a third."""
+    y = np.arange(SHAPE[0])[:, None]
+    things = np.random.default_rng(seed).normal(0, 0.3, (10, 14))
+    things = things.repeat(12, axis=0).repeat(12, axis=1)[:, : SHAPE[1]]
+    return (3.0 * np.exp(0.01 * (119 - y) + things)).astype(np.float32)
+
+
+def rows_of(depth, rows):
+    """Points (M,) on rows of the lower two thirds of depth (120, 160)."""
+    line = np.linspace(40, 119, rows).astype(int)
+    v, u = (part.ravel() for part in np.meshgrid(line, np.arange(0, 160, 2), indexing='ij'))
+    return SparseDepth(u, v, depth[v, u])
+
+
+def judged_of(sparse, metric):
+    """Return a map (H, W) fitted to points, with a field, and judged."""
+    relative = (metric - metric.min()) / np.ptp(metric)
+    fit = align_map(Prediction(relative), sparse, AlignmentConfig())
+    return judge_map(scored_of(sparse, None, fit))
+
+
 @pytest.mark.parametrize('rows', [6, 12, 24, 48, 80])
 def test_a_map_that_errs_less_far_from_the_points_leads_there_however_dense_they_are(rows):
     # The closer the rows, the closer the points held out at the border are to the others, and the
     # less the nearest point errs at them; beyond, it is as far away as before.
-    y, x = np.indices(SHAPE)
-    depth = (3.0 * np.exp(0.005 * y)).astype(np.float32)
-    line = np.linspace(40, 119, rows).astype(int)
-    v, u = (part.ravel() for part in np.meshgrid(line, np.arange(0, 160, 2), indexing='ij'))
-    noise = np.random.default_rng(0).normal(0, 0.08, SHAPE)
-    metric = (depth * np.exp(noise)).astype(np.float32)
-    fit = Alignment(state='fitted', metric=metric, held_out=noise[v, u])
-    judged, refusal = judge_map(scored_of(SparseDepth(u, v, depth[v, u]), None, fit))
+    depth, rng = blocks_on_a_slope(), np.random.default_rng(0)
+    error = cv2.GaussianBlur(rng.normal(0, 1, SHAPE), (0, 0), 8)
+    metric = (depth * np.exp(0.2 * error / error.std())).astype(np.float32)
+    judged, refusal = judged_of(rows_of(depth, rows), metric)
     assert refusal is None
     proved = judged.channels[CHANNELS.index('has_map')] > 0
     assert proved[~judged.points.candidates.inside].all()
+
+
+@pytest.mark.parametrize('rows', [6, 24, 48, 80])
+def test_a_map_of_another_scene_that_meets_the_border_by_chance_has_no_share(rows):
+    # Its slope is the scene's, as that of any road or room, and its objects are not.
+    depth, foreign = blocks_on_a_slope(), blocks_on_a_slope(seed=1)
+    judged, refusal = judged_of(rows_of(depth, rows), foreign)
+    assert judged.fitted is None
+    assert refusal.code == 'map_gains_nothing'
 
 
 def test_the_map_without_its_field_is_that_of_scale_and_shift():
