@@ -5,8 +5,8 @@ Metric depth as published: margin, confidence, no sky, no border, ground alone, 
 
 The sky has a number in a fitted map but no depth in the world. Several weak cues must agree: the
 map at its far end, a bright and smooth part of the image that reaches the upper border, no LiDAR
-return nearby, and nearer things around it. If one fails, pixels stay as they are: a wall taken for
-sky would be an obstacle lost.
+return nearby, and nearer or darker things around it. If one fails, pixels stay as they are: a wall
+taken for sky would be an obstacle lost.
 """
 
 from dataclasses import dataclass, replace
@@ -19,8 +19,11 @@ import numpy as np
 
 # Longest side of the working image.
 _SIDE = 320
-# Shares of the map's range: the far end, and the least step at the edge of the sky.
-_FAR, _STEP = 0.05, 0.1
+# Share of the map's range that is its far end.
+_FAR = 0.05
+# What is around the sky is nearer by about this share of the range, and darker by so many grey
+# levels; the least sum of both in these units, of which darkness gives one at most.
+_STEP, _DARKER, _EDGE = 0.1, 50.0, 1.3
 # Pixels from the sky's edge where the step is measured: beyond the blur of networks.
 _AROUND = (8, 10)
 # Grey levels: change from pixel to pixel, and brightness of the brightest channel.
@@ -154,11 +157,13 @@ def sky_mask(
     far = nearness <= _FAR
     if np.count_nonzero(far) < _LEAST_AREA * far.size:
         return nothing
-    small = _shrink(nearness, cv2.INTER_AREA)
-    candidate = (small <= _FAR) & _looks_like_sky(_shrink(rgb, cv2.INTER_AREA))
+    small, image = _shrink(nearness, cv2.INTER_AREA), _shrink(rgb, cv2.INTER_AREA)
+    brightness = image.max(axis=2)
+    candidate = (small <= _FAR) & _is_smooth(image)
+    candidate &= brightness >= max(_BRIGHT, float(np.median(brightness)))
     candidate &= ~_near_returns(sparse, shape, small.shape)
     depth = _shrink(metric.astype(np.float32, copy=False), cv2.INTER_NEAREST)
-    sky = _far_regions(candidate, small, depth)
+    sky = _far_regions(candidate, small, brightness, depth)
     if sky[0].mean() < _LEAST_TOP:
         return nothing
     whole = cv2.resize(sky.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
@@ -172,15 +177,13 @@ def _shrink(image: np.ndarray, interpolation: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=interpolation)
 
 
-def _looks_like_sky(rgb: np.ndarray) -> np.ndarray:
-    """Mask where the image is smooth and at least as bright as half of its pixels."""
+def _is_smooth(rgb: np.ndarray) -> np.ndarray:
     grey = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (3, 3), 0)
     change = np.maximum(
         np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125)),
         np.abs(cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=0.125)),
     )
-    brightest = np.maximum(np.maximum(rgb[..., 0], rgb[..., 1]), rgb[..., 2])
-    return (change < _SMOOTH) & (brightest >= max(_BRIGHT, float(np.median(brightest))))
+    return change < _SMOOTH
 
 
 def _near_returns(
@@ -194,19 +197,24 @@ def _near_returns(
     return _grown(hit, _RETURN_REACH)
 
 
-def _far_regions(candidate: np.ndarray, nearness: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Keep connected parts that reach the upper border, are far and end in a step."""
+def _far_regions(
+    candidate: np.ndarray, nearness: np.ndarray, brightness: np.ndarray, depth: np.ndarray
+) -> np.ndarray:
+    """Keep connected parts that reach the upper border, are far and end in an edge."""
     opened = cv2.morphologyEx(candidate.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3)))
     count, labels, facts, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    large = facts[:, cv2.CC_STAT_AREA] >= _LEAST_AREA * candidate.size
+    regions = [labels == index for index in np.unique(labels[0]) if index and large[index]]
     kept = np.zeros(candidate.shape, dtype=bool)
-    for index in range(1, count):
-        region = labels == index
-        if facts[index, cv2.CC_STAT_AREA] < _LEAST_AREA * region.size or not region[0].any():
-            continue
-        around = _grown(region, _AROUND[1]) & ~_grown(region, _AROUND[0])
+    # What a pole divides is not around itself.
+    outside = ~_grown(np.any(regions, axis=0), _AROUND[0]) if regions else kept
+    for region in regions:
+        around = _grown(region, _AROUND[1]) & outside
         known = depth[region & np.isfinite(depth)]
-        far = known.size and np.median(known) >= _LEAST_DEPTH
-        if far and around.any() and np.median(nearness[around]) > _STEP:
+        if not known.size or np.median(known) < _LEAST_DEPTH or not around.any():
+            continue
+        darker = np.median(brightness[region]) - np.median(brightness[around])
+        if np.median(nearness[around]) / _STEP + min(darker / _DARKER, 1.0) > _EDGE:
             kept |= region
     return kept
 

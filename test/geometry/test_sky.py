@@ -60,6 +60,25 @@ def test_a_wire_in_it_stays_though_the_map_does_not_see_it():
     assert mask[36:80].mean() > 0.9
 
 
+def test_poles_that_divide_it_hide_no_part():
+    # The other parts are most of what is around one.
+    rgb, prediction, metric, sky = street()
+    poles = np.zeros(sky.shape, dtype=bool)
+    poles[:, [40, 80, 120, 160, 200, 240, 280]] = True
+    rgb[cv2.dilate(poles.astype(np.uint8), np.ones((1, 4))) > 0] = 20
+    mask = sky_mask(rgb, prediction, metric)
+    assert not mask[poles].any()
+    beside = cv2.dilate(poles.astype(np.uint8), np.ones((1, 11))) > 0
+    assert mask[sky & ~beside].mean() > 0.95
+
+
+def test_houses_that_are_nearly_as_far_end_it_where_they_are_darker():
+    rgb, prediction, metric, sky = street()
+    mask = sky_mask(*over_far_houses(rgb, prediction, metric))
+    assert not (mask & ~sky).any()
+    assert mask[sky].mean() > 0.95
+
+
 def dark(rgb, prediction, metric):
     return rgb // 4, prediction, metric
 
@@ -86,8 +105,18 @@ def seen_through_a_gap(rgb, prediction, metric):
     return rgb, replace(prediction, relative=relative), metric
 
 
+def over_far_houses(rgb, prediction, metric):
+    relative = np.maximum(prediction.relative, np.float32(0.93))
+    return rgb, replace(prediction, relative=relative), metric
+
+
+def over_far_bright_houses(rgb, prediction, metric):
+    rgb = np.where(rgb > 120, rgb, rgb + np.uint8(120))
+    return over_far_houses(rgb, prediction, metric)
+
+
 def without_a_step(rgb, prediction, metric):
-    relative = np.maximum(prediction.relative, np.float32(0.92))
+    relative = np.maximum(prediction.relative, np.float32(0.98))
     return rgb, replace(prediction, relative=relative), metric
 
 
@@ -107,6 +136,7 @@ def metric_space(rgb, prediction, metric):
         fitted_near,
         below_a_roof,
         seen_through_a_gap,
+        over_far_bright_houses,
         without_a_step,
         not_saturated,
         metric_space,
