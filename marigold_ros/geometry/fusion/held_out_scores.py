@@ -42,7 +42,9 @@ import numpy as np
 _GOOD_MAP, _FEW = 0.5, 0.03
 # Parts of interpolation's error, and of the nearest point's beyond the points, below which a map
 # has a share; the last where it gains among them: then only the border can refute it.
-_GAINS, _GAINS_BEYOND, _REFUTED = 0.6, 0.8, 1.5
+_GAINS, _GAINS_BEYOND, _REFUTED = 0.6, 0.7, 1.5
+# What the nearest point errs beyond the points at least, in log depth: no border shows all things.
+_UNSEEN = 0.03
 # From this part on, of at least this error, it is no fit for a frame without points to hold.
 _NO_FIT, _NO_FIT_LEAST = 3.0, 0.05
 _EXACT = 1e-9
@@ -159,7 +161,8 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     of_map, of_points = scored.errors
     share = _REFUTED if among else _GAINS_BEYOND * min(of_points / max(of_map, _EXACT), 1.0)
     at_border, of_nearest = scored.held_border
-    beyond = _gains(at_border, scored.points.candidates.farther * of_nearest, share)
+    of_nearest = scored.points.candidates.farther * of_nearest + _UNSEEN
+    beyond = _gains(at_border, of_nearest, share)
     beyond &= among or not scored.saw_points
     if not among and not beyond:
         return without_map(scored), no_gain(scored)
