@@ -3,7 +3,7 @@
 """Find and load a fusion network: beside the weights of a model, in a folder, or embedded."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -21,18 +21,23 @@ import numpy as np
 import torch
 from torch import nn
 
+_CPU = torch.device('cpu')
+
 
 class LoadedFusion:
     """
-    A fusion network as ``geometry.fusion.mixing`` calls it, on the CPU, for grids of any size.
+    A fusion network as ``geometry.fusion.mixing`` calls it, for grids of any size.
 
-    OpenVINO runs it where it is installed, otherwise PyTorch. Threads take turns.
+    On a CPU OpenVINO runs it where it is installed; otherwise PyTorch does. Threads take turns.
     """
 
-    def __init__(self, network: FusionNetwork, folder: Path, cache: Path) -> None:
+    def __init__(
+        self, network: FusionNetwork, folder: Path, cache: Path, device: torch.device
+    ) -> None:
         self.folder = folder
-        mixing = _Mixing(network)
-        self._run = _compiled(mixing, cache) if find_spec('openvino') else mixing.run
+        mixing = _Mixing(network).to(device)
+        by_openvino = device.type == 'cpu' and find_spec('openvino')
+        self._run = _compiled(mixing, cache) if by_openvino else partial(mixing.run, device)
         self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
@@ -50,10 +55,11 @@ class _Mixing(nn.Module):
         change, log_error, shares = mix_candidates(self.network, channels)
         return torch.stack([change, log_error, shares[:, -1]], 1)
 
-    def run(self, arguments: list[np.ndarray]) -> np.ndarray:
-        batch = torch.from_numpy(arguments[0]).contiguous(memory_format=torch.channels_last)
+    def run(self, device: torch.device, arguments: list[np.ndarray]) -> np.ndarray:
+        batch = torch.from_numpy(arguments[0]).to(device)
         with torch.inference_mode():
-            return np.asarray(self(batch).numpy())
+            answer = self(batch.contiguous(memory_format=torch.channels_last))
+        return np.asarray(answer.cpu().numpy())
 
 
 def _compiled(mixing: nn.Module, cache: Path) -> Callable[[list[np.ndarray]], np.ndarray]:
@@ -73,8 +79,8 @@ def fusion_of(model: Any, name: str) -> LoadedFusion | None:
     Load the network that a setting ``alignment.fusion`` names; None if that is ``none``.
 
     ``auto`` is the folder ``fusion`` of the model's checkpoint, or else the embedded one; any
-    other name is a folder. Raises CheckpointError if there is no such network, or it was made for
-    other inputs.
+    other name is a folder. It runs where the model does. Raises CheckpointError if there is no
+    such network, or it was made for other inputs.
     """
     if name == 'none':
         return None
@@ -85,10 +91,13 @@ def fusion_of(model: Any, name: str) -> LoadedFusion | None:
         beside = Path(path) / FUSION
         folder = beside if (beside / CONFIG).is_file() else folder
     # A recording has the description of its model alone.
-    return load_fusion(folder, getattr(getattr(model, 'runtime', None), 'cache_dir', ''))
+    cache_dir = getattr(getattr(model, 'runtime', None), 'cache_dir', '')
+    return load_fusion(folder, cache_dir, torch.device(getattr(model, 'device', _CPU)))
 
 
-def load_fusion(folder: str | Path, cache_dir: str = '') -> LoadedFusion:
+def load_fusion(
+    folder: str | Path, cache_dir: str = '', device: torch.device = _CPU
+) -> LoadedFusion:
     """
     Load the network of a folder, once unless its weights change; raises CheckpointError.
 
@@ -101,9 +110,9 @@ def load_fusion(folder: str | Path, cache_dir: str = '') -> LoadedFusion:
             'folder with config.json and model.safetensors'
         )
     changed_ns = require_file(folder, WEIGHTS).stat().st_mtime_ns
-    return _load(folder, changed_ns, cache_folder(cache_dir))
+    return _load(folder, changed_ns, cache_folder(cache_dir), device)
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, _changed_ns: int, cache: Path) -> LoadedFusion:
-    return LoadedFusion(load_fusion_network(folder), folder, cache)
+def _load(folder: Path, _changed_ns: int, cache: Path, device: torch.device) -> LoadedFusion:
+    return LoadedFusion(load_fusion_network(folder), folder, cache, device)

@@ -14,8 +14,9 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.models import EMBEDDED
+from marigold_ros.models.fusion import load
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
-from marigold_ros.models.fusion.load import fusion_of
+from marigold_ros.models.fusion.load import fusion_of, LoadedFusion
 from marigold_ros.models.fusion.network import mix_candidates
 from marigold_ros.models.locate import FUSION
 from marigold_ros.models.runtime import openvino_networks
@@ -90,24 +91,45 @@ def test_a_compiled_network_is_kept_where_the_model_keeps_its_own(model_folder, 
     np.testing.assert_array_equal(fusion_of(model, 'auto')(channels), answer)
 
 
-def test_openvino_says_what_pytorch_says():
-    pytest.importorskip('openvino')
+def channels_of_a_scene():
     sample = make_sample(3, 320, 240)
     place = np.random.default_rng(0).choice(sample.depth.size, 500, replace=False)
     v, u = np.divmod(place, 320)
     z = np.where(np.isfinite(sample.depth), sample.depth, 60.0)[v, u].astype(np.float32)
     points = score_points(SparseDepth(u, v, z), sample.rgb, (240, 320))
-    channels = score_map(points, sample.rgb, None).channels
+    return score_map(points, sample.rgb, None).channels
+
+
+def exact_answer(channels):
     network = load_fusion_network(EMBEDDED / FUSION)
     with torch.inference_mode():
-        wanted = mix_candidates(network, torch.from_numpy(channels)[None])
-    found = fusion_of(None, 'auto')(channels)
+        answer = mix_candidates(network, torch.from_numpy(channels)[None])
+    return [part[0].numpy() for part in answer]
+
+
+def test_openvino_says_what_pytorch_says():
+    pytest.importorskip('openvino')
+    channels = channels_of_a_scene()
+    found, wanted = fusion_of(None, 'auto')(channels), exact_answer(channels)
     # bfloat16 has eight bits; shares are of numbers below 1.5.
     for answer, exact in zip(found[:2], wanted[:2], strict=True):
-        off = np.abs(answer - exact[0].numpy())
+        off = np.abs(answer - exact)
         assert off.mean() < 0.01
         assert np.quantile(off, 0.99) < 0.05
-    assert np.abs(found[0] - wanted[0][0].numpy()).mean() < 0.001
+    assert np.abs(found[0] - wanted[0]).mean() < 0.001
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_pytorch_runs_it_on_the_device_of_the_model(device, monkeypatch, tmp_path):
+    if device == 'cuda' and not torch.cuda.is_available():
+        pytest.skip('needs a GPU')
+    monkeypatch.setattr(load, 'find_spec', lambda name: None)  # as without OpenVINO
+    network = load_fusion_network(EMBEDDED / FUSION)
+    channels = channels_of_a_scene()
+    found = LoadedFusion(network, EMBEDDED / FUSION, tmp_path, torch.device(device))(channels)
+    change, log_error, shares = exact_answer(channels)
+    for answer, exact in zip(found, (change, log_error, shares[-1]), strict=True):
+        np.testing.assert_allclose(answer, exact, atol=1e-4)
 
 
 def test_threads_of_several_cameras_share_a_network():
