@@ -158,7 +158,7 @@ def sky_mask(
     if np.count_nonzero(far) < _LEAST_AREA * far.size:
         return nothing
     small, image = _shrink(nearness, cv2.INTER_AREA), _shrink(rgb, cv2.INTER_AREA)
-    brightness = image.max(axis=2)
+    brightness = np.maximum.reduce(cv2.split(image))
     candidate = (small <= _FAR) & _is_smooth(image)
     candidate &= brightness >= max(_BRIGHT, float(np.median(brightness)))
     candidate &= ~_near_returns(sparse, shape, small.shape)
