@@ -37,6 +37,7 @@ def page_of(folder: Path) -> str:
     rows = [
         ('torch, load at the start', f'{_torch(engine)}, {engine["device"]["load_average"]:.1f}'),
         *engine_rows(engine),
+        *frame_rows(_read(folder / 'frame.json')),
         *(row for step in steps for row in step_rows(step)),
         *training_rows(folder),
     ]
@@ -64,6 +65,18 @@ def engine_rows(engine: dict[str, Any]) -> Rows:
         text += f'{item["difference"]["max"]:.1g}, ready after {item["ready_s"]:.0f} s'
         rows.append((f'variant {item["variant"]}', text))
     return rows
+
+
+def frame_rows(budget: dict[str, Any]) -> Rows:
+    """Return the time of whole frames, from message to message."""
+    return [
+        (
+            f'frame of the node, {budget["model"]["name"]}, {frame["name"]}',
+            f'{frame["wall_ms"]["p50"]:.1f} ms ({frame["wall_ms"]["p95"]:.1f} in 95 %), '
+            f'after the model {frame["after_model_ms"]:.1f} ms',
+        )
+        for frame in budget['frames']
+    ]
 
 
 def step_rows(step: dict[str, Any]) -> Rows:

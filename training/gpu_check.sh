@@ -18,6 +18,7 @@ RECIPE=${RECIPE:-training/recipes/marigold_v1_0.yaml}
 if [ -n "${SMALL:-}" ]; then
     ENGINE=${ENGINE:---model tiny --size 96x128 --resolution 128 --runs 3 --rounds 2}
     VARIANTS=${VARIANTS:-channels_last bfloat16}
+    FRAMES=${FRAMES:-3}
     STEP=${STEP:---networks small --scale 0.2 --accumulation 2 --steps 2}
     TRAINED=${TRAINED:-training/recipes/debug.yaml}
     MINUTES=${MINUTES:-1}
@@ -25,6 +26,7 @@ if [ -n "${SMALL:-}" ]; then
 else
     ENGINE=${ENGINE:---arch sd2}
     VARIANTS=${VARIANTS:-all}
+    FRAMES=${FRAMES:-40}
     STEP=${STEP:---networks sd2 --steps 3}
     TRAINED=${TRAINED:-training/recipes/tiny.yaml}
     MINUTES=${MINUTES:-20}
@@ -53,6 +55,7 @@ part() {
 # Word splitting of the settings is meant.
 # shellcheck disable=SC2086
 part engine "$PYTHON" -m marigold_ros benchmark $ENGINE --variants $VARIANTS --against diffusers --json
+part frame "$PYTHON" -m marigold_ros benchmark frame --runs "$FRAMES" --json
 for precision in float32 bf16; do
     # shellcheck disable=SC2086
     part "step_$precision" "$PYTHON" training/measure_step.py "$RECIPE" --precision "$precision" $STEP

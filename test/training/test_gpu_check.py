@@ -33,6 +33,8 @@ ENGINE = {
         {'variant': 'bfloat16', 'ratio': 2.0, 'ready_s': 3.0, 'difference': {'max': 0.003}}
     ],
 }
+FRAME = {'name': '640x480', 'wall_ms': {'p50': 80.0, 'p95': 91.0}, 'after_model_ms': 44.0}
+BUDGET = {'model': {'name': 'unet'}, 'frames': [FRAME]}
 STEP = {
     'recipe': 'r.yaml',
     'networks': 'small',
@@ -49,7 +51,9 @@ STEP = {
 FAKE = f"""
 import json, pathlib, sys
 folder = pathlib.Path(__file__).parent
-name = 'benchmark' if 'benchmark' in sys.argv else pathlib.Path(sys.argv[1]).stem
+name = pathlib.Path(sys.argv[1]).stem
+if 'benchmark' in sys.argv:
+    name = 'frame' if 'frame' in sys.argv else 'benchmark'
 if name == 'finetune' and '--data-only' not in sys.argv:
     run = pathlib.Path(sys.argv[sys.argv.index('--out') + 1])
     run.mkdir(parents=True)
@@ -62,6 +66,8 @@ if (folder / 'failing').exists() and (folder / 'failing').read_text() == name:
 (folder / 'calls').open('a').write(name + ' ')
 if name == 'benchmark':
     print(json.dumps({ENGINE!r}))
+elif name == 'frame':
+    print(json.dumps({BUDGET!r}))
 elif name == 'measure_step':
     print(json.dumps({STEP!r}))
 elif name == 'check_page':
@@ -97,11 +103,14 @@ def test_a_failed_check_resumes_with_the_part_that_failed(check, tmp_path):
     done = check()
     assert done.returncode == 0, done.stderr
     calls = (tmp_path / 'calls').read_text().split()
-    assert calls == ['benchmark', *['measure_step'] * 2, *['finetune'] * 2, 'check_page']
+    assert calls == ['benchmark', 'frame', *['measure_step'] * 2, *['finetune'] * 2, 'check_page']
     assert 'engine: done before' in done.stdout
     page = (tmp_path / 'out' / 'page.md').read_text()
-    for figure in ('1.50 times', '2.00 times', '3.2 s a step', '15.5 GB', '2 steps/s', '25%'):
+    for figure in ('1.50 times', '2.00 times', '3.2 s a step', '15.5 GB'):
         assert figure in page
+    assert 'after the model 44.0 ms' in page
+    assert '2 steps/s' in page
+    assert '25%' in page
     widths = {line.count('|') for line in page.strip().splitlines()}
     assert widths == {3}
 
