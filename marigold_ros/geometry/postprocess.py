@@ -213,10 +213,19 @@ def _far_regions(
         known = depth[region & np.isfinite(depth)]
         if not known.size or np.median(known) < _LEAST_DEPTH or not around.any():
             continue
-        darker = np.median(brightness[region]) - np.median(brightness[around])
-        if np.median(nearness[around]) / _STEP + min(darker / _DARKER, 1.0) > _EDGE:
+        darker = (_beside(region, brightness) - brightness)[around]
+        edge = nearness[around] / _STEP + np.minimum(darker / _DARKER, 1.0)
+        if np.median(edge) > _EDGE:
             kept |= region
     return kept
+
+
+def _beside(region: np.ndarray, brightness: np.ndarray) -> np.ndarray:
+    """Return the mean brightness of the nearest border of a region: haze darkens slowly."""
+    border = (region & _grown(~region, _AROUND[0])).astype(np.float32)
+    window = (4 * _AROUND[1] + 1,) * 2
+    total = cv2.blur(border * brightness, window)
+    return np.asarray(total / np.maximum(cv2.blur(border, window), np.float32(1e-6)))
 
 
 def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:

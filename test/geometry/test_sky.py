@@ -115,6 +115,14 @@ def over_far_bright_houses(rgb, prediction, metric):
     return over_far_houses(rgb, prediction, metric)
 
 
+def in_haze(rgb, prediction, metric):
+    """Depth and brightness grow upwards without an edge."""
+    row = np.linspace(0, 1, HEIGHT)[:, None]
+    image = np.broadcast_to((250 - 230 * row)[..., None], rgb.shape).astype(np.uint8)
+    nearness = np.broadcast_to(row**2, metric.shape).astype(np.float32)
+    return image, Prediction(1 - nearness), 5 / (nearness + np.float32(0.05))
+
+
 def without_a_step(rgb, prediction, metric):
     relative = np.maximum(prediction.relative, np.float32(0.98))
     return rgb, replace(prediction, relative=relative), metric
@@ -137,6 +145,7 @@ def metric_space(rgb, prediction, metric):
         below_a_roof,
         seen_through_a_gap,
         over_far_bright_houses,
+        in_haze,
         without_a_step,
         not_saturated,
         metric_space,
