@@ -26,7 +26,7 @@ if [ -n "${SMALL:-}" ]; then
 else
     ENGINE=${ENGINE:---arch sd2}
     VARIANTS=${VARIANTS:-all}
-    FRAMES=${FRAMES:-40}
+    FRAMES=${FRAMES:-20}
     STEP=${STEP:---networks sd2 --steps 3}
     TRAINED=${TRAINED:-training/recipes/tiny.yaml}
     MINUTES=${MINUTES:-20}

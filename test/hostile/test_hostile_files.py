@@ -103,12 +103,11 @@ def measured(*arguments):
 
 @pytest.mark.slow  # 28 attacks of full size, up to 7 GB each
 @pytest.mark.parametrize('name', FILES)
-def test_the_whole_attack_takes_neither_30_s_nor_2_gb(name, tmp_path):
+def test_the_whole_attack_takes_neither_20_s_nor_2_gb(name, tmp_path):
     path = make(name, tmp_path, 1.0)
     text, seconds, memory_kb = measured(hostile_reading.__file__, path)
     check(name, json.loads(text.splitlines()[-1]))
-    # Of a processor: a busy machine takes longer by the clock. The slowest known needs 12.
-    assert seconds < 30
+    assert seconds < 20  # a busy machine takes longer by the clock
     assert memory_kb < 2_000_000
 
 

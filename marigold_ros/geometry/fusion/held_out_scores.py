@@ -43,11 +43,11 @@ _GOOD_MAP, _FEW = 0.5, 0.03
 # Parts of interpolation's error, and of the nearest point's beyond the points, below which a map
 # has a share; the last where it gains among them: then only the border can refute it.
 _GAINS, _GAINS_BEYOND, _REFUTED = 0.6, 0.7, 1.5
-# What the nearest point errs beyond the points at least, in log depth: no border shows all things.
+# Added to the log error of the nearest point beyond the points, for what no border shows.
 _UNSEEN = 0.03
 # From this part on, of at least this error, it is no fit for a frame without points to hold.
 _NO_FIT, _NO_FIT_LEAST = 3.0, 0.05
-_EXACT = 1e-9
+_EXACT = 1e-9  # as an error
 # Powers of depth that are affine in a map of these spaces; 'log' is in its logarithm.
 _POWER_OF_SPACE = {'depth': 1.0, 'disparity': -1.0, 'metric': 1.0}
 # Points from which scale and shift are fitted anew for the border.

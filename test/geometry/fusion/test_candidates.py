@@ -95,7 +95,8 @@ def test_points_at_one_depth_give_that_depth_everywhere(seed, count, z):
     u, v, rng = scattered(seed, count)
     found = candidates_of(u, v, np.full(count, z), noise_image(rng))
     for name in NAMES:
-        np.testing.assert_allclose(getattr(found, name), np.log(z), atol=3e-3)
+        atol = 3e-3 if name == 'smooth' else 1e-5  # the solver's
+        np.testing.assert_allclose(getattr(found, name), np.log(z), atol=atol)
     held_out = found.held_out[np.isfinite(found.held_out)]
     np.testing.assert_allclose(held_out, 0, atol=1e-5)
 
