@@ -331,12 +331,10 @@ def only(candidate: str) -> FusionModel:
     """Return a network that gives all of the share to one candidate."""
 
     def outputs(channels: np.ndarray) -> np.ndarray:
-        change, share = np.zeros_like(channels[0]), np.zeros_like(channels[0])
-        if candidate != 'linear':
-            change = channels[CHANNELS.index(candidate)]
-        if candidate == 'map':
-            share += 1.0
-        return np.stack([change, np.zeros_like(change), share])
+        nothing = np.zeros_like(channels[0])
+        change = nothing if candidate == 'linear' else channels[CHANNELS.index(candidate)]
+        share = np.full_like(nothing, candidate == 'map')
+        return np.stack([change, nothing, share, nothing if candidate == 'map' else change])
 
     return outputs
 

@@ -20,7 +20,7 @@ def stating(error):
 
     def network(channels):
         change = np.zeros_like(channels[0])
-        return np.stack([change, np.full_like(change, np.log(error)), change])
+        return np.stack([change, np.full_like(change, np.log(error)), change, change])
 
     return network
 

@@ -218,7 +218,7 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
     """Mix the candidates, and bring the mixture to what was measured."""
     candidates, points = scored.points.candidates, scored.points.sparse
     grid = candidates.grid
-    mixture = mix(scored.channels, guide.network)
+    mixture = mix(scored.channels, guide.network, scored.map_weight)
     metric = enlarge_depth(np.exp(mixture.log_depth), guide.rgb, candidates.image, grid)
     of_map = float(mixture.map_share.mean())
     if scored.fitted is not None and of_map < _NO_SHARE:

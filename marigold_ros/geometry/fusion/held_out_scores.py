@@ -40,11 +40,14 @@ import numpy as np
 # A map that errs less than this judges single points, too; a few that it contradicts may be things
 # that it does not show.
 _GOOD_MAP, _FEW = 0.5, 0.03
-# Parts of interpolation's error, and of the nearest point's beyond the points, below which a map
-# has a share; the last where it gains among them: then only the border can refute it.
-_GAINS, _GAINS_BEYOND, _REFUTED = 0.6, 0.7, 1.5
+# Part of interpolation's error below which a map has a share among the points.
+_GAINS = 0.6
+# Beyond them its weight falls with the fourth power of its error over the nearest point's, times
+# that over interpolation's among them, squared. Standard errors are added, as neighbours err
+# alike; below the least weight it has no share.
+_STEEPNESS, _DOUBT, _MARGIN, _LEAST_WEIGHT = 4.0, 2.0, 3.0, 0.3
 # Added to the log error of the nearest point beyond the points, for what no border shows.
-_UNSEEN = 0.03
+_UNSEEN = 0.06
 # From this part on, of at least this error, it is no fit for a frame without points to hold.
 _NO_FIT, _NO_FIT_LEAST = 3.0, 0.05
 _EXACT = 1e-9  # as an error
@@ -77,6 +80,7 @@ class ScoredCandidates:
     fitted: MapCandidate | None
     channels: np.ndarray  # (18, rows, columns), see `fusion_channels`
     saw_points: bool = False  # of the map, as of its Alignment
+    map_weight: np.ndarray | None = None  # (rows, columns) float32, as for `mixing.mix`
 
     @cached_property
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
@@ -149,25 +153,40 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     """
     Return the candidates with the map where it gains at held-out points, and why nowhere.
 
-    Whether it gains is decided by tiles of the points, and beyond them by their border as well:
-    there the error of the nearest point grows with its distance, that of a map does not. A border
-    can be met by chance: the more a map errs among the points, the better it has to be there.
-    Of a map that saw points, those of the border are judged while it knows others of the border,
-    and the nearest point does not: they can refute it only.
+    Among the points it gains or not, by tiles of them. Beyond them it has a weight, by its error
+    at their border over that of the nearest point. The latter grows with the distance, that of a
+    map does not; but a border can be met by chance, so that what a map errs among the points
+    counts as well. Of a map that saw points, those of the border are judged while it knows others
+    of the border, and the nearest point does not: they can refute it only.
     """
     if scored.fitted is None:
         return scored, None
     among = _gains(*scored.held_out, _GAINS)
-    of_map, of_points = scored.errors
-    share = _REFUTED if among else _GAINS_BEYOND * min(of_points / max(of_map, _EXACT), 1.0)
-    at_border, of_nearest = scored.held_border
-    of_nearest = scored.points.candidates.farther * of_nearest + _UNSEEN
-    beyond = _gains(at_border, of_nearest, share)
-    beyond &= among or not scored.saw_points
+    beyond = 0.0 if scored.saw_points and not among else _weight_beyond(scored)
     if not among and not beyond:
         return without_map(scored), no_gain(scored)
-    proved = np.where(scored.points.candidates.inside, among, beyond)
-    return without_map(scored, ~proved), None
+    inside = scored.points.candidates.inside
+    weight = np.where(inside, np.float32(1.0), np.float32(beyond))
+    proved = without_map(scored, ~np.where(inside, among, beyond > 0.0))
+    return replace(proved, map_weight=weight), None
+
+
+def _weight_beyond(scored: ScoredCandidates) -> float:
+    """Return the weight of the map beyond the points, 0 to 1."""
+    at_border, of_nearest = scored.held_border
+    among, of_points = scored.held_out
+    if min(len(at_border), len(among)) < 2:
+        return 0.0
+    part = _at_most(among) / max(of_points.mean(), _EXACT)
+    expected = _at_most(at_border) * part**_DOUBT
+    of_nearest = scored.points.candidates.farther * of_nearest.mean() + _UNSEEN
+    weight = 1.0 / (1.0 + (expected / of_nearest) ** _STEEPNESS)
+    return float(weight) if weight > _LEAST_WEIGHT else 0.0
+
+
+def _at_most(errors: np.ndarray) -> float:
+    """Return what the mean of errors (n,) is not above, with some certainty."""
+    return float(errors.mean() + _MARGIN * errors.std(ddof=1) / np.sqrt(len(errors)))
 
 
 def _gains(of_map: np.ndarray, of_points: np.ndarray, share: float) -> bool:

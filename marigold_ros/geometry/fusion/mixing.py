@@ -19,8 +19,9 @@ from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 import numpy as np
 
-# Maps the channels (18, rows, columns) to three, float32: log depth relative to the linear
-# candidate, the log of the expected relative error, and the share of the map.
+# Maps the channels (18, rows, columns) to four, float32: log depth relative to the linear
+# candidate, the log of the expected relative error, the share of the map, and the first without
+# that share.
 FusionModel = Callable[[np.ndarray], np.ndarray]
 
 # Log ratio of depths that counts at most: a single outlier decides nothing.
@@ -118,16 +119,31 @@ class MixedDepth:
     map_share: np.ndarray
 
 
-def mix(channels: np.ndarray, network: FusionModel | None) -> MixedDepth:
-    """Mix the candidates in ``fusion_channels.CHANNELS`` (18, rows, columns)."""
+def mix(
+    channels: np.ndarray, network: FusionModel | None, map_weight: np.ndarray | None = None
+) -> MixedDepth:
+    """
+    Mix the candidates in ``fusion_channels.CHANNELS`` (18, rows, columns).
+
+    ``map_weight`` (rows, columns), 0 to 1, is the weight of depth with the map against depth
+    without it; None is 1.
+    """
     part = dict(zip(CHANNELS, channels, strict=True))
-    change, log_error, map_share = _closed_form(part) if network is None else network(channels)
+    change, log_error, map_share, without = (network or _closed_form)(channels)
+    if map_weight is not None:
+        apart = change - without
+        change = without + map_weight * apart
+        map_share = map_weight * map_share
+        # The variance of a mixture: either of both may be right.
+        apart *= apart * map_weight * (1.0 - map_weight)
+        log_error = np.float32(0.5) * np.log(np.exp(2.0 * log_error) + apart)
     log_depth = part['linear'] + change + level_of(channels)
     return MixedDepth(log_depth, log_error, map_share)
 
 
-def _closed_form(part: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _closed_form(channels: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return what a network would."""
+    part = dict(zip(CHANNELS, channels, strict=True))
     points = np.float32(0.5) * part['smooth']  # relative to linear
     log_error = _expected(part, *_ERROR_OF_POINTS)
     log_error += np.float32(_RANGE) * np.log(part['high'] - part['low'] + _LEAST)
@@ -137,7 +153,7 @@ def _closed_form(part: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray
     odds = np.clip(np.float32(_POWER) * (log_error - of_map), -30.0, 30.0)
     share = part['has_map'] / (1.0 + np.exp(-odds))
     change = points + share * (part['map'] - points)
-    return change, log_error + share * (of_map - log_error), share
+    return change, log_error + share * (of_map - log_error), share, points
 
 
 def _expected(

@@ -41,7 +41,7 @@ class LoadedFusion:
         self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
-        """Map (18, rows, columns) to change, log error and share of the map, float32."""
+        """Map (18, rows, columns) to four, float32, as ``mixing.FusionModel``."""
         with self._turn:
             return self._run([channels[None]])[0]
 
@@ -52,8 +52,8 @@ class _Mixing(nn.Module):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, channels: torch.Tensor) -> torch.Tensor:
-        change, log_error, shares = mix_candidates(self.network, channels)
-        return torch.stack([change, log_error, shares[:, -1]], 1)
+        change, log_error, shares, without_map = mix_candidates(self.network, channels)
+        return torch.stack([change, log_error, shares[:, -1], without_map], 1)
 
     def run(self, device: torch.device, arguments: list[np.ndarray]) -> np.ndarray:
         batch = torch.from_numpy(arguments[0]).to(device)

@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """The scored candidates of a frame and the input of the network: what each channel states."""
 
+from dataclasses import replace
+
 import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS, OF_MAP
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import upsample_field
+from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
 from marigold_ros.geometry.fusion.held_out_scores import (
     judge_map,
     score_map,
@@ -253,10 +256,13 @@ def rows_of(depth, rows):
     return SparseDepth(u, v, depth[v, u])
 
 
+def relative_of(metric):
+    return Prediction((metric - metric.min()) / np.ptp(metric))
+
+
 def judged_of(sparse, metric):
     """Return a map (H, W) fitted to points, with a field, and judged."""
-    relative = (metric - metric.min()) / np.ptp(metric)
-    fit = align_map(Prediction(relative), sparse, AlignmentConfig())
+    fit = align_map(relative_of(metric), sparse, AlignmentConfig())
     return judge_map(scored_of(sparse, None, fit))
 
 
@@ -274,12 +280,54 @@ def test_a_map_that_errs_less_far_from_the_points_leads_there_however_dense_they
 
 
 @pytest.mark.parametrize('rows', [6, 24, 48, 80])
-def test_a_map_of_another_scene_that_meets_the_border_by_chance_has_no_share(rows):
-    # Its slope is the scene's, as that of any road or room, and its objects are not.
-    depth, foreign = blocks_on_a_slope(), blocks_on_a_slope(seed=1)
-    judged, refusal = judged_of(rows_of(depth, rows), foreign)
-    assert judged.fitted is None
-    assert refusal.code == 'map_gains_nothing'
+@pytest.mark.parametrize('seed', [1, 2, 3])
+def test_a_map_of_another_scene_that_meets_the_border_by_chance_does_no_harm_beyond(rows, seed):
+    # Its slope is the scene's, as that of any road or room, and its objects are not: the whole
+    # map errs .05 more than the nearest point's .22.
+    depth, foreign = blocks_on_a_slope(), blocks_on_a_slope(seed)
+    sparse, guide = rows_of(depth, rows), FusionGuide(SHAPE)
+    fit = align_map(relative_of(foreign), sparse, AlignmentConfig())
+    with_map, without = (fuse(of, sparse, AlignmentConfig(), guide) for of in (fit, Alignment()))
+    above = slice(0, sparse.v.min() - 1)
+    errors = [np.abs(np.log(of.metric / depth))[above].mean() for of in (with_map, without)]
+    assert errors[0] < errors[1] + 0.015
+
+
+def weight_beyond(of_map, at_border):
+    """Weight beyond the points of a map with errors as parts of those of points and nearest."""
+    sparse, depth, _ = smooth_scene(count=200)
+    low = sparse.chosen(sparse.v > 60)
+    held_out = np.full(len(low), 0.1)
+    scored = scored_of(low, None, fitted(depth, held_out))
+    candidates = replace(scored.points.candidates, held_out=held_out, farther=1.0)
+    border = np.where(candidates.border, 0.1, np.nan)
+    candidates = replace(candidates, held_border=border)
+    planted = replace(scored.fitted, held_out=of_map * held_out, held_border=at_border * border)
+    points = replace(scored.points, candidates=candidates)
+    judged, _ = judge_map(replace(scored, points=points, fitted=planted))
+    beyond = ~candidates.inside
+    has_map = judged.channels[CHANNELS.index('has_map')][beyond]
+    if judged.map_weight is None or not has_map.any():
+        return 0.0
+    weight = np.unique(judged.map_weight[beyond])
+    assert has_map.all()
+    assert len(weight) == 1
+    return float(weight[0])
+
+
+def test_beyond_the_points_the_map_counts_by_its_error_over_that_of_the_nearest_point():
+    # That is the one at the border, and 6 % for what no border shows.
+    assert weight_beyond(1.0, 1.6) == pytest.approx(1 / 2)
+    assert weight_beyond(1.0, 0.8) == pytest.approx(16 / 17)
+    assert weight_beyond(1.0, 0.0) == 1.0
+    assert weight_beyond(1.0, 3.2) == 0.0  # 1 / 17 is less than counts
+
+
+def test_a_map_that_errs_more_among_the_points_counts_less_beyond_them():
+    weights = [weight_beyond(of_map, 0.8) for of_map in (0.3, 0.8, 1.0, 1.3, 2.0, 4.0)]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0] > 0.95
+    assert weights[-1] == 0.0
 
 
 def test_the_map_without_its_field_is_that_of_scale_and_shift():

@@ -107,7 +107,7 @@ def inputs():
 def test_a_share_of_one_gives_the_candidate_and_the_residual_adds_to_it(inputs, name):
     logits = [0.0] * len(CANDIDATES)
     logits[CANDIDATES.index(name)] = 40.0
-    change, log_error, _ = mix_candidates(Constant([*logits, 0.25, -3.0]), inputs)
+    change, log_error, *_ = mix_candidates(Constant([*logits, 0.25, -3.0]), inputs)
     nothing = torch.zeros_like(change)
     expected = 0.25 + (nothing if name == 'linear' else inputs[:, CHANNELS.index(name)])
     seen = slice(1) if name == 'map' else slice(2)  # the second example has no map
@@ -119,11 +119,21 @@ def test_the_map_has_no_share_where_there_is_none(inputs):
     network = Constant([0.0] * (len(CANDIDATES) + 2))
     other = inputs.clone()
     other[:, CHANNELS.index('map')] += 1.0
-    before, _, shares = mix_candidates(network, inputs)
+    before, _, shares, _ = mix_candidates(network, inputs)
     after = mix_candidates(network, other)[0]
     assert not shares[1, -1].any()
     assert torch.equal(before[1], after[1])
     torch.testing.assert_close(after[0], before[0] + 1.0 / len(CANDIDATES))
+
+
+@pytest.mark.parametrize('of_map', [-40.0, 0.0, 40.0])
+def test_depth_without_the_map_is_what_the_same_network_says_where_there_is_none(inputs, of_map):
+    logits = [0.3, -0.2, 0.1, 0.0, 0.5, of_map]
+    network = Constant([*logits, 0.25, -3.0])
+    without = inputs.clone()
+    without[:, CHANNELS.index('has_map')] = 0.0
+    *_, found = mix_candidates(network, inputs)
+    torch.testing.assert_close(found, mix_candidates(network, without)[0])
 
 
 def test_a_few_steps_lower_the_loss(inputs):

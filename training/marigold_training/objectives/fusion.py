@@ -36,7 +36,7 @@ class TrainedFusion(TrainedModule):
 
 def fusion_loss(chain: TrainedFusion, batch: FusionBatch, draws: Draws) -> torch.Tensor:
     """Return :func:`relative_loss` of a batch."""
-    change, log_error, _ = mix_candidates(chain.fusion, batch.inputs)
+    change, log_error, *_ = mix_candidates(chain.fusion, batch.inputs)
     linear = batch.inputs[:, CHANNELS.index('linear')]
     return relative_loss(linear + change, log_error, linear, batch.target)
 
