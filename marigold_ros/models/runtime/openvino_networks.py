@@ -9,6 +9,7 @@ The answer is that of PyTorch up to rounding.
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+import threading
 from typing import Any
 import warnings
 
@@ -20,6 +21,8 @@ from torch import nn
 
 CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'FP16'}
 PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
+# PyTorch's tracer keeps the module that it traces in a variable of the process.
+_one_conversion = threading.Lock()
 
 
 @lru_cache(maxsize=1)
@@ -89,13 +92,13 @@ def convert(
     """
     Trace a module on example arguments and convert it to OpenVINO's model for shapes.
 
-    ``-1`` in a shape is any size.
+    ``-1`` in a shape is any size. Threads convert one after the other.
     """
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with warnings.catch_warnings(), torch.no_grad():
+    with _one_conversion, warnings.catch_warnings(), torch.no_grad():
         # Branches on shapes are meant to be fixed.
         warnings.simplefilter('ignore')
         traced = torch.jit.trace(module, examples, check_trace=False)

@@ -119,6 +119,33 @@ def test_openvino_and_torch_do_not_both_compile(small_checkpoint):
         load_model(str(small_checkpoint), device='cpu', runtime=both)
 
 
+def test_threads_convert_one_after_the_other(monkeypatch):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    trace, together = torch.jit.trace, threading.Barrier(2)
+    met = []
+
+    def traced(*given, **more):
+        with suppress(threading.BrokenBarrierError):
+            met.append(together.wait(timeout=0.5))
+        return trace(*given, **more)
+
+    monkeypatch.setattr(torch.jit, 'trace', traced)
+    value = torch.ones(1, 2)
+    answers = []
+
+    def convert():
+        compiled = OpenVinoCompiler(torch.float32).compile(torch.nn.ReLU(), (value,))
+        answers.append(compiled([value.numpy()]))
+
+    threads = [threading.Thread(target=convert) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 2
+    assert met == []
+
+
 def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     torch.manual_seed(0)
