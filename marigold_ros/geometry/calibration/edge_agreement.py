@@ -6,10 +6,11 @@ Whether the points of a LiDAR belong to their image: their steps in depth lie on
 At the steps of a scan that fits, the image has edges that are about twice as strong as at the same
 steps moved aside; at those of a scan that is turned, mirrored, upside down or of another scene
 they are no stronger. The image is compared with itself, so that neither fog, night nor texture
-decides. Steps add up over frames until they suffice.
+decides. Steps add up over frames until they suffice; one that is seen again counts once, so that a
+few of a scene at rest decide nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 from marigold_ros.frame import SparseDepth
@@ -31,11 +32,13 @@ _ASIDE = [
     for dx in (-0.09, -0.075, -0.06, -0.045, 0.045, 0.06, 0.075, 0.09)
     for dy in (-0.015, 0.0, 0.015)
 ]
-# Steps from which on there is a verdict, and that count at most: older ones fade.
-_FEWEST, _KEPT = 40, 300
+# Steps from which on there is a verdict, the newest that count, and the frames that they do.
+_FEWEST, _KEPT, _LASTING = 40, 300, 300
+# Steps nearer to each other than this, in widths and log depth, are one seen again.
+_SAME_PLACE, _SAME_DEPTH = 0.01, 0.2
 # Strength of edges, as a multiple of that by chance: points are not of this image below the first,
 # less the error of a single step over the root of their number, and are above the last.
-_WRONG, _ERROR, _RIGHT = 1.25, 1.5, 1.5
+_WRONG, _ERROR, _RIGHT = 1.25, 1.0, 1.5
 # Error of mounting that may hide behind edges that agree, degrees.
 AGREEING_DEG = 1.8
 # Once points are right, one frame in so many is compared.
@@ -45,20 +48,28 @@ _EVERY = 8
 _MANY, _SCATTERED = 500, 0.5
 
 
-@dataclass(frozen=True)
-class EdgeEvidence:
-    """Depth steps compared so far, and the strength of edges at them and by chance, in sum."""
+def _no_steps() -> np.ndarray:
+    return np.empty((0, 6), np.float32)
 
-    steps: float = 0.0
-    at_steps: float = 0.0
-    by_chance: float = 0.0
+
+@dataclass(frozen=True, eq=False)
+class EdgeEvidence:
+    """
+    The last depth steps that were compared, each once.
+
+    ``steps`` (n, 6) are column and row in widths, log depth, strength of edges there and by
+    chance, and the frame, newest first; ``frames`` have been seen.
+    """
+
+    steps: np.ndarray = field(default_factory=_no_steps)
     frames: int = 0
 
     @property
     def strength(self) -> float:
         """Strength of edges at the steps as a multiple of that by chance; NaN of too few steps."""
-        enough = self.steps >= _FEWEST and self.by_chance > 0.0
-        return self.at_steps / self.by_chance if enough else float('nan')
+        at_steps, by_chance = self.steps[:, 3:5].sum(axis=0)
+        enough = len(self.steps) >= _FEWEST and by_chance > 0.0
+        return float(at_steps / by_chance) if enough else float('nan')
 
     @property
     def is_right(self) -> bool:
@@ -72,7 +83,7 @@ class EdgeEvidence:
         hidden, kept = (sparse.counts.get(name, 0) for name in ('occluded', 'kept'))
         if hidden + kept >= _MANY and hidden > _SCATTERED * (hidden + kept):
             return Reason('scattered', {'share': hidden / (hidden + kept)})
-        if self.strength < _WRONG - _ERROR / np.sqrt(max(self.steps, 1.0)):
+        if self.strength < _WRONG - _ERROR / np.sqrt(max(len(self.steps), 1)):
             return Reason('not_of_this_image', {'strength': self.strength})
         return None
 
@@ -90,23 +101,26 @@ def observe_edges(
     frames = before.frames + 1
     if before.is_right and frames % _EVERY:
         return replace(before, frames=frames)
-    u, v = depth_steps(sparse, rgb.shape[1])
-    if len(u) == 0:
-        return replace(before, frames=frames)
+    u, v, log_depth = depth_steps(sparse, rgb.shape[1])
     edges, width = relative_edges(rgb), rgb.shape[1]
-    at_steps = _strength(edges, u / width, v / width)
-    chance = [_strength(edges, u / width + dx, v / width + dy) for dx, dy in _ASIDE]
-    kept = min(1.0, _KEPT / (before.steps + len(u)))
-    return EdgeEvidence(
-        kept * (before.steps + len(u)),
-        kept * (before.at_steps + len(u) * at_steps),
-        kept * (before.by_chance + len(u) * float(np.mean(chance))),
-        frames,
-    )
+    x, y = u / width, v / width
+    at_steps = _strength(edges, x, y)
+    chance = np.mean([_strength(edges, x + dx, y + dy) for dx, dy in _ASIDE], axis=0)
+    found = np.stack([x, y, log_depth, at_steps, chance, np.full(len(x), frames)], axis=1)
+    if len(found) > _KEPT:  # from all of the image
+        found = found[np.linspace(0, len(found) - 1, _KEPT).astype(np.intp)]
+    old = before.steps[before.steps[:, 5] > frames - _LASTING]
+    apart = np.abs(old[:, None, :3] - found[None, :, :3])
+    again = (apart < (_SAME_PLACE, _SAME_PLACE, _SAME_DEPTH)).all(axis=2).any(axis=1)
+    return EdgeEvidence(np.concatenate([found, old[~again]])[:_KEPT].astype(np.float32), frames)
 
 
-def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places (n,) in pixels, column and row, between two surfaces side by side."""
+def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Return the places between two surfaces side by side.
+
+    Column and row in pixels, and log depth of the nearer surface, (n,) each.
+    """
     order = np.lexsort((sparse.u, sparse.v // _BAND))
     u, v, log_depth = sparse.u[order], sparse.v[order], np.log(sparse.z[order])
     beside = (np.diff(v // _BAND) == 0) & (np.diff(u) <= max(8.0, _APART * width))
@@ -118,7 +132,8 @@ def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray
     # The nearer surface ends beside its last point; what is behind it begins farther aside.
     side = np.where(log_depth[at] < log_depth[at + 1], 1.0, -1.0)
     near = np.where(side > 0, at, at + 1)
-    return u[near] + side * np.minimum((u[at + 1] - u[at]) / 2, _BESIDE), v[near].astype(float)
+    column = u[near] + side * np.minimum((u[at + 1] - u[at]) / 2, _BESIDE)
+    return column, v[near].astype(float), log_depth[near]
 
 
 def relative_edges(rgb: np.ndarray) -> np.ndarray:
@@ -139,9 +154,9 @@ def _of_lidar(sparse: SparseDepth) -> bool:
     return sparse.kind.extends and not sparse.kind.is_range_limited
 
 
-def _strength(edges: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
-    """Mean strength of edges (h, w) at places in widths."""
+def _strength(edges: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the strength of edges (h, w) at places in widths."""
     height, width = edges.shape
     column = np.clip(np.rint(x * width), 0, width - 1).astype(np.intp)
     row = np.clip(np.rint(y * width), 0, height - 1).astype(np.intp)
-    return float(edges[row, column].mean())
+    return np.asarray(edges[row, column])

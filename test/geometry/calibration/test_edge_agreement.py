@@ -81,6 +81,29 @@ def test_few_steps_decide_nothing():
     assert observe_edges(evidence, SCENES[0].rgb, None) is evidence
 
 
+def test_a_scene_at_rest_is_no_more_evidence_than_one_image_of_it():
+    rgb, points = SCENES[1].rgb, scan(np.ascontiguousarray(SCENES[1].depth[:, ::-1]), rows=6)
+    once = evidence = observe_edges(NOTHING, rgb, points)
+    assert 3 <= len(once.steps) < 40
+    noise = np.random.default_rng(0)
+    for _ in range(60):
+        distant = points.z * noise.normal(1.0, 0.01, len(points)).astype(np.float32)
+        evidence = observe_edges(evidence, rgb, replace(points, z=distant))
+        assert evidence.contradiction(points) is None
+    assert len(evidence.steps) < 2 * len(once.steps)
+    assert np.isnan(evidence.strength)
+
+
+def test_what_was_wrong_is_over_in_a_scene_at_rest_too():
+    points, evidence = scan(SCENES[0].depth), seen(WRONG['mirrored'])
+    assert evidence.contradiction(points)
+    for _ in range(310):
+        evidence = observe_edges(evidence, SCENES[0].rgb, points)
+    assert evidence.contradiction(points) is None
+    once = observe_edges(NOTHING, SCENES[0].rgb, points)
+    np.testing.assert_array_equal(evidence.steps[:, :5], once.steps[:, :5])
+
+
 def test_points_that_say_nothing_of_their_surroundings_are_not_judged():
     points = replace(scan(SCENES[0].depth), kind=PointKind.GROUND)
     wrong = seen(WRONG['mirrored'])
@@ -99,9 +122,10 @@ def test_steps_are_where_two_surfaces_meet_and_not_at_outliers():
     u, v = np.tile(np.arange(0, 60, 2), 2), np.repeat([30, 60], 30)
     z = np.where(u < 30, 4.0, 8.0).astype(np.float32)
     z[5] = 9.0
-    column, row = depth_steps(SparseDepth(u, v, z), WIDTH)
+    column, row, log_depth = depth_steps(SparseDepth(u, v, z), WIDTH)
     np.testing.assert_array_equal(column, [29, 29])
     np.testing.assert_array_equal(row, [30, 60])
+    np.testing.assert_allclose(log_depth, np.log([4, 4]), rtol=1e-6)
 
 
 class Ramp:
