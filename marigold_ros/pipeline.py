@@ -5,8 +5,9 @@ One camera frame from image to metric depth: the only place that knows the order
 
 Node and offline evaluation both call it. It comes in two halves because a scan often arrives after
 its image: the node runs ``FramePipeline.predict`` first, decides the pairing as late as
-possible, and then runs ``FramePipeline.finish``. Its steps hand on records: measured points,
-fitted map, fused depth, stated depth, published depth. The model is passed in: no torch.
+possible, and then runs ``FramePipeline.finish``. While one frame is finished in a thread another
+thread may predict the next. The steps hand on records: measured points, fitted map, fused depth,
+stated depth, published depth. The model is passed in: no torch.
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
+
+# Predictions that may wait to be finished: one is, while the next is made.
+_PENDING = 2
 
 
 @dataclass(frozen=True)
@@ -209,10 +213,16 @@ class FramePipeline:
             self._fusion = self.model, fusion_of(self.model, self.config.alignment.fusion)
         return self._fusion[1]
 
+    @property
+    def finishes_without_model(self) -> bool:
+        """Whether ``finish`` leaves the model alone, which may predict the next frame then."""
+        return self.config.guidance == 'none' and not hasattr(self.model, 'predict_prompted')
+
     def reset(self) -> None:
         """Forget the frames so far, evidence on calibration included."""
-        self._state = StreamState()
-        self._pending: tuple[Prediction, np.ndarray, dict[str, float]] | None = None
+        self._state = self._predicted = StreamState()
+        # By identity of the prediction, with image and timings.
+        self._pending: dict[int, tuple[Prediction, np.ndarray, dict[str, float]]] = {}
         self._reset_model()
 
     def process(self, frame: Frame) -> FrameResult:
@@ -242,13 +252,15 @@ class FramePipeline:
 
         """
         timings: dict[str, float] = {}
-        self._start_over_at_breaks(frame)
+        self._reset_model_at_breaks(frame)
         with _timed(timings, 'predict'):
             rgb = _rectified_rgb(frame)
             prediction = self.model.predict(rgb, **self.config.prediction)
         prediction = at_focal_length(prediction, frame.camera)
         _check_size(prediction, rgb)
-        self._pending = (prediction, rgb, timings)
+        while len(self._pending) >= _PENDING:  # predictions that nobody finished
+            self._pending.pop(next(iter(self._pending)))
+        self._pending[id(prediction)] = prediction, rgb, timings
         return prediction
 
     @one_blas_thread()
@@ -402,21 +414,18 @@ class FramePipeline:
             sources=view.measured.reports,
         )
 
-    def _start_over_at_breaks(
-        self, frame: Frame, current: CurrentFrame | None = None
-    ) -> StreamState:
-        """
-        Forget fits and depth so far where the stream breaks, and return the state.
-
-        After a clock jump or a new image size the model is reset too; at a scene cut it ignores
-        its last frame by itself.
-        """
+    def _reset_model_at_breaks(self, frame: Frame) -> None:
+        """Reset the model after a clock jump or a new image size; scene cuts it finds itself."""
         shape, cut = frame.rgb.shape[:2], self.config.engine.scene_cut
-        found = find_break(self._state, frame.stamp_ns, shape, current, cut)
-        if found:
-            self._state = self._state.without_fits()
-        if found in ('clock jump', 'size'):
+        if find_break(self._predicted, frame.stamp_ns, shape, None, cut):
             self._reset_model()
+        self._predicted = replace(self._predicted, stamp_ns=frame.stamp_ns, shape=shape)
+
+    def _start_over_at_breaks(self, frame: Frame, current: CurrentFrame) -> StreamState:
+        """Forget fits and depth so far where the stream breaks, and return the state."""
+        shape, cut = frame.rgb.shape[:2], self.config.engine.scene_cut
+        if find_break(self._state, frame.stamp_ns, shape, current, cut):
+            self._state = self._state.without_fits()
         self._state = replace(self._state, stamp_ns=frame.stamp_ns, shape=shape)
         return self._state
 
@@ -426,10 +435,8 @@ class FramePipeline:
 
     def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
         """Take over image and timings of the first half, if this is its prediction."""
-        if self._pending is not None and self._pending[0] is prediction:
-            _, rgb, timings = self._pending
-            self._pending = None
-            return rgb, dict(timings)
+        if (pending := self._pending.pop(id(prediction), None)) is not None:
+            return pending[1], dict(pending[2])
         rgb = _rectified_rgb(frame)
         _check_size(prediction, rgb)
         return rgb, {'predict': 0.0}

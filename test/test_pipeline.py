@@ -381,6 +381,39 @@ def test_a_looped_sequence_gives_the_same_bits_again():
         np.testing.assert_array_equal(one.sigma, other.sigma)
 
 
+class Remembering(Oracle):
+    """Its answers depend on the frames since its reset."""
+
+    count = 0
+
+    def reset(self):
+        self.count = 0
+
+    def predict(self, rgb, **asked):
+        self.count += 1
+        found = super().predict(rgb, **asked)
+        return replace(found, relative=found.relative + np.float32(0.003) * self.count)
+
+
+def test_frames_that_are_predicted_before_the_last_is_finished_give_the_same_bits():
+    frames = [scene(tenth * SECOND // 10)[0] for tenth in (50, 51, 52, 53, 2, 3, 4, 5)]
+    frames[2] = replace(frames[2], inputs=())
+    smaller = Camera(K, 160, 100)
+    frames[6:] = [replace(frame, rgb=frame.rgb[:100], camera=smaller) for frame in frames[6:]]
+    config = PipelineConfig(alignment=AlignmentConfig(hold_limit=60.0, smoothing=0.6))
+    one_by_one, overlapping = (FramePipeline(Remembering(), config) for _ in range(2))
+    expected = [one_by_one.process(frame) for frame in frames]
+    ahead = overlapping.predict(frames[0])
+    for frame, following, result in zip(frames, [*frames[1:], None], expected, strict=True):
+        prediction = ahead
+        ahead = None if following is None else overlapping.predict(following)
+        got = overlapping.finish(frame, prediction)
+        assert got.alignment.state == result.alignment.state
+        np.testing.assert_array_equal(got.metric, result.metric)
+        np.testing.assert_array_equal(got.sigma, result.sigma)
+        assert got.timings_ms['predict'] > 0
+
+
 def test_a_frames_pose_says_where_the_last_depth_is_looked_up():
     def second(sideways, smoothing=0.6):
         settings = AlignmentConfig(smoothing=smoothing)

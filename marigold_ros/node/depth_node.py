@@ -120,7 +120,12 @@ class DepthNode(ManagedNode):
         self._server = FrameServer(
             self, self._pipeline, self._inputs, self._outputs, self._extrinsics
         )
-        self._worker = Worker(self._server.serve, self._shortest_period)
+        self._worker = Worker(
+            self._server.predict,
+            self._server.finish,
+            self._shortest_period,
+            self._server.overlaps,
+        )
         self._inputs.open()
         self._warning_log = WarningLog()
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))

@@ -6,7 +6,8 @@ One image from message to messages: decode, predict, pair, fit, publish.
 No lifecycle and no subscriptions here; every problem of a frame is counted and reported here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 import copy
 from dataclasses import dataclass, replace
 import gc
@@ -23,7 +24,7 @@ from marigold_ros.errors import (
     MarigoldError,
     shown,
 )
-from marigold_ros.frame import Camera, Frame, SparseInput
+from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.camera.resizing import resize_frame
@@ -76,8 +77,31 @@ class _CameraFrame:
         return self.own if reading.frame_id == self.own else self.published
 
 
+@dataclass(frozen=True)
+class PredictedImage:
+    """
+    What the first half of an image leaves to the second.
+
+    ``header`` is that of the outputs, ``size`` (H, W) that of the image as it came, ``no_camera``
+    the reason why the frame has none.
+    """
+
+    header: Any
+    names: _CameraFrame
+    config: NodeConfig
+    frame: Frame
+    size: tuple[int, int]
+    no_camera: Reason | None
+    prediction: Prediction
+    watch: _Stopwatch
+
+
 class FrameServer:
-    """Processes images one after the other, in the worker's thread, with the node's settings."""
+    """
+    Processes images in two halves, with the node's settings: one may be predicted beside another.
+
+    Halves of one kind are never called at the same time.
+    """
 
     def __init__(
         self,
@@ -90,10 +114,10 @@ class FrameServer:
         self._node, self._pipeline = node, pipeline
         self._inputs, self._outputs, self._extrinsics = inputs, outputs, extrinsics
         self._health = node.health
+        self._applied: NodeConfig | None = None
         self._reset_wanted = False
         self._next_model: DepthModel | None = None
         self._bad_info = None
-        self._no_camera: Reason | None = None  # why the frame in work has none
         # The last scan of each source and what it holds, None if it was rejected.
         self._read_scans: dict[str, tuple] = {}
         self._warned_frames = False
@@ -102,11 +126,11 @@ class FrameServer:
         self._unpaired: dict[str, int] = {}  # images without a scan in a row, by source
 
     def reset_soon(self) -> None:
-        """Reset the pipeline before the next frame."""
+        """Reset the pipeline before the next image."""
         self._reset_wanted = True
 
     def swap_model(self, model: DepthModel) -> None:
-        """Use another model from the next frame on."""
+        """Use another model from the next image on."""
         self._next_model = model
 
     def swap_now(self) -> None:
@@ -117,49 +141,86 @@ class FrameServer:
             self._health.gaps.clear()
             self._reset_wanted = True
 
-    def serve(self, message) -> None:
-        """Process one image; its outcome is counted, and no exception escapes."""
+    def overlaps(self) -> bool:
+        """
+        Whether the next image may be predicted while this one is finished.
+
+        Only where they do not compete for the same cores, and the second half leaves the model
+        alone.
+        """
+        device = getattr(self._pipeline.model, 'device', 'cpu')
+        return str(device) != 'cpu' and self._pipeline.finishes_without_model
+
+    def predict(self, message, alone: Callable[[], object]) -> PredictedImage | None:
+        """
+        Run the first half of an image; None if it failed, which is counted.
+
+        ``alone`` waits until the image before is finished.
+        """
+        with self._counted():
+            return self._predict(message, alone)
+        return None
+
+    def finish(self, image: PredictedImage) -> None:
+        """Run the second half; the image's outcome is counted, and no exception escapes."""
+        with self._counted():
+            self._finish(image)
+            self._health.counters.leave_frame(keys.FRAMES_SERVED)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count and report the failure of an image; the node goes on with the next."""
         try:
-            self._serve(message)
+            yield
         except MarigoldError as error:
             self._fail(getattr(error, 'cause', 'calibration'), str(error))
-        except Exception:  # the node goes on with the next image
+        except Exception:
             if self._node.context.ok():
                 text = escape_controls(traceback.format_exc(), kept='\n')
                 self._node.get_logger().error(text, throttle_duration_sec=5.0)
                 self._fail('internal', text)
-        else:
-            self._health.counters.leave_frame(keys.FRAMES_SERVED)
 
     def _fail(self, cause: str, text: str) -> None:
         self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{cause}')
         self._health.report('frame', f'frame rejected: {text.strip().splitlines()[-1]}')
 
-    def _serve(self, message) -> None:
-        watch, health = _Stopwatch(), self._health
-        config = self._prepare()
+    def _predict(self, message, alone: Callable[[], object]) -> PredictedImage:
+        watch = _Stopwatch()
+        config = self._prepare(alone)
         header = copy.copy(message.header)
         header.frame_id = config.frame_id or header.frame_id
-        frame = self._decode(message, config)
+        names = _CameraFrame(message.header.frame_id, header.frame_id)
+        rgb = self._decode(message, config)
+        camera, no_camera = self._camera(message, rgb.shape[:2], config)
+        frame = Frame(rgb=rgb, camera=camera, stamp_ns=header_ns(message))
+        if config.output_resolution != 'input':
+            model: Any = self._pipeline.model
+            chosen = config.pipeline.prediction['processing_resolution']
+            frame = resize_frame(frame, model.processing_size(*rgb.shape[:2], chosen))
         watch.lap('decode')
         prediction = self._pipeline.predict(frame)
         watch.lap('predict')
-        health.answered_by = getattr(self._pipeline.model, 'answered_by', 'unknown')
+        self._health.answered_by = getattr(self._pipeline.model, 'answered_by', 'unknown')
+        size = rgb.shape[:2]
+        return PredictedImage(header, names, config, frame, size, no_camera, prediction, watch)
+
+    def _finish(self, image: PredictedImage) -> None:
+        watch, health, frame = image.watch, self._health, image.frame
+        watch.lap('wait')
         choices = self._inputs.await_scans(frame.stamp_ns)
         # As late as possible: odometry of the image's time often arrives after the image.
-        place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)
+        place = self._extrinsics.camera_pose(image.header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
-        camera_frame = _CameraFrame(message.header.frame_id, header.frame_id)
-        frame, scan_ns = self._with_sparse(frame, choices, camera_frame)
+        frame, scan_ns = self._with_sparse(replace(image, frame=frame), choices)
         watch.lap('pair')
-        result = self._pipeline.finish(frame, prediction)
+        result = self._pipeline.finish(frame, image.prediction)
         watch.lap('finish')
         health.gaps.append(result.domain_gap)
         health.alignment, health.details = result.alignment, details_of(result)
         health.count_sources(result.sources)
         health.counters.add(f'{keys.FITS}{result.alignment.state}')
         health.stamp_ns, health.scan_ns = frame.stamp_ns, scan_ns
-        self._outputs.publish(result, header, config, scan_ns, health.details)
+        self._outputs.publish(result, image.header, image.config, scan_ns, health.details)
         health.published.tick()
         watch.lap('publish')
         health.timings.add({**result.timings_ms, **watch.laps_ms, 'total': watch.total_ms()})
@@ -167,19 +228,23 @@ class FrameServer:
         if 0 <= age_ms < _MAX_AGE_MS:
             health.timings.add({'age': age_ms})
 
-    def _prepare(self) -> NodeConfig:
-        """Apply changed settings, a new model and a reset, here between two frames."""
+    def _prepare(self, alone: Callable[[], object]) -> NodeConfig:
+        """Apply changed settings, a new model and a reset, once no image is in work."""
         config = self._node.current_config()
-        self._inputs.set_config(config)
-        self._pipeline.config = config.pipeline
-        self.swap_now()
-        if self._reset_wanted:
-            self._reset_wanted = False
-            self._pipeline.reset()
+        changed = config is not self._applied
+        if changed or self._reset_wanted or self._next_model is not None:
+            alone()
+            self._applied = config
+            self._inputs.set_config(config)
+            self._pipeline.config = config.pipeline
+            self.swap_now()
+            if self._reset_wanted:
+                self._reset_wanted = False
+                self._pipeline.reset()
         return config
 
-    def _decode(self, message, config: NodeConfig) -> Frame:
-        rgb = self._inputs.images.read(message)
+    def _decode(self, message, config: NodeConfig) -> np.ndarray:
+        rgb: np.ndarray = self._inputs.images.read(message)
         if problem := self._image_health.check(rgb):
             self._health.report('camera', problem)
         if rgb.shape[:2] != self._image_size:
@@ -187,23 +252,18 @@ class FrameServer:
             if config.runtime.backend == 'auto':
                 folder = cache_folder(config.runtime.cache_dir)
                 remember_size(folder, config.model.model, rgb.shape[:2])
-        camera = self._camera(message, rgb.shape[:2], config)
-        frame = Frame(rgb=rgb, camera=camera, stamp_ns=header_ns(message))
-        if config.output_resolution == 'input':
-            return frame
-        model: Any = self._pipeline.model
-        chosen = config.pipeline.prediction['processing_resolution']
-        return resize_frame(frame, model.processing_size(*rgb.shape[:2], chosen))
+        return rgb
 
-    def _camera(self, message, shape: tuple[int, int], config: NodeConfig) -> Camera | None:
-        """Decode camera_info; None, with the reason reported, if it is missing or invalid."""
+    def _camera(
+        self, message, shape: tuple[int, int], config: NodeConfig
+    ) -> tuple[Camera | None, Reason | None]:
+        """Decode camera_info; None and the reason, also reported, if it is missing or invalid."""
         info = self._inputs.await_info()
         topic = self._inputs.info.topic
         if info is None:
             text = f'no camera_info on {topic}: no metric depth; publish it'
-            self._no_camera = as_reason(text)
             self._health.report('info', text)
-            return None
+            return None, as_reason(text)
         if info.header.frame_id != message.header.frame_id and not self._warned_frames:
             self._warned_frames = True
             self._node.get_logger().warning(
@@ -226,10 +286,10 @@ class FrameServer:
         except CalibrationError as error:
             if info is not self._bad_info:
                 self._health.counters.add(keys.INFOS_REJECTED)
-            self._bad_info, self._no_camera = info, as_reason(error)
+            self._bad_info = info
             self._health.report('info', str(error))
-            return None
-        return camera
+            return None, as_reason(error)
+        return camera, None
 
     def _count_pair(self, frame: Frame, choices: Mapping[str, Choice]) -> None:
         """Count which parts of the pair are missing, and report scans that stay away."""
@@ -247,40 +307,36 @@ class FrameServer:
                 self._health.report(item.problem_part, why)
 
     def _with_sparse(
-        self, frame: Frame, choices: Mapping[str, Choice], camera_frame: _CameraFrame
+        self, image: PredictedImage, choices: Mapping[str, Choice]
     ) -> tuple[Frame, int | None]:
         """
-        Add the sparse depth of all sources; return the stamp of the first scan too, or None.
+        Return the frame with the sparse depth of all sources, and the stamp of the first scan.
 
-        What is wrong with a source is reported.
+        That is None without any. What is wrong with a source is reported.
         """
+        frame = image.frame
         self._count_pair(frame, choices)
         config = self._inputs.config
         names = source_names(config.sparse_source)
         if frame.camera is None:
-            inputs = tuple(SparseInput(name, no_points=self._no_camera) for name in names)
+            inputs = tuple(SparseInput(name, no_points=image.no_camera) for name in names)
             return replace(frame, inputs=inputs), None
         stamps, given = [], {}
         for number, item in enumerate(self._inputs.sparse):
             given[item.source], stamp = self._of_sensor(
-                item, choices[item.source], frame, camera_frame, is_first=not number
+                item, choices[item.source], image, is_first=not number
             )
             stamps.append(stamp)
         if GROUND in names:
-            given[GROUND] = self._of_ground(frame, camera_frame.published)
+            given[GROUND] = self._of_ground(frame, image.names.published)
         frame = replace(frame, inputs=tuple(given[name] for name in names))
         return frame, next((stamp for stamp in stamps if stamp is not None), None)
 
     def _of_sensor(
-        self,
-        item: Input,
-        choice: Choice,
-        frame: Frame,
-        camera_frame: _CameraFrame,
-        is_first: bool,
+        self, item: Input, choice: Choice, image: PredictedImage, is_first: bool
     ) -> tuple[SparseInput, int | None]:
         """Return the sparse depth of a scan and its stamp; None without depth."""
-        nothing = SparseInput(item.source)
+        nothing, names = SparseInput(item.source), image.names
         scan, scan_ns = choice.item, choice.stamp_ns
         before, reading = self._read_scans.get(item.source, (None, None))
         rejected = scan is before and reading is None
@@ -289,7 +345,7 @@ class FrameServer:
         try:
             if scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
-            depth_camera = item.camera(reading, camera_frame.named_in(reading), self._image_size)
+            depth_camera = item.camera(reading, names.named_in(reading), image.size)
         except InputError as error:
             self._read_scans[item.source] = scan, None
             self._inputs.reject_scan(item, error)
@@ -298,12 +354,12 @@ class FrameServer:
         found = reading.input(item.source, None, depth_camera)
         if reading.depth is not None and depth_camera is None:
             return found, scan_ns
-        names = '', camera_frame.own, camera_frame.published
-        if depth_camera is not None and reading.frame_id in names:  # of another size only
+        optical = '', names.own, names.published
+        if depth_camera is not None and reading.frame_id in optical:  # of another size only
             return replace(found, T_cam_lidar=np.eye(4)), scan_ns
         try:
             pose = self._extrinsics.lookup(
-                camera_frame.published, scan.header.frame_id, scan_ns, frame.stamp_ns, is_first
+                names.published, scan.header.frame_id, scan_ns, image.frame.stamp_ns, is_first
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))

@@ -10,6 +10,7 @@ import weakref
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from marigold_ros.errors import CheckpointError
+from marigold_ros.message_codec import header_ns
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.locate import FUSION
@@ -292,3 +293,25 @@ def test_services_answer_before_the_node_is_configured(bench):
     for name, reason in (('reset', 'not active'), ('reload', 'no model is loaded')):
         answer = running.call(Trigger, name)
         assert (answer.success, reason in answer.message) == (False, True)
+
+
+@pytest.mark.parametrize('between', ['nothing', 'a reset', 'a setting', 'a model'])
+def test_beside_a_gpu_an_image_is_predicted_while_the_last_one_waits_for_its_scan(
+    bench, monkeypatch, between
+):
+    monkeypatch.setattr(FrameServer, 'overlaps', lambda _self: True)
+    running = bench({'lidar.wait': 2.0}, hear=(RELATIVE,))
+    running.send(SECOND, scan=False)
+    assert running.model.started.acquire(timeout=30)
+    if between == 'a reset':
+        assert running.call(Trigger, 'reset').success
+    if between == 'a setting':
+        assert running.configure(alignment__method='global')
+    if between == 'a model':
+        assert running.call(Trigger, 'reload').success
+    running.send(2 * SECOND, scan=False)
+    assert running.model.started.acquire(timeout=30)
+    # What changes holds from one image to the next: the first is finished before.
+    assert running.count('frames.served') == (between != 'nothing')
+    found = running.wait_received(RELATIVE, 2)
+    assert [header_ns(message) for message in found] == [SECOND, 2 * SECOND]
