@@ -3,6 +3,7 @@
 """Find and load a fusion network: beside the weights of a model, in a folder, or embedded."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,8 @@ class LoadedFusion:
     """
     A fusion network as ``geometry.fusion.mixing`` calls it, for grids of any size.
 
-    On a CPU OpenVINO runs it where it is installed; otherwise PyTorch does. Threads take turns.
+    On a CPU OpenVINO runs it where it is installed; otherwise PyTorch does, on a GPU beside the
+    model, whose next image would otherwise come first. Threads take turns.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class LoadedFusion:
     ) -> None:
         self.folder = folder
         mixing = _Mixing(network).to(device)
-        by_openvino = device.type == 'cpu' and find_spec('openvino')
-        self._run = _compiled(mixing, cache) if by_openvino else partial(mixing.run, device)
+        if device.type == 'cpu' and find_spec('openvino'):
+            self._run = _compiled(mixing, cache)
+        else:
+            self._run = partial(mixing.run, device, _stream_beside(device))
         self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
@@ -55,11 +59,21 @@ class _Mixing(nn.Module):
         change, log_error, shares, without_map = mix_candidates(self.network, channels)
         return torch.stack([change, log_error, shares[:, -1], without_map], 1)
 
-    def run(self, device: torch.device, arguments: list[np.ndarray]) -> np.ndarray:
-        batch = torch.from_numpy(arguments[0]).to(device)
-        with torch.inference_mode():
+    def run(self, device: torch.device, stream: Any, arguments: list[np.ndarray]) -> np.ndarray:
+        beside = nullcontext() if stream is None else torch.cuda.stream(stream)
+        with beside, torch.inference_mode():
+            batch = torch.from_numpy(arguments[0]).to(device)
             answer = self(batch.contiguous(memory_format=torch.channels_last))
-        return np.asarray(answer.cpu().numpy())
+            return np.asarray(answer.cpu().numpy())
+
+
+def _stream_beside(device: torch.device) -> Any:
+    """Return a stream of a GPU that goes before the others there; None on other devices."""
+    if device.type != 'cuda':
+        return None
+    stream = torch.cuda.Stream(device, priority=-1)
+    stream.wait_stream(torch.cuda.current_stream(device))  # which brings the weights
+    return stream
 
 
 def _compiled(mixing: nn.Module, cache: Path) -> Callable[[list[np.ndarray]], np.ndarray]:
