@@ -3,7 +3,7 @@
 """
 The ROS 2 node: a lifecycle node around FramePipeline.
 
-Decision: callbacks run in a MultiThreadedExecutor, frames in a worker thread, and loading in the
+Decision: callbacks run in a MultiThreadedExecutor, frames in worker threads, and loading in the
 thread of the transition, so that parameters, services and state queries answer meanwhile.
 ``autostart`` is a parameter and not a launch feature, so that it works alike everywhere.
 """
