@@ -310,8 +310,12 @@ def test_beside_a_gpu_an_image_is_predicted_while_the_last_one_waits_for_its_sca
     if between == 'a model':
         assert running.call(Trigger, 'reload').success
     running.send(2 * SECOND, scan=False)
+    if between != 'nothing':
+        assert not running.model.started.acquire(timeout=0.2)
+        running.robot.lidar.publish(running.robot.scan_of_plane(SECOND))
     assert running.model.started.acquire(timeout=30)
     # What changes holds from one image to the next: the first is finished before.
     assert running.count('frames.served') == (between != 'nothing')
+    running.robot.lidar.publish(running.robot.scan_of_plane(2 * SECOND))
     found = running.wait_received(RELATIVE, 2)
     assert [header_ns(message) for message in found] == [SECOND, 2 * SECOND]
