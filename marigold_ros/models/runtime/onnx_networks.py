@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-import warnings
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.runtime.tracing import tracing
 import numpy as np
 import torch
 from torch import nn
@@ -79,11 +79,9 @@ def export_network(
 
     Weights of more than 2 GB in all are written to files beside ``path``. ``names`` are those of
     the arguments, ``answer`` that of the result. Raises ConfigurationError for an operation that
-    ONNX lacks.
+    ONNX lacks. Threads export one after the other.
     """
-    with warnings.catch_warnings(), torch.no_grad():
-        # Branches on shapes are meant to be fixed.
-        warnings.simplefilter('ignore')
+    with tracing():
         try:
             torch.onnx.export(
                 module.eval(),

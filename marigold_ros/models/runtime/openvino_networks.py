@@ -9,20 +9,17 @@ The answer is that of PyTorch up to rounding.
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-import threading
 from typing import Any
-import warnings
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.runtime.disk_cache import load_or_compile, network_key
+from marigold_ros.models.runtime.tracing import tracing
 import numpy as np
 import torch
 from torch import nn
 
 CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'FP16'}
 PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
-# PyTorch's tracer keeps the module that it traces in a variable of the process.
-_one_conversion = threading.Lock()
 
 
 @lru_cache(maxsize=1)
@@ -98,9 +95,7 @@ def convert(
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with _one_conversion, warnings.catch_warnings(), torch.no_grad():
-        # Branches on shapes are meant to be fixed.
-        warnings.simplefilter('ignore')
+    with tracing():
         traced = torch.jit.trace(module, examples, check_trace=False)
         # Not openvino.convert_model, which reports each use to a server of its makers.
         frontend = FrontEndManager().load_by_framework('pytorch')

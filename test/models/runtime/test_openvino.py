@@ -21,6 +21,7 @@ from marigold_ros.models.runtime.compiled_networks import (
 )
 from marigold_ros.models.runtime.devices import has_bfloat16
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
+from marigold_ros.models.runtime.onnx_networks import OnnxCompiler
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
 from marigold_ros.node.loading import load
 import numpy as np
@@ -119,25 +120,33 @@ def test_openvino_and_torch_do_not_both_compile(small_checkpoint):
         load_model(str(small_checkpoint), device='cpu', runtime=both)
 
 
-def test_threads_convert_one_after_the_other(monkeypatch):
-    pytest.importorskip('openvino', reason='needs the extra openvino')
-    trace, together = torch.jit.trace, threading.Barrier(2)
-    met = []
+@pytest.mark.parametrize('runtimes', [('openvino',) * 2, ('openvino', 'onnxruntime')])
+def test_threads_convert_one_after_the_other(monkeypatch, runtimes, tmp_path):
+    for name in runtimes:
+        pytest.importorskip(name, reason=f'needs the extra of {name}')
+    together, met = threading.Barrier(2), []
 
-    def traced(*given, **more):
-        with suppress(threading.BrokenBarrierError):
-            met.append(together.wait(timeout=0.5))
-        return trace(*given, **more)
+    def alone(convert):
+        def converted(*given, **more):
+            with suppress(threading.BrokenBarrierError):
+                met.append(together.wait(timeout=0.5))
+            return convert(*given, **more)
 
-    monkeypatch.setattr(torch.jit, 'trace', traced)
-    value = torch.ones(1, 2)
-    answers = []
+        return converted
 
-    def convert():
-        compiled = OpenVinoCompiler(torch.float32).compile(torch.nn.ReLU(), (value,))
+    monkeypatch.setattr(torch.jit, 'trace', alone(torch.jit.trace))
+    monkeypatch.setattr(torch.onnx, 'export', alone(torch.onnx.export))
+    compilers = {
+        'openvino': OpenVinoCompiler(torch.float32),
+        'onnxruntime': OnnxCompiler(CPU, torch.float32, tmp_path),
+    }
+    value, answers = torch.ones(1, 2), []
+
+    def compile_by(name):
+        compiled = compilers[name].compile(torch.nn.ReLU(), (value,))
         answers.append(compiled([value.numpy()]))
 
-    threads = [threading.Thread(target=convert) for _ in range(2)]
+    threads = [threading.Thread(target=compile_by, args=(name,)) for name in runtimes]
     for thread in threads:
         thread.start()
     for thread in threads:
