@@ -48,10 +48,6 @@ _EVERY = 8
 _MANY, _SCATTERED = 500, 0.5
 
 
-def _no_steps() -> np.ndarray:
-    return np.empty((0, 6), np.float32)
-
-
 @dataclass(frozen=True, eq=False)
 class EdgeEvidence:
     """
@@ -61,7 +57,7 @@ class EdgeEvidence:
     chance, and the frame, newest first; ``frames`` have been seen.
     """
 
-    steps: np.ndarray = field(default_factory=_no_steps)
+    steps: np.ndarray = field(default_factory=lambda: np.empty((0, 6), np.float32))
     frames: int = 0
 
     @property
@@ -101,7 +97,10 @@ def observe_edges(
     frames = before.frames + 1
     if before.is_right and frames % _EVERY:
         return replace(before, frames=frames)
+    old = before.steps[before.steps[:, 5] > frames - _LASTING]
     u, v, log_depth = depth_steps(sparse, rgb.shape[1])
+    if len(u) == 0:
+        return EdgeEvidence(old, frames)
     edges, width = relative_edges(rgb), rgb.shape[1]
     x, y = u / width, v / width
     at_steps = _strength(edges, x, y)
@@ -109,7 +108,6 @@ def observe_edges(
     found = np.stack([x, y, log_depth, at_steps, chance, np.full(len(x), frames)], axis=1)
     if len(found) > _KEPT:  # from all of the image
         found = found[np.linspace(0, len(found) - 1, _KEPT).astype(np.intp)]
-    old = before.steps[before.steps[:, 5] > frames - _LASTING]
     apart = np.abs(old[:, None, :3] - found[None, :, :3])
     again = (apart < (_SAME_PLACE, _SAME_PLACE, _SAME_DEPTH)).all(axis=2).any(axis=1)
     return EdgeEvidence(np.concatenate([found, old[~again]])[:_KEPT].astype(np.float32), frames)

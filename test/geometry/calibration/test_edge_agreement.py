@@ -27,6 +27,7 @@ SCENES = [
     make_sample(900_000 + i, WIDTH, HEIGHT, kind) for i in range(3) for kind in ('room', 'street')
 ]
 NOTHING = EdgeEvidence()
+FLAT = SparseDepth(np.arange(300), np.full(300, 100), np.full(300, 5.0, np.float32))
 WRONG = {
     'mirrored': lambda depth: depth[:, ::-1],
     'turned': lambda depth: np.roll(depth, 24, axis=1),
@@ -74,10 +75,9 @@ def test_a_wrong_scan_contradicts_and_a_right_one_is_accepted_again(kind):
 
 
 def test_few_steps_decide_nothing():
-    flat = SparseDepth(np.arange(300), np.full(300, 100), np.full(300, 5.0, np.float32))
-    evidence = observe_edges(EdgeEvidence(), SCENES[0].rgb, flat)
+    evidence = observe_edges(EdgeEvidence(), SCENES[0].rgb, FLAT)
     assert np.isnan(evidence.strength)
-    assert evidence.contradiction(flat) is None
+    assert evidence.contradiction(FLAT) is None
     assert observe_edges(evidence, SCENES[0].rgb, None) is evidence
 
 
@@ -102,6 +102,9 @@ def test_what_was_wrong_is_over_in_a_scene_at_rest_too():
     assert evidence.contradiction(points) is None
     once = observe_edges(NOTHING, SCENES[0].rgb, points)
     np.testing.assert_array_equal(evidence.steps[:, :5], once.steps[:, :5])
+    for _ in range(310):  # nor does it last where there are no steps
+        evidence = observe_edges(evidence, SCENES[0].rgb, FLAT)
+    assert len(evidence.steps) == 0
 
 
 def test_points_that_say_nothing_of_their_surroundings_are_not_judged():
