@@ -56,6 +56,7 @@ class Steps:
         self.happened, self.changed = [], threading.Condition()
 
     def predict(self, item, alone):
+        self.note('taken', item)
         if item == 'alone':
             alone()
         self.note('predict', item)
@@ -95,6 +96,17 @@ def working():
         worker.close(10)
 
 
+def both_at_work(working):
+    """Return steps and worker while item 1 is held in its second step and 2 in its first."""
+    steps = Steps(predicting=[2], finishing=[1])
+    worker = working(steps)
+    for item in (1, 2):
+        worker.mailbox.put(item)
+        steps.wait('predict', item)
+        steps.wait('finish', 1)
+    return steps, worker
+
+
 def test_the_next_item_is_predicted_while_one_is_finished_and_they_keep_their_order(working):
     steps = Steps(finishing=[1])
     worker = working(steps)
@@ -105,17 +117,12 @@ def test_the_next_item_is_predicted_while_one_is_finished_and_they_keep_their_or
     assert ('finished', 1) not in steps.happened
     steps.gates['finish'][1].set()
     steps.wait('finished', 2)
-    order = [event for event in steps.happened if event[0] != 'predict']
+    order = [event for event in steps.happened if 'finish' in event[0]]
     assert order == [('finish', 1), ('finished', 1), ('finish', 2), ('finished', 2)]
 
 
 def test_of_items_that_come_while_both_threads_work_the_newest_is_taken(working):
-    steps = Steps(predicting=[2], finishing=[1])
-    worker = working(steps)
-    for item in (1, 2):
-        worker.mailbox.put(item)
-        steps.wait('predict', item)
-        steps.wait('finish', 1)
+    steps, worker = both_at_work(working)
     assert worker.mailbox.put(3) is None
     assert worker.mailbox.put(4) == 3
     steps.gates['predict'][2].set()
@@ -132,6 +139,8 @@ def test_an_item_that_is_to_be_alone_waits_and_is_waited_for(working, said):
     worker.mailbox.put(1)
     steps.wait('finish', 1)
     worker.mailbox.put(item)
+    if said == 'by the item':
+        steps.wait('taken', item)
     steps.gates['finish'][1].set()
     steps.wait('finish', item)
     worker.mailbox.put(3)
@@ -156,12 +165,7 @@ def test_an_item_that_failed_is_not_finished_and_the_next_one_is(working):
 
 
 def test_a_closed_worker_ends_what_is_in_work_and_returns_what_waited(working):
-    steps = Steps(predicting=[2], finishing=[1])
-    worker = working(steps)
-    for item in (1, 2):
-        worker.mailbox.put(item)
-        steps.wait('predict', item)
-        steps.wait('finish', 1)
+    steps, worker = both_at_work(working)
     worker.mailbox.put(3)
     closing = []
     closer = threading.Thread(target=lambda: closing.append(worker.close(10)))
