@@ -416,6 +416,22 @@ def test_importing_an_array_room_loads_neither_torch_nor_ros(room):
     assert loaded_after(f'import marigold_ros.{room}') & (TORCH | ROS) == set()
 
 
+def test_the_node_takes_its_parameters_without_torch():
+    pytest.importorskip('rclpy')
+    assert loaded_after('import marigold_ros.node.main') & TORCH == set()
+
+
+def test_the_node_loads_its_default_model_without_diffusers():
+    statement = """
+from marigold_ros.config import NodeConfig
+from marigold_ros.node.loading import load
+load(NodeConfig())
+"""
+    loaded = loaded_after(statement)
+    assert 'torch' in loaded
+    assert loaded & {'diffusers', 'transformers'} == set()
+
+
 def test_help_loads_neither_torch_nor_ros():
     statement = """
 import runpy

@@ -32,6 +32,7 @@ class Family:
     loader: str
     openvino: bool = True  # whether it runs it: then `runtime.backend: auto` may choose it
     takes_vae: bool = False
+    diffusers: bool = False  # whether its networks are those of diffusers, or hold some
     converter: str = ''
 
     def load(self, folder: Path, *settings: Any, vae: str | None = None) -> Any:
@@ -41,7 +42,8 @@ class Family:
                 f"vae is '{vae}', and {folder.name} has no autoencoder of its own: leave it empty"
             )
         module, function = self.loader.split(':')
-        import_networks()
+        if self.diffusers:
+            import_networks()
         load = getattr(import_module(module), function)
         with offline():
             return load(folder, *settings, vae) if self.takes_vae else load(folder, *settings)
@@ -61,7 +63,10 @@ def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
 # The first that matches is taken.
 FAMILIES = {
     'marigold': Family(
-        has_file('model_index.json'), 'marigold_ros.models.marigold.prompted:load', takes_vae=True
+        has_file('model_index.json'),
+        'marigold_ros.models.marigold.prompted:load',
+        takes_vae=True,
+        diffusers=True,
     ),
     'unet': Family(
         has_file('config.json', model_type='marigold_ros_unet'),
@@ -70,12 +75,14 @@ FAMILIES = {
     'prime_depth': Family(
         has_file('config.json', model_type='marigold_ros_prime_depth'),
         'marigold_ros.models.prime_depth.model:load',
+        diffusers=True,
         converter='marigold_ros.models.prime_depth.convert:convert',
     ),
     'diffusion_depth': Family(
         has_file('config.json', model_type='marigold_ros_diffusion_depth'),
         'marigold_ros.models.diffusion_depth.model:load',
         openvino=False,  # in its bfloat16, twenty steps move metres
+        diffusers=True,
         converter='marigold_ros.models.diffusion_depth.convert:convert',
     ),
     'zoedepth': Family(

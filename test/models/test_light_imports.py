@@ -70,6 +70,19 @@ def test_a_prediction_imports_no_package_that_it_does_not_use(found):
     assert found['heavy'] == []
 
 
+def test_the_node_imports_a_model_as_lightly():
+    code = (
+        'from dataclasses import replace\n'
+        'from marigold_ros.config import NodeConfig\n'
+        'from marigold_ros.node.loading import load\n'
+        'config = NodeConfig()\n'
+        "load(replace(config, model=replace(config.model, model='tiny')))\n"
+        'import sys\n'
+        f'print([name for name in {HEAVY[:-2]!r} if name in sys.modules])\n'
+    )
+    assert run(code).splitlines()[-1] == '[]'
+
+
 def test_the_prediction_is_that_of_networks_imported_as_usual(found):
     code = 'import diffusers.models.transformers\n' + LIGHT.partition('heavy = ')[0]
     done = run(code + 'print(json.dumps(relative.tolist()))')

@@ -8,6 +8,8 @@ it meets: at the first frame of each size, or beside it, while PyTorch answers. 
 know which runtime it is.
 """
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +19,8 @@ import os
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING
 
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.autoencoder import mean_latent
@@ -29,6 +30,9 @@ from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, requ
 import numpy as np
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 SHAPES_KEPT = 4  # compiled networks hold a copy of their weights each
 # By how much compilation beside other work yields to it.

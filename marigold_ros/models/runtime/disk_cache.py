@@ -3,8 +3,11 @@
 """
 What one start leaves for the next: networks that OpenVINO compiled, and the sizes of images.
 
-A folder that cannot be written costs time, not the start: it is reported once in the log.
+A folder that cannot be written costs time, not the start: it is reported once in the log. Nothing
+here imports torch: the node reads the sizes before it needs it.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 import hashlib
@@ -13,11 +16,13 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.errors import MarigoldError
 from marigold_ros.whole_files import write_whole
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 KEPT = 12  # compiled networks, the newest
 SIZES_KEPT = 4  # of the images of a model, the last

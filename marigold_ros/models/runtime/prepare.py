@@ -7,13 +7,14 @@ A missing compiler is an error when the model is loaded. Compiled code is kept o
 only the first start compiles.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 import os
 from pathlib import Path
 import re
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.light_imports import prepare_compiler
@@ -24,6 +25,9 @@ from marigold_ros.models.runtime.compiled_networks import (
 )
 from marigold_ros.models.runtime.disk_cache import cache_folder
 import torch
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
 
