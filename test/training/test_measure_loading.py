@@ -23,7 +23,7 @@ def test_every_layout_is_measured_with_and_without_latents(monkeypatch):
     assert len(rows) == 6
     for images, latents in zip(rows[::2], rows[1::2], strict=True):
         assert latents.name == f'{images.name}, latents'
-        assert images.seconds > 0.0 and latents.seconds > 0.0
+        assert min(images.seconds, latents.seconds) > 0.0
     table = loading_table(rows, workers=2, rate=59.0)
     assert table.count('\n') == 7
     assert 'waiting at 59/s, 2 workers' in table
