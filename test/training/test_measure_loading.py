@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 import measure_loading as loading
 from measure_loading import Loading, loading_table, measure_layouts, measure_recipe
 import pytest
@@ -16,14 +18,16 @@ def test_waiting_is_the_share_of_data_that_workers_miss():
     assert slow.waiting(4, 80.0) == slow.waiting(5, 80.0) == 0.0
 
 
-def test_every_layout_is_measured_with_and_without_latents(monkeypatch):
+def test_every_layout_is_measured_and_latents_come_faster(monkeypatch):
+    # Threads that other tests left count in the time of the process.
+    monkeypatch.setattr(time, 'process_time', time.thread_time)
     monkeypatch.setattr(loading, 'SIZE', (96, 128))
     monkeypatch.setattr(loading, 'MADE', 2)
     rows = measure_layouts(16)
     assert len(rows) == 6
     for images, latents in zip(rows[::2], rows[1::2], strict=True):
         assert latents.name == f'{images.name}, latents'
-        assert min(images.seconds, latents.seconds) > 0.0
+        assert 0.0 < latents.seconds < images.seconds
     table = loading_table(rows, workers=2, rate=59.0)
     assert table.count('\n') == 7
     assert 'waiting at 59/s, 2 workers' in table
