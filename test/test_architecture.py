@@ -19,6 +19,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+from marigold_ros.models.registry import FAMILIES
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -430,6 +431,18 @@ load(NodeConfig())
     loaded = loaded_after(statement)
     assert 'torch' in loaded
     assert loaded & {'diffusers', 'transformers'} == set()
+
+
+def test_families_say_whether_they_import_diffusers():
+    uses = {
+        name: any(
+            item.name.split('.')[0] == 'diffusers' and not item.for_typing
+            for path in (ROOT / family.loader.split(':')[0].replace('.', '/')).parent.glob('*.py')
+            for item in imports_of(path, PACKAGE)
+        )
+        for name, family in FAMILIES.items()
+    }
+    assert uses == {name: family.diffusers for name, family in FAMILIES.items()}
 
 
 def test_help_loads_neither_torch_nor_ros():
