@@ -6,17 +6,19 @@ One camera frame from image to metric depth: the only place that knows the order
 Node and offline evaluation both call it. It comes in two halves because a scan often arrives after
 its image: the node runs ``FramePipeline.predict`` first, decides the pairing as late as
 possible, and then runs ``FramePipeline.finish``. While one frame is finished in a thread another
-thread may predict the next. The steps hand on records: measured points, fitted map, fused depth,
+thread may predict the next. Sigma of a frame is scored beside the next one, which waits for it
+where it states its own. The steps hand on records: measured points, fitted map, fused depth,
 stated depth, published depth. The model is passed in: no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
@@ -62,7 +64,15 @@ from marigold_ros.geometry.postprocess import (
     PublishedDepth,
     without_border,
 )
-from marigold_ros.geometry.sigma import judge_held, state_sigma, StatedDepth, widen_sigma
+from marigold_ros.geometry.sigma import (
+    judge_held,
+    score_sigma,
+    SigmaHistory,
+    SigmaScale,
+    state_sigma,
+    StatedDepth,
+    widen_sigma,
+)
 from marigold_ros.geometry.stream import carry_over, find_break, StreamState
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason, sentence
@@ -171,6 +181,8 @@ class FramePipeline:
         self._fusion: tuple[DepthModel, FusionModel | None] | None = None
         self._config = PipelineConfig() if config is None else config
         self._state = StreamState()
+        # A history of sigma, and its scale with the points of the last frame.
+        self._scoring: tuple[SigmaHistory, Future[SigmaScale | None]] | None = None
         self.reset()
 
     @property
@@ -188,6 +200,7 @@ class FramePipeline:
     @property
     def state(self) -> StreamState:
         """What the frames so far leave to the next; may be assigned, to go on with a stream."""
+        self._state = replace(self._state, sigma=self._scored(self._state.sigma))
         return self._state
 
     @state.setter
@@ -363,12 +376,34 @@ class FramePipeline:
         """State sigma; refuse a held depth that the points contradict by it."""
         config, sparse = self.config.alignment, view.measured.sparse
         guide = view.guide(self.load_fusion())
-        stated = state_sigma(
-            fused.alignment, fitted.guided, sparse, guide, config, view.before.sigma
-        )
+        before = self._scored(view.before.sigma)
+        stated = state_sigma(fused.alignment, fitted.guided, sparse, guide, config, before)
+        history = stated.history
+        if before.scale is not None:
+            history = self._score(history, before.scale, fused.alignment, sparse, guide)
         sigma = widen_sigma(stated.sigma, fitted.prediction, stated.alignment, sparse, config)
         alignment = judge_held(stated.alignment, sigma, sparse, config)
-        return StatedDepth(alignment, None if alignment.metric is None else sigma, stated.history)
+        return StatedDepth(alignment, None if alignment.metric is None else sigma, history)
+
+    def _score(
+        self, history: SigmaHistory, scale: SigmaScale, alignment: Alignment, *of_frame: Any
+    ) -> SigmaHistory:
+        """Count a frame for sigma; one whose turn it is is scored beside the next frame."""
+        if not scale.is_turn:
+            return replace(history, scale=score_sigma(scale, alignment, *of_frame))
+        # A pool of its own, as in `score_beside`.
+        pool = ThreadPoolExecutor(1, 'sigma')
+        scored = pool.submit(one_blas_thread()(score_sigma), scale, alignment, *of_frame)
+        pool.shutdown(wait=False)
+        self._scoring = history, scored
+        return history
+
+    def _scored(self, history: SigmaHistory) -> SigmaHistory:
+        """Return a history of sigma with the score of its last frame, waiting for it."""
+        scoring, self._scoring = self._scoring, None
+        if scoring is None or scoring[0] is not history:
+            return history
+        return replace(history, scale=scoring[1].result())
 
     def _shown(self, view: View, alignment: Alignment) -> tuple[np.ndarray | None, Reason | None]:
         """Return the pixels to publish, None for all, and the caution that metres need."""

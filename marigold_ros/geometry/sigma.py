@@ -69,6 +69,11 @@ class SigmaScale:
     counts: np.ndarray
     frames: int = 1
 
+    @property
+    def is_turn(self) -> bool:
+        """Whether the next frame is scored, which takes as long as fusing it."""
+        return self.frames % _EVERY == 0
+
 
 @dataclass(frozen=True)
 class SigmaHistory:
@@ -99,13 +104,14 @@ def state_sigma(
     State the sigma of an alignment, by the errors of this frame and of those before.
 
     ``prediction`` is the one that was aligned, ``guide`` is the image with the network of method
-    ``fused``.
+    ``fused``. Of fused depth only the first frame is scored here: `score_sigma` of later ones can
+    wait until they are published.
     """
     if alignment.sigma is None or alignment.metric is None:
         errors = count_errors(before.errors, prediction, sparse, alignment, config)
         sigma = sigma_map(errors, prediction, alignment, config, sparse)
         return StatedDepth(alignment, sigma, replace(before, errors=errors))
-    scale = score_sigma(before.scale, alignment, sparse, guide)
+    scale = before.scale or score_sigma(None, alignment, sparse, guide)
     scaled = with_scaled_sigma(alignment, scale, sparse)
     sigma = scaled.sigma
     if sigma is not None and scaled.metric is not None and scaled.age_ns:
@@ -177,7 +183,7 @@ def score_sigma(
     """
     if sparse is None or alignment.inlier is None or alignment.sigma is None:
         return before
-    if before is not None and before.frames % _EVERY:
+    if before is not None and not before.is_turn:
         return replace(before, frames=before.frames + 1)
     points, shape = sparse.chosen(alignment.inlier), guide.shape
     spacing = median_gap(points.u, points.v, shape, among=True)
