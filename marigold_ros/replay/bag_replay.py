@@ -3,7 +3,7 @@
 """Replay one bag, or one folder of images, through the pipeline of each model, and score it."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -40,6 +40,8 @@ from marigold_ros.replay.stored_values import write_values
 import numpy as np
 
 KEEP_EVERY_S = 30.0  # seconds between writings of what a begun bag has so far
+# Images that are timed, with nothing beside them; later ones are scored beside the next.
+TIMED = 60
 # Columns of a row of the evaluated model that are added for each compared model.
 _SHARED = (
     *('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel'),
@@ -100,25 +102,30 @@ class ModelScorer:
         """Predict a frame; raises InputError or CalibrationError if it is unusable."""
         return self.pipeline.predict(item.usable)
 
+    def finish(
+        self, item: BagFrame, prediction: Prediction, frame: Frame | None = None
+    ) -> FrameResult:
+        """Align a frame's prediction, with the points of ``frame`` if given; errors as predict."""
+        return self.pipeline.finish(item.usable if frame is None else frame, prediction)
+
     def score(
         self,
         item: BagFrame,
         prediction: Prediction,
+        result: FrameResult,
         compared: Mapping[str, Prediction] | None = None,
-        frame: Frame | None = None,
-    ) -> tuple[dict[str, Any], FrameResult]:
+    ) -> dict[str, Any]:
         """
-        Align and score a frame's prediction; return its scores, and the pipeline's result.
+        Score a frame's result; return the scores.
 
-        ``compared`` are predictions of other models, by name, for the report; ``frame`` is aligned
-        in place of the item's, which is scored. Raises InputError or CalibrationError if the frame
-        is unusable; it is not scored then.
+        ``compared`` are predictions of other models, by name, for the report. Raises InputError or
+        CalibrationError if the frame is unusable; it is not scored then.
         """
-        result = self.pipeline.finish(item.usable if frame is None else frame, prediction)
         start = perf_counter()
         row = self.scorer.add(item, prediction, result, compared)
-        self.scorer.time('score', 1e3 * (perf_counter() - start))
-        return row, result
+        if result.timings_ms:
+            self.scorer.time('score', 1e3 * (perf_counter() - start))
+        return row
 
 
 def replay(
@@ -210,6 +217,38 @@ def _prefetched(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, N
             thread.submit(items.close)
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """
+    A frame that awaits its scores: what the models made of it.
+
+    ``frame`` is what the pipelines saw in place of the item's; ``reasons`` say why other models
+    have no prediction; ``read_ms`` is None if the frame is not timed.
+    """
+
+    item: BagFrame
+    frame: Frame | None
+    prediction: Prediction
+    result: FrameResult
+    others: Mapping[str, Prediction]
+    reasons: dict[str, str]
+    read_ms: float | None
+
+    def timed(self, result: FrameResult) -> FrameResult:
+        """Return a result of the frame, without times if something ran beside."""
+        return result if self.read_ms is not None else replace(result, timings_ms={})
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """An image, the n-th read; its result and, once known, its scores, unless it was rejected."""
+
+    item: BagFrame
+    number: int
+    finished: _Finished | None = None
+    row: Future[dict[str, Any]] | None = None
+
+
 class _Run:
     """The replay of one bag by the evaluated model and the compared ones."""
 
@@ -228,6 +267,7 @@ class _Run:
             compared_checkpoints={name: o.checkpoint for name, o in self._compared.items()},
         )
         self._began = perf_counter()
+        self._scoring: _Scoring | None = None
 
     def replay(self, progress: Progress | None) -> None:
         """
@@ -240,6 +280,7 @@ class _Run:
         try:
             self._replay(progress)
         except Stopped:
+            self._scored()
             self._keep()
             raise
         finally:
@@ -281,33 +322,43 @@ class _Run:
         return [self._main, *self._compared.values()]
 
     def _replay(self, progress: Progress | None) -> None:
-        part = self.part
-        scored, kept_at = part.read, perf_counter()
-        with _open_input(self._job, self._options) as bag:
+        part, kept_at = self.part, perf_counter()
+        with (
+            _open_input(self._job, self._options) as bag,
+            ThreadPoolExecutor(1, 'score') as thread,
+        ):
             part.bags, part.topics = [bag.facts], bag.by_role
             if bag.sources is not None and not bag.sources.has_lidar:
                 for scorer in self._all:
                     scorer.scorer.score_whole_scans()
-            start = perf_counter()
-            for item in islice(bag.stream, scored, self._job.limit):
-                part.read += 1
-                part.stamps_ns.append(item.stamp_ns)
-                row, result = self._process(item, 1e3 * (perf_counter() - start), bag.sources)
-                if bag.recording is not None:
-                    bag.recording.add(item, result)
-                if bag.rerun is not None and result is not None:
-                    bag.rerun.add(result, row)
-                if progress:
-                    progress(part.read)
-                if perf_counter() - kept_at > KEEP_EVERY_S:
-                    self._keep()
-                    kept_at = perf_counter()
+            try:
                 start = perf_counter()
+                for item in islice(bag.stream, part.read, self._job.limit):
+                    part.read += 1
+                    part.stamps_ns.append(item.stamp_ns)
+                    beside = part.read > TIMED and self._may_score_beside
+                    read_ms = None if beside else 1e3 * (perf_counter() - start)
+                    finished = self._finish(item, read_ms, bag.sources)
+                    last = self._scored()
+                    row = None if finished is None else thread.submit(self._score, finished)
+                    self._scoring = _Scoring(item, part.read, finished, row)
+                    self._report(last, bag, progress)
+                    if not beside:
+                        self._report(self._scored(), bag, progress)
+                    if perf_counter() - kept_at > KEEP_EVERY_S:
+                        self._report(self._scored(), bag, progress)
+                        self._keep()
+                        kept_at = perf_counter()
+                    start = perf_counter()
+            except BagError:  # what was read before counts
+                self._report(self._scored(), bag, progress)
+                raise
+            self._report(self._scored(), bag, progress)
 
-    def _process(
-        self, item: BagFrame, read_ms: float, sources: SourcesOfBag | None = None
-    ) -> tuple[dict[str, Any], FrameResult | None]:
-        """Score one image by all models; returns scores and result, {} and None if rejected."""
+    def _finish(
+        self, item: BagFrame, read_ms: float | None, sources: SourcesOfBag | None
+    ) -> _Finished | None:
+        """Predict an image by all models and align it by the evaluated one; None if rejected."""
         if self._options.images is not None:  # they are no sequence
             for scorer in self._all:
                 scorer.reset()
@@ -320,20 +371,60 @@ class _Run:
             frame = None if sources is None else sources.seen(item)
             if sources is not None and sources.has_lidar:
                 item = replace(item, frame=frame)  # what scan lines that are held out miss
-            row, result = self._main.score(item, prediction, others, frame)
+            result = self._main.finish(item, prediction, frame)
         except (InputError, CalibrationError) as error:
             self.part.reject(error.cause, str(error))
-            return {}, None
-        self._main.scorer.time('read', read_ms)
+            return None
+        return _Finished(item, frame, prediction, result, others, reasons, read_ms)
+
+    @property
+    def _may_score_beside(self) -> bool:
+        """Whether scoring an image leaves alone what the next one needs."""
+        free = all(one.pipeline.finishes_without_model for one in self._all)
+        return free and self._options.images is None
+
+    def _score(self, finished: _Finished) -> dict[str, Any]:
+        """Score an image by all models; errors as of `ModelScorer.score`."""
+        item, prediction, others = finished.item, finished.prediction, finished.others
+        row = self._main.score(item, prediction, finished.timed(finished.result), others)
+        if finished.read_ms is not None:
+            self._main.scorer.time('read', finished.read_ms)
+        reasons = dict(finished.reasons)
         for name, other_prediction in others.items():
+            other = self._compared[name]
             try:
-                found, _ = self._compared[name].score(item, other_prediction, frame=frame)
+                result = other.finish(item, other_prediction, finished.frame)
+                found = other.score(item, other_prediction, finished.timed(result))
             except (InputError, CalibrationError) as error:
                 reasons[name] = str(error)
                 continue
             row.update({f'{name}:{key}': found[key] for key in _SHARED if key in found})
         row.update({f'{name}:reason': text for name, text in reasons.items()})
-        return row, result
+        return row
+
+    def _scored(self) -> _Scoring | None:
+        """Return the last image, once it is scored or rejected; None if it was returned before."""
+        scoring, self._scoring = self._scoring, None
+        if scoring is None or scoring.row is None:
+            return scoring
+        try:
+            scoring.row.result()
+        except (InputError, CalibrationError) as error:
+            self.part.reject(error.cause, str(error))
+            return replace(scoring, finished=None, row=None)
+        return scoring
+
+    def _report(self, scored: _Scoring | None, bag: _Input, progress: Progress | None) -> None:
+        """Record an image that is scored, and say so; `Stopped` of ``progress`` passes."""
+        if scored is None:
+            return
+        result = None if scored.finished is None else scored.finished.result
+        if bag.recording is not None:
+            bag.recording.add(scored.item, result)
+        if bag.rerun is not None and result is not None and scored.row is not None:
+            bag.rerun.add(result, scored.row.result())
+        if progress:
+            progress(scored.number)
 
     def _predict_compared(self, item: BagFrame) -> tuple[dict[str, Prediction], dict[str, str]]:
         """Return the predictions of the compared models, and why others have none."""

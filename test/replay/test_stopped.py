@@ -40,14 +40,17 @@ def load(monkeypatch):
     return choose
 
 
+# Images that are not timed are scored beside the next, which is finished then, too.
+@pytest.mark.parametrize(('timed', 'image'), [(60, 2), (0, 1)])
 @SIGNALS
 def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
-    number, short_drive, load, ramp, figures, capsys, tmp_path
+    number, timed, image, short_drive, load, ramp, figures, capsys, monkeypatch, tmp_path
 ):
+    monkeypatch.setattr('marigold_ros.replay.bag_replay.TIMED', timed)
     call = ['evaluate', str(short_drive), '--out', str(tmp_path / 'stopped')]
     load(ramp)
     assert main(['evaluate', str(short_drive), '--out', str(tmp_path / 'whole')]) == 0
-    load(Stopping(ramp, 2, number))
+    load(Stopping(ramp, image, number))
     capsys.readouterr()
     assert main(call) == 130
     assert 'stopped after 2 of 3 images' in capsys.readouterr().err
@@ -67,7 +70,9 @@ def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
 
 
 @pytest.mark.slow  # 36 images, three times
-def test_compared_models_go_on_too(short_drive, load, ramp, figures, tmp_path):
+@pytest.mark.parametrize('timed', [60, 1])
+def test_compared_models_go_on_too(timed, short_drive, load, ramp, figures, monkeypatch, tmp_path):
+    monkeypatch.setattr('marigold_ros.replay.bag_replay.TIMED', timed)
     call = ['evaluate', str(short_drive), '--against', 'other', '--corrupt', 'fog']
     load(ramp)
     assert main([*call, '--out', str(tmp_path / 'whole')]) == 0

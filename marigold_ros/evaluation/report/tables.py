@@ -356,8 +356,10 @@ def latency_table(results: Mapping[str, Any]) -> str:
         rows.append(_row(stage, cells))
     machine = results['provenance'].get('machine', {})
     place = f'{machine.get("processor", "")}, {machine.get("cores", "?")} cores'
+    timed = max((values.get('n', 0) for values in stages.values()), default=0)
+    images = f', of {timed} images that were timed' if timed else ''
     return (
-        f'{page_bars(bars)}<p class="note">Median, and the 95th percentile behind it; '
+        f'{page_bars(bars)}<p class="note">Median, and the 95th percentile behind it{images}; '
         f'{escape(place)}.</p><details><summary>All percentiles</summary>'
         f'{scrolled(table(("stage", *names), rows))}</details>'
     )

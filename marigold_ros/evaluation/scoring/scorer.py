@@ -434,4 +434,4 @@ def _best_baseline(row: Mapping[str, Any]) -> tuple[str, float]:
 def _percentiles(values: Sequence[float]) -> dict[str, float]:
     p50, p95, p99 = (float(p) for p in np.percentile(values, (50, 95, 99)))
     longest, mean = float(np.max(values)), float(np.mean(values))
-    return {'p50': p50, 'p95': p95, 'p99': p99, 'max': longest, 'mean': mean}
+    return {'p50': p50, 'p95': p95, 'p99': p99, 'max': longest, 'mean': mean, 'n': len(values)}

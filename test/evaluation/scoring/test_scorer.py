@@ -340,7 +340,7 @@ def test_results_json_has_the_promised_shape(written):
     assert results['protocols']['heldout']['n_frames'] == 3
     assert set(results['baselines']) == {*BASELINES, *MORE_BASELINES}
     assert results['latency_ms']['total']['p50'] == 21.0
-    assert set(results['latency_ms']['predict']) == {'p50', 'p95', 'p99', 'max', 'mean'}
+    assert set(results['latency_ms']['predict']) == {'p50', 'p95', 'p99', 'max', 'mean', 'n'}
     provenance = results['provenance']
     assert provenance['scoring']['scan_dt_ms']['mean'] == 3.0
     assert re.fullmatch('[0-9a-f]{64}', provenance['bags'][0]['sha256'])
