@@ -82,7 +82,7 @@ test-all: setup-dev
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy marigold_ros training/marigold_training
+	$(BIN)/mypy marigold_ros training/marigold_training benchmarks
 
 # Broken links and anchors are errors; nothing is fetched from the network.
 docs: setup-dev

@@ -203,8 +203,8 @@ def _filled(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _without_holes(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     """Return what a depth camera sees: two thirds of the image, without blobs."""
     cells = [side // _BLOB + 1 for side in depth.shape]
-    blobs = rng.standard_normal(cells).astype(np.float32)
-    blobs = cv2.resize(blobs, depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    noise = rng.standard_normal(cells).astype(np.float32)
+    blobs = cv2.resize(noise, depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
     return blobs < np.quantile(blobs, 2 / 3)
 
 
