@@ -393,7 +393,7 @@ class FramePipeline:
             return replace(history, scale=score_sigma(scale, alignment, *of_frame))
         # A pool of its own, as in `score_beside`.
         pool = ThreadPoolExecutor(1, 'sigma')
-        scored = pool.submit(one_blas_thread()(score_sigma), scale, alignment, *of_frame)
+        scored = pool.submit(score_sigma, scale, alignment, *of_frame)
         pool.shutdown(wait=False)
         self._scoring = history, scored
         return history

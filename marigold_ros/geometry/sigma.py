@@ -24,6 +24,7 @@ from marigold_ros.geometry.alignment.affine_fit import (
 )
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
 from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
+from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import border_points, point_candidates
 from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.fusion.interpolation import nearest_points
@@ -169,6 +170,7 @@ def judge_held(
     )
 
 
+@one_blas_thread()
 def score_sigma(
     before: SigmaScale | None,
     alignment: Alignment,

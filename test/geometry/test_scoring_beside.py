@@ -4,7 +4,7 @@
 
 from threading import current_thread, Event
 
-from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.frame import Frame, SparseDepth, SparseInput
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -12,14 +12,6 @@ import pytest
 SHAPE = (96, 128)
 RGB = np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
 WAIT = 60.0
-
-
-class Ramp:
-    """A model of a slope."""
-
-    def predict(self, rgb, **asked):
-        v = np.linspace(0.0, 1.0, rgb.shape[0], dtype=np.float32)
-        return Prediction(np.repeat(v[:, None], rgb.shape[1], axis=1))
 
 
 class Network:
@@ -47,16 +39,21 @@ def frame(number):
     return Frame(RGB, stamp_ns=number * 100_000_000, inputs=[source])
 
 
-def scored_beside(network):
-    """Return a pipeline whose seventh frame is finished and is being scored."""
-    pipeline = FramePipeline(Ramp(), fusion=network)
-    for number in range(7):
-        pipeline.process(frame(number))
-    assert network.begun.wait(WAIT)
-    return pipeline
+@pytest.fixture
+def scored_beside(ramp):
+    """Return a function that makes a pipeline whose seventh frame is there and being scored."""
+
+    def pipeline_with(network):
+        pipeline = FramePipeline(ramp, fusion=network)
+        for number in range(7):
+            pipeline.process(frame(number))
+        assert network.begun.wait(WAIT)
+        return pipeline
+
+    return pipeline_with
 
 
-def test_a_frame_is_there_before_it_is_scored_and_the_next_one_has_its_score():
+def test_a_frame_is_there_before_it_is_scored_and_the_next_one_has_its_score(scored_beside):
     network, waiting = Network(), Network()
     network.may_pass.set()
     pipeline, slower = scored_beside(network), scored_beside(waiting)
@@ -69,19 +66,19 @@ def test_a_frame_is_there_before_it_is_scored_and_the_next_one_has_its_score():
     assert (before.frames, after.frames, same.frames) == (7, 8, 8)
 
 
-def test_the_state_of_a_stream_has_the_score_of_its_last_frame():
+def test_the_state_of_a_stream_has_the_score_of_its_last_frame(scored_beside, ramp):
     network = Network()
     pipeline = scored_beside(network)
     network.may_pass.set()
-    first = FramePipeline(Ramp(), fusion=network)
+    first = FramePipeline(ramp, fusion=network)
     first.process(frame(0))
     assert pipeline.state.sigma.scale.counts.sum() > first.state.sigma.scale.counts.sum()
-    other = FramePipeline(Ramp(), fusion=network)
+    other = FramePipeline(ramp, fusion=network)
     other.state = pipeline.state
     np.testing.assert_array_equal(other.process(frame(7)).sigma, pipeline.process(frame(7)).sigma)
 
 
-def test_a_reset_does_not_wait_for_a_score_nor_takes_it():
+def test_a_reset_does_not_wait_for_a_score_nor_takes_it(scored_beside):
     network = Network()
     pipeline = scored_beside(network)
     pipeline.reset()
@@ -91,7 +88,7 @@ def test_a_reset_does_not_wait_for_a_score_nor_takes_it():
     assert pipeline.state.sigma.scale.frames == 1
 
 
-def test_a_score_that_fails_costs_one_frame():
+def test_a_score_that_fails_costs_one_frame(scored_beside):
     network = Network(failing=True)
     pipeline = scored_beside(network)
     network.may_pass.set()

@@ -79,6 +79,7 @@ def test_what_was_read_before_the_damage_is_scored(
     with pytest.raises(BagError, match='cut off'):
         evaluate_bag(short_drive, ramp, out=tmp_path, progress=lambda *done: seen.append(done))
     assert len(rows_of(tmp_path)) == 2
+    assert [done for done, _ in seen] == [1, 2]
 
 
 @pytest.mark.parametrize('count', [60, 1])
