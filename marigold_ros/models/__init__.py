@@ -15,15 +15,19 @@ process up to 15-fold. The variable has to be set before torch is imported; a us
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 import os
 from typing import TYPE_CHECKING
 
-from marigold_ros.config import RuntimeConfig
+from marigold_ros.config import ModelConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.average.model import AverageModel, is_average, member_names
 from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
 from marigold_ros.models.metric_scale import MetricModel, read_metric_scale
-from marigold_ros.models.registry import Family, find_family
+from marigold_ros.models.registry import Family, find_family, named
+from marigold_ros.models.runtime.processor import has_bfloat16, has_no_gpu
 
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
@@ -94,6 +98,50 @@ def load_model(
     return model if scale is None else MetricModel(model, scale)
 
 
+def load_compiled(
+    config: ModelConfig,
+    runtime: RuntimeConfig,
+    sizes: Sequence[tuple[int, int]],
+    whole: Callable[[], DepthModel],
+) -> DepthModel | None:
+    """
+    Load a model that OpenVINO compiled in an earlier start, without torch.
+
+    Parameters
+    ----------
+    config, runtime
+        As for :func:`load_model`; the backend is ``auto`` where there may be such a model.
+    sizes : sequence of (H, W)
+        Of the images to expect; networks for all of them must be kept.
+    whole : callable
+        Loads the model by torch, for images of another size.
+
+    Returns
+    -------
+    DepthModel or None
+        None if torch must load the model, or refuse it.
+
+    """
+    auto = runtime.backend == 'auto' and runtime.compile == 'off' and not config.vae
+    if not (auto and sizes and find_spec('openvino')) or is_average(config.model):
+        return None
+    if config.device != 'cpu' and not (config.device == 'auto' and has_no_gpu()):
+        return None
+    folder = find_folder(config.model)
+    family = find_family(folder)
+    arithmetic = config.dtype
+    if arithmetic == 'auto':
+        arithmetic = 'bfloat16' if has_bfloat16() else 'float32'
+    if not family.compiled or arithmetic == 'float16':
+        return None
+    threads, fast = count_threads(config.torch_threads), replace(runtime, backend='openvino')
+    model = named(family.compiled)(folder, arithmetic, fast, threads, whole)
+    if not all(model.holds(size) for size in sizes):
+        return None
+    scale = read_metric_scale(folder)
+    return model if scale is None else MetricModel(model, scale)
+
+
 def runs_on_openvino(name: str) -> bool:
     """Return whether OpenVINO runs all models of a name; raises CheckpointError without one."""
     return all(family.openvino for family in families_of(name))
@@ -114,6 +162,11 @@ def use_threads(count: int = 0) -> int:
     """
     import torch
 
-    threads = count or max(1, (os.cpu_count() or 2) - 1)
+    threads = count_threads(count)
     torch.set_num_threads(threads)
     return threads
+
+
+def count_threads(count: int = 0) -> int:
+    """Return the number of threads that a setting names; 0 is all cores but one."""
+    return count or max(1, (os.cpu_count() or 2) - 1)

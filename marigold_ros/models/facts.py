@@ -3,18 +3,19 @@
 """
 What a checkpoint's files say of it, checked before anything is made of it; their names.
 
-``marigold_ros.json`` is that of our own layout.
+``marigold_ros.json`` is that of our own layout. Imports no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 import re
 from typing import Any
 
-from marigold_ros.errors import CheckpointError
-from marigold_ros.models.locate import read_json
+from marigold_ros.errors import brief, CheckpointError
+from marigold_ros.models.locate import read_json, require_file
 from marigold_ros.spaces import RELATIVE_SPACES
+from safetensors import safe_open, SafetensorError
 
 # Of an image at a network, where a checkpoint chooses: 2048x2048.
 MOST_PIXELS = 2**22
@@ -32,6 +33,8 @@ _ELSEWHERE = (
 )
 # Of an architecture: layers, channels, tokens of a vocabulary.
 _MOST, _MOST_ENTRIES, _DEEPEST = 2**16, 256, 4
+# Of the list of tensors in a file, bytes: some 8000 tensors; Stable Diffusion 2 has 686.
+_MOST_HEADER = 2**20
 _WORD = re.compile(r'[\w .-]{0,100}')
 
 
@@ -111,3 +114,28 @@ def refuse_elsewhere(values: Mapping[str, Any], where: Path | str) -> None:
                 f'{where} asks to run code of the checkpoint or of others, or to load another '
                 f'network ({key}), which is refused; give a checkpoint that is complete by itself'
             )
+
+
+def weight_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in safetensors files, unread; raises CheckpointError."""
+    found: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        require_file(path.parent, path.name)
+        try:
+            with path.open('rb') as file:
+                if int.from_bytes(file.read(8), 'little') > _MOST_HEADER:
+                    raise SafetensorError(f'its list of tensors has over {_MOST_HEADER} bytes')
+            with safe_open(path, framework='np') as held:
+                names = held.keys()
+                found |= {name: tuple(held.get_slice(name).get_shape()) for name in names}
+        except (OSError, SafetensorError) as error:
+            raise unreadable(path, error) from error
+    return found
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """Return the error of a file of weights that cannot be loaded."""
+    return CheckpointError(
+        f'{path} cannot be loaded ({brief(error)}); it is damaged or does not belong to '
+        'config.json: restore both files'
+    )

@@ -3,8 +3,11 @@
 """
 What models share that answer in one way: no ensemble, no choice of steps, no state of frames.
 
-A family derives its model from :class:`OnePassModel` and says how the network runs.
+A family derives its model from :class:`OnePassModel` and says how the network runs. Imports no
+torch.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,13 +18,11 @@ from typing import Any, ClassVar
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
+from marigold_ros.models.image_sizes import common_size, warm_up_sizes
 from marigold_ros.models.locate import fingerprint
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
-from marigold_ros.models.resizing import common_size
-from marigold_ros.models.runtime.prepare import warm_up_sizes
 from marigold_ros.settings import as_values
 import numpy as np
-import torch
 
 
 class NoState:
@@ -39,7 +40,7 @@ class OnePassModel(FullDepthModel):
     ----------
     folder : Path
         The checkpoint.
-    device : torch.device
+    device : torch.device, or its name
         Where it runs.
     runtime : RuntimeConfig or None
         Backend, compilation, warm-up.
@@ -54,10 +55,10 @@ class OnePassModel(FullDepthModel):
     stream = NoState()
 
     space: str
-    arithmetic: torch.dtype
+    arithmetic: Any  # torch.dtype, or its name
     parameters: int
 
-    def __init__(self, folder: Path, device: torch.device, runtime: RuntimeConfig | None) -> None:
+    def __init__(self, folder: Path, device: Any, runtime: RuntimeConfig | None) -> None:
         self.folder, self.device = folder, device
         self.runtime = RuntimeConfig() if runtime is None else runtime
         self.notes: list[str] = []
@@ -118,8 +119,7 @@ class OnePassModel(FullDepthModel):
         """Predict several images of one size; see the base, and :attr:`acting`."""
         common_size(rgbs)
         self._check(options)
-        with torch.inference_mode():
-            return self._run(rgbs, options)
+        return self._run(rgbs, options)
 
     def _check(self, options: PredictOptions) -> None:
         own = self.denoising_steps

@@ -47,11 +47,6 @@ class ImageNetwork(nn.Module):
         return self._run(image)
 
 
-def up_to_multiple(size: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Round both sides of a size up to multiples."""
-    return size[0] + -size[0] % factor, size[1] + -size[1] % factor
-
-
 def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, Any]:
     """
     Write a model for images of (height, width) as ONNX, once its depth is that of the model.

@@ -24,8 +24,9 @@ class Family:
     A family of checkpoints.
 
     The loader, ``module:function``, takes folder, ``torch.device``, dtype and RuntimeConfig, and
-    ``vae`` as in ``load_model`` if it ``takes_vae``; it returns a ``FullDepthModel``. The
-    converter, ``module:function``, makes a ``Conversion`` of a ``Released``, if there is one.
+    ``vae`` as in ``load_model`` if it ``takes_vae``; it returns a ``FullDepthModel``. Where there
+    is one, the loader ``compiled`` loads what OpenVINO compiled before, without torch, and the
+    converter, ``module:function`` both, makes a ``Conversion`` of a ``Released``.
     """
 
     matches: Callable[[Path], bool]  # whether a folder holds a checkpoint of the family
@@ -33,6 +34,7 @@ class Family:
     openvino: bool = True  # whether it runs it: then `runtime.backend: auto` may choose it
     takes_vae: bool = False
     diffusers: bool = False  # whether its networks are those of diffusers, or hold some
+    compiled: str = ''
     converter: str = ''
 
     def load(self, folder: Path, *settings: Any, vae: str | None = None) -> Any:
@@ -41,12 +43,17 @@ class Family:
             raise ConfigurationError(
                 f"vae is '{vae}', and {folder.name} has no autoencoder of its own: leave it empty"
             )
-        module, function = self.loader.split(':')
         if self.diffusers:
             import_networks()
-        load = getattr(import_module(module), function)
+        load = named(self.loader)
         with offline():
             return load(folder, *settings, vae) if self.takes_vae else load(folder, *settings)
+
+
+def named(place: str) -> Any:
+    """Import what ``module:function`` names."""
+    module, function = place.split(':')
+    return getattr(import_module(module), function)
 
 
 def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
@@ -71,6 +78,7 @@ FAMILIES = {
     'unet': Family(
         has_file('config.json', model_type='marigold_ros_unet'),
         'marigold_ros.models.unet.model:load',
+        compiled='marigold_ros.models.unet.compiled_model:load',
     ),
     'prime_depth': Family(
         has_file('config.json', model_type='marigold_ros_prime_depth'),

@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Resize between an image's own size and the networks': size rules, padding, upsampling.
+Resize between an image's own size and the networks': padding, upsampling.
 
 Edges of a prediction are as wide as a cell of the processing size; joint bilateral upsampling
 (Kopf et al. 2007) over the four cells around each pixel puts them where the image has them.
 Letters: H, W image; PH, PW processing size; k maps.
 """
 
-from collections.abc import Sequence
-from numbers import Integral
-
-from marigold_ros.errors import ConfigurationError, InputError
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -20,50 +15,6 @@ from torch.nn import functional
 COLOUR_SCALE = 0.05
 # Where no cell around a pixel has its colour, their bilinear weights decide.
 COLOUR_FLOOR = 1e-4
-
-
-def common_size(rgbs: Sequence[np.ndarray]) -> tuple[int, int]:
-    """Return the size (H, W) of images; raises InputError for any other array or size."""
-    for rgb in rgbs:
-        shape, dtype = np.shape(rgb), getattr(rgb, 'dtype', None)
-        if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
-            raise InputError(
-                f'rgb has shape {shape} and dtype {dtype}; an image is (H, W, 3) uint8',
-                cause='shape',
-            )
-    sizes = sorted({rgb.shape[:2] for rgb in rgbs})
-    if len(sizes) != 1:
-        raise InputError(
-            f'{len(sizes)} sizes of image in one call: {", ".join(map(str, sizes))}; images that '
-            'are predicted together must have one size',
-            cause='shape',
-        )
-    return sizes[0]
-
-
-def size_by_edge(height: int, width: int, edge: int) -> tuple[int, int]:
-    """Return Marigold's size: the longest edge as given, the other rounded down; 0 is native."""
-    if not isinstance(edge, Integral) or edge < 0:
-        raise ConfigurationError(
-            f'processing_resolution is {edge!r}; give a whole number of pixels, 0 is native'
-        )
-    edge = int(edge)
-    if edge == 0:
-        return height, width
-    size = height * edge // max(height, width), width * edge // max(height, width)
-    if 0 in size:
-        raise InputError(
-            f'an image of {width}x{height} has no pixel left on one side at '
-            f'processing_resolution {edge}; crop it or choose a larger resolution',
-            cause='shape',
-        )
-    return size
-
-
-def size_by_area(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """Return the size of about as many pixels with the image's proportions, multiples of 8."""
-    scale = (pixels / (height * width)) ** 0.5
-    return max(8, 8 * round(height * scale / 8)), max(8, 8 * round(width * scale / 8))
 
 
 def fit_image(

@@ -18,15 +18,13 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from marigold_ros.errors import brief, CheckpointError
-from marigold_ros.models.locate import require_file
-from safetensors import safe_open, SafetensorError
+from marigold_ros.models.facts import unreadable, weight_shapes
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
 from torch import nn
 from torch.nn.modules import module as hooks
 
-# Of the list of tensors in a file, bytes: some 8000 tensors; Stable Diffusion 2 has 686.
-_MOST_HEADER = 2**20
 # Modules, weights and buffers made per tensor of the files: about 3 in known networks, but a
 # PrimeDepth also builds the U-Net that it reads.
 _PARTS_PER_TENSOR = 30
@@ -44,23 +42,6 @@ def full_precision(files: Iterable[Path]) -> list[Path]:
     """Return the weight files that are read: copies in half precision only if alone."""
     found = list(files)
     return [path for path in found if '.fp16' not in path.name] or found
-
-
-def weight_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the tensors in safetensors files, unread; raises CheckpointError."""
-    found: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        require_file(path.parent, path.name)
-        try:
-            with path.open('rb') as file:
-                if int.from_bytes(file.read(8), 'little') > _MOST_HEADER:
-                    raise SafetensorError(f'its list of tensors has over {_MOST_HEADER} bytes')
-            with safe_open(path, framework='pt') as held:
-                names = held.keys()
-                found |= {name: tuple(held.get_slice(name).get_shape()) for name in names}
-        except (OSError, SafetensorError) as error:
-            raise _unreadable(path, error) from error
-    return found
 
 
 def build_within(files: Collection[Path], build: Callable[[], Network]) -> Network:
@@ -123,7 +104,7 @@ def read_weights(files: Iterable[Path]) -> dict[str, torch.Tensor]:
         try:
             found |= load_file(path)
         except (OSError, SafetensorError) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
     return found
 
 
@@ -139,7 +120,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     require_finite(weights, path)
 
 
@@ -178,13 +159,6 @@ def require_finite(weights: Mapping[str, torch.Tensor], where: Path) -> None:
             raise CheckpointError(
                 f'{where}: weight {name} is not finite; the file is damaged, restore it'
             )
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f'{path} cannot be loaded ({brief(error)}); it is damaged or does not belong to '
-        'config.json: restore both files'
-    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ expose together, and batches what waits. A shared worker would make fits wait fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -23,6 +23,8 @@ import weakref
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.frame import Prediction
+from marigold_ros.models import load_compiled
+from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.protocol import DepthModel, PredictOptions
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 import numpy as np
@@ -34,31 +36,49 @@ def load(config: NodeConfig) -> DepthModel:
     """
     Load the checkpoint that the parameters name, and warm it up with the node's own settings.
 
-    Where the images' size is known from the last run, a runtime that compiles begins now. Where
+    Where the images' size is known from the last run, a runtime that compiles begins now; what
+    OpenVINO has compiled then runs without torch, whose import takes seconds. Where
     ``runtime.backend`` is auto OpenVINO compiles beside the images, which PyTorch answers
     meanwhile. Raises MarigoldError.
     """
+    runtime = config.runtime
+    sizes = warm_up_sizes(runtime.warm_up)
+    known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
+    model = None
+    if config.pipeline.guidance == 'none':  # by gradients, which only torch gives
+        model = load_compiled(config.model, runtime, known, lambda: _load_by_torch(config, (), ()))
+    if model is None:
+        return _load_by_torch(config, sizes, known)
+    _warm_up(model, known, config)
+    return model
+
+
+def _load_by_torch(
+    config: NodeConfig, sizes: Sequence[tuple[int, int]], known: Sequence[tuple[int, int]]
+) -> DepthModel:
+    """Load as :func:`load`, and warm up ``sizes``, or those ``known`` where a runtime compiles."""
     from marigold_ros.models import load_model, runs_on_openvino, use_threads
     from marigold_ros.models.runtime.compiled_networks import compiling_beside
     from marigold_ros.models.runtime.devices import choose_backend, choose_device
-    from marigold_ros.models.runtime.prepare import warm_up_sizes
 
     use_threads(config.model.torch_threads)
-    runtime, sizes = config.runtime, warm_up_sizes(config.runtime.warm_up)
-    known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
+    runtime = config.runtime
     beside: AbstractContextManager[None] = nullcontext()
     if runtime.backend == 'auto':
-        guided = config.pipeline.guidance != 'none'  # by gradients, which only torch gives
+        guided = config.pipeline.guidance != 'none'
         device = choose_device(config.model.device)
         fit = not guided and runs_on_openvino(config.model.model)
         runtime, beside = choose_backend(runtime, device, fit), compiling_beside()
-    sizes = known if runtime.converted else sizes
     with beside:
         model = load_model(*config.model.arguments, replace(runtime, warm_up=''))
+    _warm_up(model, known if runtime.converted else sizes, config)
+    return model
+
+
+def _warm_up(model: DepthModel, sizes: Sequence[tuple[int, int]], config: NodeConfig) -> None:
     for size in sizes:
         model.predict(np.zeros((*size, 3), np.uint8), **config.pipeline.prediction)
     model.reset()
-    return model
 
 
 def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.prime_depth import checkpoint as prime_depth
 from marigold_ros.models.prime_depth.convert import convert as convert_prime_depth
 from marigold_ros.models.prime_depth.refiner import Refiner
-from marigold_ros.models.unet import checkpoint as plain_unet
+from marigold_ros.models.unet.folder import MODEL_TYPE
 from marigold_ros.models.unet.network import DepthUNet
 import numpy as np
 import pytest
@@ -160,7 +160,7 @@ def unet_folder(tmp_path_factory) -> Path:
     """A small plain U-Net of random weights."""
     torch.manual_seed(0)
     network = DepthUNet([8, 16, 24], [1, 0])
-    config = {'model_type': plain_unet.MODEL_TYPE, 'channels': [8, 16, 24], 'blocks': [1, 0]}
+    config = {'model_type': MODEL_TYPE, 'channels': [8, 16, 24], 'blocks': [1, 0]}
     facts = {'space': 'log', 'default_processing_pixels': 3072}
     return write_network(tmp_path_factory.mktemp('unet') / 'plain', network, config, facts)
 

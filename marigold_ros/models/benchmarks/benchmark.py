@@ -27,11 +27,11 @@ from marigold_ros.models.benchmarks.measuring import (
     work_of_frame,
 )
 from marigold_ros.models.benchmarks.random_networks import require_memory
+from marigold_ros.models.image_sizes import size_by_edge
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import start_noise
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.memory import autoencoder_bytes
-from marigold_ros.models.resizing import size_by_edge
 from marigold_ros.models.runtime.devices import choose_backend, choose_device, choose_dtype, DTYPES
 from marigold_ros.models.runtime.usage import milliseconds, PeakMemory
 import numpy as np

@@ -20,12 +20,12 @@ from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROMPTED, space_of
 from marigold_ros.models.depth_anything.processors import PROCESSORS, TorchProcessor
 from marigold_ros.models.depth_anything.prompt import prompt_depth
+from marigold_ros.models.image_sizes import common_size
 from marigold_ros.models.last_answer import LastAnswer
 from marigold_ros.models.locate import read_json, require_weights
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import PredictOptions
-from marigold_ros.models.resizing import common_size
 from marigold_ros.models.runtime.compiled_networks import compiled_network
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network
@@ -114,6 +114,7 @@ class DepthEstimator(OnePassModel):
     def _facts(self) -> dict[str, Any]:
         return {'disparity_unit': self.unit, 'unbounded': True}
 
+    @torch.inference_mode()
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
         return [self._prediction(found, rgbs[0].shape) for found in self._found(rgbs, options)]
 

@@ -12,7 +12,7 @@ from marigold_ros.models.diffusion_depth.checkpoint import (
     read_facts,
 )
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
-from marigold_ros.models.map_model import SeededMapModel
+from marigold_ros.models.maps.network_map_model import SeededMapModel
 import torch
 
 

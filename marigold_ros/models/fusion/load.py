@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Find and load a fusion network: beside the weights of a model, in a folder, or embedded."""
+"""
+Find and load a fusion network: beside the weights of a model, in a folder, or embedded.
+
+Imports torch only for what OpenVINO has not compiled before.
+"""
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -13,16 +16,10 @@ from typing import Any
 from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
-from marigold_ros.models.fusion.checkpoint import load_fusion_network
-from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
 from marigold_ros.models.runtime.disk_cache import cache_folder
-from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler
+from marigold_ros.models.runtime.kept_networks import KeptNetworks
 import numpy as np
-import torch
-from torch import nn
-
-_CPU = torch.device('cpu')
 
 
 class LoadedFusion:
@@ -33,59 +30,14 @@ class LoadedFusion:
     model, whose next image would otherwise come first. Threads take turns.
     """
 
-    def __init__(
-        self, network: FusionNetwork, folder: Path, cache: Path, device: torch.device
-    ) -> None:
-        self.folder = folder
-        mixing = _Mixing(network).to(device)
-        if device.type == 'cpu' and find_spec('openvino'):
-            self._run = _compiled(mixing, cache)
-        else:
-            self._run = partial(mixing.run, device, _stream_beside(device))
+    def __init__(self, folder: Path, run: Callable[[list[np.ndarray]], np.ndarray]) -> None:
+        self.folder, self._run = folder, run
         self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
         """Map (18, rows, columns) to four, float32, as ``mixing.FusionModel``."""
         with self._turn:
             return self._run([channels[None]])[0]
-
-
-class _Mixing(nn.Module):
-    def __init__(self, network: FusionNetwork) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def forward(self, channels: torch.Tensor) -> torch.Tensor:
-        change, log_error, shares, without_map = mix_candidates(self.network, channels)
-        return torch.stack([change, log_error, shares[:, -1], without_map], 1)
-
-    def run(self, device: torch.device, stream: Any, arguments: list[np.ndarray]) -> np.ndarray:
-        beside = nullcontext() if stream is None else torch.cuda.stream(stream)
-        with beside, torch.inference_mode():
-            batch = torch.from_numpy(arguments[0]).to(device)
-            answer = self(batch.contiguous(memory_format=torch.channels_last))
-            return np.asarray(answer.cpu().numpy())
-
-
-def _stream_beside(device: torch.device) -> Any:
-    """Return a stream of a GPU that goes before the others there; None on other devices."""
-    if device.type != 'cuda':
-        return None
-    stream = torch.cuda.Stream(device, priority=-1)
-    stream.wait_stream(torch.cuda.current_stream(device))  # which brings the weights
-    return stream
-
-
-def _compiled(mixing: nn.Module, cache: Path) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """
-    Compile for grids of any size, as fast as for one: a second, less where it is in the cache.
-
-    OpenVINO computes in bfloat16 where the CPU does, in half the time: what it states is relative
-    to the candidates, so that depth moves by 0.0002 in the mean.
-    """
-    example = torch.zeros(1, len(CHANNELS), 32, 48)
-    compiler = OpenVinoCompiler(None, cache)
-    return compiler.compile(mixing, (example,), [(1, len(CHANNELS), -1, -1)])
 
 
 def fusion_of(model: Any, name: str) -> LoadedFusion | None:
@@ -106,16 +58,18 @@ def fusion_of(model: Any, name: str) -> LoadedFusion | None:
         folder = beside if (beside / CONFIG).is_file() else folder
     # A recording has the description of its model alone.
     cache_dir = getattr(getattr(model, 'runtime', None), 'cache_dir', '')
-    return load_fusion(folder, cache_dir, torch.device(getattr(model, 'device', _CPU)))
+    device, threads = str(getattr(model, 'device', 'cpu')), getattr(model, 'threads', None)
+    return load_fusion(folder, cache_dir, device, threads)
 
 
 def load_fusion(
-    folder: str | Path, cache_dir: str = '', device: torch.device = _CPU
+    folder: str | Path, cache_dir: str = '', device: str = 'cpu', threads: int | None = None
 ) -> LoadedFusion:
     """
     Load the network of a folder, once unless its weights change; raises CheckpointError.
 
-    ``cache_dir`` is as of ``config.RuntimeConfig``.
+    ``cache_dir`` is as of ``config.RuntimeConfig``. ``threads`` are those of a model that runs
+    without torch; what is kept of the network does so too.
     """
     folder = Path(folder).resolve()
     if not folder.is_dir():
@@ -124,9 +78,25 @@ def load_fusion(
             'folder with config.json and model.safetensors'
         )
     changed_ns = require_file(folder, WEIGHTS).stat().st_mtime_ns
-    return _load(folder, changed_ns, cache_folder(cache_dir), device)
+    return _load(folder, changed_ns, cache_folder(cache_dir), device, threads)
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, _changed_ns: int, cache: Path, device: torch.device) -> LoadedFusion:
-    return LoadedFusion(load_fusion_network(folder), folder, cache, device)
+def _load(
+    folder: Path, _changed_ns: int, cache: Path, device: str, threads: int | None
+) -> LoadedFusion:
+    compiles = device == 'cpu' and find_spec('openvino') is not None
+    code = (Path(__file__).with_name(name) for name in ('network.py', 'mixing.py'))
+    files = [folder / CONFIG, folder / WEIGHTS, *code]
+    if compiles and threads is not None:
+        kept = KeptNetworks(cache, files, None, threads).load([(1, len(CHANNELS), -1, -1)])
+        if kept is not None:
+            return LoadedFusion(folder, kept)
+    from marigold_ros.models.fusion.checkpoint import load_fusion_network
+    from marigold_ros.models.fusion.mixing import compile_mixing, run_by_torch
+    import torch
+
+    network = load_fusion_network(folder)
+    if compiles:
+        return LoadedFusion(folder, compile_mixing(network, cache, files))
+    return LoadedFusion(folder, run_by_torch(network, torch.device(device)))

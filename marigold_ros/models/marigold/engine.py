@@ -24,6 +24,7 @@ from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.autoencoder import mean_latent
+from marigold_ros.models.image_sizes import common_size, size_by_area, size_by_edge, warm_up_sizes
 from marigold_ros.models.locate import fingerprint
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import (
@@ -47,15 +48,8 @@ from marigold_ros.models.marigold.single_network import single_network
 from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
-from marigold_ros.models.resizing import (
-    common_size,
-    fit_image,
-    size_by_area,
-    size_by_edge,
-    upsample_bilateral,
-    upsample_bilinear,
-)
-from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last, warm_up_sizes
+from marigold_ros.models.resizing import fit_image, upsample_bilateral, upsample_bilinear
+from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last
 from marigold_ros.settings import as_values
 import numpy as np
 import torch

@@ -9,6 +9,7 @@ from typing import Any
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
+from marigold_ros.models.image_sizes import common_size
 from marigold_ros.models.last_answer import LastAnswer
 from marigold_ros.models.locate import find_autoencoder, PROMPT
 from marigold_ros.models.marigold.checkpoint import load_networks, Networks
@@ -16,7 +17,6 @@ from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.guidance import affine_fit, LEAST_POINTS
 from marigold_ros.models.marigold.prompt import PointPrompt, rasterise
 from marigold_ros.models.protocol import PredictOptions
-from marigold_ros.models.resizing import common_size
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.spaces import from_metres, to_metres
 import numpy as np

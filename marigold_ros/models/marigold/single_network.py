@@ -7,9 +7,10 @@ from typing import Any
 from diffusers import LCMScheduler
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.autoencoder import mean_latent
+from marigold_ros.models.image_sizes import up_to_multiple
 from marigold_ros.models.marigold.denoiser import denoise, start_noise
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
-from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
+from marigold_ros.models.onnx_export import ImageNetwork
 import torch
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import UNBOUNDED
-from marigold_ros.models.map_model import SeededMapModel
+from marigold_ros.models.maps.network_map_model import SeededMapModel
 from marigold_ros.models.prime_depth.checkpoint import (
     FrozenBase,
     load_refiner,

@@ -11,11 +11,12 @@ know which runtime it is.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 import logging
 import os
+from pathlib import Path
 import threading
 import time
 from types import SimpleNamespace
@@ -118,9 +119,16 @@ class CompiledNetwork:
 
 
 def choose_compiler(
-    device: torch.device, precision: torch.dtype, runtime: RuntimeConfig
+    device: torch.device,
+    precision: torch.dtype,
+    runtime: RuntimeConfig,
+    files: Sequence[Path] = (),
 ) -> Compiler:
-    """Return the compiler that the settings name; ConfigurationError if it cannot run here."""
+    """
+    Return the compiler that the settings name; ConfigurationError if it cannot run here.
+
+    ``files``, where they alone decide the network, as of ``OpenVinoCompiler``.
+    """
     cache = cache_folder(runtime.cache_dir)
     if runtime.compile != 'off':
         raise ConfigurationError(
@@ -131,14 +139,18 @@ def choose_compiler(
         require_onnxruntime(device, precision)
         return OnnxCompiler(device, precision, cache)
     require_openvino(device, precision)
-    return OpenVinoCompiler(precision, cache)
+    return OpenVinoCompiler(precision, cache, files)
 
 
 def compiled_network(
-    module: nn.Module, device: torch.device, precision: torch.dtype, runtime: RuntimeConfig
+    module: nn.Module,
+    device: torch.device,
+    precision: torch.dtype,
+    runtime: RuntimeConfig,
+    files: Sequence[Path] = (),
 ) -> CompiledNetwork:
-    """Prepare a module as the settings say; raises as :func:`choose_compiler`."""
-    return CompiledNetwork(module, choose_compiler(device, precision, runtime))
+    """Prepare a module as the settings say; arguments and errors as :func:`choose_compiler`."""
+    return CompiledNetwork(module, choose_compiler(device, precision, runtime, files))
 
 
 class CompiledUNet:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.runtime.onnx_networks import gpu_providers
+from marigold_ros.models.runtime.processor import has_bfloat16
 import torch
 
 # Parameters from which bfloat16 is worth its rounding on a CPU.
@@ -74,9 +75,3 @@ def choose_dtype(
     if name not in DTYPES:
         raise ConfigurationError(f"dtype is '{name}'; choose auto, {', '.join(DTYPES)}")
     return DTYPES[name]
-
-
-def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 itself; others would be slower than in float32."""
-    checks = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
-    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)

@@ -9,7 +9,7 @@ here imports torch: the node reads the sizes before it needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import hashlib
 from inspect import getfile
 import json
@@ -52,11 +52,19 @@ def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load_or_compile(
-    path: Path, load: Callable[[bytes], Any], compile_it: Callable[[], Any]
-) -> Any:
+def files_key(files: Iterable[Path], facts: Mapping[str, Any]) -> str:
+    """Return a hash of files' content and whatever else decides a network; raises OSError."""
+    digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
+    digest.update(_FORMAT)
+    for path in files:
+        content = path.read_bytes()
+        digest.update(len(content).to_bytes(8, 'little') + content)
+    return digest.hexdigest()
+
+
+def load_kept(path: Path, load: Callable[[bytes], Any]) -> Any:
     """
-    Load a compiled network from its file; without one, compile and write it.
+    Load a compiled network from its file; None without one, or if it is damaged (logged).
 
     The file begins with the SHA-256 of the rest: a damaged network would load, and answer wrongly.
     """
@@ -69,6 +77,16 @@ def load_or_compile(
             return load(data)
         except (OSError, RuntimeError) as error:
             log.warning('%s cannot be used (%s): compiling anew', path, error)
+    return None
+
+
+def load_or_compile(
+    path: Path, load: Callable[[bytes], Any], compile_it: Callable[[], Any]
+) -> Any:
+    """Load a compiled network as :func:`load_kept`; without one, compile and write it."""
+    kept = load_kept(path, load)
+    if kept is not None:
+        return kept
     compiled = compile_it()
     data = compiled.export_model().getvalue()
     if _write(path, hashlib.sha256(data).digest() + data):

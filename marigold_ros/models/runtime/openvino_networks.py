@@ -7,12 +7,18 @@ The answer is that of PyTorch up to rounding.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.runtime.disk_cache import load_or_compile, network_key
+from marigold_ros.models.runtime.kept_networks import (
+    cpu_settings,
+    first_answer,
+    KeptNetworks,
+    openvino_core,
+    versions,
+)
 from marigold_ros.models.runtime.tracing import tracing
 import numpy as np
 import torch
@@ -22,29 +28,25 @@ CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'F
 PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
 
 
-@lru_cache(maxsize=1)
-def openvino_core() -> Any:
-    """
-    Return the one Core of this process, which lives as long as the process.
-
-    Its plugin for CPUs gives the thread that loads it another stack for signals. Unloaded in
-    another thread it would free that stack while in use: the next signal would end the process.
-    """
-    import openvino
-
-    return openvino.Core()
-
-
 class OpenVinoCompiler:
     """
     Compiles for one shape of the arguments, or for any.
 
     ``precision`` is that of the sums, None what the CPU is fastest in; arguments and answers are
-    float32. Compiled networks are kept in ``cache``; None keeps none.
+    float32. Compiled networks are kept in ``cache``; None keeps none. Their key is the network,
+    or ``files`` that decide it, by which a later start finds them without torch.
     """
 
-    def __init__(self, precision: torch.dtype | None, cache: Path | None = None) -> None:
-        self._precision, self._cache = precision, cache
+    def __init__(
+        self,
+        precision: torch.dtype | None,
+        cache: Path | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        self._precision = None if precision is None else PRECISIONS[precision]
+        self._cache, self._kept = cache, None
+        if cache is not None and files:
+            self._kept = KeptNetworks(cache, files, self._precision, torch.get_num_threads())
 
     def compile(
         self,
@@ -57,30 +59,23 @@ class OpenVinoCompiler:
 
         ``shapes`` are those of the arguments, if not of the examples; -1 is any size.
         """
-        import openvino
-
-        core = openvino_core()
-        settings = {
-            'INFERENCE_NUM_THREADS': torch.get_num_threads(),
-            'PERFORMANCE_HINT': 'LATENCY',
-        }
-        if self._precision is not None:
-            settings['INFERENCE_PRECISION_HINT'] = PRECISIONS[self._precision]
+        core, settings = openvino_core(), cpu_settings(self._precision, torch.get_num_threads())
         shapes = shapes or tuple(tuple(example.shape) for example in examples)
 
         def compile_it() -> Any:
             return core.compile_model(convert(module, examples, shapes), 'CPU', settings)
 
+        if self._kept is not None:
+            return self._kept.load_or_compile(shapes, compile_it)
         if self._cache is None:
-            compiled = compile_it()
-        else:
-            versions = openvino.__version__, core.get_property('CPU', 'FULL_DEVICE_NAME')
-            key = network_key(module, {**settings, 'shapes': shapes, 'versions': versions})
-            path = self._cache / f'{key}.blob'
-            compiled = load_or_compile(
+            return first_answer(compile_it())
+        key = network_key(module, {**settings, 'shapes': shapes, 'versions': versions()})
+        path = self._cache / f'{key}.blob'
+        return first_answer(
+            load_or_compile(
                 path, lambda data: core.import_model(data, 'CPU', settings), compile_it
             )
-        return lambda arguments: compiled(arguments)[0]
+        )
 
 
 def convert(

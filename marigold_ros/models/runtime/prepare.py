@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 import os
 from pathlib import Path
-import re
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import RuntimeConfig
@@ -106,20 +105,6 @@ def use_cache(folder: str) -> Path:
     if folder or CACHE_VARIABLE not in os.environ:
         os.environ[CACHE_VARIABLE] = str(cache_folder(folder))
     return Path(os.environ[CACHE_VARIABLE])
-
-
-def warm_up_sizes(text: str) -> list[tuple[int, int]]:
-    """Parse ``480x640, 720x1280`` as sizes (H, W); raises ConfigurationError."""
-    sizes = []
-    for part in filter(None, re.split(r'[,\s]+', text)):
-        found = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', part)
-        if found is None:
-            raise ConfigurationError(
-                f"runtime.warm_up has '{part}'; give images' sizes HxW with commas between, as "
-                '480x640,720x1280'
-            )
-        sizes.append((int(found[1]), int(found[2])))
-    return sizes
 
 
 def _require_compiler(device: torch.device) -> None:

@@ -5,9 +5,9 @@
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.models.map_model import MapModel
-from marigold_ros.models.unet.checkpoint import load_network, read_facts
-from marigold_ros.models.unet.network import SIDE
+from marigold_ros.models.maps.network_map_model import NetworkMapModel
+from marigold_ros.models.unet.checkpoint import load_network
+from marigold_ros.models.unet.folder import deciding_files, read_facts, SIDE
 
 
 def load(folder: Path, *settings: Any) -> 'UNetModel':
@@ -15,8 +15,11 @@ def load(folder: Path, *settings: Any) -> 'UNetModel':
     return UNetModel(folder, read_facts(folder), load_network(folder), *settings)
 
 
-class UNetModel(MapModel):
+class UNetModel(NetworkMapModel):
     """A plain U-Net on its device, ready to predict; parameters and errors as of the base."""
 
     family, kind = 'unet', 'plain U-Net'
     side = SIDE
+
+    def _deciding_files(self) -> list[Path]:
+        return deciding_files(self.folder)

@@ -10,13 +10,13 @@ own, whatever the batch. Letters: B images, H, W image.
 
 from collections.abc import Sequence
 
+from marigold_ros.models.unet.folder import SIDE
 import torch
 from torch import nn
 from torch.nn import functional
 
 CHANNELS, BLOCKS = (24, 48, 96, 192, 320), (1, 1, 2, 1)
 GROUPS = 8  # of the norms; channels are multiples
-SIDE = 2  # pixels of a block: sides of an image are multiples
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -14,9 +14,10 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.models import EMBEDDED
-from marigold_ros.models.fusion import load
+from marigold_ros.models.fusion import checkpoint, load
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
-from marigold_ros.models.fusion.load import fusion_of, LoadedFusion
+from marigold_ros.models.fusion.load import fusion_of, load_fusion
+from marigold_ros.models.fusion.mixing import run_by_torch
 from marigold_ros.models.fusion.network import mix_candidates
 from marigold_ros.models.locate import FUSION
 from marigold_ros.models.runtime import openvino_networks
@@ -120,16 +121,43 @@ def test_openvino_says_what_pytorch_says():
 
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
-def test_pytorch_runs_it_on_the_device_of_the_model(device, monkeypatch, tmp_path):
+def test_pytorch_runs_it_on_the_device_of_the_model(device):
     if device == 'cuda' and not torch.cuda.is_available():
         pytest.skip('needs a GPU')
-    monkeypatch.setattr(load, 'find_spec', lambda name: None)  # as without OpenVINO
     network = load_fusion_network(EMBEDDED / FUSION)
     channels = channels_of_a_scene()
-    found = LoadedFusion(network, EMBEDDED / FUSION, tmp_path, torch.device(device))(channels)
+    found = run_by_torch(network, torch.device(device))([channels[None]])[0]
     change, log_error, shares, without_map = exact_answer(channels)
     for answer, exact in zip(found, (change, log_error, shares[-1], without_map), strict=True):
         np.testing.assert_allclose(answer, exact, atol=1e-4)
+
+
+def test_without_openvino_pytorch_runs_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(load, 'find_spec', lambda name: None)
+    channels = channels_of_a_scene()
+    found = load_fusion(EMBEDDED / FUSION, str(tmp_path))(channels)
+    np.testing.assert_allclose(found[0], exact_answer(channels)[0], atol=1e-4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_torch_gets_what_is_kept(model_folder, tmp_path, monkeypatch):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    model = model_in(model_folder)
+    model.runtime = RuntimeConfig(cache_dir=str(tmp_path / 'cache'))
+    model.threads = torch.get_num_threads()
+    channels = np.random.default_rng(0).normal(size=(len(CHANNELS), 32, 48)).astype(np.float32)
+    answer = fusion_of(model, 'auto')(channels)  # torch, since none is kept
+    weights = model_folder / FUSION / 'model.safetensors'
+    os.utime(weights, ns=(0, 0))  # read again
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, 'load_fusion_network', None)
+        np.testing.assert_array_equal(fusion_of(model, 'auto')(channels), answer)
+        model.threads += 1  # is another network
+        with pytest.raises(TypeError):
+            fusion_of(model, 'auto')
+    (model_folder / FUSION / 'config.json').write_text('{}')
+    with pytest.raises(CheckpointError, match='kind None'):
+        fusion_of(model, 'auto')
 
 
 def test_threads_of_several_cameras_share_a_network():

@@ -19,6 +19,8 @@ from marigold_ros.models.convert.released import convert_file
 from marigold_ros.models.prime_depth.checkpoint import config_of, load_base, load_refiner
 from marigold_ros.models.prime_depth.convert import build, convert, split
 from marigold_ros.models.prime_depth.model import Chain
+from marigold_ros.models.runtime.kept_networks import openvino_core
+from marigold_ros.models.runtime.openvino_networks import CAPABILITIES
 from marigold_ros.models.weights import count_parameters
 import numpy as np
 import pytest
@@ -61,9 +63,9 @@ def test_a_refiner_trained_further_reads_the_networks_of_the_converted_folder(
 @pytest.mark.slow  # compiles the frozen U-Net
 @pytest.mark.parametrize(('dtype', 'most'), [('float32', 1e-3), ('bfloat16', 0.3)])
 def test_openvino_answers_as_torch_does(converted_prime_depth, tmp_path, dtype, most):
-    openvino = pytest.importorskip('marigold_ros.models.runtime.openvino_networks')
-    capability = openvino.CAPABILITIES[getattr(torch, dtype)]
-    if capability not in openvino.openvino_core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    capability = CAPABILITIES[getattr(torch, dtype)]
+    if capability not in openvino_core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
         pytest.skip(f'this CPU has no {dtype}')
     rgb = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     runtime = RuntimeConfig(backend='openvino', cache_dir=str(tmp_path))

@@ -9,9 +9,10 @@ import sys
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
+from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.runtime import devices
 from marigold_ros.models.runtime.devices import choose_backend, choose_dtype
-from marigold_ros.models.runtime.prepare import compile_arguments, use_cache, warm_up_sizes
+from marigold_ros.models.runtime.prepare import compile_arguments, use_cache
 import numpy as np
 import pytest
 import torch

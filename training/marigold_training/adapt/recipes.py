@@ -13,9 +13,9 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.average.model import is_average
+from marigold_ros.models.image_sizes import size_by_area, size_by_edge
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.registry import family_name
-from marigold_ros.models.resizing import size_by_area, size_by_edge
 from marigold_training.adapt.blocks import Blocks
 from marigold_training.families.registry import FAMILIES, trained_family
 from marigold_training.networks.export import usual_size

@@ -11,12 +11,12 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.facts import CONFIG, WEIGHTS
+from marigold_ros.models.image_sizes import size_by_area
 from marigold_ros.models.locate import PROMPT
 from marigold_ros.models.marigold.domain_gap import FILE as FEATURES
 from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
 from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
-from marigold_ros.models.resizing import size_by_area
 from marigold_ros.models.weights import whole_folder
 from marigold_training.networks.small_networks import TEXT_SHAPE
 from safetensors.torch import save_file

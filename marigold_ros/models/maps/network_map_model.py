@@ -3,7 +3,7 @@
 """
 What families share whose network turns a resized image into a map of its size.
 
-A family derives its model from :class:`MapModel` and says what the network answers.
+A family derives its model from :class:`NetworkMapModel` and says what the network answers.
 """
 
 from abc import abstractmethod
@@ -13,17 +13,12 @@ from typing import Any
 
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.frame import Prediction
-from marigold_ros.models.facts import MapFacts, WEIGHTS
-from marigold_ros.models.one_pass import OnePassModel
-from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
+from marigold_ros.models.facts import MapFacts
+from marigold_ros.models.image_sizes import up_to_multiple
+from marigold_ros.models.maps.map_model import MapModel
+from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import PredictOptions
-from marigold_ros.models.resizing import (
-    fit_image,
-    size_by_area,
-    size_by_edge,
-    upsample_bilateral,
-    upsample_bilinear,
-)
+from marigold_ros.models.resizing import fit_image, upsample_bilateral, upsample_bilinear
 from marigold_ros.models.runtime.compiled_networks import compiled_network
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
@@ -33,7 +28,7 @@ import torch
 from torch import nn
 
 
-class MapModel(OnePassModel):
+class NetworkMapModel(MapModel):
     """
     A network of our own on its device, whose image is resized to an area and padded.
 
@@ -54,11 +49,6 @@ class MapModel(OnePassModel):
 
     """
 
-    acting = (*OnePassModel.acting, 'upsampling')
-    censored: tuple[float, float] = Prediction.censored
-
-    side: int  # of which the network takes multiples
-
     def __init__(
         self,
         folder: Path,
@@ -68,9 +58,8 @@ class MapModel(OnePassModel):
         dtype: str = 'auto',
         runtime: RuntimeConfig | None = None,
     ) -> None:
-        super().__init__(folder, device, runtime)
+        super().__init__(folder, facts, device, runtime)
         self._check_runtime()
-        self.space, self.pixels = facts.space, facts.pixels
         self.parameters = count_parameters(network)
         self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
         # Of images at the network: those of another runtime are float32.
@@ -83,17 +72,16 @@ class MapModel(OnePassModel):
     def _prepared(self, network: nn.Module) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
         if self.runtime.converted:
-            return compiled_network(network, self.device, self.arithmetic, self.runtime)
+            files = self._deciding_files()
+            return compiled_network(network, self.device, self.arithmetic, self.runtime, files)
         network.to(self.device, self.arithmetic)
         set_channels_last((network,), self.runtime.channels_last)
         compile_network(network, self.device, self.runtime)
         return network
 
-    def _weight_files(self) -> list[Path]:
-        return [self.folder / WEIGHTS]
-
-    def _facts(self) -> dict[str, Any]:
-        return {'processing_pixels': self.pixels}
+    def _deciding_files(self) -> list[Path]:
+        """Return whatever decides the network, if files alone do; see ``KeptNetworks``."""
+        return []
 
     def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
         """Predict float32 maps (B, 1, PH, PW) of images (B, 3, PH, PW) in [-1, 1]."""
@@ -108,14 +96,7 @@ class MapModel(OnePassModel):
         size = up_to_multiple(self.processing_size(height, width, None), self.side)
         return ImageNetwork(size, [self._network], lambda image: self._maps(image * 2.0 - 1.0, 0))
 
-    def processing_size(
-        self, height: int, width: int, processing_resolution: int | None
-    ) -> tuple[int, int]:
-        """Return the size at which the network sees an image; None as in predict."""
-        if processing_resolution is None:
-            return size_by_area(height, width, self.pixels)
-        return size_by_edge(height, width, processing_resolution)
-
+    @torch.inference_mode()
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
         shape = rgbs[0].shape[0], rgbs[0].shape[1]
         size = self.processing_size(*shape, options.processing_resolution)
@@ -136,7 +117,7 @@ class MapModel(OnePassModel):
         return [Prediction(one, None, self.space, self.censored) for one in found]
 
 
-class SeededMapModel(MapModel):
+class SeededMapModel(NetworkMapModel):
     """A model of maps whose network also takes noise: the same for every image of a size."""
 
     @abstractmethod

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Networks that OpenVINO compiled in an earlier start, found by a checkpoint's files.
+
+Imports no torch: what is kept runs without it. Compilation is that of ``openvino_networks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.models.runtime.disk_cache import files_key, load_kept, load_or_compile
+import numpy as np
+
+Shapes = Sequence[Sequence[int]]  # of a network's arguments; -1 is any size
+
+
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """
+    Return the one Core of this process, which lives as long as the process.
+
+    Its plugin for CPUs gives the thread that loads it another stack for signals. Unloaded in
+    another thread it would free that stack while in use: the next signal would end the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def cpu_settings(precision: str | None, threads: int) -> dict[str, Any]:
+    """Return OpenVINO's settings; ``precision`` is f32, bf16, f16, None what is fastest."""
+    settings = {'INFERENCE_NUM_THREADS': threads, 'PERFORMANCE_HINT': 'LATENCY'}
+    return settings if precision is None else {**settings, 'INFERENCE_PRECISION_HINT': precision}
+
+
+def versions() -> tuple[str, ...]:
+    """Return what else decides a compiled network: OpenVINO, torch that traced it, the CPU."""
+    import openvino
+
+    processor = openvino_core().get_property('CPU', 'FULL_DEVICE_NAME')
+    return openvino.__version__, version('torch'), processor
+
+
+class KeptNetworks:
+    """
+    The compiled networks of one checkpoint.
+
+    Parameters
+    ----------
+    cache : Path
+        Their folder.
+    files : sequence of Path
+        Whatever decides a network: weights, configuration, source code. Read now, once.
+    precision, threads
+        As of :func:`cpu_settings`.
+
+    Raises
+    ------
+    OSError
+        If one of the files cannot be read.
+
+    """
+
+    def __init__(
+        self, cache: Path, files: Sequence[Path], precision: str | None, threads: int
+    ) -> None:
+        self._cache, self._settings = cache, cpu_settings(precision, threads)
+        self._key = files_key(files, {**self._settings, 'versions': versions()})
+
+    def path(self, shapes: Shapes) -> Path:
+        """Return where the network for these shapes of its arguments is kept."""
+        sizes = '_'.join('x'.join(map(str, shape)) for shape in shapes)
+        return self._cache / f'{self._key}_{sizes}.blob'
+
+    def load(self, shapes: Shapes) -> Callable[[list[np.ndarray]], np.ndarray] | None:
+        """Return the network for shapes, or None if it is not kept or is damaged."""
+        compiled = load_kept(self.path(shapes), self._import)
+        return None if compiled is None else first_answer(compiled)
+
+    def load_or_compile(
+        self, shapes: Shapes, compile_it: Callable[[], Any]
+    ) -> Callable[[list[np.ndarray]], np.ndarray]:
+        """Return the network for shapes, compiled and kept if it was not."""
+        return first_answer(load_or_compile(self.path(shapes), self._import, compile_it))
+
+    def _import(self, data: bytes) -> Any:
+        return openvino_core().import_model(data, 'CPU', self._settings)
+
+
+def first_answer(compiled: Any) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """Return a function of the arguments that gives a compiled network's only answer."""
+    return lambda arguments: compiled(arguments)[0]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Run a plain U-Net that OpenVINO compiled in an earlier start; imports no torch."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.frame import Prediction
+from marigold_ros.models.facts import weight_shapes
+from marigold_ros.models.image_sizes import up_to_multiple
+from marigold_ros.models.maps.array_resizing import fit_image, upsample_bilinear
+from marigold_ros.models.maps.map_model import MapModel
+from marigold_ros.models.protocol import PredictOptions
+from marigold_ros.models.runtime.disk_cache import cache_folder
+from marigold_ros.models.runtime.kept_networks import KeptNetworks
+from marigold_ros.models.unet.folder import deciding_files, read_facts, SIDE
+import numpy as np
+
+PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16'}
+
+
+def load(
+    folder: Path, dtype: str, runtime: RuntimeConfig, threads: int, whole: Callable[[], Any]
+) -> 'CompiledUNetModel':
+    """Load what is kept of a checkpoint's folder; arguments and errors as of the model."""
+    return CompiledUNetModel(folder, dtype, runtime, threads, whole)
+
+
+class CompiledUNetModel(MapModel):
+    """
+    A plain U-Net for the sizes of images that are kept; the model with torch for all others.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoint.
+    dtype : {'float32', 'bfloat16'}
+        Arithmetic.
+    runtime : RuntimeConfig
+        Of backend openvino.
+    threads : int
+        Of OpenVINO.
+    whole : callable
+        Loads the model with torch, once an image needs it.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is damaged.
+    OSError
+        If one of its files is missing.
+
+    """
+
+    family, kind = 'unet', 'plain U-Net'
+    side = SIDE
+
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str,
+        runtime: RuntimeConfig,
+        threads: int,
+        whole: Callable[[], Any],
+    ) -> None:
+        super().__init__(folder, read_facts(folder), 'cpu', runtime)
+        self.parameters = sum(map(prod, weight_shapes(self._weight_files()).values()))
+        self.arithmetic, self.threads = dtype, threads
+        cache, files = cache_folder(runtime.cache_dir), deciding_files(folder)
+        self._kept = KeptNetworks(cache, files, PRECISIONS[dtype], threads)
+        self._networks: dict[tuple[int, int], Callable | None] = {}
+        self._load_whole = whole
+        self._whole: Any = None
+        self._by_whole = False  # the last answer
+
+    @property
+    def answered_by(self) -> str:
+        """The runtime of the last answer."""
+        return str(self._whole.answered_by) if self._by_whole else super().answered_by
+
+    def holds(self, size: tuple[int, int]) -> bool:
+        """Load the network for images of a size (H, W); False if it is not kept."""
+        return self._network_for(self.processing_size(*size, None)) is not None
+
+    def _network_for(self, size: tuple[int, int]) -> Callable | None:
+        padded = up_to_multiple(size, self.side)
+        if padded not in self._networks:
+            self._networks[padded] = self._kept.load([(1, 3, *padded)])
+        return self._networks[padded]
+
+    def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
+        shape = rgbs[0].shape[0], rgbs[0].shape[1]
+        size = self.processing_size(*shape, options.processing_resolution)
+        network = self._network_for(size)
+        bilateral = options.engine.upsampling == 'bilateral' and size != shape
+        self._by_whole = network is None or bilateral
+        if network is None or bilateral:
+            return self._run_whole(rgbs, options)
+        maps = (network([fit_image(rgb, size, self.side)])[0, 0] for rgb in rgbs)
+        inside = [np.clip(one[: size[0], : size[1]], 0.0, 1.0) for one in maps]
+        return [
+            Prediction(upsample_bilinear(one, shape), None, self.space, self.censored)
+            for one in inside
+        ]
+
+    def _run_whole(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
+        if self._whole is None:
+            self._whole = self._load_whole()
+        found: list[Prediction] = []
+        for rgb in rgbs:
+            found += self._whole.predict_together([rgb], [self._whole.stream], options)
+        return found

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Resizing in NumPy is that of torch."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.models import resizing
+from marigold_ros.models.maps.array_resizing import (
+    fit_image,
+    triangle_weights,
+    upsample_bilinear,
+)
+import numpy as np
+import pytest
+import torch
+
+# Torch reads the rows and columns of a transposed image of one pixel's width wrongly.
+sides = st.integers(2, 90)
+# Torch has the places of cells in float32.
+NEAR = 5e-5
+sizes = st.tuples(sides, sides)
+
+
+@settings(deadline=None)
+@given(sizes, sizes, st.sampled_from([1, 2, 8]), st.integers(0, 1000))
+def test_an_image_is_fitted_as_by_torch(shape, size, factor, seed):
+    rgb = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+    image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2).float() / 255.0
+    found = fit_image(rgb, size, factor)
+    assert found.dtype == np.float32
+    wanted = resizing.fit_image(image.contiguous(), size, factor).numpy()
+    np.testing.assert_allclose(found, wanted, atol=NEAR)
+
+
+@pytest.mark.parametrize(('shape', 'size'), [((480, 640), (144, 192)), ((375, 1242), (88, 304))])
+def test_a_camera_s_image_is_fitted_as_by_torch(shape, size):
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2).float() / 255.0
+    wanted = resizing.fit_image(image, size, 2).numpy()
+    np.testing.assert_allclose(fit_image(rgb, size, 2), wanted, atol=NEAR)
+
+
+@given(st.integers(1, 2000), st.integers(1, 300))
+def test_weights_of_a_cell_are_those_of_a_mean(length, cells):
+    weights = triangle_weights(length, cells)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
+    assert weights.min() >= 0.0
+
+
+@settings(deadline=None)
+@given(sizes, sizes, st.integers(0, 1000))
+def test_a_map_is_enlarged_as_by_torch(shape, size, seed):
+    relative = np.random.default_rng(seed).random(shape, np.float32)
+    wanted = resizing.upsample_bilinear(torch.from_numpy(relative)[None, None], size)
+    np.testing.assert_allclose(upsample_bilinear(relative, size), wanted[0, 0], atol=1e-5)
