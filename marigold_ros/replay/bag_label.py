@@ -6,20 +6,25 @@ Write depth into a copy of a bag: one bag of the command ``label``.
 A copy appears when it is complete, so a killed run resumes with the copies that are missing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
+from marigold_ros.frame import Prediction
 from marigold_ros.message_codec import to_rgb
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording, SOURCE
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
+from marigold_ros.threads import prefetched
 
 
 @dataclass(frozen=True)
@@ -127,25 +132,41 @@ def _label(
     pipeline.load_fusion()
     with BagReader(job.path) as reader:
         topics = reader.choose_topics(**replay.topics)
-        recording = Recording(
-            options.target(job), job.path, topics, options.points, options.outputs, everything=True
-        )
-        with recording:
-            for item in bag_frames(
-                reader, topics, replay.lidar, replay.T_cam_lidar, replay.stamps
-            ):
-                done.read += 1
-                if item.warning:
-                    done.count('warnings', item.warning)
-                result = None
-                try:
-                    result = pipeline.process(item.usable)
-                    done.labelled += result.metric is not None
-                    if result.metric is None:
-                        done.count('warnings', f'no metric depth: {result.alignment.reason}')
-                except (InputError, CalibrationError) as error:
-                    done.count('rejected', error.cause)
-                recording.add(item, result)
-                if progress:
-                    progress(done.read)
-        done.left_out = sorted(recording.left_out)
+    recording = Recording(
+        options.target(job), job.path, topics, options.points, options.outputs, everything=True
+    )
+    frames = _predicted(pipeline, job.path, topics, replay)
+    if pipeline.finishes_without_model:
+        frames = prefetched(frames)
+    with recording, closing(frames):
+        for item, found in frames:
+            done.read += 1
+            if item.warning:
+                done.count('warnings', item.warning)
+            result = None
+            try:
+                result = pipeline.finish(item.usable, found.result())
+                done.labelled += result.metric is not None
+                if result.metric is None:
+                    done.count('warnings', f'no metric depth: {result.alignment.reason}')
+            except (InputError, CalibrationError) as error:
+                done.count('rejected', error.cause)
+            recording.add(item, result)
+            if progress:
+                progress(done.read)
+    done.left_out = sorted(recording.left_out)
+
+
+def _predicted(
+    pipeline: FramePipeline, path: Path, topics: BagTopics, replay: ReplayOptions
+) -> Generator[tuple[BagFrame, Future[Prediction]], None, None]:
+    """Read and predict the images of a bag; unusable ones have an error for a prediction."""
+    with BagReader(path) as reader:
+        pose = replay.T_cam_lidar
+        for item in bag_frames(reader, topics, replay.lidar, pose, replay.stamps):
+            found: Future[Prediction] = Future()
+            try:
+                found.set_result(pipeline.predict(item.usable))
+            except (InputError, CalibrationError) as error:
+                found.set_exception(error)
+            yield item, found

@@ -37,6 +37,7 @@ from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.replay.rerun_file import RerunFile
 from marigold_ros.replay.sources import SourcesOfBag
 from marigold_ros.replay.stored_values import write_values
+from marigold_ros.threads import prefetched
 import numpy as np
 
 KEEP_EVERY_S = 30.0  # seconds between writings of what a begun bag has so far
@@ -174,7 +175,7 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
             rerun = stack.enter_context(RerunFile(job.rerun, points))
         if options.images is not None:
             images = ImageSet(job.path, options.images)
-            stream = stack.enter_context(closing(_prefetched(images.frames())))
+            stream = stack.enter_context(closing(prefetched(images.frames())))
             yield _Input(images.describe(), images.by_role, stream, rerun=rerun)
             return
         with BagReader(job.path) as reader:
@@ -188,7 +189,7 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
         if options.record is not None and job.recording is not None:
             recording = Recording(job.recording, job.path, topics, options.record)
             stack.enter_context(recording)
-        stream = stack.enter_context(closing(_prefetched(_frames(job.path, topics, options))))
+        stream = stack.enter_context(closing(prefetched(_frames(job.path, topics, options))))
         facts = {**describe_bag(job.path), 'images': count}
         yield _Input(facts, topics.by_role, stream, sources, recording, rerun)
 
@@ -199,22 +200,6 @@ def _frames(
     with BagReader(path) as reader:
         pose, excerpt = options.T_cam_lidar, options.excerpt
         yield from bag_frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
-
-
-def _prefetched(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:
-    """
-    Read and decode the next image on another core while this one is processed.
-
-    The iterator lives in one thread from its beginning to its end, as SQLite requires.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            coming = thread.submit(next, items, None)
-            while (item := coming.result()) is not None:
-                coming = thread.submit(next, items, None)
-                yield item
-        finally:
-            thread.submit(items.close)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import re
 import resource
 import shutil
+from threading import Event
 from types import SimpleNamespace
 
 from marigold_ros.__main__ import main
@@ -71,6 +72,31 @@ def test_the_copy_has_all_that_was_there_and_depth_beside(label, short_drive, ra
         expected = pipeline.process(item.frame).metric
         np.testing.assert_array_equal(to_depth(message), np.where(expected > 0, expected, np.nan))
         assert repr(message.header) == repr(item.image_message.header)
+
+
+@pytest.mark.parametrize('prompted', [False, True])
+def test_the_next_image_is_predicted_while_one_is_finished(
+    prompted, label, short_drive, ramp, monkeypatch
+):
+    predict, finish, finished = ramp.predict, FramePipeline.finish, []
+    asked = [Event() for _ in range(3)]
+
+    def predict_one(rgb, **options):
+        next(one for one in asked if not one.is_set()).set()
+        return predict(rgb)
+
+    def finish_one(pipeline, frame, prediction):
+        finished.append(sum(one.is_set() for one in asked))
+        if not prompted and len(finished) < 3:
+            assert asked[len(finished)].wait(20)
+        return finish(pipeline, frame, prediction)
+
+    monkeypatch.setattr(ramp, 'predict', predict_one, raising=False)
+    monkeypatch.setattr(FramePipeline, 'finish', finish_one)
+    if prompted:  # such a model is asked again by `finish`
+        monkeypatch.setattr(FramePipeline, 'finishes_without_model', False)
+    assert label(short_drive)[0] == 0
+    assert finished == [1, 2, 3] if prompted else len(finished) == 3
 
 
 def test_the_size_of_the_copies_is_estimated_before_and_named_after(label, short_drive, tmp_path):
