@@ -103,6 +103,7 @@ def load_compiled(
     runtime: RuntimeConfig,
     sizes: Sequence[tuple[int, int]],
     whole: Callable[[], DepthModel],
+    processing_resolution: int | None = None,
 ) -> DepthModel | None:
     """
     Load a model that OpenVINO compiled in an earlier start, without torch.
@@ -115,6 +116,8 @@ def load_compiled(
         Of the images to expect; networks for all of them must be kept.
     whole : callable
         Loads the model by torch, for images of another size.
+    processing_resolution : int or None
+        As in ``predict``, of the images to expect.
 
     Returns
     -------
@@ -136,7 +139,7 @@ def load_compiled(
         return None
     threads, fast = count_threads(config.torch_threads), replace(runtime, backend='openvino')
     model = named(family.compiled)(folder, arithmetic, fast, threads, whole)
-    if not all(model.holds(size) for size in sizes):
+    if not all(model.holds(size, processing_resolution) for size in sizes):
         return None
     scale = read_metric_scale(folder)
     return model if scale is None else MetricModel(model, scale)

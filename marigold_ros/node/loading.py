@@ -46,7 +46,10 @@ def load(config: NodeConfig) -> DepthModel:
     known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
     model = None
     if config.pipeline.guidance == 'none':  # by gradients, which only torch gives
-        model = load_compiled(config.model, runtime, known, lambda: _load_by_torch(config, (), ()))
+        resolution = config.pipeline.prediction['processing_resolution']
+        model = load_compiled(
+            config.model, runtime, known, lambda: _load_by_torch(config, (), ()), resolution
+        )
     if model is None:
         return _load_by_torch(config, sizes, known)
     _warm_up(model, known, config)

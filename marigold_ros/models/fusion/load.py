@@ -96,6 +96,8 @@ def _load(
     from marigold_ros.models.fusion.mixing import compile_mixing, run_by_torch
     import torch
 
+    if threads is not None:  # torch is new here
+        torch.set_num_threads(threads)
     network = load_fusion_network(folder)
     if compiles:
         return LoadedFusion(folder, compile_mixing(network, cache, files))

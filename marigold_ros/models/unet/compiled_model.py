@@ -81,9 +81,9 @@ class CompiledUNetModel(MapModel):
         """The runtime of the last answer."""
         return str(self._whole.answered_by) if self._by_whole else super().answered_by
 
-    def holds(self, size: tuple[int, int]) -> bool:
+    def holds(self, size: tuple[int, int], processing_resolution: int | None) -> bool:
         """Load the network for images of a size (H, W); False if it is not kept."""
-        return self._network_for(self.processing_size(*size, None)) is not None
+        return self._network_for(self.processing_size(*size, processing_resolution)) is not None
 
     def _network_for(self, size: tuple[int, int]) -> Callable | None:
         padded = up_to_multiple(size, self.side)

@@ -140,11 +140,19 @@ def test_without_openvino_pytorch_runs_it(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_without_torch_gets_what_is_kept(model_folder, tmp_path, monkeypatch):
+@pytest.fixture
+def own_threads():
+    """Let a test change the number of threads of torch; return the number."""
+    threads = torch.get_num_threads()
+    yield threads
+    torch.set_num_threads(threads)
+
+
+def test_a_model_without_torch_gets_what_is_kept(model_folder, tmp_path, monkeypatch, own_threads):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     model = model_in(model_folder)
     model.runtime = RuntimeConfig(cache_dir=str(tmp_path / 'cache'))
-    model.threads = torch.get_num_threads()
+    model.threads = own_threads + 1  # not those of torch, as after its import
     channels = np.random.default_rng(0).normal(size=(len(CHANNELS), 32, 48)).astype(np.float32)
     answer = fusion_of(model, 'auto')(channels)  # torch, since none is kept
     weights = model_folder / FUSION / 'model.safetensors'
