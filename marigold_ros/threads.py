@@ -25,7 +25,7 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
 
 def prefetched(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
     """
-    Make the next item, never None, on another core while this one is used.
+    Compute the next item (never None) in another thread while this one is used.
 
     The iterator lives in one thread from its beginning to its end, as SQLite requires.
     """

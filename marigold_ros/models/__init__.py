@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from marigold_ros.config import ModelConfig, RuntimeConfig
@@ -94,15 +95,14 @@ def load_model(
     runtime = choose_backend(runtime, chosen, bool(runtime.warm_up) and family.openvino)
     model = family.load(folder, chosen, dtype, runtime, vae=vae)
     model.warm_up()
-    scale = read_metric_scale(folder)
-    return model if scale is None else MetricModel(model, scale)
+    return _with_metric_scale(model, folder)
 
 
 def load_compiled(
     config: ModelConfig,
     runtime: RuntimeConfig,
     sizes: Sequence[tuple[int, int]],
-    whole: Callable[[], DepthModel],
+    load_by_torch: Callable[[], DepthModel],
     processing_resolution: int | None = None,
 ) -> DepthModel | None:
     """
@@ -114,8 +114,8 @@ def load_compiled(
         As for :func:`load_model`; the backend is ``auto`` where there may be such a model.
     sizes : sequence of (H, W)
         Of the images to expect; networks for all of them must be kept.
-    whole : callable
-        Loads the model by torch, for images of another size.
+    load_by_torch : callable
+        Loads the model with torch, for images of another size.
     processing_resolution : int or None
         As in ``predict``, of the images to expect.
 
@@ -138,9 +138,14 @@ def load_compiled(
     if not family.compiled or arithmetic == 'float16':
         return None
     threads, fast = count_threads(config.torch_threads), replace(runtime, backend='openvino')
-    model = named(family.compiled)(folder, arithmetic, fast, threads, whole)
+    model = named(family.compiled)(folder, arithmetic, fast, threads, load_by_torch)
     if not all(model.holds(size, processing_resolution) for size in sizes):
         return None
+    return _with_metric_scale(model, folder)
+
+
+def _with_metric_scale(model: DepthModel, folder: Path) -> DepthModel:
+    """Return the model in metres if its folder has a metric scale."""
     scale = read_metric_scale(folder)
     return model if scale is None else MetricModel(model, scale)
 

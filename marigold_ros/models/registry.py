@@ -78,7 +78,7 @@ FAMILIES = {
     'unet': Family(
         has_file('config.json', model_type='marigold_ros_unet'),
         'marigold_ros.models.unet.model:load',
-        compiled='marigold_ros.models.unet.compiled_model:load',
+        compiled='marigold_ros.models.unet.compiled_model:CompiledUNetModel',
     ),
     'prime_depth': Family(
         has_file('config.json', model_type='marigold_ros_prime_depth'),

@@ -160,7 +160,7 @@ def _label(
 def _predicted(
     pipeline: FramePipeline, path: Path, topics: BagTopics, replay: ReplayOptions
 ) -> Generator[tuple[BagFrame, Future[Prediction]], None, None]:
-    """Read and predict the images of a bag; unusable ones have an error for a prediction."""
+    """Read and predict the images of a bag; the future of an unusable one has its error."""
     with BagReader(path) as reader:
         pose = replay.T_cam_lidar
         for item in bag_frames(reader, topics, replay.lidar, pose, replay.stamps):

@@ -17,6 +17,7 @@ from typing import Any
 from marigold_ros.models.runtime.disk_cache import files_key, load_kept, load_or_compile
 import numpy as np
 
+PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
 Shapes = Sequence[Sequence[int]]  # of a network's arguments; -1 is any size
 
 
@@ -34,9 +35,11 @@ def openvino_core() -> Any:
 
 
 def cpu_settings(precision: str | None, threads: int) -> dict[str, Any]:
-    """Return OpenVINO's settings; ``precision`` is f32, bf16, f16, None what is fastest."""
+    """Return OpenVINO's settings; ``precision`` is one of PRECISIONS, None what is fastest."""
     settings = {'INFERENCE_NUM_THREADS': threads, 'PERFORMANCE_HINT': 'LATENCY'}
-    return settings if precision is None else {**settings, 'INFERENCE_PRECISION_HINT': precision}
+    if precision is None:
+        return settings
+    return {**settings, 'INFERENCE_PRECISION_HINT': PRECISIONS[precision]}
 
 
 def versions() -> tuple[str, ...]:

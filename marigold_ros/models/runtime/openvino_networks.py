@@ -25,7 +25,6 @@ import torch
 from torch import nn
 
 CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'FP16'}
-PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
 
 
 class OpenVinoCompiler:
@@ -43,7 +42,7 @@ class OpenVinoCompiler:
         cache: Path | None = None,
         files: Sequence[Path] = (),
     ) -> None:
-        self._precision = None if precision is None else PRECISIONS[precision]
+        self._precision = None if precision is None else str(precision).removeprefix('torch.')
         self._cache, self._kept = cache, None
         if cache is not None and files:
             self._kept = KeptNetworks(cache, files, self._precision, torch.get_num_threads())

@@ -19,15 +19,6 @@ from marigold_ros.models.runtime.kept_networks import KeptNetworks
 from marigold_ros.models.unet.folder import deciding_files, read_facts, SIDE
 import numpy as np
 
-PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16'}
-
-
-def load(
-    folder: Path, dtype: str, runtime: RuntimeConfig, threads: int, whole: Callable[[], Any]
-) -> 'CompiledUNetModel':
-    """Load what is kept of a checkpoint's folder; arguments and errors as of the model."""
-    return CompiledUNetModel(folder, dtype, runtime, threads, whole)
-
 
 class CompiledUNetModel(MapModel):
     """
@@ -43,7 +34,7 @@ class CompiledUNetModel(MapModel):
         Of backend openvino.
     threads : int
         Of OpenVINO.
-    whole : callable
+    load_by_torch : callable
         Loads the model with torch, once an image needs it.
 
     Raises
@@ -64,22 +55,23 @@ class CompiledUNetModel(MapModel):
         dtype: str,
         runtime: RuntimeConfig,
         threads: int,
-        whole: Callable[[], Any],
+        load_by_torch: Callable[[], Any],
     ) -> None:
         super().__init__(folder, read_facts(folder), 'cpu', runtime)
         self.parameters = sum(map(prod, weight_shapes(self._weight_files()).values()))
         self.arithmetic, self.threads = dtype, threads
         cache, files = cache_folder(runtime.cache_dir), deciding_files(folder)
-        self._kept = KeptNetworks(cache, files, PRECISIONS[dtype], threads)
+        self._kept = KeptNetworks(cache, files, dtype, threads)
         self._networks: dict[tuple[int, int], Callable | None] = {}
-        self._load_whole = whole
-        self._whole: Any = None
-        self._by_whole = False  # the last answer
+        self._load_by_torch = load_by_torch
+        self._torch_model: Any = None
+        self._answered_by_torch = False  # the last image
 
     @property
     def answered_by(self) -> str:
         """The runtime of the last answer."""
-        return str(self._whole.answered_by) if self._by_whole else super().answered_by
+        of_torch = self._answered_by_torch
+        return str(self._torch_model.answered_by) if of_torch else super().answered_by
 
     def holds(self, size: tuple[int, int], processing_resolution: int | None) -> bool:
         """Load the network for images of a size (H, W); False if it is not kept."""
@@ -94,11 +86,11 @@ class CompiledUNetModel(MapModel):
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
         shape = rgbs[0].shape[0], rgbs[0].shape[1]
         size = self.processing_size(*shape, options.processing_resolution)
-        network = self._network_for(size)
         bilateral = options.engine.upsampling == 'bilateral' and size != shape
-        self._by_whole = network is None or bilateral
-        if network is None or bilateral:
-            return self._run_whole(rgbs, options)
+        network = None if bilateral else self._network_for(size)
+        if network is None:
+            return self._run_by_torch(rgbs, options)
+        self._answered_by_torch = False
         maps = (network([fit_image(rgb, size, self.side)])[0, 0] for rgb in rgbs)
         inside = [np.clip(one[: size[0], : size[1]], 0.0, 1.0) for one in maps]
         return [
@@ -106,10 +98,13 @@ class CompiledUNetModel(MapModel):
             for one in inside
         ]
 
-    def _run_whole(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
-        if self._whole is None:
-            self._whole = self._load_whole()
+    def _run_by_torch(
+        self, rgbs: Sequence[np.ndarray], options: PredictOptions
+    ) -> list[Prediction]:
+        if self._torch_model is None:
+            self._torch_model = self._load_by_torch()
         found: list[Prediction] = []
         for rgb in rgbs:
-            found += self._whole.predict_together([rgb], [self._whole.stream], options)
+            found += self._torch_model.predict_together([rgb], [self._torch_model.stream], options)
+        self._answered_by_torch = True
         return found
