@@ -17,6 +17,7 @@ from marigold_ros.models import load_model
 from marigold_ros.models.protocol import DepthModel
 from marigold_training.data.pairs import Pair
 from marigold_training.data.simulated_points import draw_points
+from marigold_training.fusion.clutter import add_clutter
 from marigold_training.fusion.simulated_maps import draw_map
 import numpy as np
 
@@ -28,6 +29,8 @@ _OF_MODEL = 0.35
 _TRIES = 200
 # Cameras and depth sensors are calibrated to a pixel or two: how often, and deviation in pixels.
 _MISPLACED, _PIXELS = 0.5, 1.2
+# How often leaves, railings and wires are drawn before an image, and edges of its depth ragged.
+_CLUTTERED, _RAGGED = 0.5, 0.3
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ def _augmented(rng: np.random.Generator, pair: Pair) -> tuple[np.ndarray, np.nda
     if rng.random() < 0.5:
         rgb, depth = rgb[:, ::-1], depth[:, ::-1]
     depth = depth * np.float32(np.exp(rng.normal(0, 0.25)))
+    if rng.random() < _CLUTTERED:
+        rgb, depth = add_clutter(rng, rgb, depth)
+    if rng.random() < _RAGGED:
+        depth = ragged(rng, depth)
     if rng.random() < _MISPLACED:
         shift = np.eye(2, 3)
         shift[:, 2] = rng.normal(0, _PIXELS, 2)
@@ -131,6 +138,20 @@ def _augmented(rng: np.random.Generator, pair: Pair) -> tuple[np.ndarray, np.nda
             np.ascontiguousarray(rgb), shift, (width, height), borderMode=cv2.BORDER_REFLECT
         )
     return _recoloured(rng, np.ascontiguousarray(rgb)), np.ascontiguousarray(depth)
+
+
+def ragged(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
+    """Displace the pixels of depth (H, W) by a pixel or two, as depth cameras do at edges."""
+    height, width = depth.shape
+    cell = rng.uniform(2, 8)
+    coarse = round(height / cell), round(width / cell)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    move = rng.uniform(0.3, 1.5) * rng.standard_normal((2, *coarse)).astype(np.float32)
+    y, x = (
+        place + cv2.resize(part, (width, height), interpolation=cv2.INTER_CUBIC)
+        for place, part in zip((y, x), move, strict=True)
+    )
+    return np.asarray(cv2.remap(depth, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _recoloured(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
