@@ -19,6 +19,8 @@ import numpy as np
 # Cells of a grid for points far apart and close together: what is finer comes from measured
 # pixels, colour and map at full size.
 CELLS = (49152, 73728)
+# Of fewer points the network sees farther on fewer cells, and costs less.
+_FEW, _CELLS_OF_FEW = 100, 32768
 # Cells in the median distance to the nearest point, and for each point at most.
 _CELLS_ON_WAY, _CELLS_OF_POINT = 2.5, 25
 # Cells are halved four times by the network.
@@ -95,7 +97,13 @@ class WorkGrid:
 
 
 def cells_needed(points: int, gap: float, shape: tuple[int, int]) -> int:
-    """Return which of `CELLS` some points need, whose `median_gap` in an image (H, W) is given."""
+    """
+    Return the cells that some points need, whose `median_gap` in an image (H, W) is given.
+
+    One of `CELLS`, or less for a few points.
+    """
+    if points < _FEW:
+        return _CELLS_OF_FEW
     wanted = min(shape[0] * shape[1] * (_CELLS_ON_WAY / gap) ** 2, _CELLS_OF_POINT * points)
     return min(CELLS, key=lambda cells: abs(float(np.log(wanted / cells))))
 

@@ -79,6 +79,11 @@ def test_many_points_get_a_finer_grid(points, place):
     assert cells_needed(points, gap, (480, 640)) == CELLS[place]
 
 
+@given(points=st.integers(1, 99), gap=st.floats(0.5, 100))
+def test_a_few_points_get_fewer_cells_than_any_others(points, gap):
+    assert cells_needed(points, gap, (480, 640)) < cells_needed(100, gap, (480, 640))
+
+
 def test_known_sizes():
     for shape, size in (((480, 640), (192, 256)), ((375, 1242), (128, 400)), ((3, 3), (16, 16))):
         grid = work_grid(shape)
