@@ -17,7 +17,7 @@ _PLANT, _BEFORE = (0.05, 0.3), (0.35, 0.95)
 
 
 class _Layer:
-    """Colour and depth that are drawn from far to near."""
+    """Colour and depth of a thing that is drawn before an image; inf where it is not."""
 
     def __init__(self, rgb: np.ndarray, depth: np.ndarray) -> None:
         self.behind = rgb
