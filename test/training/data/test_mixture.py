@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
+import fcntl
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,6 +164,24 @@ def test_an_interrupted_rendering_goes_on_where_it_stopped(tmp_path):
     for index in range(5):
         assert np.array_equal(again.read(index).rgb, whole.read(index).rgb)
     assert np.array_equal(again.read(3).rgb, first.rgb)
+
+
+def test_a_cache_is_locked_while_its_files_are_created(tmp_path, monkeypatch):
+    created, locked = np.lib.format.open_memmap, []
+
+    def seen(path, **named):
+        # Another opening of the file is refused what another process would wait for.
+        (name,) = tmp_path.rglob('*.lock')
+        with name.open('ab') as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked.append(path.name)
+        return created(path, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np.lib.format, 'open_memmap', seen)
+        SyntheticPairs(tmp_path, height=16, width=24, count=2)
+    assert len(locked) == 3
+    SyntheticPairs(tmp_path, height=16, width=24, count=2)  # the lock is free again
 
 
 def test_recipes_of_different_counts_share_their_rendered_images(tmp_path):

@@ -8,6 +8,7 @@ rendering resumes; other processes open the arrays by path. Image i has seed ``f
 separate ranges of seeds keep splits apart.
 """
 
+import fcntl
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -77,13 +78,16 @@ class SyntheticPairs:
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images, depth and finished flags, mapped from their files."""
-        shape = (self._count, *self._size)
-        self._stem.parent.mkdir(parents=True, exist_ok=True)
-        return (
-            _open(self._stem.with_name(f'{self._stem.name}_rgb.npy'), (*shape, 3), np.uint8),
-            _open(self._stem.with_name(f'{self._stem.name}_depth.npy'), shape, np.float32),
-            _open(self._stem.with_name(f'{self._stem.name}_done.npy'), (self._count,), np.bool_),
-        )
+        shape, stem = (self._count, *self._size), self._stem
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        with stem.with_name(f'{stem.name}.lock').open('ab') as lock:
+            # Another process would read what this one has only half created.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return (
+                _open(stem.with_name(f'{stem.name}_rgb.npy'), (*shape, 3), np.uint8),
+                _open(stem.with_name(f'{stem.name}_depth.npy'), shape, np.float32),
+                _open(stem.with_name(f'{stem.name}_done.npy'), (self._count,), np.bool_),
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the arrays, which would be copied, gigabytes of them."""
