@@ -90,7 +90,7 @@ def _stages(
     if fit.metric is not None and with_map.fitted is not None:
         change = mixture.log_depth - with_map.fitted.log_depth
         metric = with_detail(metric, fit.metric, change, mixture.map_share, grid)
-    through_points(metric, known, np.full(len(known), 0.05))
+    through_points(metric, known, np.exp(mixture.log_error), grid)
     yield 'full size'
     fused = align(prediction, sparse, _CONFIG, rgb=scene.rgb, network=network)
     yield 'total'

@@ -227,13 +227,13 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
         change = mixture.log_depth - scored.fitted.log_depth
         metric = with_detail(metric, fit.metric, change, mixture.map_share, grid)
     z, mixed = (depth.astype(np.float64) for depth in (points.z, metric[points.v, points.u]))
-    expected = np.exp(mixture.log_error[grid.cell_of(points.u, points.v)])
+    error = np.exp(mixture.log_error)
     return replace(
         fit,
         state='fitted',
         refusal=None,
-        metric=through_points(metric, points, expected),
-        sigma=metric * grid.enlarge(np.exp(mixture.log_error)),
+        metric=through_points(metric, points, error, grid),
+        sigma=metric * grid.enlarge(error),
         held_out=None,
         rms=float(np.sqrt(np.mean(np.square(z - mixed)))),
         spread_log=robust_deviation(log_ratio(z, mixed)),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import sample_grid
+from marigold_ros.geometry.fusion.along_lines import between_neighbours
 import numpy as np
 
 # Cells of a grid for points far apart and close together: what is finer comes from measured
@@ -189,28 +190,42 @@ def with_detail(
     return np.asarray(cv2.multiply(depth, cv2.exp(ratio, ratio), ratio))
 
 
-def through_points(depth: np.ndarray, points: SparseDepth, expected: np.ndarray) -> np.ndarray:
+def through_points(
+    depth: np.ndarray, points: SparseDepth, error: np.ndarray, grid: WorkGrid
+) -> np.ndarray:
     """
     Bring depth (H, W) in metres to what was measured, at the measured pixels and around them.
 
-    ``expected`` (M,) are the relative errors expected of depth at the points: those farther off by
-    several times as much are doubtful, and change nothing.
+    ``error`` (rows, columns) is the relative error expected of depth: points that are farther off
+    by several times as much are doubtful, and change nothing.
     """
-    pixel = points.v * depth.shape[1] + points.u
-    missed = np.log(points.z / depth.ravel()[pixel])
-    sound = np.abs(missed)
-    sound /= -np.maximum(expected, _LEAST_NOISE).astype(np.float32)
-    sound += _DOUBTFUL
-    sound /= _DOUBTFUL - _SOUND
-    np.clip(sound, 0.0, 1.0, out=sound)
-    missed *= sound
+    between = between_neighbours(points, depth.shape[1])
+    pixel, missed, sound = _missed(depth, points, error, grid)
+    pixel_between, missed_between, sound_between = _missed(depth, between, error, grid)
     change = _spread_points(missed, pixel, depth.shape)
     weight = _spread_points(sound, pixel, depth.shape)
     weight += np.float32(_PRIOR)
     cv2.divide(change, weight, change)
     of_pixels = change.ravel()
     of_pixels[pixel] = missed + (np.float32(1.0) - sound) * of_pixels[pixel]
+    around = (np.float32(1.0) - sound_between) * of_pixels[pixel_between]
+    of_pixels[pixel_between] = missed_between + around
     return np.asarray(cv2.multiply(depth, cv2.exp(change, change), change))
+
+
+def _missed(
+    depth: np.ndarray, points: SparseDepth, error: np.ndarray, grid: WorkGrid
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the flat pixels of points, by how much depth is to change, and how sound they are."""
+    pixel = points.v * depth.shape[1] + points.u
+    missed = np.log(points.z / depth.ravel()[pixel])
+    sound = np.abs(missed)
+    sound /= -np.maximum(error[grid.cell_of(points.u, points.v)], np.float32(_LEAST_NOISE))
+    sound += _DOUBTFUL
+    sound /= _DOUBTFUL - _SOUND
+    np.clip(sound, 0.0, 1.0, out=sound)
+    missed *= sound
+    return pixel, missed, sound
 
 
 def _spread_points(values: np.ndarray, pixel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

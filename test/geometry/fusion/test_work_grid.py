@@ -155,10 +155,17 @@ def measured(seed, count=60, noise=0.02):
     return SparseDepth(u, v, z.astype(np.float32)), np.full((96, 128), 5.0, np.float32)
 
 
+def brought(depth, points, error):
+    """Return depth brought to points, with the same error expected everywhere."""
+    grid = work_grid(depth.shape)
+    errors = np.full((grid.rows, grid.columns), error, np.float32)
+    return through_points(depth, points, errors, grid)
+
+
 @given(seed=SEEDS, expected=st.floats(0.01, 0.3))
 def test_sound_points_are_published_as_measured_and_move_their_neighbours_only(seed, expected):
     points, depth = measured(seed)
-    found = through_points(depth, points, np.full(len(points), expected))
+    found = brought(depth, points, expected)
     np.testing.assert_allclose(found[points.v, points.u], points.z, rtol=1e-6)
     beside, far = found[points.v, points.u + 1], found[points.v, points.u - 4]
     moved = (points.z - 5.0) * (beside - 5.0)
@@ -167,10 +174,20 @@ def test_sound_points_are_published_as_measured_and_move_their_neighbours_only(s
     np.testing.assert_allclose(far, 5.0, rtol=1e-3)
 
 
+def test_between_points_of_a_line_depth_goes_on_and_beside_the_line_it_does_not():
+    depth = np.full((40, 600), 5.0, np.float32)
+    u = np.arange(100, 200, 4)
+    found = brought(
+        depth, SparseDepth(u, np.full(len(u), 20), np.full(len(u), 5.2, np.float32)), 0.05
+    )
+    np.testing.assert_allclose(found[20, 100:197], 5.2, rtol=1e-6)
+    np.testing.assert_allclose(found[[15, 25]], 5.0, rtol=1e-6)
+
+
 def test_points_that_are_many_expected_errors_off_change_nothing():
     points, depth = measured(0)
     wrong = SparseDepth(points.u, points.v, 2 * points.z)
-    found = through_points(depth, wrong, np.full(len(points), 0.05))
+    found = brought(depth, wrong, 0.05)
     np.testing.assert_allclose(found, depth, rtol=1e-6)
 
 
@@ -178,9 +195,8 @@ def test_points_that_are_many_expected_errors_off_change_nothing():
 def test_a_factor_on_depth_and_points_is_kept(seed, scale):
     points, depth = measured(seed)
     far = SparseDepth(points.u, points.v, np.float32(scale) * points.z)
-    expected = np.full(len(points), 0.02)
-    plain = through_points(depth, points, expected)
-    scaled = through_points(np.float32(scale) * depth, far, expected)
+    plain = brought(depth, points, 0.02)
+    scaled = brought(np.float32(scale) * depth, far, 0.02)
     np.testing.assert_allclose(scaled, scale * plain, rtol=1e-5)
 
 
