@@ -45,7 +45,8 @@ def test_a_box_that_the_map_does_not_show_ends_the_ground_at_its_foot(foot, tall
     shown = visible_ground(scene(box), DEPTH, K, PLANE)
     inner = np.s_[: foot - 2, left + 3 : left + wide - 3]
     assert not shown[inner].any()
-    assert shown[foot + 4 : 118, left + 3 : left + wide - 3].mean() > 0.7
+    # Of the six columns before the narrowest box the grain of the road may end two.
+    assert shown[foot + 4 : 118, left + 3 : left + wide - 3].mean() > 0.65
     beside = np.r_[0 : max(left - 4, 0), min(left + wide + 4, WIDTH) : WIDTH]
     assert shown[50:118, beside].mean() > 0.85
 
