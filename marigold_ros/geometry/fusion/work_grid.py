@@ -199,33 +199,23 @@ def through_points(
     ``error`` (rows, columns) is the relative error expected of depth: points that are farther off
     by several times as much are doubtful, and change nothing.
     """
-    between = between_neighbours(points, depth.shape[1])
-    pixel, missed, sound = _missed(depth, points, error, grid)
-    pixel_between, missed_between, sound_between = _missed(depth, between, error, grid)
-    change = _spread_points(missed, pixel, depth.shape)
-    weight = _spread_points(sound, pixel, depth.shape)
-    weight += np.float32(_PRIOR)
-    cv2.divide(change, weight, change)
-    of_pixels = change.ravel()
-    of_pixels[pixel] = missed + (np.float32(1.0) - sound) * of_pixels[pixel]
-    around = (np.float32(1.0) - sound_between) * of_pixels[pixel_between]
-    of_pixels[pixel_between] = missed_between + around
-    return np.asarray(cv2.multiply(depth, cv2.exp(change, change), change))
-
-
-def _missed(
-    depth: np.ndarray, points: SparseDepth, error: np.ndarray, grid: WorkGrid
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the flat pixels of points, by how much depth is to change, and how sound they are."""
-    pixel = points.v * depth.shape[1] + points.u
-    missed = np.log(points.z / depth.ravel()[pixel])
+    known = SparseDepth.joined([points, between_neighbours(points, depth.shape[1])])
+    measured = slice(len(points))  # these alone move pixels around them
+    pixel = known.v * depth.shape[1] + known.u
+    missed = np.log(known.z / depth.ravel()[pixel])
     sound = np.abs(missed)
-    sound /= -np.maximum(error[grid.cell_of(points.u, points.v)], np.float32(_LEAST_NOISE))
+    sound /= -np.maximum(error[grid.cell_of(known.u, known.v)], np.float32(_LEAST_NOISE))
     sound += _DOUBTFUL
     sound /= _DOUBTFUL - _SOUND
     np.clip(sound, 0.0, 1.0, out=sound)
     missed *= sound
-    return pixel, missed, sound
+    change = _spread_points(missed[measured], pixel[measured], depth.shape)
+    weight = _spread_points(sound[measured], pixel[measured], depth.shape)
+    weight += np.float32(_PRIOR)
+    cv2.divide(change, weight, change)
+    of_pixels = change.ravel()
+    of_pixels[pixel] = missed + (np.float32(1.0) - sound) * of_pixels[pixel]
+    return np.asarray(cv2.multiply(depth, cv2.exp(change, change), change))
 
 
 def _spread_points(values: np.ndarray, pixel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
