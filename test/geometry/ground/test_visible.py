@@ -42,11 +42,11 @@ def test_an_open_road_is_ground_to_the_horizon():
 )
 def test_a_box_that_the_map_does_not_show_ends_the_ground_at_its_foot(foot, tall, left, wide):
     box = max(foot - tall, 30), foot, left, left + wide
-    shown = visible_ground(scene(box), DEPTH, K, PLANE)
+    # Of this seed no grain of the road ends a column by itself: what ends is the box's doing.
+    shown = visible_ground(scene(box, seed=4), DEPTH, K, PLANE)
     inner = np.s_[: foot - 2, left + 3 : left + wide - 3]
     assert not shown[inner].any()
-    # Of the six columns before the narrowest box the grain of the road may end two.
-    assert shown[foot + 4 : 118, left + 3 : left + wide - 3].mean() > 0.65
+    assert shown[foot + 4 : 118, left + 3 : left + wide - 3].mean() > 0.7
     beside = np.r_[0 : max(left - 4, 0), min(left + wide + 4, WIDTH) : WIDTH]
     assert shown[50:118, beside].mean() > 0.85
 
