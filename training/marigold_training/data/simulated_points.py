@@ -4,11 +4,17 @@
 
 import cv2
 from marigold_ros.frame import SparseDepth
+from marigold_training.data.displaced_lidar import seen_from_beside, through_windows
 import numpy as np
 
 # Points of a recording's scan that make an example; simulated sensors may give three.
 FEWEST = 20
 _LEAST = 3
+# Kinds of patterns of points, from 0.15 to 1: up to these anywhere, as of a radar, along a path,
+# and lines.
+_ANYWHERE, _OF_RADAR, _ON_PATH = 0.4, 0.44, 0.5
+# How often a LiDAR is beside the camera, and part of what it sees are windows.
+_BESIDE, _GLASS = 0.75, 0.3
 Pixels = tuple[np.ndarray, np.ndarray]
 
 
@@ -33,8 +39,14 @@ def draw_points(rng: np.random.Generator, depth: np.ndarray) -> SparseDepth:
             if rng.random() < 0.05:
                 kept &= _on_one_surface(rng, depth, known)[v, u]
         u, v = u[kept], v[kept]
+        z = depth[v, u].astype(np.float64)
+        if kind > _OF_RADAR and rng.random() < _BESIDE:
+            u, v, z = seen_from_beside(rng, depth, u, v)
+        if kind > _OF_RADAR and rng.random() < _GLASS:
+            z = through_windows(rng, z, u, v, depth.shape)
+            u, v, z = (part[np.isfinite(z)] for part in (u, v, z))
         if len(u) >= _LEAST:
-            return _measure(rng, depth, known, u, v)
+            return _measure(rng, depth, known, u, v, z)
     v, u = np.nonzero(known)
     chosen = rng.choice(len(u), min(500, len(u)), replace=False)
     return SparseDepth(u[chosen], v[chosen], depth[v[chosen], u[chosen]].astype(np.float32))
@@ -52,15 +64,15 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 def _pattern(rng: np.random.Generator, shape: tuple[int, ...], kind: float) -> Pixels:
     """Columns and rows of all pixels that are measured, by a kind from 0.15 to 1."""
     height, width = shape
-    if kind < 0.4:
+    if kind < _ANYWHERE:
         count = int(_log_uniform(rng, 12, 0.5 * height * width))
         place = rng.choice(height * width, count, replace=False)
         top = height * _some(rng, 0.35, 0.5)
         u, v = place % width, place // width
         return u[v >= top], v[v >= top]
-    if kind < 0.44:
+    if kind < _OF_RADAR:
         return _radar(rng, shape)
-    if kind < 0.5:
+    if kind < _ON_PATH:
         return _path(rng, shape)
     return _lines(rng, shape)
 
@@ -165,11 +177,15 @@ def _part(
 
 
 def _measure(
-    rng: np.random.Generator, depth: np.ndarray, known: np.ndarray, u: np.ndarray, v: np.ndarray
+    rng: np.random.Generator,
+    depth: np.ndarray,
+    known: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    z: np.ndarray,
 ) -> SparseDepth:
-    """Measure depth at pixels, with the errors of sensors."""
+    """Measure depth (M,) at pixels, with the errors of sensors."""
     height, width = depth.shape
-    z = depth[v, u].astype(np.float64)
     if rng.random() < 0.3:  # a LiDAR beside the camera sees past edges
         beside = np.clip(
             u + int(rng.choice((-1, 1)) * rng.uniform(1, 0.025 * width)), 0, width - 1
