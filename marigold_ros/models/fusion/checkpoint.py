@@ -12,7 +12,9 @@ from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.weights import build_within, load_weights
 
-KIND, VERSION = 'fusion', 1
+KIND, VERSION = 'fusion', 2
+# Sizes of each level, as `FusionNetwork` takes them.
+SIZES = ('channels', 'blocks', 'inner')
 
 
 def load_fusion_network(folder: Path) -> FusionNetwork:
@@ -34,7 +36,7 @@ def _new_network(folder: Path, config: dict[str, Any]) -> FusionNetwork:
         if config.get(key) != needed:
             raise CheckpointError(
                 f'{folder / CONFIG} has {key} {config.get(key)!r}, needs {needed!r}; give the '
-                'folder of a fusion network of this version'
+                'folder of a fusion network of this version, or train or adapt it again'
             )
     for key, wanted in (('inputs', CHANNELS), ('candidates', CANDIDATES)):
         if config.get(key) != list(wanted):
@@ -42,12 +44,13 @@ def _new_network(folder: Path, config: dict[str, Any]) -> FusionNetwork:
                 f'{folder / CONFIG} has other {key} than this version computes '
                 f'({", ".join(wanted)}); train the network again or use the embedded one'
             )
-    sizes: list[Any] = [config.get('channels'), config.get('blocks')]
-    lists = all(isinstance(size, list) and size for size in sizes)
-    numbers = lists and all(type(x) is int and x > 0 for size in sizes for x in size)
-    if not numbers or len(sizes[0]) != len(sizes[1]):
+    sizes: dict[str, Any] = {key: config.get(key) for key in SIZES}
+    lists = all(isinstance(size, list) and size for size in sizes.values())
+    numbers = lists and all(type(x) is int and x > 0 for size in sizes.values() for x in size)
+    if not numbers or len({len(size) for size in sizes.values()}) > 1:
+        shown = ', '.join(f'{key} {size}' for key, size in sizes.items())
         raise CheckpointError(
-            f'{folder / CONFIG} has channels {sizes[0]} and blocks {sizes[1]}; both must be lists '
-            'of as many positive numbers: restore the file'
+            f'{folder / CONFIG} has {shown}; these must be lists of as many positive numbers: '
+            'restore the file'
         )
-    return FusionNetwork(len(CHANNELS), len(CANDIDATES), *sizes)
+    return FusionNetwork(len(CHANNELS), len(CANDIDATES), **sizes)

@@ -22,12 +22,12 @@ _UNLIKELY = -3.0
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of 3x3 around which the input is carried."""
+    """Two convolutions of 3x3, to fewer channels and back, around which the input is carried."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, inner, 3, padding=1)
+        self.second = nn.Conv2d(inner, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (B, channels, h, w)."""
@@ -42,8 +42,9 @@ class FusionNetwork(nn.Module):
     ----------
     inputs, candidates : int
         Channels of the input, and how many candidates share the depth, the linear one included.
-    channels, blocks : sequence of int
-        Width and number of residual blocks of each level; the first works at half the resolution.
+    channels, blocks, inner : sequence of int
+        Width and number of residual blocks of each level, and the width within them; the first
+        level works at half the resolution.
 
     """
 
@@ -51,21 +52,23 @@ class FusionNetwork(nn.Module):
         self,
         inputs: int,
         candidates: int,
-        channels: Sequence[int] = (32, 48, 80, 112),
-        blocks: Sequence[int] = (1, 1, 2, 2),
+        channels: Sequence[int] = (32, 64, 112, 160),
+        blocks: Sequence[int] = (1, 1, 2, 3),
+        inner: Sequence[int] = (24, 32, 24, 24),
     ) -> None:
         super().__init__()
         self.candidates = candidates
-        self.channels, self.blocks = tuple(channels), tuple(blocks)
+        self.channels, self.blocks, self.inner = tuple(channels), tuple(blocks), tuple(inner)
         pairs = list(zip(channels, channels[1:], strict=False))
-        self.stem = nn.Conv2d(4 * inputs, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(inputs, channels[0], 4, stride=2, padding=1)
         self.encoder = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
-            for width, count in zip(channels, blocks, strict=True)
+            nn.Sequential(*(ResidualBlock(width, within) for _ in range(count)))
+            for width, count, within in zip(channels, blocks, inner, strict=True)
         )
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
         self.widen = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
-        self.decoder = nn.ModuleList(ResidualBlock(a) for a, _ in pairs)
+        decoded = zip(channels[:-1], inner[:-1], strict=True)
+        self.decoder = nn.ModuleList(ResidualBlock(width, within) for width, within in decoded)
         self.head = nn.Conv2d(channels[0], 4 * (candidates + 2), 3, padding=1)
         nn.init.zeros_(self.head.weight)
         # Linear and the next candidate begin with equal shares, the others with hardly any.
@@ -78,7 +81,7 @@ class FusionNetwork(nn.Module):
 
         Logits of the shares, the correction of log depth, the log of the expected error.
         """
-        x = self._stem(x)
+        x = self.stem(x)
         kept = []
         for level, encode in enumerate(self.encoder):
             x = encode(x)
@@ -92,12 +95,6 @@ class FusionNetwork(nn.Module):
         x = functional.pixel_shuffle(self.head(functional.relu(x)), 2)
         shares, residual, error = x.split((self.candidates, 1, 1), dim=1)
         return torch.cat([shares, _RESIDUAL * torch.tanh(residual), error], dim=1)
-
-    def _stem(self, x: torch.Tensor) -> torch.Tensor:
-        """Return `stem` of ``pixel_unshuffle(x, 2)``, faster: as one strided convolution."""
-        weight = self.stem.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)
-        weight = weight.flatten(4, 5).flatten(2, 3)
-        return functional.conv2d(x, weight, self.stem.bias, stride=2, padding=2)
 
 
 def mix_candidates(

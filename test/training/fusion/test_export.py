@@ -23,7 +23,7 @@ import torch
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = FusionNetwork(len(CHANNELS), len(CANDIDATES), (8, 16), (1, 2))
+    network = FusionNetwork(len(CHANNELS), len(CANDIDATES), (8, 16), (1, 2), (8, 4))
     # A new head is zero, and would hide what comes before it.
     torch.nn.init.normal_(network.head.weight, std=0.1)
     return network
@@ -72,11 +72,12 @@ def change(folder: Path, **keys: object) -> None:
     ('keys', 'words'),
     [
         ({'kind': 'other'}, "kind 'other', needs 'fusion'"),
-        ({'version': 2}, 'version 2, needs 1'),
+        ({'version': 1}, 'version 1, needs 2'),
         ({'inputs': ['red']}, 'other inputs than this version computes'),
         ({'candidates': list(CANDIDATES[::-1])}, 'other candidates than'),
         ({'channels': [8, 0]}, r'channels \[8, 0\]'),
         ({'blocks': [1]}, r'blocks \[1\]'),
+        ({'inner': [8]}, r'inner \[8\]'),
         ({'channels': [8, 24]}, 'does not belong to config.json'),
     ],
 )

@@ -34,7 +34,7 @@ STAGE = {
 RECIPE = {
     'name': 'toy',
     'network': 'fusion',
-    'init': {'channels': [8, 8], 'blocks': [1, 1]},
+    'init': {'channels': [8, 8], 'blocks': [1, 1], 'inner': [4, 4]},
     'sources': [SYNTHETIC],
     'validation': {'second': 1},
     'stages': [STAGE],
@@ -232,7 +232,7 @@ def test_conditions_measure_what_they_say():
         ({'inti': {}}, "unknown key 'inti'.*'init'"),
         ({'facts': {}}, "unknown key 'facts'"),
         ({'init': {'width': 3}}, "init has 'width'"),
-        ({'init': {'channels': [8]}}, 'channels and blocks for as many levels'),
+        ({'init': {'channels': [8]}}, 'channels, blocks, inner for as many levels'),
         ({'init': {'path': 'x', 'channels': [8]}}, 'a path leaves no other choice'),
         ({'sources': [{**SYNTHETIC, 'examples': 0}]}, 'examples of a source is 0'),
         ({'sources': [{**SYNTHETIC, 'kind': 'magic'}]}, "kind is 'magic'"),

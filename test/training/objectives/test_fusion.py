@@ -138,7 +138,7 @@ def test_depth_without_the_map_is_what_the_same_network_says_where_there_is_none
 
 def test_a_few_steps_lower_the_loss(inputs):
     torch.manual_seed(0)
-    chain = TrainedFusion(FusionNetwork(len(CHANNELS), len(CANDIDATES), (8, 8), (1, 1)))
+    chain = TrainedFusion(FusionNetwork(len(CHANNELS), len(CANDIDATES), (8, 8), (1, 1), (4, 4)))
     linear, smooth = (inputs[:, CHANNELS.index(name)] for name in ('linear', 'smooth'))
     batch = FusionBatch(inputs, linear + smooth, 'planted')
     optimizer = torch.optim.Adam(chain.parameters(), 3e-3)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
-from marigold_ros.models.fusion.checkpoint import KIND, VERSION
+from marigold_ros.models.fusion.checkpoint import KIND, SIZES, VERSION
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import write_sums
 from marigold_ros.models.weights import whole_folder
@@ -41,8 +41,7 @@ def export_fusion(
     config = {
         'kind': KIND,
         'version': VERSION,
-        'channels': list(network.channels),
-        'blocks': list(network.blocks),
+        **{key: list(getattr(network, key)) for key in SIZES},
         'inputs': list(CHANNELS),
         'candidates': list(CANDIDATES),
     }

@@ -9,7 +9,7 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.geometry.fusion.work_grid import CELLS
-from marigold_ros.models.fusion.checkpoint import load_fusion_network
+from marigold_ros.models.fusion.checkpoint import load_fusion_network, SIZES
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import EMBEDDED, FUSION, list_checkpoints
 from marigold_ros.processes import Stop
@@ -28,7 +28,7 @@ from marigold_training.run.stages import Stage
 import torch
 
 # Keys of a recipe's ``init``: the sizes of a new network, or the folder of a trained one.
-INIT = ('channels', 'blocks', 'path')
+INIT = (*SIZES, 'path')
 # Keys of a source that say what is drawn over its images.
 _OF_EXAMPLES = ('examples', 'model', 'cells')
 
@@ -115,8 +115,8 @@ def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:
     """
     Build the network that a run starts with, from a recipe's ``init``.
 
-    ``channels`` and ``blocks`` of a new one, or ``path``, a folder or ``fusion``, of a trained
-    one. Raises ConfigurationError for other keys.
+    ``channels``, ``blocks`` and ``inner`` of a new one, or ``path``, a folder or ``fusion``, of a
+    trained one. Raises ConfigurationError for other keys.
     """
     check_keys('init', entry, INIT)
     if 'path' in entry:
@@ -127,8 +127,8 @@ def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:
             folder = EMBEDDED / FUSION
         return load_fusion_network(folder).requires_grad_(True).train()
     sizes = {key: [int(x) for x in entry[key]] for key in entry}
-    if len(sizes) == 1 or len({len(size) for size in sizes.values()}) > 1:
-        raise ConfigurationError(f'init is {entry}; give channels and blocks for as many levels')
+    if len(sizes) not in (0, len(SIZES)) or len({len(size) for size in sizes.values()}) > 1:
+        raise ConfigurationError(f'init is {entry}; give {", ".join(SIZES)} for as many levels')
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return FusionNetwork(len(CHANNELS), len(CANDIDATES), **sizes)
