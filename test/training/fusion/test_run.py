@@ -232,6 +232,7 @@ def test_conditions_measure_what_they_say():
         ({'inti': {}}, "unknown key 'inti'.*'init'"),
         ({'facts': {}}, "unknown key 'facts'"),
         ({'init': {'width': 3}}, "init has 'width'"),
+        ({'init': {'blocks': [1], 'inner': [4]}}, 'channels, blocks, inner for as many levels'),
         ({'init': {'channels': [8]}}, 'channels, blocks, inner for as many levels'),
         ({'init': {'path': 'x', 'channels': [8]}}, 'a path leaves no other choice'),
         ({'sources': [{**SYNTHETIC, 'examples': 0}]}, 'examples of a source is 0'),

@@ -115,8 +115,8 @@ def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:
     """
     Build the network that a run starts with, from a recipe's ``init``.
 
-    ``channels``, ``blocks`` and ``inner`` of a new one, or ``path``, a folder or ``fusion``, of a
-    trained one. Raises ConfigurationError for other keys.
+    ``channels``, ``blocks`` and ``inner``, by default as wide, of a new one, or ``path``, a
+    folder or ``fusion``, of a trained one. Raises ConfigurationError for other keys.
     """
     check_keys('init', entry, INIT)
     if 'path' in entry:
@@ -127,6 +127,8 @@ def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:
             folder = EMBEDDED / FUSION
         return load_fusion_network(folder).requires_grad_(True).train()
     sizes = {key: [int(x) for x in entry[key]] for key in entry}
+    if 'channels' in sizes:
+        sizes.setdefault('inner', sizes['channels'])
     if len(sizes) not in (0, len(SIZES)) or len({len(size) for size in sizes.values()}) > 1:
         raise ConfigurationError(f'init is {entry}; give {", ".join(SIZES)} for as many levels')
     with torch.random.fork_rng(devices=[]):
