@@ -21,7 +21,7 @@ import numpy as np
 # pixels, colour and map at full size.
 CELLS = (49152, 73728)
 # Of fewer points the network sees farther on fewer cells.
-_FEW, _CELLS_OF_FEW = 100, 24576
+_FEW, _CELLS_OF_FEW = 100, 32768
 # Cells in the median distance to the nearest point, and for each point at most.
 _CELLS_ON_WAY, _CELLS_OF_POINT = 2.5, 25
 # Cells are halved four times by the network.
