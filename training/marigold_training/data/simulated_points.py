@@ -186,7 +186,7 @@ def _measure(
 ) -> SparseDepth:
     """Measure depth (M,) at pixels, with the errors of sensors."""
     height, width = depth.shape
-    if rng.random() < 0.3:  # a LiDAR beside the camera sees past edges
+    if rng.random() < 0.3:  # any sensor may mix what is beside an edge; `displaced_lidar` is exact
         beside = np.clip(
             u + int(rng.choice((-1, 1)) * rng.uniform(1, 0.025 * width)), 0, width - 1
         )
