@@ -31,6 +31,8 @@ import numpy as np
 
 # A deviation of the prediction of about 1e-3 of its range, squared.
 MAX_CONDITION = 1e6
+# Of enough points in view, one in so many has to lie where the map of fused depth is not clipped.
+_CLIPPED = 2
 
 
 @one_blas_thread()
@@ -120,7 +122,11 @@ def _fit(
     if config.method == 'fused':
         some = np.flatnonzero(usable)[:: 1 + len(points) // (FITTED + 1)]
         usable = np.bincount(some, minlength=len(points)) > 0
-    refusal = _check_points(z[usable], len(points), config)
+    needed, in_view = config.min_points, (z >= config.min_depth) & (z <= config.max_depth)
+    if config.method == 'fused' and points.kind.extends and np.count_nonzero(in_view) >= needed:
+        # Where the map is clipped they are in view all the same, and fusion asks for proof.
+        needed //= _CLIPPED
+    refusal = _check_points(z[usable], len(points), needed, config)
     if refusal:
         return refusal
     stated = None if points.sigma is None else points.sigma[usable]
@@ -136,10 +142,12 @@ def _fit(
     return fit, inlier
 
 
-def _check_points(z: np.ndarray, offered: int, config: AlignmentConfig) -> Reason | None:
+def _check_points(
+    z: np.ndarray, offered: int, needed: int, config: AlignmentConfig
+) -> Reason | None:
     """Return why the usable points, of those offered, cannot determine a fit."""
-    if len(z) < config.min_points:
-        counts = {'usable': len(z), 'offered': offered, 'needed': config.min_points}
+    if len(z) < needed:
+        counts = {'usable': len(z), 'offered': offered, 'needed': needed}
         return Reason('few_points', counts)
     low, high = np.percentile(z, [5, 95])
     if high < config.min_depth_ratio * low:

@@ -101,6 +101,28 @@ def test_a_useless_map_is_as_good_as_none(kind, network):
     np.testing.assert_array_equal(fused.metric, without.metric)
 
 
+@given(clipped=st.integers(0, 10), seed=st.integers(0, 1000))
+@settings(max_examples=60)
+def test_the_fewest_points_fit_a_map_that_is_clipped_at_half_of_them(clipped, seed):
+    truth, sparse, rgb = street(CONFIG.min_points, seed)
+    relative = ((truth - 1) / 45).astype(np.float32)
+    nearest = np.argsort(sparse.z)[:clipped]
+    low = relative[sparse.v, sparse.u][nearest].max(initial=0.0)
+    prediction = Prediction(np.maximum(relative, low), censored=(float(low), 1.0))
+    fit = align_map(prediction, sparse, CONFIG)
+    assert fit.state == 'fitted'
+    assert (fit.scale, fit.shift) == pytest.approx((45, 1), rel=1e-2)
+
+
+def test_fewer_points_than_a_fit_needs_leave_the_last_one_held():
+    truth, sparse, rgb = street(60)
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    last = align(prediction, sparse, CONFIG, rgb=rgb)
+    few = sparse.chosen(np.arange(len(sparse)) < CONFIG.min_points - 1)
+    held = align(prediction, few, CONFIG, previous=replace(last, age_ns=10**8), rgb=rgb)
+    assert (held.state, held.led_by) == ('held', 'memory')
+
+
 def test_a_good_map_is_fitted_and_improves_on_the_points_alone(network):
     truth, sparse, rgb = street(60)
     prediction = Prediction(((truth - 1) / 45).astype(np.float32))
