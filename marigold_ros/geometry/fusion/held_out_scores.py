@@ -130,7 +130,7 @@ def score_map(
     Add a fitted map.
 
     ``fit`` counts if its state is ``fitted`` and it was scored at the points given. A good map
-    that contradicts some of them leaves them out.
+    that contradicts some of them leaves them out, unless it gains nothing at the others.
     """
     if fit is None or fit.state != 'fitted' or fit.metric is None:
         channels = network_input(points.candidates, points.sparse, None)
@@ -144,8 +144,10 @@ def score_map(
         contradicted &= ~consistent_points(given.u, given.v, held_out)
         if np.count_nonzero(contradicted) > _FEW * np.count_nonzero(np.isfinite(held_out)):
             sound = points.sound & ~contradicted
-            points = _scored(given, sound, rgb, points.candidates.grid)
-            return _with_map(points, fit, held_out)
+            agreeing = _scored(given, sound, rgb, points.candidates.grid)
+            of_agreeing = _with_map(agreeing, fit, held_out)
+            if _gains(*of_agreeing.held_out, _GAINS):
+                return of_agreeing
     return scored
 
 

@@ -191,6 +191,18 @@ def test_outliers_are_left_out_together_with_their_errors():
     assert len(scored.points.candidates.held_out) == len(scored.points.sparse)
 
 
+@pytest.mark.parametrize('seed', [1, 2])
+@pytest.mark.parametrize('error, leaves_out', [(0.002, True), (0.05, False)])
+def test_a_map_leaves_points_out_only_if_it_gains_at_the_others(error, leaves_out, seed):
+    sparse, depth, _ = smooth_scene(seed, count=60)
+    near = np.arange(60) < 4  # things that the map does not show
+    z = np.where(near, np.float32(0.2) * sparse.z, sparse.z)
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), 60)
+    held_out = np.where(near, np.log(0.2), error * signs)
+    scored = scored_of(SparseDepth(sparse.u, sparse.v, z), None, fitted(depth, held_out))
+    np.testing.assert_array_equal(scored.points.sound, ~near if leaves_out else True)
+
+
 def test_without_the_map_the_other_candidates_stay():
     sparse, depth, image = smooth_scene()
     ratio = np.zeros(len(sparse))
