@@ -31,8 +31,9 @@ import numpy as np
 
 # A deviation of the prediction of about 1e-3 of its range, squared.
 MAX_CONDITION = 1e6
-# Of enough points in view, one in so many has to lie where the map of fused depth is not clipped.
-_CLIPPED = 2
+# Of enough points in view, one in so many has to lie where the map of fused depth is not clipped,
+# and as many as can contradict scale and shift.
+_CLIPPED, _FEWEST = 2, 3
 
 
 @one_blas_thread()
@@ -125,7 +126,7 @@ def _fit(
     needed, in_view = config.min_points, (z >= config.min_depth) & (z <= config.max_depth)
     if config.method == 'fused' and points.kind.extends and np.count_nonzero(in_view) >= needed:
         # Where the map is clipped they are in view all the same, and fusion asks for proof.
-        needed //= _CLIPPED
+        needed = max(_FEWEST, needed // _CLIPPED)
     refusal = _check_points(z[usable], len(points), needed, config)
     if refusal:
         return refusal

@@ -114,6 +114,15 @@ def test_the_fewest_points_fit_a_map_that_is_clipped_at_half_of_them(clipped, se
     assert (fit.scale, fit.shift) == pytest.approx((45, 1), rel=1e-2)
 
 
+def test_scale_and_shift_are_not_fitted_to_two_points():
+    truth, sparse, _ = street(3)
+    relative = ((truth - 1) / 45).astype(np.float32)
+    low = float(relative[sparse.v, sparse.u].min())
+    prediction = Prediction(relative, censored=(low, 1.0))
+    fit = align_map(prediction, sparse, replace(CONFIG, min_points=3))
+    assert fit.refusal.values == {'usable': 2, 'offered': 3, 'needed': 3}
+
+
 def test_fewer_points_than_a_fit_needs_leave_the_last_one_held():
     truth, sparse, rgb = street(60)
     prediction = Prediction(((truth - 1) / 45).astype(np.float32))
