@@ -192,7 +192,7 @@ def test_outliers_are_left_out_together_with_their_errors():
 
 
 @pytest.mark.parametrize('seed', [1, 2])
-@pytest.mark.parametrize('error, leaves_out', [(0.002, True), (0.05, False)])
+@pytest.mark.parametrize(('error', 'leaves_out'), [(0.002, True), (0.05, False)])
 def test_a_map_leaves_points_out_only_if_it_gains_at_the_others(error, leaves_out, seed):
     sparse, depth, _ = smooth_scene(seed, count=60)
     near = np.arange(60) < 4  # things that the map does not show
