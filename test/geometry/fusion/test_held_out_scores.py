@@ -196,9 +196,9 @@ def test_outliers_are_left_out_together_with_their_errors():
 def test_a_map_leaves_points_out_only_if_it_gains_at_the_others(error, leaves_out, seed):
     sparse, depth, _ = smooth_scene(seed, count=60)
     near = np.arange(60) < 4  # things that the map does not show
-    z = np.where(near, np.float32(0.2) * sparse.z, sparse.z)
+    z = np.where(near, np.float32(0.7) * sparse.z, sparse.z)
     signs = np.random.default_rng(0).choice((-1.0, 1.0), 60)
-    held_out = np.where(near, np.log(0.2), error * signs)
+    held_out = np.where(near, np.log(0.7), error * signs)
     scored = scored_of(SparseDepth(sparse.u, sparse.v, z), None, fitted(depth, held_out))
     np.testing.assert_array_equal(scored.points.sound, ~near if leaves_out else True)
 
