@@ -67,7 +67,12 @@ _EXACT = partial(PointPattern, outliers=0.0, noise=0.0)
 _ON_A_ROW = 213
 CONDITIONS = (
     *(_EXACT(f'{n} random', n) for n in (20, 50, 500, 2000, 10_000)),
-    PointPattern('500, 10 % wrong', 500, factors=(0.3, 3.0), noise=0.0),
+    *(
+        PointPattern(
+            f'{n}, {share} % wrong', n, outliers=share / 100, factors=(0.3, 3.0), noise=0.0
+        )
+        for n, share in ((500, 10), (2000, 3), (2000, 30))
+    ),
     *(_EXACT(f'{n} rows', n * _ON_A_ROW, rows=n) for n in (4, 16, 24, 32, 64)),
     _EXACT('64 rows all over', 64 * _ON_A_ROW, rows=64, blind=0.02),
     _EXACT('azimuth sectors', 4000, rows=64, part='sectors'),
