@@ -27,9 +27,9 @@ _NEIGHBOURS, _ENOUGH = 8, 2
 _AGREE = 0.1
 # Part of the range around that points may lie beyond it, as on a slope.
 _BEYOND = 0.1
-# Points with more neighbours of their depth than enough, but less than this, are at edges. Of
-# share so many may be doubtful in clean scans, and more of a few points; they fall by e with each
-# so much log depth beyond the range. Chosen on five real images and twelve synthetic ones.
+# Points with fewer neighbours of their depth than this are at edges. A clean scan has this part of
+# their number doubtful, more if it has but a few points, and by e fewer for each so much log depth
+# beyond the range. Chosen on five real images and twelve synthetic ones.
 _AT_EDGES = 5
 _DOUBTFUL, _FEW, _FALLING = 0.3, 100, 0.35
 # The radius of close points: median distance of this neighbour, at so many samples.
