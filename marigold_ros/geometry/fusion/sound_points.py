@@ -36,9 +36,13 @@ _DOUBTFUL, _FEW, _FALLING = 0.3, 100, 0.35
 _TYPICAL, _SAMPLES = 6, 400
 # Mean number of points within the radius above which pairs are too many.
 _DENSEST = 30
-# Points above which they are compared to the cells around them instead of their neighbours.
+# Of fewer points than `_FEW`, and of more than this, each is compared to most of what is around
+# it: to inner quantiles of its neighbours, and to the medians of cells.
 _MANY, _AROUND = 24000, np.ones((5, 5), np.uint8)
+_QUANTILES = (0.15, 0.25, 0.75, 0.85)
 _MARGIN, _SCATTER = 0.1, 0.5  # log depth; share of the range around
+# Share of a few points that is doubtful in clean scans at most.
+_CLEAN = 0.05
 
 
 def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) -> np.ndarray:
@@ -57,6 +61,8 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     from scipy.spatial import cKDTree
 
     tree = cKDTree(np.stack([u, v], axis=1), compact_nodes=False, balanced_tree=False)
+    if count < _FEW:
+        return _sound_of_few(tree, log_depth)
     # In the order of the image: which are samples must not depend on that of the points.
     samples = tree.data[np.lexsort((u, v))[:: -(-count // _SAMPLES)]]
     distance, near = tree.query(samples, _NEIGHBOURS + 1)
@@ -74,6 +80,17 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
         sound = np.ones(count, dtype=bool)
         sound[rest[dropped]] = False
     return sound
+
+
+def _sound_of_few(tree: cKDTree, log_depth: np.ndarray) -> np.ndarray:
+    """Select the points (M,) within most of their neighbours, or all in a clean scan."""
+    _, near = tree.query(tree.data, _NEIGHBOURS + 1)
+    low, first, third, high = np.quantile(log_depth[near[:, 1:]], _QUANTILES, axis=1)
+    margin = _MARGIN + _SCATTER * (third - first)
+    sound = (log_depth >= low - margin) & (log_depth <= high + margin)
+    expected = _CLEAN * len(sound)
+    few = np.count_nonzero(~sound) <= expected + 2.0 * np.sqrt(expected)
+    return np.ones_like(sound) if few else sound
 
 
 def _sound_of_many(
