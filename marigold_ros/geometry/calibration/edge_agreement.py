@@ -7,7 +7,8 @@ At the steps of a scan that fits, the image has edges that are about twice as st
 steps moved aside; at those of a scan that is turned, mirrored, upside down or of another scene
 they are no stronger. The image is compared with itself, so that neither fog, night nor texture
 decides. Steps add up over frames until they suffice; one that is seen again counts once, so that a
-few of a scene at rest decide nothing.
+few of a scene at rest decide nothing. Where nothing can be told there is no verdict: in images
+that are blurred, in their dark parts, and of points whose noise hides the steps.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,15 +18,31 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.reasons import Reason
 import numpy as np
 
-# Longest side of the image that is looked at, and least width: edges of smaller ones merge.
-_SIDE, _LEAST_WIDTH = 640, 240
+# Longest side of the image that is looked at, where noise of the camera is averaged; in images of
+# less than the least width edges merge.
+_SIDE, _LEAST_WIDTH = 320, 240
 # Neighbours in a band of rows are this near to each other.
 _BAND, _APART, _BESIDE = 3, 1 / 80, 1.5
-# Log depth: of a step, and of the surfaces that it must have on both sides. Outliers have none.
-_STEP, _FLAT = 0.15, 0.06
-# Edges are relative to their surroundings (columns, rows), at most so many times as strong, and
-# reach so far to either side, which is also the error of mounting that is allowed.
-_AROUND, _MOST, _REACH = (0.1, 0.05), 4.0, 0.01
+# Log depth: of a step, and between two points of the surfaces that it must have on both sides;
+# outliers have none. A step is at least so many times the median difference of neighbours, which
+# is noise.
+_STEP, _FLAT, _OVER_NOISE = 0.15, 0.06, 6.0
+# Share of points with a step on both sides from which on so many are wrong that two of one depth
+# meet by chance: surfaces must have three.
+_OUTLIERS = 0.15
+# Edges are relative to their surroundings (columns, rows) and a faint change, of values up to 255,
+# at most so many times as strong, and reach so far to either side, which is also the error of
+# mounting that is allowed.
+_AROUND, _FAINT, _MOST, _REACH = (0.1, 0.05), 0.25, 4.0, 0.01
+# A filter that answers to noise, hardly to edges, and the standard deviations of noise below which
+# change is none.
+_NOISE = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+_DROWNED = 1.4
+# The mean square of change grows up to 1.5 times where a sharp image is halved, fourfold where it
+# is blurred.
+_BLURRED = 2.5
+# Part of the mean change around: places with less show nothing.
+_DARK = 0.1
 # Moves aside, as shares of the width.
 _ASIDE = [
     (dx, dy)
@@ -37,8 +54,8 @@ _FEWEST, _KEPT, _LASTING = 40, 300, 300
 # Steps nearer to each other than this, in widths and log depth, are one seen again.
 _SAME_PLACE, _SAME_DEPTH = 0.01, 0.2
 # Strength of edges, as a multiple of that by chance: points are not of this image below the first,
-# less the error of a single step over the root of their number, and are above the last.
-_WRONG, _ERROR, _RIGHT = 1.25, 1.0, 1.5
+# less the error of that by chance as of a number that is counted, and are above the last.
+_WRONG, _RIGHT = 1.2, 1.5
 # Error of mounting that may hide behind edges that agree, degrees.
 AGREEING_DEG = 1.8
 # Once points are right, one frame in so many is compared.
@@ -79,9 +96,35 @@ class EdgeEvidence:
         hidden, kept = (sparse.counts.get(name, 0) for name in ('occluded', 'kept'))
         if hidden + kept >= _MANY and hidden > _SCATTERED * (hidden + kept):
             return Reason('scattered', {'share': hidden / (hidden + kept)})
-        if self.strength < _WRONG - _ERROR / np.sqrt(max(len(self.steps), 1)):
+        by_chance = float(self.steps[:, 4].sum())
+        if self.strength < _WRONG - 1.0 / np.sqrt(max(by_chance, 1.0)):
             return Reason('not_of_this_image', {'strength': self.strength})
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEdges:
+    """Strength of upright edges relative to their surroundings, and these, (h, w) float32."""
+
+    relative: np.ndarray
+    around: np.ndarray
+    is_blurred: bool
+
+    @classmethod
+    def of(cls, rgb: np.ndarray) -> 'ImageEdges':
+        """Return those of an image (H, W, 3) uint8, at its size or less."""
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        scale = min(1.0, _SIDE / max(grey.shape))
+        if scale < 1.0:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        change = _change(grey)
+        halved = _change(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        is_blurred = np.square(halved).mean() > _BLURRED * np.square(change).mean()
+        columns, rows, reach = (round(share * grey.shape[1]) for share in (*_AROUND, _REACH))
+        around = cv2.blur(change, (columns | 1, rows | 1))
+        relative = np.minimum(change / (around + np.float32(_FAINT)), np.float32(_MOST))
+        widened = cv2.dilate(relative, np.ones((1, 2 * reach + 1), np.uint8))
+        return cls(widened, around, bool(is_blurred))
 
 
 def observe_edges(
@@ -99,10 +142,12 @@ def observe_edges(
         return replace(before, frames=frames)
     old = before.steps[before.steps[:, 5] > frames - _LASTING]
     u, v, log_depth = depth_steps(sparse, rgb.shape[1])
-    if len(u) == 0:
+    image = ImageEdges.of(rgb) if len(u) else None
+    if image is None or image.is_blurred:
         return EdgeEvidence(old, frames)
-    edges, width = relative_edges(rgb), rgb.shape[1]
-    x, y = u / width, v / width
+    edges, x, y = image.relative, u / rgb.shape[1], v / rgb.shape[1]
+    seen = _strength(image.around, x, y) > _DARK * image.around.mean()
+    x, y, log_depth = x[seen], y[seen], log_depth[seen]
     at_steps = _strength(edges, x, y)
     chance = np.mean([_strength(edges, x + dx, y + dy) for dx, dy in _ASIDE], axis=0)
     found = np.stack([x, y, log_depth, at_steps, chance, np.full(len(x), frames)], axis=1)
@@ -123,10 +168,13 @@ def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray
     u, v, log_depth = sparse.u[order], sparse.v[order], np.log(sparse.z[order])
     beside = (np.diff(v // _BAND) == 0) & (np.diff(u) <= max(8.0, _APART * width))
     change = np.abs(np.diff(log_depth))
-    flat = beside & (change < _FLAT)
-    step = beside & (change > _STEP)
-    step[1:-1] &= flat[:-2] & flat[2:]
-    at = np.flatnonzero(step[1:-1]) + 1
+    flat, step = beside & (change < _FLAT), beside & (change > _STEP)
+    alone = np.count_nonzero(step[:-1] & step[1:])
+    reach = 2 if alone > _OUTLIERS * np.count_nonzero(beside) else 1
+    if beside.any():
+        step &= change > _OVER_NOISE * np.median(change[beside])
+    at = np.arange(reach, max(len(step) - reach, reach))
+    at = at[step[at] & np.all([flat[at + i] & flat[at - i] for i in range(1, reach + 1)], axis=0)]
     # The nearer surface ends beside its last point; what is behind it begins farther aside.
     side = np.where(log_depth[at] < log_depth[at + 1], 1.0, -1.0)
     near = np.where(side > 0, at, at + 1)
@@ -134,17 +182,13 @@ def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray
     return column, v[near].astype(float), log_depth[near]
 
 
-def relative_edges(rgb: np.ndarray) -> np.ndarray:
-    """Return the strength of upright edges relative to their surroundings, (h, w) float32."""
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    scale = min(1.0, _SIDE / max(grey.shape))
-    if scale < 1.0:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    change = np.abs(cv2.Sobel(cv2.GaussianBlur(grey, (5, 5), 1.0), cv2.CV_32F, 1, 0, scale=0.125))
-    columns, rows, reach = (round(share * grey.shape[1]) for share in (*_AROUND, _REACH))
-    around = cv2.blur(change, (columns | 1, rows | 1)) + np.float32(1.0)
-    edges = np.minimum(change / around, np.float32(_MOST))
-    return np.asarray(cv2.dilate(edges, np.ones((1, 2 * reach + 1), np.uint8)))
+def _change(grey: np.ndarray) -> np.ndarray:
+    """Return the change of grey (h, w) along its rows, per pixel, beyond that of noise."""
+    calm = cv2.GaussianBlur(grey, (5, 5), 1.0)
+    change = np.abs(cv2.Sobel(calm, cv2.CV_32F, 1, 0, scale=0.125))
+    # Noise of 1 is 6 in the filter (Immerkaer, 1996), whose median is 0.67, and 0.146 in change.
+    noise = np.median(np.abs(cv2.filter2D(grey, cv2.CV_32F, _NOISE))) / (6.0 * 0.6745)
+    return np.maximum(change - np.float32(_DROWNED * 0.146 * noise), np.float32(0.0))
 
 
 def _of_lidar(sparse: SparseDepth) -> bool:

@@ -59,6 +59,43 @@ def test_a_scan_of_its_image_is_right(light):
     assert evidence.contradiction(scan(SCENES[0].depth)) is None
 
 
+def degraded(kind, rgb, points, rng):
+    """Return an image and its points as a poor camera, poor light or a poor LiDAR leaves them."""
+    if kind == 'noise':
+        rgb = np.clip(rgb + rng.normal(0, 12, rgb.shape), 0, 255).astype(np.uint8)
+    if kind == 'blur':
+        rgb = cv2.GaussianBlur(rgb, (0, 0), 4)
+    if kind == 'motion':
+        rgb = cv2.blur(rgb, (25, 1))
+    if kind == 'dark':
+        rgb = np.rint(255 * (rgb / 255) ** 3).astype(np.uint8)
+    if kind == 'range noise':
+        points = replace(points, z=points.z * rng.normal(1, 0.1, len(points)).astype(np.float32))
+    if kind == 'outliers':
+        factor = np.where(rng.random(len(points)) < 0.3, rng.uniform(0.3, 3, len(points)), 1)
+        points = replace(points, z=points.z * factor.astype(np.float32))
+    return rgb, points
+
+
+@pytest.mark.parametrize('sample', range(len(SCENES)))
+@pytest.mark.parametrize('kind', ['noise', 'blur', 'motion', 'dark', 'range noise', 'outliers'])
+def test_where_nothing_can_be_told_right_points_are_not_refused(kind, sample):
+    rng, evidence = np.random.default_rng(sample), NOTHING
+    for _ in range(3):
+        rgb, points = degraded(kind, SCENES[sample].rgb, scan(SCENES[sample].depth, 64, 1), rng)
+        evidence = observe_edges(evidence, rgb, points)
+        assert evidence.contradiction(points) is None
+
+
+@pytest.mark.parametrize('kind', ['noise', 'range noise'])
+def test_wrong_points_are_still_found_in_noise(kind):
+    rng, evidence = np.random.default_rng(0), NOTHING
+    for sample in SCENES * 3:
+        points = scan(np.ascontiguousarray(np.roll(sample.depth, 24, axis=1)), 64, 1)
+        evidence = observe_edges(evidence, *degraded(kind, sample.rgb, points, rng))
+    assert evidence.contradiction(points).code == 'not_of_this_image'
+
+
 @pytest.mark.parametrize('kind', WRONG)
 def test_a_wrong_scan_contradicts_and_a_right_one_is_accepted_again(kind):
     points = scan(SCENES[0].depth)
