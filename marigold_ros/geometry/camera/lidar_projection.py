@@ -5,7 +5,8 @@ Sparse depth in a rectified image: LiDAR projection with its occlusion test, dep
 
 A LiDAR beside or above the camera sees past objects: returns from behind land on the object's
 pixels with the background's depth. They are found by the rule of Conti et al., as in Marigold-DC:
-within a 7x7 window, returns more than 1.5 m behind the nearest one are hidden.
+within a 7x7 window, returns more than 1.5 m behind the nearest one are hidden. From a camera in
+the place of the LiDAR, as of a depth camera's cloud, nothing is.
 """
 
 import cv2
@@ -19,6 +20,8 @@ import numpy as np
 # Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
 _ROTATION_TOLERANCE = 1e-3
 _FAR = np.float32(1e9)
+# Metres; sensors that are nearer to each other are in one place.
+_ONE_PLACE = 1e-3
 
 
 @one_blas_thread(of_scipy=False)
@@ -84,7 +87,8 @@ def project_lidar(
     counts['farther_in_pixel'] = len(index) - int(first.sum())
     index, u, v, z = index[first], u[first], v[first], z[first]
 
-    seen = not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
+    window = config.occlusion_window if np.linalg.norm(T[:3, 3]) > _ONE_PLACE else 1
+    seen = not_hidden(u, v, z, window, config.occlusion_threshold)
     counts['occluded'] = len(index) - int(seen.sum())
     counts['kept'] = int(seen.sum())
     return SparseDepth(u[seen], v[seen], z[seen], index[seen], counts)

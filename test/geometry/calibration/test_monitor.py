@@ -65,10 +65,12 @@ def turned(yaw, pitch):
 
 
 def scan_of(depth, T, seed):
-    """Points of 40 rows as they seem to lie with an error of the extrinsics."""
-    rng = np.random.default_rng(seed)
+    """Points of 40 rows of a LiDAR beside the camera, as they seem to lie with T for an error."""
+    rng, beside = np.random.default_rng(seed), np.eye(4)
+    beside[0, 3] = 0.3
     points = unproject_depth(depth, K)[4::12, 1::4].reshape(-1, 3)
-    return project_lidar(points * rng.normal(1, 0.003, (len(points), 1)), T, CAMERA, CONFIG)
+    points = points * rng.normal(1, 0.003, (len(points), 1)) - beside[:3, 3]
+    return project_lidar(points, T @ beside, CAMERA, CONFIG)
 
 
 def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=12.0):

@@ -21,6 +21,9 @@ import pytest
 
 CAMERA = Camera(np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]]), 160, 120)
 CONFIG = AlignmentConfig()
+# A LiDAR on the left of the camera, seen from which things move far against each other.
+BESIDE = np.eye(4)
+BESIDE[0, 3] = -0.5
 REASONS = ('not_finite', 'out_of_range', 'outside', 'farther_in_pixel', 'occluded', 'kept')
 
 
@@ -93,38 +96,45 @@ def test_the_nearest_return_of_a_pixel_wins():
     assert sparse.counts['farther_in_pixel'] == 2
 
 
+def from_beside(points):
+    """Points of the camera's frame in that of the LiDAR beside it."""
+    return np.asarray(points) - BESIDE[:3, 3]
+
+
 def test_only_background_seen_past_an_object_is_hidden():
     # A post at 5 m, sampled every 4th pixel; the wall at 20 m is sampled between and beside it.
     post = wall(5.0, range(60, 81, 4), range(20, 100, 4))
     between = wall(20.0, range(62, 79, 4), range(22, 96, 4))
     beside = wall(20.0, range(100, 150, 4), range(20, 100, 4))
-    sparse = project(np.concatenate([post, between, beside]))
+    points = from_beside(np.concatenate([post, between, beside]))
+    sparse = project(points, BESIDE)
     assert sparse.counts['occluded'] == len(between)
     assert len(sparse) == len(post) + len(beside)
-    off = project(
-        np.concatenate([post, between, beside]), config=AlignmentConfig(occlusion_window=1)
-    )
+    off = project(points, BESIDE, config=AlignmentConfig(occlusion_window=1))
     assert off.counts['occluded'] == 0
 
 
 def test_a_surface_within_the_threshold_hides_nothing():
     points = np.concatenate([wall(5.0, range(40, 80, 2), [50]), wall(6.4, range(41, 81, 2), [50])])
-    assert project(points).counts['occluded'] == 0
+    assert project(from_beside(points), BESIDE).counts['occluded'] == 0
 
 
-def test_occlusion_agrees_with_the_rule_written_out():
-    rng = np.random.default_rng(5)
-    sparse = project(
-        rng.uniform((-8, -6, 2), (8, 6, 12), (3000, 3)), config=AlignmentConfig(occlusion_window=1)
-    )
-    kept = project(rng.__class__(np.random.PCG64(5)).uniform((-8, -6, 2), (8, 6, 12), (3000, 3)))
-    expected = [
-        not np.any(
-            (np.abs(sparse.u - u) <= 3) & (np.abs(sparse.v - v) <= 3) & (z - sparse.z > 1.5)
-        )
-        for u, v, z in zip(sparse.u, sparse.v, sparse.z, strict=True)
-    ]
-    assert set(sparse.index[np.array(expected)]) == set(kept.index)
+@given(st.integers(0, 99))
+def test_occlusion_agrees_with_the_rule_written_out(seed):
+    points = np.random.default_rng(seed).uniform((-8, -6, 2), (8, 6, 12), (800, 3))
+    every = project(points, BESIDE, config=AlignmentConfig(occlusion_window=1))
+    apart = [np.abs(x[:, None] - x[None, :]) <= 3 for x in (every.u, every.v)]
+    nearest = np.where(apart[0] & apart[1], every.z[None, :], np.inf).min(axis=1)
+    shown = every.z <= nearest + np.float32(1.5)
+    np.testing.assert_array_equal(project(points, BESIDE).index, every.index[shown])
+
+
+def test_a_sensor_at_the_camera_sees_nothing_that_is_hidden():
+    points = np.random.default_rng(5).uniform((-8, -6, 2), (8, 6, 12), (3000, 3))
+    turned = np.eye(4)
+    turned[:3, :3] = cv2.Rodrigues(np.array([0.02, -0.04, 0.01]))[0]
+    assert project(points, turned).counts['occluded'] == 0
+    assert project(from_beside(points), BESIDE).counts['occluded'] > 300
 
 
 def test_points_on_pixels_without_image_count_as_outside():
