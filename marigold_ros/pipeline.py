@@ -333,7 +333,7 @@ class FramePipeline:
         before = self._start_over_at_breaks(frame, current)
         edges = before.edges
         if not measured.reports:  # of several sources it would not be known which one errs
-            edges = observe_edges(edges, rgb, measured.sparse)
+            edges = observe_edges(edges, current.grey, rgb.shape[1], measured.sparse)
             wrong = edges.contradiction(measured.sparse)
             if wrong and self.config.alignment.contradiction == 'refuse':
                 measured = MeasuredPoints(None, refusal=wrong)

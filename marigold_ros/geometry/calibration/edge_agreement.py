@@ -7,8 +7,8 @@ At the steps of a scan that fits, the image has edges that are about twice as st
 steps moved aside; at those of a scan that is turned, mirrored, upside down or of another scene
 they are no stronger. The image is compared with itself, so that neither fog, night nor texture
 decides. Steps add up over frames until they suffice; one that is seen again counts once, so that a
-few of a scene at rest decide nothing. Where nothing can be told there is no verdict: in images
-that are blurred, in their dark parts, and of points whose noise hides the steps.
+few of a scene at rest decide nothing. Blurred images, dark parts of an image, and steps within the
+noise of the points are left out.
 """
 
 from dataclasses import dataclass, field, replace
@@ -18,9 +18,8 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.reasons import Reason
 import numpy as np
 
-# Longest side of the image that is looked at, where noise of the camera is averaged; in images of
-# less than the least width edges merge.
-_SIDE, _LEAST_WIDTH = 320, 240
+# Columns; in smaller images edges merge.
+_LEAST_WIDTH = 240
 # Neighbours in a band of rows are this near to each other.
 _BAND, _APART, _BESIDE = 3, 1 / 80, 1.5
 # Log depth: of a step, and between two points of the surfaces that it must have on both sides;
@@ -54,7 +53,7 @@ _FEWEST, _KEPT, _LASTING = 40, 300, 300
 # Steps nearer to each other than this, in widths and log depth, are one seen again.
 _SAME_PLACE, _SAME_DEPTH = 0.01, 0.2
 # Strength of edges, as a multiple of that by chance: points are not of this image below the first,
-# less the error of that by chance as of a number that is counted, and are above the last.
+# less one over the root of the sum of that by chance, and are above the last.
 _WRONG, _RIGHT = 1.2, 1.5
 # Error of mounting that may hide behind edges that agree, degrees.
 AGREEING_DEG = 1.8
@@ -111,12 +110,8 @@ class ImageEdges:
     is_blurred: bool
 
     @classmethod
-    def of(cls, rgb: np.ndarray) -> 'ImageEdges':
-        """Return those of an image (H, W, 3) uint8, at its size or less."""
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        scale = min(1.0, _SIDE / max(grey.shape))
-        if scale < 1.0:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    def of(cls, grey: np.ndarray) -> 'ImageEdges':
+        """Return those of a thumbnail (h, w) float32, values in [0, 255]."""
         change = _change(grey)
         halved = _change(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
         is_blurred = np.square(halved).mean() > _BLURRED * np.square(change).mean()
@@ -128,24 +123,24 @@ class ImageEdges:
 
 
 def observe_edges(
-    before: EdgeEvidence, rgb: np.ndarray, sparse: SparseDepth | None
+    before: EdgeEvidence, grey: np.ndarray, width: int, sparse: SparseDepth | None
 ) -> EdgeEvidence:
     """
-    Add a frame: its rectified image (H, W, 3) uint8 and its points.
+    Add a frame: the thumbnail (h, w) of its rectified image, the image's width, and its points.
 
     Points of other sensors, small images, and most frames of points that are right add nothing.
     """
-    if sparse is None or not _of_lidar(sparse) or not len(sparse) or rgb.shape[1] < _LEAST_WIDTH:
+    if sparse is None or not _of_lidar(sparse) or not len(sparse) or width < _LEAST_WIDTH:
         return before
     frames = before.frames + 1
     if before.is_right and frames % _EVERY:
         return replace(before, frames=frames)
     old = before.steps[before.steps[:, 5] > frames - _LASTING]
-    u, v, log_depth = depth_steps(sparse, rgb.shape[1])
-    image = ImageEdges.of(rgb) if len(u) else None
+    u, v, log_depth = depth_steps(sparse, width)
+    image = ImageEdges.of(grey) if len(u) else None
     if image is None or image.is_blurred:
         return EdgeEvidence(old, frames)
-    edges, x, y = image.relative, u / rgb.shape[1], v / rgb.shape[1]
+    edges, x, y = image.relative, u / width, v / width
     seen = _strength(image.around, x, y) > _DARK * image.around.mean()
     x, y, log_depth = x[seen], y[seen], log_depth[seen]
     at_steps = _strength(edges, x, y)
