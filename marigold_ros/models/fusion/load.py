@@ -89,7 +89,8 @@ def _load(
     code = (Path(__file__).with_name(name) for name in ('network.py', 'mixing.py'))
     files = [folder / CONFIG, folder / WEIGHTS, *code]
     if compiles and threads is not None:
-        kept = KeptNetworks(cache, files, None, threads).load([(1, len(CHANNELS), -1, -1)])
+        any_grid = [(1, len(CHANNELS), -1, -1)]
+        kept = KeptNetworks(cache, files, None, threads).load_converted(any_grid)
         if kept is not None:
             return LoadedFusion(folder, kept)
     from marigold_ros.models.fusion.checkpoint import load_fusion_network

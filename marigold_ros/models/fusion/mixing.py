@@ -4,16 +4,18 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.fusion_channels import CHANNELS
-from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
-from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler
+from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
+from marigold_ros.models.fusion.network import FusionNetwork, LARGEST_CORRECTION
+from marigold_ros.models.runtime.kept_networks import KeptNetworks
+from marigold_ros.models.runtime.openvino_networks import convert
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 Run = Callable[[list[np.ndarray]], np.ndarray]
 
@@ -25,24 +27,42 @@ def run_by_torch(network: FusionNetwork, device: torch.device) -> Run:
 
 def compile_mixing(network: FusionNetwork, cache: Path, files: list[Path]) -> Run:
     """
-    Compile for grids of any size, as fast as for one: a second, less where it is in the cache.
+    Compile for grids of any size, each when it first comes: a tenth of a second.
 
     OpenVINO computes in bfloat16 where the CPU does, in half the time: what it states is relative
     to the candidates, so that depth moves by 0.0002 in the mean. ``files`` decide the network.
     """
-    example = torch.zeros(1, len(CHANNELS), 32, 48)
-    compiler = OpenVinoCompiler(None, cache, files)
-    return compiler.compile(_Mixing(network), (example,), [(1, len(CHANNELS), -1, -1)])
+    example, any_grid = torch.zeros(1, len(CHANNELS), 32, 48), [(1, len(CHANNELS), -1, -1)]
+    kept = KeptNetworks(cache, files, None, torch.get_num_threads())
+    return kept.load_or_convert(any_grid, lambda: convert(_Mixing(network), (example,), any_grid))
 
 
 class _Mixing(nn.Module):
+    """
+    Maps the channels to what ``geometry.fusion.mixing.FusionModel`` states.
+
+    `network.mix_candidates` computes the same. Here the four cells that the network packs into
+    channels stay there until they are mixed, which takes a third less time: four answers are
+    unpacked in place of eight, and rows of cells are not copied.
+    """
+
     def __init__(self, network: FusionNetwork) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, channels: torch.Tensor) -> torch.Tensor:
-        change, log_error, shares, without_map = mix_candidates(self.network, channels)
-        return torch.stack([change, log_error, shares[:, -1], without_map], 1)
+        *logits, of_map, residual, log_error = self.network.packed(channels).float().split(4, 1)
+        taken = [CHANNELS.index(name) for name in (*CANDIDATES[1:], 'has_map')]
+        *others, in_map, has_map = functional.pixel_unshuffle(channels[:, taken], 2).split(4, 1)
+        most = reduce(torch.maximum, logits)
+        first, *odds = (torch.exp(logit - most) for logit in logits)
+        total = sum(odds, first)
+        points = sum(odd * other for odd, other in zip(odds, others, strict=True)) / total
+        share = has_map * torch.sigmoid(of_map - most - torch.log(total))
+        correction = LARGEST_CORRECTION * torch.tanh(residual)
+        change = points + share * (in_map - points)
+        answers = (change + correction, log_error, share, points + correction)
+        return functional.pixel_shuffle(torch.cat(answers, 1), 2)
 
     def run(self, device: torch.device, stream: Any, arguments: list[np.ndarray]) -> np.ndarray:
         beside = nullcontext() if stream is None else torch.cuda.stream(stream)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 # Largest correction of log depth beside the candidates.
-_RESIDUAL = 0.8
+LARGEST_CORRECTION = 0.8
 # Error that is expected before training.
 _START_ERROR = -3.0
 _UNLIKELY = -3.0
@@ -81,6 +81,17 @@ class FusionNetwork(nn.Module):
 
         Logits of the shares, the correction of log depth, the log of the expected error.
         """
+        x = functional.pixel_shuffle(self.packed(x), 2)
+        shares, residual, error = x.split((self.candidates, 1, 1), dim=1)
+        return torch.cat([shares, LARGEST_CORRECTION * torch.tanh(residual), error], dim=1)
+
+    def packed(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Map as ``forward`` to (B, (candidates + 2) * 4, rows / 2, columns / 2).
+
+        Each output in the four channels of its two rows and two columns; the correction before it
+        is bounded.
+        """
         x = self.stem(x)
         kept = []
         for level, encode in enumerate(self.encoder):
@@ -92,9 +103,8 @@ class FusionNetwork(nn.Module):
             wide = self.widen[level](x)
             x = functional.interpolate(wide, scale_factor=2.0, mode='nearest') + kept[level]
             x = self.decoder[level](x)
-        x = functional.pixel_shuffle(self.head(functional.relu(x)), 2)
-        shares, residual, error = x.split((self.candidates, 1, 1), dim=1)
-        return torch.cat([shares, _RESIDUAL * torch.tanh(residual), error], dim=1)
+        answer: torch.Tensor = self.head(functional.relu(x))
+        return answer
 
 
 def mix_candidates(

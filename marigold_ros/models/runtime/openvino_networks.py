@@ -29,7 +29,7 @@ CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'F
 
 class OpenVinoCompiler:
     """
-    Compiles for one shape of the arguments, or for any.
+    Compiles for one shape of the arguments.
 
     ``precision`` is that of the sums, None what the CPU is fastest in; arguments and answers are
     float32. Compiled networks are kept in ``cache``; None keeps none. Their key is the network,
@@ -48,18 +48,11 @@ class OpenVinoCompiler:
             self._kept = KeptNetworks(cache, files, self._precision, torch.get_num_threads())
 
     def compile(
-        self,
-        module: nn.Module,
-        examples: tuple[torch.Tensor, ...],
-        shapes: Sequence[Sequence[int]] | None = None,
+        self, module: nn.Module, examples: tuple[torch.Tensor, ...]
     ) -> Callable[[list[np.ndarray]], np.ndarray]:
-        """
-        Return a function that answers as the module does for arguments like the examples.
-
-        ``shapes`` are those of the arguments, if not of the examples; -1 is any size.
-        """
+        """Return a function that answers as the module does for arguments like the examples."""
         core, settings = openvino_core(), cpu_settings(self._precision, torch.get_num_threads())
-        shapes = shapes or tuple(tuple(example.shape) for example in examples)
+        shapes = tuple(tuple(example.shape) for example in examples)
 
         def compile_it() -> Any:
             return core.compile_model(convert(module, examples, shapes), 'CPU', settings)

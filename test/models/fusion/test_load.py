@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import SparseDepth
-from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.fusion_channels import CHANNELS, OF_MAP
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.fusion import checkpoint, load
@@ -126,6 +126,11 @@ def test_pytorch_runs_it_on_the_device_of_the_model(device):
         pytest.skip('needs a GPU')
     network = load_fusion_network(EMBEDDED / FUSION)
     channels = channels_of_a_scene()
+    rng = np.random.default_rng(0)
+    in_places = rng.random(channels.shape[1:]) < 0.5  # a map that has a share there alone
+    for name in OF_MAP:
+        value = 1.0 if name == 'has_map' else rng.normal(size=channels.shape[1:])
+        channels[CHANNELS.index(name)] = np.where(in_places, value, 0.0)
     found = run_by_torch(network, torch.device(device))([channels[None]])[0]
     change, log_error, shares, without_map = exact_answer(channels)
     for answer, exact in zip(found, (change, log_error, shares[-1], without_map), strict=True):

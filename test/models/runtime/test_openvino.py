@@ -5,6 +5,7 @@
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from marigold_ros.models.runtime.compiled_networks import (
 )
 from marigold_ros.models.runtime.devices import has_bfloat16
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
+from marigold_ros.models.runtime.kept_networks import KeptNetworks
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
 from marigold_ros.node.loading import load
@@ -172,6 +174,25 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
         layer.weight.add_(1.0)
     with pytest.raises(AssertionError, match='compiled again'):
         CompiledNetwork(layer, compiler)(value)
+
+
+def test_a_converted_network_answers_for_every_size_of_its_argument(tmp_path):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    layer = torch.nn.Conv2d(3, 4, 3, padding=1).eval()
+    example, any_size = (torch.zeros(1, 3, 8, 8),), [(1, 3, -1, -1)]
+
+    def network(convert):
+        kept = KeptNetworks(tmp_path, [Path(__file__)], 'float32', 1)
+        return kept.load_or_convert(any_size, convert)
+
+    made = network(lambda: openvino_networks.convert(layer, example, any_size))
+    kept = network(None)
+    values = [torch.rand(1, 3, 8 + size, 16) for size in range(8)]
+    for value in [*values, values[0]]:  # more sizes than stay compiled
+        answer = made([value.numpy()])
+        with torch.inference_mode():
+            np.testing.assert_allclose(answer, layer(value).numpy(), atol=1e-6)
+        np.testing.assert_array_equal(kept([value.numpy()]), answer)
 
 
 def test_python_waits_for_a_compilation_that_a_daemon_thread_began():
