@@ -15,6 +15,7 @@ import cv2
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.frame import Alignment, Camera, Prediction, SparseDepth
 from marigold_ros.geometry.camera.rectification import is_rectified, rectified_valid
+from marigold_ros.geometry.median import median
 import numpy as np
 
 # Longest side of the working image.
@@ -160,7 +161,7 @@ def sky_mask(
     small, image = _shrink(nearness, cv2.INTER_AREA), _shrink(rgb, cv2.INTER_AREA)
     brightness = np.maximum.reduce(cv2.split(image))
     candidate = (small <= _FAR) & _is_smooth(image)
-    candidate &= brightness >= max(_BRIGHT, float(np.median(brightness)))
+    candidate &= brightness >= max(_BRIGHT, median(brightness))
     candidate &= ~_near_returns(sparse, shape, small.shape)
     depth = _shrink(metric.astype(np.float32, copy=False), cv2.INTER_NEAREST)
     sky = _far_regions(candidate, small, brightness, depth)
@@ -211,11 +212,11 @@ def _far_regions(
     for region in regions:
         around = _grown(region, _AROUND[1]) & outside
         known = depth[region & np.isfinite(depth)]
-        if not known.size or np.median(known) < _LEAST_DEPTH or not around.any():
+        if not known.size or median(known) < _LEAST_DEPTH or not around.any():
             continue
         darker = (_beside(region, brightness) - brightness)[around]
         edge = nearness[around] / _STEP + np.minimum(darker / _DARKER, 1.0)
-        if np.median(edge) > _EDGE:
+        if median(edge) > _EDGE:
             kept |= region
     return kept
 

@@ -20,6 +20,7 @@ from marigold_ros.frame import Alignment, CurrentFrame, SparseDepth
 from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.cloud.organised import unproject_depth
+from marigold_ros.geometry.median import median
 from marigold_ros.geometry.sigma import SigmaHistory
 from marigold_ros.pairing import is_clock_jump
 import numpy as np
@@ -158,7 +159,7 @@ def smooth(
     standing = cv2.resize(standing, metric.shape[::-1], interpolation=cv2.INTER_LINEAR)
     some = change[::step, ::step][standing[::step, ::step] > 0.5]
     some = some[np.isfinite(some)]
-    if len(some) == 0 or abs(float(np.median(some))) > _SAME_SCALE:
+    if len(some) == 0 or abs(median(some)) > _SAME_SCALE:
         return metric
     # In place: memory that is new costs more than the arithmetic. NaN becomes a bound: weight 0.
     bound = np.float32(_SAME_DEPTH)

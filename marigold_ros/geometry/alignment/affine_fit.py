@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.geometry.median import median
 from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 
@@ -158,7 +159,7 @@ def minimise_masked_loss(
 
 def robust_deviation(residual: np.ndarray) -> float:
     """Return the standard deviation of residuals (n,) about zero by their median size."""
-    return _DEVIATION_OF_MEDIAN * float(np.median(np.abs(residual)))
+    return _DEVIATION_OF_MEDIAN * median(np.abs(residual))
 
 
 def tukey_weights(residual: np.ndarray, floor: float) -> np.ndarray:

@@ -12,6 +12,7 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.affine_fit import tukey_weights
 from marigold_ros.geometry.hull import hull_of
+from marigold_ros.geometry.median import median
 import numpy as np
 
 # A lone point beyond a factor of 1.65 contradicts the fit.
@@ -177,7 +178,7 @@ def median_gap(
         inside = hull_of(1 - empty)
         without = inside & (empty > 0)
         distance, empty = distance[without], empty[inside]
-    return cell * (max(0.5, float(np.median(distance))) if distance.size else 0.5), empty.mean()
+    return cell * (max(0.5, median(distance)) if distance.size else 0.5), empty.mean()
 
 
 def _grid(height: int, width: int, sigma: float) -> tuple[int, int]:

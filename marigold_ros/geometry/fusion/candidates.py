@@ -17,6 +17,7 @@ from marigold_ros.geometry.fusion.interpolation import (
     NearestPoints,
 )
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
+from marigold_ros.geometry.median import median
 import numpy as np
 
 # Points of which many lie in each cell: then their places in it do not matter.
@@ -150,7 +151,7 @@ def border_points(
     """
     if inside.all() or not inside.any():
         return np.zeros(len(u), dtype=bool)
-    reach = max(float(np.median(distance[~inside])), 1.0)
+    reach = max(median(distance[~inside]), 1.0)
     near = (inside | (distance < reach)).astype(np.uint8)
     at_points = cv2.distanceTransform(near, cv2.DIST_L2, 3)[grid.cell_of(u, v)]
     border = at_points <= min(_BORDER * reach, float(np.quantile(at_points, 2 / 3)))

@@ -33,6 +33,7 @@ from marigold_ros.geometry.fusion.work_grid import (
     through_points,
     with_detail,
 )
+from marigold_ros.geometry.median import median
 from marigold_ros.reasons import Reason
 import numpy as np
 
@@ -195,7 +196,7 @@ def _contradiction(points: ScoredPoints) -> Reason | None:
     if len(points.sparse) < _FEWEST:
         return None
     limits = _CONTRADICTION if len(points.given) < _MANY else _CONTRADICTION_OF_MANY
-    typical = relative_error(points.candidates.held_out, np.median)
+    typical = relative_error(points.candidates.held_out, median)
     if typical <= limits[0]:
         return None
     # All that were given: what is left of noise agrees.
@@ -211,7 +212,7 @@ def _nearest_neighbours_differ(points: SparseDepth) -> float:
     place = np.stack([points.u, points.v], axis=1)
     _, near = cKDTree(place).query(place, k=min(4, len(place)))
     log_depth = np.log(points.z.astype(np.float64))
-    return relative_error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, np.median)
+    return relative_error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, median)
 
 
 def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alignment:

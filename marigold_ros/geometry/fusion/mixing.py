@@ -17,6 +17,7 @@ from marigold_ros.fusion_channels import CHANNELS, level_of, RELATIVE, TYPICAL_L
 from marigold_ros.geometry.fusion.candidates import Candidates
 from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
+from marigold_ros.geometry.median import median
 import numpy as np
 
 # Maps the channels (18, rows, columns) to four, float32: log depth relative to the linear
@@ -83,7 +84,7 @@ def network_input(
         channels[:3] = np.moveaxis(np.rint(candidates.image), 2, 0)
         channels[:3] *= np.float32(4 / 255)
         channels[:3] -= np.float32(2)
-    level = float(np.median(np.log(sparse.z)))
+    level = median(np.log(sparse.z))
     part['linear'][...] = linear - np.float32(level)
     for name in ('smooth', 'nearest', 'low', 'high'):
         part[name][...] = getattr(candidates, name) - linear

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import cv2
 from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
+from marigold_ros.geometry.median import median
 import numpy as np
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     agreeing = _agreeing(log_depth[near[:, 1:]] - log_depth[near[:, :1]])
     at_edges = float(np.mean(agreeing < _AT_EDGES))
     expected = _DOUBTFUL * count * (1.0 + (_FEW / count) ** 2) * at_edges
-    passed = _clearly_sound(tree, float(np.median(distance[:, _TYPICAL])), samples, log_depth)
+    passed = _clearly_sound(tree, median(distance[:, _TYPICAL]), samples, log_depth)
     rest = np.flatnonzero(~passed)
     sound = np.ones(count, dtype=bool)
     for _ in range(2):  # without the worst, neighbours are better judges
