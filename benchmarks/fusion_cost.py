@@ -10,7 +10,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
 from marigold_ros.geometry.blas_threads import one_blas_thread
-from marigold_ros.geometry.fusion.candidates import point_candidates
+from marigold_ros.geometry.fusion.candidates import point_candidates, points_on_grid
 from marigold_ros.geometry.fusion.fuse import align, FusionGuide
 from marigold_ros.geometry.fusion.held_out_scores import score_map, ScoredPoints
 from marigold_ros.geometry.fusion.mixing import FusionModel, mix
@@ -75,7 +75,7 @@ def _stages(
     known = sparse.chosen(sound)
     yield 'points'
     fold = checkerboard_fold(known.u, known.v, grid.shape, among=True)
-    candidates = point_candidates(known, fold, scene.rgb, grid)
+    candidates = point_candidates(points_on_grid(known, fold, grid), scene.rgb)
     yield 'candidates'
     scored = ScoredPoints(sparse, sound, known, candidates)
     with_map = score_map(scored, scene.rgb, fit)

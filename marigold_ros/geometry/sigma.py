@@ -25,7 +25,7 @@ from marigold_ros.geometry.alignment.affine_fit import (
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
 from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
-from marigold_ros.geometry.fusion.candidates import border_points, point_candidates
+from marigold_ros.geometry.fusion.candidates import border_points, point_candidates, points_on_grid
 from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.mixing import mix, network_input
@@ -274,7 +274,7 @@ def _held_out_ratios(
     """Predict scored points (M,) bool from the others; return depth, and errors over sigma."""
     known, held_out = points.chosen(~scored), points.chosen(scored)
     fold = checkerboard_fold(known.u, known.v, guide.shape, among=True)
-    candidates = point_candidates(known, fold, guide.rgb, grid)
+    candidates = point_candidates(points_on_grid(known, fold, grid, _COARSER), guide.rgb)
     mixture = mix(network_input(candidates, known, None), guide.network)
     ratio = np.log(held_out.z) - grid.sample(mixture.log_depth, held_out.u, held_out.v)
     sigma = np.exp(grid.sample(mixture.log_error, held_out.u, held_out.v))

@@ -159,7 +159,7 @@ def _check_trace(events, cases):
     for place in range(len(cases)):
         calls = [event for event in events if event['ph'] == 'X' and event['pid'] == place]
         frame = next(call for call in calls if call['name'] == 'frame_budget._frame')
-        scored = next(call for call in calls if call['name'] == 'held_out_scores.score_points')
+        scored = next(call for call in calls if call['name'] == 'candidates.surfaces')
         assert scored['tid'] != frame['tid']
         assert all(call['ts'] >= frame['ts'] for call in calls)
         assert sum(call['dur'] for call in calls if call['name'] == 'fuse.fuse') < frame['dur']

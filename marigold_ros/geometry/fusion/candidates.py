@@ -64,44 +64,116 @@ class Candidates:
     farther: float  # distance of cells beyond from points, over that of these from others
 
 
-def point_candidates(
-    sparse: SparseDepth, fold: np.ndarray, rgb: np.ndarray | None, grid: WorkGrid
-) -> Candidates:
+@dataclass(frozen=True)
+class GridPoints:
     """
-    Return the candidates from sound points, of at least one.
+    Sound points on a grid: pixels and disparity (M,), their mean in each cell, what is nearest.
 
-    ``fold`` (M,) bool splits them for cross-validation; ``rgb`` (H, W, 3) uint8 is the image of
-    the grid, or None: then edges are not known and ``smooth`` is a membrane.
+    ``fold`` (M,) bool splits them for cross-validation. On a grid that is ``coarser`` than that of
+    a frame, by so many cells, as many points fewer are triangulated.
     """
+
+    u: np.ndarray
+    v: np.ndarray
+    disparity: np.ndarray  # float64
+    fold: np.ndarray
+    grid: WorkGrid
+    mean: np.ndarray  # (rows, columns), 0 without a point
+    nearest: NearestPoints
+    coarser: int = 1
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """The candidates that triangles and image give, and the border; as in `Candidates`."""
+
+    image: np.ndarray | None
+    linear: np.ndarray
+    smooth: np.ndarray
+    inside: np.ndarray
+    border: np.ndarray
+    held_border: np.ndarray
+    farther: float
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The candidates that the points around a cell give; as in `Candidates`."""
+
+    nearest: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def points_on_grid(
+    sparse: SparseDepth, fold: np.ndarray, grid: WorkGrid, coarser: int = 1
+) -> GridPoints:
+    """Return sound points, at least one, with what all candidates need of them."""
     u, v, disparity = sparse.u, sparse.v, 1.0 / sparse.z.astype(np.float64)
     mean, count = grid.mean_in_cells(u, v, disparity)
-    points = nearest_points(count)
-    plane, inside = interpolate(u, v, disparity, grid, _TRIANGULATED, points)
+    return GridPoints(u, v, disparity, fold, grid, mean, nearest_points(count), coarser)
+
+
+def point_candidates(points: GridPoints, rgb: np.ndarray | None) -> Candidates:
+    """
+    Return the candidates from points.
+
+    ``rgb`` (H, W, 3) uint8 is the image of the grid, or None: then edges are not known and
+    ``smooth`` is a membrane.
+    """
+    return join_candidates(
+        points, surfaces(points, rgb), surroundings(points), hold_out_points(points)
+    )
+
+
+def join_candidates(
+    points: GridPoints, across: Surfaces, around: Surroundings, held_out: np.ndarray
+) -> Candidates:
+    """Join the parts, which several threads may have made."""
+    return Candidates(
+        points.grid,
+        across.image,
+        across.linear,
+        across.smooth,
+        around.nearest,
+        np.minimum(around.low, across.linear),
+        np.maximum(around.high, across.linear),
+        across.inside,
+        points.nearest,
+        held_out,
+        across.border,
+        across.held_border,
+        across.farther,
+    )
+
+
+def surfaces(points: GridPoints, rgb: np.ndarray | None) -> Surfaces:
+    """Interpolate between the points, along the edges of the image."""
+    u, v, disparity, grid = points.u, points.v, points.disparity, points.grid
+    most = _TRIANGULATED // points.coarser
+    plane, inside = interpolate(u, v, disparity, grid, most, points.nearest)
     linear = -np.log(plane)
-    log_depth = -np.log(disparity)
-    with np.errstate(divide='ignore'):
-        known = -np.log(mean)
-    low, high = depth_range(known, points)
     # As floats: averaged again for half the resolution, without rounding in between.
     image = None if rgb is None else grid.shrink(rgb.astype(np.float32))
-    border = border_points(u, v, inside, points.distance, grid)
+    border = border_points(u, v, inside, points.nearest.distance, grid)
     held_border, distance = _held_border(u, v, disparity, border, grid.halved())
-    beyond = float(points.distance[~inside].mean()) if border.any() else 0.0
-    return Candidates(
-        grid,
+    beyond = float(points.nearest.distance[~inside].mean()) if border.any() else 0.0
+    return Surfaces(
         image,
         linear,
-        _smooth(u, v, log_depth, linear, image, grid),
-        points.spread(known),
-        np.minimum(low, linear),
-        np.maximum(high, linear),
+        _smooth(u, v, -np.log(disparity), linear, image, grid),
         inside,
-        points,
-        _held_out(u, v, disparity, fold, grid.halved()),
         border,
         held_border,
         float(np.clip(beyond / max(2.0 * distance, 1.0), 1.0, _MOST_FARTHER)),
     )
+
+
+def surroundings(points: GridPoints) -> Surroundings:
+    """Return the nearest point of each cell, and the range of the points around it."""
+    with np.errstate(divide='ignore'):
+        known = -np.log(points.mean)
+    return Surroundings(points.nearest.spread(known), *depth_range(known, points.nearest))
 
 
 def _smooth(
@@ -124,17 +196,17 @@ def _smooth(
     return linear + grid.refine(change)
 
 
-def _held_out(
-    u: np.ndarray, v: np.ndarray, disparity: np.ndarray, fold: np.ndarray, grid: WorkGrid
-) -> np.ndarray:
+def hold_out_points(points: GridPoints) -> np.ndarray:
     """Log ratio (M,) of each point to an interpolation of the other fold; NaN without any."""
+    u, v, disparity, grid = points.u, points.v, points.disparity, points.grid.halved()
     ratio = np.full(len(u), np.nan)
-    folds = np.flatnonzero(fold), np.flatnonzero(~fold)
+    folds = np.flatnonzero(points.fold), np.flatnonzero(~points.fold)
     for known, scored in (folds, folds[::-1]):
         if len(known) == 0 or len(scored) == 0:
             continue
         scored = scored[:: max(1, len(scored) // _SCORED)]
-        expected, _ = interpolate(u[known], v[known], disparity[known], grid, _PROVING)
+        most = _PROVING // points.coarser
+        expected, _ = interpolate(u[known], v[known], disparity[known], grid, most)
         ratio[scored] = np.log(grid.sample(expected, u[scored], v[scored]) / disparity[scored])
     return ratio
 

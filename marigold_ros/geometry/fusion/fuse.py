@@ -17,7 +17,14 @@ from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import log_ratio, robust_deviation
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
+from marigold_ros.geometry.fusion.candidates import (
+    hold_out_points,
+    join_candidates,
+    surfaces,
+    surroundings,
+)
 from marigold_ros.geometry.fusion.held_out_scores import (
+    choose_points,
     is_map_contradicted,
     judge_map,
     no_gain,
@@ -102,7 +109,7 @@ def score_beside(
     guide: FusionGuide,
 ) -> tuple[Result, ScoredPoints | None]:
     """
-    Call ``fit_map`` while another thread scores the points of its frame.
+    Call ``fit_map`` and score the points of its frame, each half of the work in a thread.
 
     Returns both results, the latter for `fuse`; None where it needs none.
     """
@@ -113,8 +120,16 @@ def score_beside(
         return fit_map(), None
     # A pool of its own: a shared one would not survive a fork of the process.
     with one_blas_thread(), ThreadPoolExecutor(1, 'fusion') as pool:
-        points = pool.submit(score_points, sparse.chosen(usable), guide.rgb, guide.shape)
-        return fit_map(), points.result()
+        choice = pool.submit(choose_points, sparse.chosen(usable), guide.shape)
+        across = pool.submit(lambda: surfaces(choice.result().on_grid, guide.rgb))
+        around = pool.submit(lambda: surroundings(choice.result().on_grid))
+        held_out = pool.submit(lambda: hold_out_points(choice.result().on_grid))
+        fitted, chosen = fit_map(), choice.result()
+        # What the other thread has not begun is done here.
+        proof = hold_out_points(chosen.on_grid) if held_out.cancel() else held_out.result()
+        near = surroundings(chosen.on_grid) if around.cancel() else around.result()
+        candidates = join_candidates(chosen.on_grid, across.result(), near, proof)
+        return fitted, chosen.scored(candidates)
 
 
 @one_blas_thread()

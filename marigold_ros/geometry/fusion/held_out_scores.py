@@ -23,7 +23,12 @@ from marigold_ros.geometry.alignment.local_field import (
     median_gap,
     REJECT_LOG,
 )
-from marigold_ros.geometry.fusion.candidates import Candidates, point_candidates
+from marigold_ros.geometry.fusion.candidates import (
+    Candidates,
+    GridPoints,
+    point_candidates,
+    points_on_grid,
+)
 from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.mixing import (
     LARGEST_LOG_RATIO,
@@ -106,6 +111,20 @@ class ScoredCandidates:
         return np.minimum(of_map[both], most), np.minimum(of_points[both], most)
 
 
+@dataclass(frozen=True)
+class ChosenPoints:
+    """The points of a frame, ``given``, and on a grid those that are used, ``sparse``."""
+
+    given: SparseDepth
+    sound: np.ndarray  # (M,) bool
+    sparse: SparseDepth
+    on_grid: GridPoints
+
+    def scored(self, candidates: Candidates) -> ScoredPoints:
+        """Return the points with their candidates."""
+        return ScoredPoints(self.given, self.sound, self.sparse, candidates)
+
+
 def score_points(
     sparse: SparseDepth,
     rgb: np.ndarray | None,
@@ -117,10 +136,18 @@ def score_points(
 
     ``sparse`` has at least one point, of positive depth; ``cells`` None are those it needs.
     """
+    chosen = choose_points(sparse, shape, cells)
+    return chosen.scored(point_candidates(chosen.on_grid, rgb))
+
+
+def choose_points(
+    sparse: SparseDepth, shape: tuple[int, int], cells: int | None = None
+) -> ChosenPoints:
+    """Choose the sound points and their grid; arguments as of `score_points`."""
     spacing = median_gap(sparse.u, sparse.v, shape, among=True)
     grid = work_grid(shape, cells or cells_needed(len(sparse), spacing[0], shape))
     sound = sound_points(sparse.u, sparse.v, sparse.z, grid)
-    return _scored(sparse, sound, rgb, grid, spacing if sound.all() else None)
+    return _chosen(sparse, sound, grid, spacing if sound.all() else None)
 
 
 def score_map(
@@ -144,8 +171,9 @@ def score_map(
         contradicted &= ~consistent_points(given.u, given.v, held_out)
         if np.count_nonzero(contradicted) > _FEW * np.count_nonzero(np.isfinite(held_out)):
             sound = points.sound & ~contradicted
-            agreeing = _scored(given, sound, rgb, points.candidates.grid)
-            of_agreeing = _with_map(agreeing, fit, held_out)
+            agreeing = _chosen(given, sound, points.candidates.grid)
+            again = agreeing.scored(point_candidates(agreeing.on_grid, rgb))
+            of_agreeing = _with_map(again, fit, held_out)
             if _gains(*of_agreeing.held_out, _GAINS):
                 return of_agreeing
     return scored
@@ -225,17 +253,15 @@ def without_map(scored: ScoredCandidates, cells: np.ndarray | None = None) -> Sc
     return replace(scored, channels=channels, fitted=None if cells is None else scored.fitted)
 
 
-def _scored(
+def _chosen(
     sparse: SparseDepth,
     sound: np.ndarray,
-    rgb: np.ndarray | None,
     grid: WorkGrid,
     spacing: tuple[float, float] | None = None,
-) -> ScoredPoints:
+) -> ChosenPoints:
     known = sparse.chosen(sound)
     fold = checkerboard_fold(known.u, known.v, grid.shape, among=True, spacing=spacing)
-    candidates = point_candidates(known, fold, rgb, grid)
-    return ScoredPoints(sparse, sound, known, candidates)
+    return ChosenPoints(sparse, sound, known, points_on_grid(known, fold, grid))
 
 
 def _with_map(points: ScoredPoints, fit: Alignment, held_out: np.ndarray) -> ScoredCandidates:

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
-from marigold_ros.geometry.fusion.candidates import point_candidates
+from marigold_ros.geometry.fusion.candidates import point_candidates, points_on_grid
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def scattered(seed, count, shape=SHAPE):
 def candidates_of(u, v, z, rgb=None, shape=SHAPE, fold=None):
     sparse = SparseDepth(u, v, np.asarray(z, np.float32))
     fold = checkerboard_fold(u, v, shape) if fold is None else fold
-    return point_candidates(sparse, fold, rgb, work_grid(shape))
+    return point_candidates(points_on_grid(sparse, fold, work_grid(shape)), rgb)
 
 
 def noise_image(rng, shape=SHAPE):
