@@ -38,7 +38,7 @@ def package_files():
     return sorted(
         path.relative_to(package).as_posix()
         for path in package.rglob('*')
-        if path.is_file() and path.suffix not in ('.py', '.pyc')
+        if path.is_file() and path.suffix != '.py' and path.parent.name != '__pycache__'
     )
 
 
@@ -94,6 +94,7 @@ setup(
         'accelerate>=1.0,<2',
         'diffusers>=0.35,<1',
         'huggingface_hub>=1.0,<3',
+        'numba>=0.60,<1',
         'numpy>=1.22,<3',
         'opencv-python-headless>=4.5.4,<6',
         'Pillow>=9.0,<14',

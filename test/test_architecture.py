@@ -79,7 +79,7 @@ THIRD_PARTY = {
     'bags': {'numpy', 'cv2', 'rosbags', 'apsw', 'lz4'},  # the last two are of rosbags
     '__init__': set(),
     **dict.fromkeys(('evaluation', 'synthetic'), ARRAYS),
-    'geometry': ARRAYS | {'threadpoolctl'},
+    'geometry': ARRAYS | {'threadpoolctl', 'numba'},
 }
 SERVER = {'starlette', 'uvicorn', 'anyio'}
 TORCH = {'torch', 'torchvision', 'diffusers', 'accelerate', 'transformers'}

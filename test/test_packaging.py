@@ -105,7 +105,7 @@ def test_changelog_and_citation_have_the_version_of_package_xml():
 def test_setup_py_ships_all_data_files_of_the_package():
     shipped = set(setup_call()['package_data']['marigold_ros'])
     for path in PACKAGE.rglob('*'):
-        if path.is_file() and path.suffix not in ('.py', '.pyc'):
+        if path.is_file() and path.suffix != '.py' and path.parent.name != '__pycache__':
             assert path.relative_to(PACKAGE).as_posix() in shipped
 
 

@@ -20,7 +20,6 @@ from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import fitted_depth, robust_deviation, TUKEY
 from marigold_ros.geometry.alignment.local_field import (
     add_levels,
-    bilinear,
     checkerboard_fold,
     COARSE_LEVELS,
     consistent_points,
@@ -29,6 +28,7 @@ from marigold_ros.geometry.alignment.local_field import (
     FITTED,
     LONGEST_SIDE,
     sample_grid,
+    sampled_between,
 )
 import numpy as np
 
@@ -260,13 +260,10 @@ class _Volume:
         self, u: np.ndarray, v: np.ndarray, log_depth: np.ndarray, shape: tuple[int, int]
     ) -> np.ndarray:
         """Interpolate at pixels of an image (H, W) with their log depth, (M,) float32."""
-        rows, columns, count = self.slices.shape
+        rows, columns, _ = self.slices.shape
         x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
-        corners, weights = bilinear(x, y, rows, columns)
         lower, share = self._between(log_depth)
-        flat, first = self.slices.ravel(), corners * count + lower
-        below, above = ((flat[index] * weights).sum(axis=0) for index in (first, first + 1))
-        return below + share * (above - below)
+        return np.asarray(sampled_between(self.slices, x, y, lower, share))
 
     def _between(self, log_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Index of the slice below each log depth, and the share of the one above."""

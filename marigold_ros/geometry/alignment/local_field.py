@@ -11,6 +11,7 @@ away from points. Nearest neighbours were rejected: slower, and they pass every 
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.affine_fit import tukey_weights
+from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.hull import hull_of
 from marigold_ros.geometry.median import median
 import numpy as np
@@ -61,11 +62,10 @@ def add_levels(
     total, residual = log_field, residual.astype(np.float64)
     for share, prior in levels:
         rows, columns = _grid(height, width, share * reach)
-        corners, weights = bilinear(x * columns, y * rows, rows, columns)
         # Outliers of this level: coarser ones have explained the shared part.
         trust = tukey_weights(residual, _TRUST_FLOOR)
-        level = _smooth(corners, weights, residual, trust, (rows, columns), prior)
-        residual = residual - (level.ravel()[corners] * weights).sum(axis=0)
+        level = _smooth(_scattered(x * columns, y * rows, residual, trust, rows, columns), prior)
+        residual = residual - _sampled(level, x * columns, y * rows)
         if total.shape[1] > columns:
             level = cv2.resize(level, total.shape[::-1], interpolation=cv2.INTER_LINEAR)
         else:
@@ -80,8 +80,7 @@ def sample_grid(
     """Interpolate a grid over the image (H, W) at pixels, (M,)."""
     rows, columns = grid.shape
     x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
-    corners, weights = bilinear(x, y, rows, columns)
-    return (grid.ravel()[corners] * weights).sum(axis=0)
+    return np.asarray(_sampled(np.ascontiguousarray(grid), x, y))
 
 
 def upsample_field(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -149,17 +148,55 @@ def field_trust(log_ratio: np.ndarray, correction: np.ndarray) -> float:
     return float(np.clip(2.0 * (predicted @ wanted) / power, 0.0, 1.0)) if power > 0 else 1.0
 
 
-def bilinear(
-    x: np.ndarray, y: np.ndarray, rows: int, columns: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return flat indices and weights, (4, M) each, of the cells around points given in cells."""
-    x, y = np.clip(x - 0.5, 0, columns - 1), np.clip(y - 0.5, 0, rows - 1)
-    left = np.minimum(x.astype(np.intp), columns - 2)
-    top = np.minimum(y.astype(np.intp), rows - 2)
-    a, b = x - left, y - top
-    corner = top * columns + left
-    corners = np.stack([corner, corner + 1, corner + columns, corner + columns + 1])
-    return corners, np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
+@compiled()
+def _corner(x: float, y: float, rows: int, columns: int) -> tuple[int, int, float, float]:
+    """Return row and column of the cell before a place in cells, and the shares of the next."""
+    x, y = min(max(x - 0.5, 0.0), columns - 1.0), min(max(y - 0.5, 0.0), rows - 1.0)
+    top, left = min(int(y), rows - 2), min(int(x), columns - 2)
+    return top, left, y - top, x - left
+
+
+@compiled()
+def _sampled(grid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Interpolate a grid at places in cells, (M,) float64."""
+    found = np.empty(len(x))
+    for i in range(len(x)):
+        top, left, b, a = _corner(x[i], y[i], grid.shape[0], grid.shape[1])
+        upper = (1 - a) * grid[top, left] + a * grid[top, left + 1]
+        lower = (1 - a) * grid[top + 1, left] + a * grid[top + 1, left + 1]
+        found[i] = (1 - b) * upper + b * lower
+    return found
+
+
+@compiled()
+def sampled_between(
+    slices: np.ndarray, x: np.ndarray, y: np.ndarray, lower: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    """Interpolate slices (rows, columns, n) at places in cells, and between two of them, (M,)."""
+    found = np.zeros(len(x))
+    for i in range(len(x)):
+        top, left, b, a = _corner(x[i], y[i], slices.shape[0], slices.shape[1])
+        for j in range(2):
+            slice_ = slices[:, :, lower[i] + j]
+            upper = (1 - a) * slice_[top, left] + a * slice_[top, left + 1]
+            under = (1 - a) * slice_[top + 1, left] + a * slice_[top + 1, left + 1]
+            found[i] += (share[i] if j else 1 - share[i]) * ((1 - b) * upper + b * under)
+    return found
+
+
+@compiled()
+def _scattered(
+    x: np.ndarray, y: np.ndarray, values: np.ndarray, weights: np.ndarray, rows: int, columns: int
+) -> np.ndarray:
+    """Add weighted values, and weights, to the cells around; (rows, columns, 2) float32."""
+    sums = np.zeros((rows, columns, 2))
+    for i in range(len(x)):
+        top, left, b, a = _corner(x[i], y[i], rows, columns)
+        for row, share in ((top, 1 - b), (top + 1, b)):
+            for column, weight in ((left, (1 - a) * share), (left + 1, a * share)):
+                sums[row, column, 0] += weight * weights[i] * values[i]
+                sums[row, column, 1] += weight * weights[i]
+    return sums.astype(np.float32)
 
 
 def median_gap(
@@ -187,24 +224,9 @@ def _grid(height: int, width: int, sigma: float) -> tuple[int, int]:
     return max(2, int(np.ceil(height / cell))), max(2, int(np.ceil(width / cell)))
 
 
-def _smooth(
-    corners: np.ndarray,
-    weights: np.ndarray,
-    values: np.ndarray,
-    trust: np.ndarray,
-    shape: tuple[int, int],
-    prior: float,
-) -> np.ndarray:
+def _smooth(sums: np.ndarray, prior: float) -> np.ndarray:
     """Normalised convolution of scattered values, drawn to 0 by a prior: (rows, columns)."""
-    cells = shape[0] * shape[1]
-    weights = weights * trust
-    both = [
-        np.bincount(corners.ravel(), weight.ravel(), cells).reshape(shape).astype(np.float32)
-        for weight in (weights * values, weights)
-    ]
-    images = cv2.GaussianBlur(
-        cv2.merge(both), (0, 0), _CELLS_PER_SIGMA, borderType=cv2.BORDER_CONSTANT
-    )
+    images = cv2.GaussianBlur(sums, (0, 0), _CELLS_PER_SIGMA, borderType=cv2.BORDER_CONSTANT)
     # A point's kernel has height 1 then, so that the prior counts in points.
     images = images * np.float32(2.0 * np.pi * _CELLS_PER_SIGMA**2)
     return images[..., 0] / (images[..., 1] + np.float32(prior))

@@ -10,6 +10,7 @@ interpolated by pull-push (Gortler et al., 1996), which costs a millisecond at a
 from dataclasses import dataclass
 
 import cv2
+from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.hull import hull_of
 import numpy as np
@@ -18,8 +19,8 @@ import numpy as np
 _ROUNDING = 1e-9
 # Pixels; points are inserted band by band, so that each is close to the one before.
 _BAND = 16
-# Weights of the 4 x 4 cells that a cell of half the resolution is made of, along one axis.
-_PULL = np.array([0.25, 0.75, 0.75, 0.25], np.float32)
+# Weights of a cell in the nearer and the farther cell of half the resolution, along one axis.
+_PULL = np.array([0.75, 0.25], np.float32)
 
 
 @dataclass(frozen=True)
@@ -81,90 +82,125 @@ def pull_push(mean: np.ndarray, count: np.ndarray) -> np.ndarray:
 
     ``mean`` (rows, columns) counts where ``count`` is above 0, in at least one cell.
     """
-    values = [np.where(count > 0, mean, 0).astype(np.float32)]
-    weights = [(count > 0).astype(np.float32)]
-    while max(weights[-1].shape) > 1:
-        weight = _pulled(weights[-1])
-        total = _pulled(values[-1] * weights[-1])
-        values.append(total / np.maximum(weight, np.float32(1e-9)))
-        weights.append(np.asarray(np.minimum(weight, np.float32(1.0))))
-    filled: np.ndarray = values[-1]
-    for value, weight in zip(values[-2::-1], weights[-2::-1], strict=True):
-        rows, columns = value.shape
-        size = 2 * filled.shape[1], 2 * filled.shape[0]
-        pushed = cv2.resize(filled, size, interpolation=cv2.INTER_LINEAR)[:rows, :columns]
-        filled = pushed + weight * (value - pushed)
+    known = (count > 0).astype(np.float32)
+    return np.asarray(_filled(mean.astype(np.float32), known))
+
+
+@compiled()
+def _filled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Fill values (rows, columns) where weights, 0 to 1, are below 1; both float32."""
+    rows, columns = values.shape
+    if max(rows, columns) == 1:
+        return values
+    high, wide = (rows + 1) // 2, (columns + 1) // 2
+    coarse, pulled = np.zeros((high, wide), np.float32), np.zeros((high, wide), np.float32)
+    for i in range(rows):
+        # The cells of half the resolution in whose 4 x 4 this one is, the nearer one first.
+        for k in range(2):
+            row, down = i // 2 + k * (2 * (i % 2) - 1), _PULL[k]
+            for j in range(columns if 0 <= row < high else 0):
+                weight = down * weights[i, j]
+                if weight == 0:
+                    continue
+                for m in range(2):
+                    column = j // 2 + m * (2 * (j % 2) - 1)
+                    if 0 <= column < wide:
+                        pulled[row, column] += _PULL[m] * weight
+                        coarse[row, column] += _PULL[m] * weight * values[i, j]
+    for i in range(high):
+        for j in range(wide):
+            coarse[i, j] /= max(pulled[i, j], np.float32(1e-9))
+            pulled[i, j] = min(pulled[i, j], np.float32(1))
+    coarse = _filled(coarse, pulled)
+    filled = np.empty_like(values)
+    for i in range(rows):
+        above, below = i // 2, min(max(i // 2 + 2 * (i % 2) - 1, 0), high - 1)
+        for j in range(columns):
+            left, right = j // 2, min(max(j // 2 + 2 * (j % 2) - 1, 0), wide - 1)
+            near = _PULL[0] * coarse[above, left] + _PULL[1] * coarse[above, right]
+            far = _PULL[0] * coarse[below, left] + _PULL[1] * coarse[below, right]
+            pushed = _PULL[0] * near + _PULL[1] * far
+            filled[i, j] = pushed + weights[i, j] * (values[i, j] - pushed)
     return filled
-
-
-def _pulled(image: np.ndarray) -> np.ndarray:
-    """Sum over 4 x 4 cells around each cell of half the resolution."""
-    rows, columns = image.shape
-    even = cv2.copyMakeBorder(image, 1, 2 + rows % 2, 1, 2 + columns % 2, cv2.BORDER_CONSTANT)
-    summed = cv2.sepFilter2D(even, -1, _PULL, _PULL, anchor=(0, 0))
-    return np.ascontiguousarray(summed[: rows + rows % 2 : 2, : columns + columns % 2 : 2])
 
 
 def _triangulate(u: np.ndarray, v: np.ndarray, values: np.ndarray, grid: WorkGrid) -> np.ndarray:
     """Interpolate in Delaunay triangles; NaN outside, everywhere if there is no triangle."""
-    first, second = _edges(u, v, values, grid.shape)
-    place = grid.place(u, v)
-    linear = np.full((grid.rows, grid.columns), np.nan)
-    row, column, value = _crossings(first, second, place, values, grid.rows)
-    if len(row) == 0:
-        return linear
-    # Along a row of cells the surface is linear from edge to edge. All rows make one long line.
-    length = 2.0 * grid.columns
-    along = row * length + column
-    order = np.argsort(along)
-    along = along[order]
-    starts = np.arange(grid.rows + 1) * length
-    ends = np.searchsorted(along, starts - 0.5 * grid.columns)
-    crossed = np.flatnonzero(np.diff(ends))
-    left, right = along[ends[crossed]], along[ends[crossed + 1] - 1]
-    cells = starts[crossed, None] + np.arange(grid.columns)
-    inside = (cells >= left[:, None] - _ROUNDING) & (cells <= right[:, None] + _ROUNDING)
-    linear[crossed] = np.where(inside, np.interp(cells, along, value[order]), np.nan)
-    return linear
-
-
-def _edges(
-    u: np.ndarray, v: np.ndarray, values: np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return both ends (n,) of the edges of Delaunay triangles, as indices of points."""
+    height, width = grid.shape
     # Four points on a circle have two triangulations: which one must not depend on their order.
     band = v // _BAND
     along = np.where(band % 2 == 0, u, -u)
     order = np.lexsort((values, v, along, band))
-    subdivision = cv2.Subdiv2D((0, 0, shape[1], shape[0]))
+    subdivision = cv2.Subdiv2D((0, 0, width, height))
     pixels = np.stack([u, v], axis=1)[order].astype(np.float32)
     subdivision.insert(pixels)  # type: ignore[call-overload]
-    ends = np.asarray(subdivision.getEdgeList())
-    # It begins with a triangle around the image.
-    within = (ends >= 0).all(axis=1)
-    within &= (ends[:, [0, 2]] < shape[1]).all(axis=1) & (ends[:, [1, 3]] < shape[0]).all(axis=1)
-    x0, y0, x1, y1 = ends[within].T.astype(np.intp)
-    index = np.empty(shape, np.intp)
-    index[v[order], u[order]] = order
-    return index[y0, x0], index[y1, x1]
+    of_pixel = np.empty(grid.shape)
+    of_pixel[v[order], u[order]] = values[order]
+    edges = np.asarray(subdivision.getEdgeList())
+    return _scan(edges, of_pixel, grid.rows, grid.columns)
 
 
-def _crossings(
-    first: np.ndarray, second: np.ndarray, place: np.ndarray, values: np.ndarray, rows: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Find where edges cross the rows of cells; return row, column and value (n,)."""
-    y, x = np.ascontiguousarray(place.T)
-    upward = y[first] > y[second]
-    first, second = np.where(upward, second, first), np.where(upward, first, second)
-    top, bottom = y[first], y[second]
-    start = np.maximum(np.ceil(top - _ROUNDING), 0.0)
-    stop = np.minimum(np.floor(bottom + _ROUNDING), rows - 1.0)
-    # The ends of an edge along a row belong to other edges too.
-    count = np.where(bottom - top > _ROUNDING, np.maximum(stop - start + 1.0, 0.0), 0.0)
-    count = count.astype(np.intp)
-    edge = np.repeat(np.arange(len(count)), count)
-    row = np.arange(len(edge)) + (start - np.cumsum(count) + count)[edge]
-    share = (row - top[edge]) / (bottom - top)[edge]
-    first, second = first[edge], second[edge]
-    column = x[first] + share * (x[second] - x[first])
-    return row, column, values[first] + share * (values[second] - values[first])
+@compiled()
+def _scan(ends: np.ndarray, of_pixel: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """
+    Interpolate between edges (n, 4), u and v of both ends, along rows of cells; NaN outside.
+
+    Along a row the surface of triangles is linear from edge to edge. ``of_pixel`` (H, W) holds the
+    values at the ends; edges that leave it belong to the triangle around the image.
+    """
+    height, width = of_pixel.shape
+    # First and last row; place of the upper end and columns a row; value there and its rise a row.
+    edges = np.empty((len(ends), 7))
+    # Crossings are sorted by counting those in each cell, and by insertion within a cell.
+    starts = np.zeros(rows * (columns + 1) + 1, np.int64)
+    n = 0
+    for u0, v0, u1, v1 in ends:
+        if v0 > v1:
+            u0, v0, u1, v1 = u1, v1, u0, v0
+        if v0 < 0 or v1 >= height or min(u0, u1) < 0 or max(u0, u1) >= width:
+            continue
+        top, bottom = (v0 + 0.5) * rows / height - 0.5, (v1 + 0.5) * rows / height - 0.5
+        # The ends of an edge along a row belong to other edges too.
+        if bottom - top <= _ROUNDING:
+            continue
+        column = (u0 + 0.5) * columns / width - 0.5
+        slope = ((u1 + 0.5) * columns / width - 0.5 - column) / (bottom - top)
+        first = max(np.ceil(top - _ROUNDING), 0.0)
+        last = min(np.floor(bottom + _ROUNDING), rows - 1.0)
+        value = of_pixel[int(v0), int(u0)]
+        rise = (of_pixel[int(v1), int(u1)] - value) / (bottom - top)
+        edges[n] = first, last, top, column, slope, value, rise
+        n += 1
+        for row in range(int(first), int(last) + 1):
+            cell = row * (columns + 1) + int(column + (row - top) * slope + 1.0)
+            starts[cell + 1] += 1
+    for cell in range(len(starts) - 1):
+        starts[cell + 1] += starts[cell]
+    ends_of_cells, crossings = starts[:-1].copy(), np.empty((starts[-1], 2))
+    for edge in range(n):
+        first, last, top, column, slope, value, rise = edges[edge]
+        for row in range(int(first), int(last) + 1):
+            at = column + (row - top) * slope
+            cell = row * (columns + 1) + int(at + 1.0)
+            place = ends_of_cells[cell]
+            ends_of_cells[cell] += 1
+            while place > starts[cell] and crossings[place - 1, 0] > at:
+                crossings[place] = crossings[place - 1]
+                place -= 1
+            crossings[place] = at, value + (row - top) * rise
+    linear = np.full((rows, columns), np.nan)
+    for row in range(rows):
+        left, end = starts[row * (columns + 1)], starts[(row + 1) * (columns + 1)]
+        if left == end:
+            continue
+        first = max(np.ceil(crossings[left, 0] - _ROUNDING), 0.0)
+        last = min(np.floor(crossings[end - 1, 0] + _ROUNDING), columns - 1.0)
+        for column in range(int(first), int(last) + 1):
+            while left + 1 < end and crossings[left + 1, 0] < column:
+                left += 1
+            at, value = crossings[left]
+            if at < column and left + 1 < end:
+                beyond, other = crossings[left + 1]
+                value += (column - at) / (beyond - at) * (other - value)
+            linear[row, column] = value
+    return linear

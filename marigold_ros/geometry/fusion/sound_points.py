@@ -14,6 +14,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import cv2
+from marigold_ros.geometry.compiled import compiled
+from marigold_ros.geometry.fusion.along_lines import pixel_order
 from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
@@ -35,8 +37,8 @@ _AT_EDGES = 5
 _DOUBTFUL, _FEW, _FALLING = 0.3, 100, 0.35
 # The radius of close points: median distance of this neighbour, at so many samples.
 _TYPICAL, _SAMPLES = 6, 400
-# Mean number of points within the radius above which pairs are too many.
-_DENSEST = 30
+# Points of three tiles in a row that are looked at.
+_DENSEST = 60
 # Of fewer points than `_FEW`, and of more than this, each is compared to most of what is around
 # it: to inner quantiles of its neighbours, and to the medians of cells.
 _MANY, _AROUND = 24000, np.ones((5, 5), np.uint8)
@@ -65,16 +67,15 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     if count < _FEW:
         return _sound_of_few(tree, log_depth)
     # In the order of the image: which are samples must not depend on that of the points.
-    samples = tree.data[np.lexsort((u, v))[:: -(-count // _SAMPLES)]]
+    samples = tree.data[pixel_order(u, v)[:: -(-count // _SAMPLES)]]
     distance, near = tree.query(samples, _NEIGHBOURS + 1)
     agreeing = _agreeing(log_depth[near[:, 1:]] - log_depth[near[:, :1]])
     at_edges = float(np.mean(agreeing < _AT_EDGES))
     expected = _DOUBTFUL * count * (1.0 + (_FEW / count) ** 2) * at_edges
-    passed = _clearly_sound(tree, median(distance[:, _TYPICAL]), samples, log_depth)
-    rest = np.flatnonzero(~passed)
+    rest = np.flatnonzero(~_clearly_sound(u, v, log_depth, median(distance[:, _TYPICAL])))
     sound = np.ones(count, dtype=bool)
     for _ in range(2):  # without the worst, neighbours are better judges
-        away = _beyond_range(tree.data, log_depth, sound, rest)
+        away = _beyond_range(tree, log_depth, sound, rest)
         dropped = _more_than_expected(away, expected)
         if not dropped.any():
             break
@@ -112,32 +113,58 @@ def _agreeing(rise: np.ndarray) -> np.ndarray:
     return np.count_nonzero(np.abs(rise) < _AGREE, axis=1)
 
 
+@compiled()
 def _clearly_sound(
-    tree: cKDTree, radius: float, samples: np.ndarray, log_depth: np.ndarray
+    u: np.ndarray, v: np.ndarray, log_depth: np.ndarray, radius: float
 ) -> np.ndarray:
-    """Whether points (M,) pass, by pairs within a radius: much faster than nearest neighbours."""
-    count = len(log_depth)
-    if tree.query_ball_point(samples, radius, return_length=True).mean() > _DENSEST:
-        return np.zeros(count, dtype=bool)
-    first, second = np.ascontiguousarray(tree.query_pairs(radius, output_type='ndarray').T)
-    agree = np.abs(log_depth[second] - log_depth[first]) < _AGREE
-    pairs = np.append(first[agree], second[agree])
-    return np.bincount(pairs, minlength=count) >= _ENOUGH
+    """Whether points (M,) agree with some of those within a radius: faster than the nearest."""
+    left, top, side = u.min(), v.min(), max(radius, 1.0)
+    columns = int((u.max() - left) / side) + 1
+    rows = int((v.max() - top) / side) + 1
+    # The points of each tile, by counting.
+    starts = np.zeros(rows * columns + 1, np.int64)
+    tile = np.empty(len(u), np.int64)
+    for i in range(len(u)):
+        tile[i] = int((v[i] - top) / side) * columns + int((u[i] - left) / side)
+        starts[tile[i] + 1] += 1
+    for i in range(rows * columns):
+        starts[i + 1] += starts[i]
+    ends, members = starts[:-1].copy(), np.empty(len(u), np.int64)
+    for i in range(len(u)):
+        members[ends[tile[i]]] = i
+        ends[tile[i]] += 1
+    sound = np.zeros(len(u), np.bool_)
+    for i in range(len(u)):
+        row, column = tile[i] // columns, tile[i] % columns
+        agreeing = 0
+        for r in range(max(row - 1, 0), min(row + 2, rows)):
+            first = starts[r * columns + max(column - 1, 0)]
+            last = ends[r * columns + min(column + 1, columns - 1)]
+            for j in members[first : min(last, first + _DENSEST)]:
+                if agreeing >= _ENOUGH:
+                    break
+                across, down = u[j] - u[i], v[j] - v[i]
+                if j != i and across * across + down * down <= radius * radius:
+                    agreeing += abs(log_depth[j] - log_depth[i]) < _AGREE
+        sound[i] = agreeing >= _ENOUGH
+    return sound
 
 
 def _beyond_range(
-    place: np.ndarray, log_depth: np.ndarray, judges: np.ndarray, rest: np.ndarray
+    tree: cKDTree, log_depth: np.ndarray, judges: np.ndarray, rest: np.ndarray
 ) -> np.ndarray:
     """
     Log depth (n,) by which points are beyond the range around them; 0 for those that agree.
 
-    ``rest`` (n,) are their indices among all (M,). They are compared to the nearest of the points
-    that ``judges`` (M,) bool selects; the range is that of those of one depth with neighbours.
+    ``rest`` (n,) are their indices among all (M,) of the tree. They are compared to the nearest of
+    those that ``judges`` (M,) bool selects; the range is that of those of one depth with
+    neighbours.
     """
     from scipy.spatial import cKDTree
 
-    known = np.flatnonzero(judges)
-    tree = cKDTree(place[known], compact_nodes=False, balanced_tree=False)
+    place, known = tree.data, np.flatnonzero(judges)
+    if len(known) < len(place):
+        tree = cKDTree(place[known], compact_nodes=False, balanced_tree=False)
     # Threads take 0.3 ms to start.
     workers = -1 if len(rest) > 2000 else 1
     ordinals = np.arange(1, min(_NEIGHBOURS + 1, len(known)) + 1)

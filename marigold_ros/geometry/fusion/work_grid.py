@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import sample_grid
+from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.fusion.along_lines import between_neighbours
 import numpy as np
 
@@ -30,6 +31,10 @@ _MULTIPLE = 16
 _STEP = 1.1
 # Change of colour (white is 255) that divides a cell's weight by e, and the weight that remains.
 _COLOUR, _LEAST = 12.0, 1e-3
+# The weight by colour, by the squared change of colour in these steps.
+_COLOUR_STEPS = 4
+_COLOUR_WEIGHTS = np.exp(np.arange(16384) / (-2.0 * _COLOUR_STEPS * _COLOUR**2)) + _LEAST
+_COLOUR_WEIGHTS = _COLOUR_WEIGHTS.astype(np.float32)
 # Share of a cell whose bilinear weight is 0.
 _NEAR = 0.02
 # Pixels to which a measured one spreads, and points that count for no change around it.
@@ -50,23 +55,23 @@ class WorkGrid:
 
     def cell_of(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return row and column, (M,) int each, of the cells in which pixels lie."""
-        height, width = self.shape
-        # By tables: dividing every point takes longer.
-        row = (2 * np.arange(height) + 1) * self.rows // (2 * height)
-        column = (2 * np.arange(width) + 1) * self.columns // (2 * width)
+        row, column = self._of_pixels()
         return row[v], column[u]
 
     def mean_in_cells(
         self, u: np.ndarray, v: np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of values (M,) at pixels in each cell, 0 where none, and their count."""
-        row, column = self.cell_of(u, v)
-        cell = row * self.columns + column
-        size = self.rows * self.columns
-        count = np.bincount(cell, minlength=size).astype(np.float32)
-        total = np.bincount(cell, values, size).astype(np.float32)
-        mean = total / np.maximum(count, np.float32(1.0))
-        return mean.reshape(self.rows, self.columns), count.reshape(self.rows, self.columns)
+        row, column = self._of_pixels()
+        size = self.rows, self.columns
+        return _mean_in_cells(u, v, np.asarray(values, np.float64), row, column, size)
+
+    def _of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row of each row of pixels (H,), and the column of each column (W,)."""
+        height, width = self.shape
+        # By tables: dividing every point takes longer.
+        row = (2 * np.arange(height) + 1) * self.rows // (2 * height)
+        return row, (2 * np.arange(width) + 1) * self.columns // (2 * width)
 
     def sample(self, values: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Interpolate a map of any size over the image at pixels, (M,)."""
@@ -95,6 +100,28 @@ class WorkGrid:
     def halved(self) -> 'WorkGrid':
         """Return the grid of half as many rows and columns."""
         return WorkGrid(self.shape, self.rows // 2, self.columns // 2)
+
+
+@compiled()
+def _mean_in_cells(
+    u: np.ndarray,
+    v: np.ndarray,
+    values: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    total, count = np.zeros(size), np.zeros(size, np.float32)
+    for i in range(len(u)):
+        cell = row[v[i]], column[u[i]]
+        total[cell] += values[i]
+        count[cell] += 1
+    mean = np.zeros(size, np.float32)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            if count[i, j]:
+                mean[i, j] = total[i, j] / count[i, j]
+    return mean, count
 
 
 def cells_needed(points: int, gap: float, shape: tuple[int, int]) -> int:
@@ -130,38 +157,50 @@ def enlarge_depth(
         return whole
     steps = cv2.dilate(depth, _WINDOW) > np.float32(_STEP) * cv2.erode(depth, _WINDOW)
     size = whole.shape[::-1]
-    pixels = np.flatnonzero(cv2.resize(steps.view(np.uint8), size, interpolation=cv2.INTER_LINEAR))
-    if len(pixels):
-        whole.ravel()[pixels] = _by_colour(pixels, depth, rgb, cells, grid)
+    near = cv2.resize(steps.view(np.uint8), size, interpolation=cv2.INTER_LINEAR)
+    rows, columns = (_cells_before(*side) for side in zip(whole.shape, depth.shape, strict=True))
+    _place_by_colour(whole, near, depth, rgb, cells, *rows, *columns)
     return whole
 
 
-def _by_colour(
-    pixels: np.ndarray, depth: np.ndarray, rgb: np.ndarray, cells: np.ndarray, grid: WorkGrid
-) -> np.ndarray:
-    """Depth at pixels (flat indices, (n,)) as a mean of the four cells around, by colour."""
-    v, u = np.divmod(pixels, grid.shape[1])
-    left, right_share = (part[u] for part in _cells_before(grid.shape[1], grid.columns))
-    top, below_share = (part[v] for part in _cells_before(grid.shape[0], grid.rows))
-    first = top * grid.columns + left
-    # Colour by colour: NumPy gathers single numbers faster than rows of three.
-    colours = [
-        (cells[..., i].ravel(), rgb[..., i].ravel()[pixels].astype(np.float32)) for i in range(3)
-    ]
-    values = depth.ravel()
-    total, weights = np.zeros(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
-    for row, row_share in ((0, 1 - below_share), (grid.columns, below_share)):
-        for column, column_share in ((0, 1 - right_share), (1, right_share)):
-            cell = first + (row + column)
-            away = np.zeros(len(pixels), np.float32)
-            for of_cells, of_pixels in colours:
-                away += np.square(of_cells[cell] - of_pixels)
-            weight = np.exp(away * np.float32(-0.5 / _COLOUR**2)) + np.float32(_LEAST)
-            weight *= row_share * column_share + np.float32(_NEAR)
-            weights += weight
-            weight *= values[cell]
-            total += weight
-    return total / weights
+@compiled()
+def _place_by_colour(
+    whole: np.ndarray,
+    near: np.ndarray,
+    depth: np.ndarray,
+    rgb: np.ndarray,
+    cells: np.ndarray,
+    tops: np.ndarray,
+    belows: np.ndarray,
+    lefts: np.ndarray,
+    rights: np.ndarray,
+) -> None:
+    """
+    Put the mean of the four cells around, by colour, into ``whole`` where ``near`` is not 0.
+
+    The last four are those of :func:`_cells_before` for rows (H,) and columns (W,).
+    """
+    most, scale = np.float32(len(_COLOUR_WEIGHTS) - 1), np.float32(_COLOUR_STEPS)
+    for v in range(whole.shape[0]):
+        top, below = tops[v], belows[v]
+        for u in range(whole.shape[1]):
+            if near[v, u] == 0:
+                continue
+            left, right = lefts[u], rights[u]
+            total, weights = np.float32(0), np.float32(0)
+            for i in range(2):
+                share_y = below if i else 1 - below
+                for j in range(2):
+                    row, column = top + i, left + j
+                    away = np.float32(0)
+                    for k in range(3):
+                        apart = cells[row, column, k] - np.float32(rgb[v, u, k])
+                        away += apart * apart
+                    weight = _COLOUR_WEIGHTS[int(min(away * scale, most))]
+                    weight *= share_y * (right if j else 1 - right) + np.float32(_NEAR)
+                    weights += weight
+                    total += weight * depth[row, column]
+            whole[v, u] = total / weights
 
 
 def _cells_before(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
