@@ -20,16 +20,20 @@ import traceback
 from typing import Any
 import weakref
 
+import cv2
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.frame import Prediction
+from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models import load_compiled
 from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.protocol import DepthModel, PredictOptions
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
+from marigold_ros.pipeline import FramePipeline
 import numpy as np
 
 WINDOW = 0.005  # seconds to wait for the other cameras
+_POINTS = 2000, 20_000  # whose grids have different sizes
 
 
 def load(config: NodeConfig) -> DepthModel:
@@ -84,6 +88,41 @@ def _warm_up(model: DepthModel, sizes: Sequence[tuple[int, int]], config: NodeCo
     model.reset()
 
 
+def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
+    """
+    Fuse made-up frames of the size of the last run, few points and many.
+
+    Otherwise the first frames of each would wait for compiled functions to be loaded.
+    """
+    sizes = warm_up_sizes(config.runtime.warm_up)
+    sizes = sizes or known_sizes(cache_folder(config.runtime.cache_dir), config.model.model)
+    if not sizes or config.sparse_source == 'none':
+        return
+    height, width = sizes[-1]
+    depth = np.tile(np.linspace(20, 4, height, dtype=np.float32)[:, None], (1, width))
+    depth[height // 3 : height // 2, width // 3 : width // 2] = 4.0
+    rgb = cv2.cvtColor((10 * depth).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+    model: Any = _Answer(Prediction(depth / 20.0))
+    pipeline = FramePipeline(model, config.pipeline, network)
+    for count in _POINTS:
+        place = np.linspace(0, depth.size - 1, min(count, depth.size)).astype(np.int64)
+        v, u = np.divmod(place, width)
+        points = SparseInput('pointcloud', sparse=SparseDepth(u, v, depth[v, u]))
+        pipeline.process(Frame(rgb=rgb, inputs=(points,)))
+        pipeline.reset()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A model that always gives the same answer."""
+
+    prediction: Prediction
+
+    def predict(self, rgb: np.ndarray, **_settings: Any) -> Prediction:
+        """Return the answer."""
+        return self.prediction
+
+
 def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
     """Describe in the log how a model runs, and what would be faster."""
     backend = facts.get('runtime', {}).get('backend')
@@ -113,7 +152,8 @@ class Loader:
             from marigold_ros.models.fusion.load import fusion_of
 
             # Kept for the pipeline; cameras that share the model may name other networks.
-            fusion_of(model, config.pipeline.alignment.fusion)
+            network = fusion_of(model, config.pipeline.alignment.fusion)
+            _warm_up_fusion(network, config)
         # Read once per load, since the description includes a hash of the weights.
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
         facts = getattr(model, 'description', {})

@@ -52,9 +52,10 @@ class _Mixing(nn.Module):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # In bfloat16 what is about 0 is more exact: the typical error is added afterwards.
-        bias = network.head.bias.detach()
+        bias = network.head.state_dict()['bias'].clone()
         self.register_buffer('typical', bias[-4:].clone().reshape(4, 1, 1))
-        network.head.bias = nn.Parameter(bias.index_fill(0, torch.arange(len(bias) - 4, len(bias)), 0.0), False)
+        bias[-4:] = 0.0
+        network.head.bias = nn.Parameter(bias, requires_grad=False)
 
     def forward(self, channels: torch.Tensor) -> torch.Tensor:
         *logits, of_map, residual, log_error = self.network.packed(channels).float().split(4, 1)

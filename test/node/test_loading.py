@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What is loaded with the model, so that the first images need not wait for it."""
+
+import logging
+
+from marigold_ros.config import NodeConfig
+from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.models.fusion import load as fusion_load
+from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
+from marigold_ros.node.loading import Loader
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.settings import build
+import numpy as np
+import pytest
+
+SHAPE = (240, 320)
+
+
+class Plane:
+    """Answers with a plane."""
+
+    def predict(self, rgb, **_settings):
+        rows = np.linspace(1.0, 0.0, rgb.shape[0], dtype=np.float32)[:, None]
+        return Prediction(np.repeat(rows, rgb.shape[1], axis=1))
+
+
+class Grids:
+    """A fusion network that notes the sizes of its grids."""
+
+    def __init__(self):
+        self.sizes = set()
+
+    def __call__(self, channels):
+        self.sizes.add(channels.shape)
+        return np.zeros((4, *channels.shape[1:]), np.float32)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    network = Grids()
+    monkeypatch.setattr(fusion_load, 'fusion_of', lambda model, name: network)
+    return network
+
+
+def loaded(folder, **settings):
+    """Load a plane with a node's settings, after a run with images of ``SHAPE``."""
+    config = build(NodeConfig, {'runtime.cache_dir': str(folder), **settings})
+    remember_size(cache_folder(str(folder)), config.model.model, SHAPE)
+    Loader(lambda config: Plane(), logging.getLogger('test')).load(config)
+    return config
+
+
+@pytest.mark.parametrize('count', [150, 20_000])
+def test_fusion_is_ready_for_images_as_in_the_last_run(tmp_path, network, count):
+    config = loaded(tmp_path)
+    ready, network.sizes = network.sizes, set()
+    rng = np.random.default_rng(0)
+    v, u = np.divmod(rng.choice(SHAPE[0] * SHAPE[1], count, replace=False), SHAPE[1])
+    points = SparseDepth(u, v, (9.0 - v / 60.0).astype(np.float32))
+    frame = Frame(
+        rgb=rng.integers(0, 256, (*SHAPE, 3), np.uint8),
+        inputs=(SparseInput('pointcloud', sparse=points),),
+    )
+    assert FramePipeline(Plane(), config.pipeline, network).process(frame).metric is not None
+    assert network.sizes
+    assert network.sizes <= ready
+
+
+def test_without_points_nothing_is_fused_beforehand(tmp_path, network):
+    loaded(tmp_path, sparse_source='none')
+    assert not network.sizes
