@@ -159,7 +159,7 @@ def enlarge_depth(
     size = whole.shape[::-1]
     near = cv2.resize(steps.view(np.uint8), size, interpolation=cv2.INTER_LINEAR)
     rows, columns = (_cells_before(*side) for side in zip(whole.shape, depth.shape, strict=True))
-    _place_by_colour(whole, near, depth, rgb, cells, *rows, *columns)
+    _place_by_colour(whole, near, depth, (rgb, cells), rows, columns)
     return whole
 
 
@@ -168,18 +168,17 @@ def _place_by_colour(
     whole: np.ndarray,
     near: np.ndarray,
     depth: np.ndarray,
-    rgb: np.ndarray,
-    cells: np.ndarray,
-    tops: np.ndarray,
-    belows: np.ndarray,
-    lefts: np.ndarray,
-    rights: np.ndarray,
+    colours: tuple[np.ndarray, np.ndarray],
+    rows: tuple[np.ndarray, np.ndarray],
+    columns: tuple[np.ndarray, np.ndarray],
 ) -> None:
     """
     Put the mean of the four cells around, by colour, into ``whole`` where ``near`` is not 0.
 
-    The last four are those of :func:`_cells_before` for rows (H,) and columns (W,).
+    ``colours`` are the image and itself on the grid; ``rows`` and ``columns`` are those of
+    :func:`_cells_before` for each row and column of pixels.
     """
+    (rgb, cells), (tops, belows), (lefts, rights) = colours, rows, columns
     most, scale = np.float32(len(_COLOUR_WEIGHTS) - 1), np.float32(_COLOUR_STEPS)
     for v in range(whole.shape[0]):
         top, below = tops[v], belows[v]
