@@ -80,11 +80,11 @@ def _matrix(value: np.ndarray, name: str) -> np.ndarray:
 
 
 def _pixels(column: np.ndarray, name: str) -> np.ndarray:
-    """Return integers; an empty list has no type of its own."""
+    """Return integers of one type, with a sign; an empty list has no type of its own."""
     column = np.asarray(column) if np.size(column) else np.zeros(0, int)
     if not np.issubdtype(column.dtype, np.integer):
         raise InputError(f'{name} of sparse depth is {column.dtype}; np.rint it', cause='shape')
-    return column
+    return column.astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,8 @@ def score_points(
     """
     Score what points and an image (H, W, 3) uint8 of ``shape`` (H, W), or None, give.
 
-    ``sparse`` has at least one point, of positive depth; ``cells`` None are those it needs.
+    ``sparse`` has at least one point, of positive depth; ``cells`` None are those it needs. Raises
+    AlignmentError if a point lies outside of the image.
     """
     chosen = choose_points(sparse, shape, cells)
     return chosen.scored(point_candidates(chosen.on_grid, rgb))
@@ -143,7 +144,12 @@ def score_points(
 def choose_points(
     sparse: SparseDepth, shape: tuple[int, int], cells: int | None = None
 ) -> ChosenPoints:
-    """Choose the sound points and their grid; arguments as of `score_points`."""
+    """
+    Choose the sound points and their grid; arguments as of `score_points`.
+
+    Raises AlignmentError if a point lies outside of the image.
+    """
+    sparse.require_inside(shape)  # compiled functions do not look
     spacing = median_gap(sparse.u, sparse.v, shape, among=True)
     grid = work_grid(shape, cells or cells_needed(len(sparse), spacing[0], shape))
     sound = sound_points(sparse.u, sparse.v, sparse.z, grid)

@@ -159,7 +159,8 @@ def enlarge_depth(
     size = whole.shape[::-1]
     near = cv2.resize(steps.view(np.uint8), size, interpolation=cv2.INTER_LINEAR)
     rows, columns = (_cells_before(*side) for side in zip(whole.shape, depth.shape, strict=True))
-    _place_by_colour(whole, near, depth, (rgb, cells), rows, columns)
+    colours = np.ascontiguousarray(rgb), cells
+    _place_by_colour(whole, near, depth, colours, rows, columns)
     return whole
 
 

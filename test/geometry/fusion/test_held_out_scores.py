@@ -8,6 +8,7 @@ import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS, OF_MAP
 from marigold_ros.geometry.alignment.align import align_map
@@ -54,6 +55,22 @@ def channels_of(sparse, rgb=None, fit=None, shape=SHAPE):
 
 def truth_on_grid(depth, grid):
     return log_depth_on_grid(depth, np.zeros((grid.rows, grid.columns), np.float32))
+
+
+@pytest.mark.parametrize('place', [(-1, 5), (160, 5), (5, -1), (5, 120)])
+def test_points_outside_of_the_image_are_refused(place):
+    u, v = (np.append(np.arange(30), part) for part in place)
+    with pytest.raises(AlignmentError, match='the image is 160x120'):
+        score_points(SparseDepth(u, v, np.full(31, 4.0, np.float32)), None, SHAPE)
+
+
+@pytest.mark.parametrize('kind', [np.uint8, np.uint16, np.int32, np.uint64])
+def test_pixels_may_be_of_any_type_of_integers(kind):
+    sparse, _, image = smooth_scene()
+    wanted, _ = channels_of(sparse, image)
+    other = SparseDepth(sparse.u.astype(kind), sparse.v.astype(kind), sparse.z)
+    found, _ = channels_of(other, image)
+    np.testing.assert_array_equal(found.channels, wanted.channels)
 
 
 @settings(max_examples=min(30, settings().max_examples))

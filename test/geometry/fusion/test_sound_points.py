@@ -8,6 +8,7 @@ from marigold_ros.geometry.fusion import sound_points as module
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 SHAPE = (480, 640)
 SEEDS = st.integers(0, 10_000)
@@ -164,3 +165,14 @@ def test_among_very_many_points_gross_outliers_are_found_and_edges_kept(seed):
     assert (~sound[wrong]).mean() > 0.9
     assert sound[~wrong].mean() > 0.99
     assert sound_points(u, v, clean).mean() > 0.995
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(2, 300), radius=st.floats(1.0, 40.0))
+def test_pairs_within_a_radius_are_those_of_a_tree(seed, count, radius):
+    rng = np.random.default_rng(seed)
+    v, u = np.divmod(rng.choice(300 * 400, count, replace=False), 400)
+    log_depth = rng.choice([1.0, 1.05, 2.0, 3.0], count)
+    pairs = cKDTree(np.stack([u, v], axis=1)).query_pairs(radius, output_type='ndarray')
+    agree = pairs[np.abs(np.diff(log_depth[pairs], axis=1)[:, 0]) < 0.1]
+    expected = np.bincount(agree.ravel(), minlength=count) >= 2
+    np.testing.assert_array_equal(module._clearly_sound(u, v, log_depth, radius), expected)
