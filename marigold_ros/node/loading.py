@@ -103,7 +103,8 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     depth[height // 3 : height // 2, width // 3 : width // 2] = 4.0
     rgb = cv2.cvtColor((10 * depth).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     model: Any = _Answer(Prediction(depth / 20.0))
-    pipeline = FramePipeline(model, config.pipeline, network)
+    # Guidance would need the model itself.
+    pipeline = FramePipeline(model, replace(config.pipeline, guidance='none'), network)
     for count in _POINTS:
         place = np.linspace(0, depth.size - 1, min(count, depth.size)).astype(np.int64)
         v, u = np.divmod(place, width)

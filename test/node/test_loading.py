@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """What is loaded with the model, so that the first images need not wait for it."""
 
+from dataclasses import replace
 import logging
 
 from marigold_ros.config import NodeConfig
@@ -51,9 +52,10 @@ def loaded(folder, **settings):
     return config
 
 
+@pytest.mark.parametrize('guidance', ['none', 'points'])
 @pytest.mark.parametrize('count', [150, 20_000])
-def test_fusion_is_ready_for_images_as_in_the_last_run(tmp_path, network, count):
-    config = loaded(tmp_path)
+def test_fusion_is_ready_for_images_as_in_the_last_run(tmp_path, network, count, guidance):
+    config = loaded(tmp_path, guidance=guidance)
     ready, network.sizes = network.sizes, set()
     rng = np.random.default_rng(0)
     v, u = np.divmod(rng.choice(SHAPE[0] * SHAPE[1], count, replace=False), SHAPE[1])
@@ -62,7 +64,8 @@ def test_fusion_is_ready_for_images_as_in_the_last_run(tmp_path, network, count)
         rgb=rng.integers(0, 256, (*SHAPE, 3), np.uint8),
         inputs=(SparseInput('pointcloud', sparse=points),),
     )
-    assert FramePipeline(Plane(), config.pipeline, network).process(frame).metric is not None
+    settings = replace(config.pipeline, guidance='none')  # which a plane cannot follow
+    assert FramePipeline(Plane(), settings, network).process(frame).metric is not None
     assert network.sizes
     assert network.sizes <= ready
 
