@@ -9,8 +9,8 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry import compiled as module
 from marigold_ros.geometry.compiled import compiled
+import numba
 import numpy as np
 
 SCRIPT = """
@@ -37,15 +37,24 @@ def test_sums_in_any_order_are_exact_to_rounding(values):
     np.testing.assert_allclose(total(np.array(values)), np.sum(values), rtol=1e-9, atol=1e-6)
 
 
+@compiled()
+def mean(values):
+    return total(values) / len(values)
+
+
+def test_compiled_functions_call_each_other():
+    assert mean(np.arange(5.0)) == 2.0
+
+
 def test_a_function_is_compiled_where_nothing_can_be_kept(monkeypatch):
-    njit = module.njit
+    njit = numba.njit
 
     def without_a_place(**settings):
         if settings.pop('cache', False):
             raise RuntimeError('no locator available')
         return njit(**settings)
 
-    monkeypatch.setattr(module, 'njit', without_a_place)
+    monkeypatch.setattr(numba, 'njit', without_a_place)
     assert compiled()(lambda x: x + 1)(1) == 2
 
 
