@@ -3,8 +3,8 @@
 #
 # Everything from a bare machine with Python 3.10 or newer, its venv module and make:
 #   make demo     run the node on a synthetic drive; writes out/demo/report.html
-#   make test     run the tests but for long ones: 6 minutes on two quiet cores
-#   make test-all run all tests: 20 minutes
+#   make test     run the tests but for long ones: 4 to 8 minutes on two quiet cores
+#   make test-all run all tests: 12 to 25 minutes
 #   make sbom     list what is installed as CycloneDX JSON: out/sbom.json
 # Each target sets up what it needs first: `demo` what a robot runs, the others also the development
 # tools. PYTHON=python3.12 chooses another Python.
