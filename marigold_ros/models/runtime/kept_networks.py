@@ -20,7 +20,8 @@ from typing import Any
 from marigold_ros.models.runtime.disk_cache import files_key, load_kept, load_or_compile
 import numpy as np
 
-_SIZES = 6  # for which a network stays compiled, the last
+# For which a network stays compiled, the last, 20 MB each: a frame and its sigma, of six cameras.
+_SIZES = 12
 _LENGTH = 8  # bytes of a length
 PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
 Shapes = Sequence[Sequence[int]]  # of a network's arguments; -1 is any size
