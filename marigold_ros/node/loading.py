@@ -47,7 +47,7 @@ def load(config: NodeConfig) -> DepthModel:
     """
     runtime = config.runtime
     sizes = warm_up_sizes(runtime.warm_up)
-    known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
+    known = _expected_sizes(config)
     model = None
     if config.pipeline.guidance == 'none':  # by gradients, which only torch gives
         resolution = config.pipeline.prediction['processing_resolution']
@@ -58,6 +58,13 @@ def load(config: NodeConfig) -> DepthModel:
         return _load_by_torch(config, sizes, known)
     _warm_up(model, known, config)
     return model
+
+
+def _expected_sizes(config: NodeConfig) -> Sequence[tuple[int, int]]:
+    """Return the sizes (H, W) that the settings name, or else those of the last run's images."""
+    runtime = config.runtime
+    named = warm_up_sizes(runtime.warm_up)
+    return named or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
 
 
 def _load_by_torch(
@@ -94,8 +101,7 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
 
     Otherwise the first frames of each would wait for compiled functions to be loaded.
     """
-    sizes = warm_up_sizes(config.runtime.warm_up)
-    sizes = sizes or known_sizes(cache_folder(config.runtime.cache_dir), config.model.model)
+    sizes = _expected_sizes(config)
     if not sizes or config.sparse_source == 'none':
         return
     height, width = sizes[-1]

@@ -263,7 +263,7 @@ class _Volume:
         rows, columns, _ = self.slices.shape
         x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
         lower, share = self._between(log_depth)
-        return np.asarray(sampled_between(self.slices, x, y, lower, share))
+        return sampled_between(self.slices, x, y, lower, share)
 
     def _between(self, log_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Index of the slice below each log depth, and the share of the one above."""

@@ -80,7 +80,7 @@ def sample_grid(
     """Interpolate a grid over the image (H, W) at pixels, (M,)."""
     rows, columns = grid.shape
     x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
-    return np.asarray(_sampled(np.ascontiguousarray(grid), x, y))
+    return _sampled(np.ascontiguousarray(grid), x, y)
 
 
 def upsample_field(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

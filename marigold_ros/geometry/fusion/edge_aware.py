@@ -55,7 +55,7 @@ def solve_edge_aware(
     """
     across, down = edges
     data = target.astype(np.float32), weight.astype(np.float32)
-    return np.asarray(_descend(*data, across, down, start.astype(np.float32), rounds))
+    return _descend(*data, across, down, start.astype(np.float32), rounds)
 
 
 @compiled(any_order=True)

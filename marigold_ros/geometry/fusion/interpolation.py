@@ -83,7 +83,7 @@ def pull_push(mean: np.ndarray, count: np.ndarray) -> np.ndarray:
     ``mean`` (rows, columns) counts where ``count`` is above 0, in at least one cell.
     """
     known = (count > 0).astype(np.float32)
-    return np.asarray(_filled(mean.astype(np.float32), known))
+    return _filled(mean.astype(np.float32), known)
 
 
 @compiled()
