@@ -195,12 +195,18 @@ def test_without_rclpy_the_node_says_how_to_get_it(monkeypatch, capsys):
 
 
 def test_idle_threads_wait_passively_unless_the_user_differs():
-    environment = {}
+    settled = {}
+    settle_threads(settled)
+    assert settled == {
+        'OMP_WAIT_POLICY': 'PASSIVE',
+        'OPENBLAS_NUM_THREADS': '1',
+        'OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER': '0',
+        'OPENCV_THREAD_POOL_ACTIVE_WAIT_THREADS_LIMIT': '0',
+    }
+    chosen = {'OPENBLAS_NUM_THREADS': '4', 'OMP_WAIT_POLICY': 'ACTIVE'}
+    environment = dict(chosen)
     settle_threads(environment)
-    assert environment == {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1'}
-    environment = {'OPENBLAS_NUM_THREADS': '4', 'OMP_WAIT_POLICY': 'ACTIVE'}
-    settle_threads(environment)
-    assert environment == {'OPENBLAS_NUM_THREADS': '4', 'OMP_WAIT_POLICY': 'ACTIVE'}
+    assert environment == {**settled, **chosen}
 
 
 def test_threads_are_settled_before_numpy_or_torch_load():
@@ -209,7 +215,7 @@ def test_threads_are_settled_before_numpy_or_torch_load():
         'try:\n'
         '    m.main(["models", "--help"])\n'
         'except SystemExit:\n'
-        '    assert not {"numpy", "torch"} & set(sys.modules)\n'
+        '    assert not {"numpy", "torch", "cv2"} & set(sys.modules)\n'
         '    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"\n'
     )
     environment = {k: v for k, v in os.environ.items() if k != 'OPENBLAS_NUM_THREADS'}
