@@ -52,7 +52,7 @@ from marigold_ros.geometry.camera.rectification import (
     rectify_image,
     thumbnail,
 )
-from marigold_ros.geometry.fusion.fuse import align, fuse, FusionGuide, score_beside
+from marigold_ros.geometry.fusion.fuse import align, fuse, FusionGuide, PointsAtWork
 from marigold_ros.geometry.fusion.held_out_scores import ScoredPoints
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.ground.visible import visible_ground
@@ -86,6 +86,17 @@ _PENDING = 2
 
 
 @dataclass(frozen=True)
+class _Begun:
+    """The first half of a frame: its rectified image, and its points where they were known."""
+
+    frame: Frame
+    config: PipelineConfig
+    rgb: np.ndarray
+    points: PointsAtWork | None
+    timings: dict[str, float]
+
+
+@dataclass(frozen=True)
 class View:
     """
     What all steps see of a frame.
@@ -100,8 +111,10 @@ class View:
         Of ``rgb``.
     current : CurrentFrame
         Its thumbnail, stamp and pose.
+    points : PointsAtWork
+        Those that are being scored.
     measured : MeasuredPoints
-        Its sparse depth.
+        Its sparse depth; none where the image contradicts it.
     edges : EdgeEvidence
         Whether that is of this image, by this frame and those before.
     before : StreamState
@@ -113,13 +126,14 @@ class View:
     rgb: np.ndarray
     camera: Camera | None
     current: CurrentFrame
+    points: PointsAtWork
     measured: MeasuredPoints
     edges: EdgeEvidence
     before: StreamState
 
     def guide(self, network: FusionModel | None = None) -> FusionGuide:
         """Return what guides fusion on this image."""
-        return FusionGuide((self.rgb.shape[0], self.rgb.shape[1]), self.rgb, network)
+        return _guide(self.rgb, network)
 
 
 @dataclass(frozen=True)
@@ -234,8 +248,7 @@ class FramePipeline:
     def reset(self) -> None:
         """Forget the frames so far, evidence on calibration included."""
         self._state = self._predicted = StreamState()
-        # By identity of the prediction, with image and timings.
-        self._pending: dict[int, tuple[Prediction, np.ndarray, dict[str, float]]] = {}
+        self._pending: dict[int, tuple[Prediction, _Begun]] = {}  # by identity of the prediction
         self._reset_model()
 
     def process(self, frame: Frame) -> FrameResult:
@@ -249,7 +262,8 @@ class FramePipeline:
         Parameters
         ----------
         frame : Frame
-            Image and camera; points are not used.
+            Image and camera. Points that it has are scored at the same time, in a thread, for
+            ``finish`` of a frame with the same inputs.
 
         Returns
         -------
@@ -268,12 +282,14 @@ class FramePipeline:
         self._reset_model_at_breaks(frame)
         with _timed(timings, 'predict'):
             rgb = _rectified_rgb(frame)
+            points = self._begin_points(frame, rgb) if _is_measured_alone(frame) else None
             prediction = self.model.predict(rgb, **self.config.prediction)
         prediction = at_focal_length(prediction, frame.camera)
         _check_size(prediction, rgb)
         while len(self._pending) >= _PENDING:  # predictions that nobody finished
             self._pending.pop(next(iter(self._pending)))
-        self._pending[id(prediction)] = prediction, rgb, timings
+        begun = _Begun(frame, self.config, rgb, points, timings)
+        self._pending[id(prediction)] = prediction, begun
         return prediction
 
     @one_blas_thread()
@@ -301,9 +317,10 @@ class FramePipeline:
             If the prediction is of another size than the image, or the points are not (N, 3).
 
         """
-        rgb, timings = self._claim(frame, prediction)
+        begun = self._claim(frame, prediction)
+        rgb, timings = begun.rgb, dict(begun.timings)
         with _timed(timings, 'project'):
-            view = self._view(frame, rgb, prediction)
+            view = self._view(frame, begun, prediction)
         with _timed(timings, 'align'):
             fitted = self._fit_map(view, prediction)
         with _timed(timings, 'fuse'):
@@ -324,11 +341,24 @@ class FramePipeline:
         findings = _findings(view, calibration)
         return replace(result, timings_ms=timings, calibration=findings, caution=caution)
 
-    def _view(self, frame: Frame, rgb: np.ndarray, prediction: Prediction) -> View:
+    def _begin_points(
+        self, frame: Frame, rgb: np.ndarray, prediction: Prediction | None = None
+    ) -> PointsAtWork:
+        """Begin to measure and score the points of a frame, in a thread."""
+        config = self.config.alignment
+        K = None if frame.camera is None else rectified(frame.camera).K
+        return PointsAtWork(
+            lambda: measure_points(frame, prediction, K, config), config, _guide(rgb)
+        )
+
+    def _view(self, frame: Frame, begun: _Begun, prediction: Prediction) -> View:
         """Measure the points of a frame, and see whether its stream goes on."""
+        rgb, points = begun.rgb, begun.points
         camera = None if frame.camera is None else rectified(frame.camera)
         K = None if camera is None else camera.K
-        measured = measure_points(frame, prediction, K, self.config.alignment)
+        if points is None or frame.inputs is not begun.frame.inputs:
+            points = self._begin_points(frame, rgb, prediction)
+        measured = points.measured()
         current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
         before = self._start_over_at_breaks(frame, current)
         edges = before.edges
@@ -337,21 +367,21 @@ class FramePipeline:
             wrong = edges.contradiction(measured.sparse)
             if wrong and self.config.alignment.contradiction == 'refuse':
                 measured = MeasuredPoints(None, refusal=wrong)
-        return View(frame, rgb, camera, current, measured, edges, before)
+        return View(frame, rgb, camera, current, points, measured, edges, before)
 
     def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:
-        """Fit the map to the points, or hold the last fit; score the points at the same time."""
+        """Fit the map to the points, or hold the last fit, while the points are scored."""
         config, measured, sparse = self.config.alignment, view.measured, view.measured.sparse
         weights = None
         if prediction.members is not None:
             prediction, weights = weigh_members(prediction, sparse, config, view.before.weights)
 
-        def fit_map() -> tuple[Alignment, Prediction, Alignment]:
-            held = view.before.held_fit(view.current.stamp_ns)
-            fit = align_map(prediction, sparse, config, held, measured.refusal, measured.further)
-            return fit, *align_guided(self.model, view.rgb, prediction, sparse, fit, self.config)
-
-        (fit, guided, alignment), points = score_beside(fit_map, sparse, config, view.guide())
+        held = view.before.held_fit(view.current.stamp_ns)
+        fit = align_map(prediction, sparse, config, held, measured.refusal, measured.further)
+        guided, alignment = align_guided(
+            self.model, view.rgb, prediction, sparse, fit, self.config
+        )
+        points = None if sparse is None else view.points.scored()
         return FittedMap(prediction, weights, fit, guided, alignment, points)
 
     def _fuse(self, view: View, fitted: FittedMap) -> FusedDepth:
@@ -468,13 +498,15 @@ class FramePipeline:
         if hasattr(self.model, 'reset'):
             self.model.reset()
 
-    def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
-        """Take over image and timings of the first half, if this is its prediction."""
-        if (pending := self._pending.pop(id(prediction), None)) is not None:
-            return pending[1], dict(pending[2])
-        rgb = _rectified_rgb(frame)
-        _check_size(prediction, rgb)
-        return rgb, {'predict': 0.0}
+    def _claim(self, frame: Frame, prediction: Prediction) -> _Begun:
+        """Take over the first half of a frame, if this is its prediction."""
+        _, begun = self._pending.pop(id(prediction), (None, None))
+        if begun is None:
+            rgb = _rectified_rgb(frame)
+            _check_size(prediction, rgb)
+            return _Begun(frame, self.config, rgb, None, {'predict': 0.0})
+        same = begun.frame.camera is frame.camera and begun.config is self.config
+        return begun if same else replace(begun, points=None)
 
 
 def _findings(view: View, calibration: CalibrationState) -> str:
@@ -497,6 +529,15 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     start = perf_counter()
     yield
     timings[stage] = 1e3 * (perf_counter() - start)
+
+
+def _guide(rgb: np.ndarray, network: FusionModel | None = None) -> FusionGuide:
+    return FusionGuide((rgb.shape[0], rgb.shape[1]), rgb, network)
+
+
+def _is_measured_alone(frame: Frame) -> bool:
+    """Whether a frame has points, and needs no prediction to measure them."""
+    return bool(frame.inputs) and frame.ground is None
 
 
 def _rectified_rgb(frame: Frame) -> np.ndarray:

@@ -57,7 +57,7 @@ class MeasuredPoints:
 
 
 def measure_points(
-    frame: Frame, prediction: Prediction, K: np.ndarray | None, config: AlignmentConfig
+    frame: Frame, prediction: Prediction | None, K: np.ndarray | None, config: AlignmentConfig
 ) -> MeasuredPoints:
     """
     Gather the points of all inputs of a frame.
@@ -66,8 +66,8 @@ def measure_points(
     ----------
     frame : Frame
         With its inputs.
-    prediction : Prediction
-        Of the rectified image, in which ground is looked for.
+    prediction : Prediction or None
+        Of the rectified image, in which ground is looked for; not needed without a plane.
     K : (3, 3) float or None, pixels
         Its intrinsics.
     config : AlignmentConfig
@@ -85,7 +85,7 @@ def measure_points(
     """
 
     def measure(item: SparseInput) -> tuple[SparseDepth | None, Reason | None]:
-        if item.ground is not None and K is not None:
+        if item.ground is not None and K is not None and prediction is not None:
             return find_ground(prediction, K, item.ground, config)
         return _points_of(item, frame, config)
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import copy
 from dataclasses import dataclass, replace
 import gc
+import threading
 import time
 import traceback
 from typing import Any
@@ -24,7 +25,7 @@ from marigold_ros.errors import (
     MarigoldError,
     shown,
 )
-from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
+from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.camera.resizing import resize_frame
@@ -78,12 +79,13 @@ class _CameraFrame:
 
 
 @dataclass(frozen=True)
-class PredictedImage:
+class ImageInWork:
     """
     What the first half of an image leaves to the second.
 
     ``header`` is that of the outputs, ``size`` (H, W) that of the image as it came, ``no_camera``
-    the reason why the frame has none.
+    the reason why the frame has none, ``scan_ns`` the stamp of its first scan. It ``is_paired``
+    if it has its points; its ``prediction`` comes last.
     """
 
     header: Any
@@ -92,8 +94,10 @@ class PredictedImage:
     frame: Frame
     size: tuple[int, int]
     no_camera: Reason | None
-    prediction: Prediction
     watch: _Stopwatch
+    prediction: Any = None
+    is_paired: bool = False
+    scan_ns: int | None = None
 
 
 class FrameServer:
@@ -120,6 +124,7 @@ class FrameServer:
         self._bad_info = None
         # The last scan of each source and what it holds, None if it was rejected.
         self._read_scans: dict[str, tuple] = {}
+        self._pairing = threading.Lock()  # either half may do it
         self._warned_frames = False
         self._image_size = (0, 0)
         self._image_health = ImageHealth()
@@ -151,7 +156,7 @@ class FrameServer:
         device = getattr(self._pipeline.model, 'device', 'cpu')
         return str(device) != 'cpu' and self._pipeline.finishes_without_model
 
-    def predict(self, message, alone: Callable[[], object]) -> PredictedImage | None:
+    def predict(self, message, alone: Callable[[], object]) -> ImageInWork | None:
         """
         Run the first half of an image; None if it failed, which is counted.
 
@@ -161,7 +166,7 @@ class FrameServer:
             return self._predict(message, alone)
         return None
 
-    def finish(self, image: PredictedImage) -> None:
+    def finish(self, image: ImageInWork) -> None:
         """Run the second half; the image's outcome is counted, and no exception escapes."""
         with self._counted():
             self._finish(image)
@@ -184,7 +189,7 @@ class FrameServer:
         self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{cause}')
         self._health.report('frame', f'frame rejected: {text.strip().splitlines()[-1]}')
 
-    def _predict(self, message, alone: Callable[[], object]) -> PredictedImage:
+    def _predict(self, message, alone: Callable[[], object]) -> ImageInWork:
         watch = _Stopwatch()
         config = self._prepare(alone)
         header = copy.copy(message.header)
@@ -198,21 +203,29 @@ class FrameServer:
             chosen = config.pipeline.prediction['processing_resolution']
             frame = resize_frame(frame, model.processing_size(*rgb.shape[:2], chosen))
         watch.lap('decode')
-        prediction = self._pipeline.predict(frame)
+        image = ImageInWork(header, names, config, frame, rgb.shape[:2], no_camera, watch)
+        # Then the points are scored beside the model. Motion between scan and image is not known
+        # yet, and ground is looked for in the prediction.
+        late = self._extrinsics.fixed_frame or GROUND in source_names(config.sparse_source)
+        choices = None if late else self._inputs.settled_scans(frame.stamp_ns)
+        if choices is not None:
+            image = self._with_sparse(image, choices)
+        watch.lap('pair')
+        prediction = self._pipeline.predict(image.frame)
         watch.lap('predict')
         self._health.answered_by = getattr(self._pipeline.model, 'answered_by', 'unknown')
-        size = rgb.shape[:2]
-        return PredictedImage(header, names, config, frame, size, no_camera, prediction, watch)
+        return replace(image, prediction=prediction)
 
-    def _finish(self, image: PredictedImage) -> None:
-        watch, health, frame = image.watch, self._health, image.frame
+    def _finish(self, image: ImageInWork) -> None:
+        watch, health = image.watch, self._health
         watch.lap('wait')
-        choices = self._inputs.await_scans(frame.stamp_ns)
+        if not image.is_paired:
+            image = self._with_sparse(image, self._inputs.await_scans(image.frame.stamp_ns))
+            watch.lap('pair')
         # As late as possible: odometry of the image's time often arrives after the image.
+        frame, scan_ns = image.frame, image.scan_ns
         place = self._extrinsics.camera_pose(image.header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
-        frame, scan_ns = self._with_sparse(replace(image, frame=frame), choices)
-        watch.lap('pair')
         result = self._pipeline.finish(frame, image.prediction)
         watch.lap('finish')
         health.gaps.append(result.domain_gap)
@@ -306,34 +319,29 @@ class FrameServer:
                 why = self._inputs.why_no_scan(item.source, frame.stamp_ns)
                 self._health.report(item.problem_part, why)
 
-    def _with_sparse(
-        self, image: PredictedImage, choices: Mapping[str, Choice]
-    ) -> tuple[Frame, int | None]:
-        """
-        Return the frame with the sparse depth of all sources, and the stamp of the first scan.
-
-        That is None without any. What is wrong with a source is reported.
-        """
+    def _with_sparse(self, image: ImageInWork, choices: Mapping[str, Choice]) -> ImageInWork:
+        """Add the sparse depth of all sources; what is wrong with one is reported."""
         frame = image.frame
-        self._count_pair(frame, choices)
-        config = self._inputs.config
-        names = source_names(config.sparse_source)
-        if frame.camera is None:
-            inputs = tuple(SparseInput(name, no_points=image.no_camera) for name in names)
-            return replace(frame, inputs=inputs), None
-        stamps, given = [], {}
-        for number, item in enumerate(self._inputs.sparse):
-            given[item.source], stamp = self._of_sensor(
-                item, choices[item.source], image, is_first=not number
-            )
-            stamps.append(stamp)
-        if GROUND in names:
-            given[GROUND] = self._of_ground(frame, image.names.published)
+        names = source_names(self._inputs.config.sparse_source)
+        with self._pairing:
+            self._count_pair(frame, choices)
+            if frame.camera is None:
+                inputs = tuple(SparseInput(name, no_points=image.no_camera) for name in names)
+                return replace(image, frame=replace(frame, inputs=inputs), is_paired=True)
+            stamps, given = [], {}
+            for number, item in enumerate(self._inputs.sparse):
+                given[item.source], stamp = self._of_sensor(
+                    item, choices[item.source], image, is_first=not number
+                )
+                stamps.append(stamp)
+            if GROUND in names:
+                given[GROUND] = self._of_ground(frame, image.names.published)
         frame = replace(frame, inputs=tuple(given[name] for name in names))
-        return frame, next((stamp for stamp in stamps if stamp is not None), None)
+        scan_ns = next((stamp for stamp in stamps if stamp is not None), None)
+        return replace(image, frame=frame, is_paired=True, scan_ns=scan_ns)
 
     def _of_sensor(
-        self, item: Input, choice: Choice, image: PredictedImage, is_first: bool
+        self, item: Input, choice: Choice, image: ImageInWork, is_first: bool
     ) -> tuple[SparseInput, int | None]:
         """Return the sparse depth of a scan and its stamp; None without depth."""
         nothing, names = SparseInput(item.source), image.names

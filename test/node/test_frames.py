@@ -2,12 +2,15 @@
 # Copyright 2026 The marigold_ros developers
 """Images, scans and camera_info go in over DDS; what comes out."""
 
+import threading
+
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
 from marigold_ros.frame import Prediction
+from marigold_ros.geometry.measured_points import measure_points
 from marigold_ros.message_codec import (
     encode_depth,
     header_ns,
@@ -118,6 +121,23 @@ def test_a_scan_that_comes_after_its_image_is_waited_for(running):
     running.wait_received(DEPTH)
     running.wait_quiet(1)
     assert running.status('alignment')[2]['scan_stamp'] == str(header_ns(late))
+
+
+def test_a_scan_that_is_there_is_measured_beside_the_prediction(running, monkeypatch):
+    measured, predict = threading.Event(), running.model.predict
+
+    def measure(*arguments):
+        measured.set()
+        return measure_points(*arguments)
+
+    def wait_and_predict(*arguments, **settings):
+        assert measured.wait(20)
+        return predict(*arguments, **settings)
+
+    monkeypatch.setattr('marigold_ros.pipeline.measure_points', measure)
+    monkeypatch.setattr(running.model, 'predict', wait_and_predict)
+    running.send(SECOND)
+    assert to_depth(running.wait_received(DEPTH)[0])[10, 10] == pytest.approx(ROWS[10], rel=0.02)
 
 
 @pytest.mark.parametrize(

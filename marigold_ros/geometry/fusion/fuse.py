@@ -10,7 +10,7 @@ map that they contradict has no share.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
@@ -25,6 +25,7 @@ from marigold_ros.geometry.fusion.candidates import (
 )
 from marigold_ros.geometry.fusion.held_out_scores import (
     choose_points,
+    ChosenPoints,
     is_map_contradicted,
     judge_map,
     no_gain,
@@ -40,6 +41,7 @@ from marigold_ros.geometry.fusion.work_grid import (
     through_points,
     with_detail,
 )
+from marigold_ros.geometry.measured_points import MeasuredPoints
 from marigold_ros.geometry.median import median
 from marigold_ros.reasons import Reason
 import numpy as np
@@ -53,8 +55,6 @@ _CONTRADICTION_OF_MANY, _MANY = (0.15, 0.21), 200
 _FEWEST = 20
 # Share of the map in the mean over the image above which it leads, and below which it has none.
 _LEADS, _NO_SHARE = 0.5, 0.005
-
-Result = TypeVar('Result')
 
 
 @dataclass(frozen=True)
@@ -96,40 +96,63 @@ def align(
     """
     height, width = prediction.relative.shape
     guide = FusionGuide((height, width), rgb, network)
-    fit, points = score_beside(
-        lambda: align_map(prediction, sparse, config, previous), sparse, config, guide
-    )
-    return fuse(fit, sparse, config, guide, points)
+    points = PointsAtWork(lambda: MeasuredPoints(sparse), config, guide)
+    fit = align_map(prediction, sparse, config, previous)
+    return fuse(fit, sparse, config, guide, points.scored())
 
 
-def score_beside(
-    fit_map: Callable[[], Result],
-    sparse: SparseDepth | None,
-    config: AlignmentConfig,
-    guide: FusionGuide,
-) -> tuple[Result, ScoredPoints | None]:
+class PointsAtWork:
     """
-    Call ``fit_map`` and score the points of its frame, each half of the work in a thread.
+    The points of a frame while a thread measures and scores them, beside the model and its fit.
 
-    Returns both results, the latter for `fuse`; None where it needs none.
+    ``measure`` is called in that thread.
     """
+
+    def __init__(
+        self, measure: Callable[[], MeasuredPoints], config: AlignmentConfig, guide: FusionGuide
+    ) -> None:
+        # A pool of its own: a shared one would not survive a fork of the process.
+        pool = ThreadPoolExecutor(1, 'points')
+        self._measured = pool.submit(measure)
+        self._choice = pool.submit(lambda: _chosen(self.measured().sparse, config, guide.shape))
+        self._across = pool.submit(lambda: self._of_points(surfaces, guide.rgb))
+        self._around = pool.submit(lambda: self._of_points(surroundings))
+        self._held_out = pool.submit(lambda: self._of_points(hold_out_points))
+        pool.shutdown(wait=False)
+
+    def measured(self) -> MeasuredPoints:
+        """Return the points once they are measured; raises what ``measure`` does."""
+        return self._measured.result()
+
+    def _of_points(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function with the points on their grid; None where none are scored."""
+        chosen = self._choice.result()
+        return None if chosen is None else work(chosen.on_grid, *arguments)
+
+    def scored(self) -> ScoredPoints | None:
+        """
+        Return the points with their scores, for `fuse`; None where it needs none.
+
+        What the thread has not begun is done here. Raises AlignmentError if a point lies outside
+        of the image.
+        """
+        chosen = self._choice.result()
+        if chosen is None:
+            return None
+        grid, proof, around = chosen.on_grid, self._held_out, self._around
+        held_out = hold_out_points(grid) if proof.cancel() else proof.result()
+        near = surroundings(grid) if around.cancel() else around.result()
+        return chosen.scored(join_candidates(grid, self._across.result(), near, held_out))
+
+
+def _chosen(
+    sparse: SparseDepth | None, config: AlignmentConfig, shape: tuple[int, int]
+) -> ChosenPoints | None:
+    """Choose the points that are scored; None where `fuse` needs none."""
     if config.method != 'fused' or sparse is None or not sparse.kind.extends:
-        return fit_map(), None
+        return None
     usable, refusal = _usable(sparse, config)
-    if refusal:
-        return fit_map(), None
-    # A pool of its own: a shared one would not survive a fork of the process.
-    with one_blas_thread(), ThreadPoolExecutor(1, 'fusion') as pool:
-        choice = pool.submit(choose_points, sparse.chosen(usable), guide.shape)
-        across = pool.submit(lambda: surfaces(choice.result().on_grid, guide.rgb))
-        around = pool.submit(lambda: surroundings(choice.result().on_grid))
-        held_out = pool.submit(lambda: hold_out_points(choice.result().on_grid))
-        fitted, chosen = fit_map(), choice.result()
-        # What the other thread has not begun is done here.
-        proof = hold_out_points(chosen.on_grid) if held_out.cancel() else held_out.result()
-        near = surroundings(chosen.on_grid) if around.cancel() else around.result()
-        candidates = join_candidates(chosen.on_grid, across.result(), near, proof)
-        return fitted, chosen.scored(candidates)
+    return None if refusal else choose_points(sparse.chosen(usable), shape)
 
 
 @one_blas_thread()
@@ -145,7 +168,7 @@ def fuse(
 
     Returns the fit itself for another method. In the result scale, shift and condition are NaN
     unless the map was fitted to this frame and the points that were held out do not contradict it;
-    a map that only gains nothing has no share and keeps them. ``points`` are from `score_beside`
+    a map that only gains nothing has no share and keeps them. ``points`` are from `PointsAtWork`
     for the same points and image, None if not scored yet.
     """
     if config.method != 'fused':

@@ -303,17 +303,25 @@ class Inputs:
         deadline = time.monotonic() + self.config.lidar.wait
         with self._scan_arrived:
             while True:
-                choices = {name: scans.choose(image_ns) for name, scans in self._scans.items()}
+                choices, awaited = self._choose_scans(image_ns)
                 remaining = deadline - time.monotonic()
-                awaited = [
-                    item
-                    for item in self.sparse
-                    if not choices[item.source].final
-                    and (len(self._scans[item.source]) or item.publishers)
-                ]
                 if not awaited or remaining <= 0 or not self._open:
                     return choices
                 self._scan_arrived.wait(remaining)
+
+    def settled_scans(self, image_ns: int) -> dict[str, Choice] | None:
+        """Choose as `await_scans` does; None where a nearer scan may still come."""
+        choices, awaited = self._choose_scans(image_ns)
+        return None if awaited else choices
+
+    def _choose_scans(self, image_ns: int) -> tuple[dict[str, Choice], bool]:
+        """Choose among the scans that are there; whether nearer ones may come."""
+        choices = {name: scans.choose(image_ns) for name, scans in self._scans.items()}
+        awaited = any(
+            not choices[item.source].final and (len(self._scans[item.source]) or item.publishers)
+            for item in self.sparse
+        )
+        return choices, awaited
 
     def why_no_scan(self, source: str, image_ns: int) -> str:
         """Return why none of the scans of a source matches an image."""
