@@ -26,8 +26,8 @@ def one_blas_thread(of_scipy: bool = True) -> Iterator[None]:
     """
     Limit OpenBLAS to the calling thread inside; also a decorator.
 
-    May be nested and used by several threads at once: the first to enter lowers the number, the
-    last to leave restores it, except where it was changed in between. Other BLAS libraries keep
+    May be nested and used by several threads at once: the first to enter lowers a library's
+    number, the last to leave restores it, except where it was changed in between. Other BLAS libraries keep
     their threads, as PyTorch may share them. Without ``of_scipy`` SciPy is not imported for it.
     """
     _LIMIT.enter(of_scipy)
@@ -48,12 +48,11 @@ class _Limit:
     def enter(self, of_scipy: bool) -> None:
         with self.lock:
             self.inside += 1
-            if self.inside > 1:
-                return
+            known = {library.filepath for library, _ in self.lowered}
             for library in _libraries(of_scipy):
                 threads = library.get_num_threads()
-                if threads > 1:
-                    library.set_num_threads(1)
+                if threads > 1 and library.filepath not in known:
+                    _set_threads(library, 1)
                     self.lowered.append((library, threads))
 
     def leave(self) -> None:
@@ -63,11 +62,18 @@ class _Limit:
                 return
             for library, threads in self.lowered:
                 if library.get_num_threads() == 1:
-                    library.set_num_threads(threads)
+                    _set_threads(library, threads)
             self.lowered.clear()
 
 
 _LIMIT = _Limit()
+
+
+def _set_threads(library: LibController, threads: int) -> None:
+    # threadpoolctl 3.8 ignores every thread but the first that set a number, in silence.
+    if hasattr(library, 'clear_controlling_thread'):
+        library.clear_controlling_thread(force=True)
+    library.set_num_threads(threads)
 
 
 @cache

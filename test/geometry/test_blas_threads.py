@@ -20,7 +20,7 @@ import pytest
 # threads, once started, stay. It finds the libraries by their files, not by NumPy and SciPy.
 SCRIPT = """
 import numpy as np
-import ctypes, json, scipy.linalg.lapack
+import ctypes, json, threading, scipy.linalg.lapack
 from marigold_ros import pipeline
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError
@@ -68,7 +68,11 @@ record('after')
 
 rgb = np.zeros((60, 80, 3), np.uint8)
 frame = Frame(rgb, camera=camera, points_lidar=points, T_cam_lidar=np.eye(4))
-pipeline.FramePipeline(None, PipelineConfig(alignment=config)).finish(frame, prediction)
+# In another thread than the first that set a number.
+work = pipeline.FramePipeline(None, PipelineConfig(alignment=config)).finish, frame, prediction
+thread = threading.Thread(target=work[0], args=work[1:])
+thread.start()
+thread.join()
 record('after')
 print(json.dumps(seen))
 """
@@ -96,8 +100,8 @@ def test_hot_paths_run_blas_on_one_thread_and_the_process_gets_its_number_back()
 class Library:
     """The number of threads of a library without threads."""
 
-    def __init__(self, threads):
-        self.threads = threads
+    def __init__(self, threads, filepath='shared'):
+        self.threads, self.filepath = threads, filepath
 
     def get_num_threads(self):
         return self.threads
@@ -125,6 +129,20 @@ def test_callers_may_enter_and_leave_in_any_order(libraries, order):
             inside[caller] = ExitStack()
             inside[caller].enter_context(one_blas_thread())
         assert libraries.threads == (1 if inside else 4)
+
+
+def test_a_caller_that_also_needs_scipy_gets_it_beside_one_that_does_not(monkeypatch):
+    numpy_only, scipy = Library(4, 'numpy'), Library(3, 'scipy')
+    every = {False: (numpy_only,), True: (numpy_only, scipy)}
+    monkeypatch.setattr(blas_threads, '_libraries', every.get)
+    outer, inner = one_blas_thread(of_scipy=False), one_blas_thread()
+    outer.__enter__()
+    inner.__enter__()
+    assert (numpy_only.threads, scipy.threads) == (1, 1)
+    outer.__exit__(None, None, None)
+    assert (numpy_only.threads, scipy.threads) == (1, 1)
+    inner.__exit__(None, None, None)
+    assert (numpy_only.threads, scipy.threads) == (4, 3)
 
 
 def test_callers_in_many_threads_leave_the_number_as_it_was(libraries):
