@@ -14,7 +14,7 @@ stated depth, published depth. The model is passed in: no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -50,6 +50,7 @@ from marigold_ros.geometry.camera.rectification import (
     at_focal_length,
     rectified,
     rectify_image,
+    reduced,
     thumbnail,
 )
 from marigold_ros.geometry.fusion.fuse import align, fuse, FusionGuide, PointsAtWork
@@ -76,6 +77,7 @@ from marigold_ros.geometry.sigma import (
 from marigold_ros.geometry.stream import carry_over, find_break, StreamState
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason, sentence
+from marigold_ros.threads import run_beside
 import numpy as np
 
 if TYPE_CHECKING:
@@ -105,8 +107,8 @@ class View:
     ----------
     frame : Frame
         As it was given.
-    rgb : (H, W, 3) uint8
-        Its rectified image.
+    rgb, small : (H, W, 3) and (h, w, 3) uint8
+        Its rectified image, also as `reduced`.
     camera : Camera or None
         Of ``rgb``.
     current : CurrentFrame
@@ -124,6 +126,7 @@ class View:
 
     frame: Frame
     rgb: np.ndarray
+    small: np.ndarray
     camera: Camera | None
     current: CurrentFrame
     points: PointsAtWork
@@ -318,7 +321,7 @@ class FramePipeline:
 
         """
         begun = self._claim(frame, prediction)
-        rgb, timings = begun.rgb, dict(begun.timings)
+        timings = dict(begun.timings)
         with _timed(timings, 'project'):
             view = self._view(frame, begun, prediction)
         with _timed(timings, 'align'):
@@ -329,7 +332,9 @@ class FramePipeline:
             stated = self._state_sigma(view, fitted, fused)
         with _timed(timings, 'sky'):
             alignment, sigma, sparse = stated.alignment, stated.sigma, view.measured.sparse
-            depth = postprocess(rgb, fitted.prediction, alignment, sigma, sparse, self.config)
+            depth = postprocess(
+                view.small, fitted.prediction, alignment, sigma, sparse, self.config
+            )
             shown, caution = self._shown(view, alignment)
             depth = depth if shown is None else only_at(depth, shown)
         with _timed(timings, 'calibration'):
@@ -359,7 +364,8 @@ class FramePipeline:
         if points is None or frame.inputs is not begun.frame.inputs:
             points = self._begin_points(frame, rgb, prediction)
         measured = points.measured()
-        current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+        small = reduced(rgb)
+        current = CurrentFrame(thumbnail(small), frame.stamp_ns, K, frame.T_world_camera)
         before = self._start_over_at_breaks(frame, current)
         edges = before.edges
         if not measured.reports:  # of several sources it would not be known which one errs
@@ -367,7 +373,7 @@ class FramePipeline:
             wrong = edges.contradiction(measured.sparse)
             if wrong and self.config.alignment.contradiction == 'refuse':
                 measured = MeasuredPoints(None, refusal=wrong)
-        return View(frame, rgb, camera, current, points, measured, edges, before)
+        return View(frame, rgb, small, camera, current, points, measured, edges, before)
 
     def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:
         """Fit the map to the points, or hold the last fit, while the points are scored."""
@@ -421,10 +427,8 @@ class FramePipeline:
         """Count a frame for sigma; one whose turn it is is scored beside the next frame."""
         if not scale.is_turn:
             return replace(history, scale=score_sigma(scale, alignment, *of_frame))
-        # A pool of its own, as in `score_beside`.
-        pool = ThreadPoolExecutor(1, 'sigma')
-        scored = pool.submit(score_sigma, scale, alignment, *of_frame)
-        pool.shutdown(wait=False)
+        scored: Future[SigmaScale | None] = Future()
+        run_beside({scored: lambda: score_sigma(scale, alignment, *of_frame)})
         self._scoring = history, scored
         return history
 

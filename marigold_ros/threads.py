@@ -2,10 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """How threads of numerical libraries wait, and work on the next item beside this one."""
 
-from collections.abc import Generator, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping, MutableMapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 import os
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar('Item')
 
@@ -24,6 +25,34 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     environment.setdefault('OPENBLAS_NUM_THREADS', '1')
     for who in ('WORKER', 'THREADS_LIMIT'):
         environment.setdefault(f'OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}', '0')
+
+
+def run_beside(steps: Mapping[Future, Callable[[], Any]]) -> None:
+    """
+    Begin steps, one after the other, in a thread; one whose future is cancelled first is left out.
+
+    The thread is kept for the next call: to start one takes a millisecond.
+    """
+    _kept_threads().submit(_run, steps)
+
+
+def _run(steps: Mapping[Future, Callable[[], Any]]) -> None:
+    for future, step in steps.items():
+        if not future.set_running_or_notify_cancel():
+            continue
+        try:
+            future.set_result(step())
+        except BaseException as error:  # goes to who asks
+            future.set_exception(error)
+
+
+@cache
+def _kept_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix='beside')
+
+
+if hasattr(os, 'register_at_fork'):  # threads do not survive it
+    os.register_at_fork(after_in_child=_kept_threads.cache_clear)
 
 
 def prefetched(items: Generator[Item, None, None]) -> Generator[Item, None, None]:

@@ -5,7 +5,6 @@
 from dataclasses import replace
 import subprocess
 import sys
-import threading
 
 import cv2
 from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
@@ -13,7 +12,6 @@ from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-from marigold_ros.geometry.measured_points import measure_points
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -164,45 +162,6 @@ def test_both_halves_together_are_the_whole():
     whole = FramePipeline(Oracle()).process(frame)
     np.testing.assert_array_equal(parts.metric, whole.metric)
     np.testing.assert_array_equal(parts.relative, whole.relative)
-
-
-def test_points_that_are_known_are_measured_while_the_model_predicts(monkeypatch):
-    measured = threading.Event()
-
-    def measure(*arguments):
-        measured.set()
-        return measure_points(*arguments)
-
-    class Patient(Oracle):
-        def predict(self, rgb, **asked):
-            assert measured.wait(20)
-            return super().predict(rgb, **asked)
-
-    monkeypatch.setattr('marigold_ros.pipeline.measure_points', measure)
-    frame, depth = scene()
-    result = FramePipeline(Patient()).process(frame)
-    assert np.abs(result.metric / depth - 1).mean() < 0.02
-
-
-@pytest.mark.parametrize('change', ['scan', 'pose', 'settings'])
-def test_points_that_were_begun_count_for_the_same_inputs_only(change):
-    (frame, _), config = scene(), PipelineConfig()
-    pipeline = FramePipeline(Oracle(), config)
-    prediction = pipeline.predict(frame)
-    if change == 'settings':
-        config = PipelineConfig(alignment=AlignmentConfig(max_depth=9.0))
-        pipeline.config = config
-    else:
-        lidar = frame.lidar
-        moved = lidar.T_cam_lidar + np.array([[0, 0, 0, 0.2]] + [[0] * 4] * 3)
-        half = lidar.points_lidar[::2]
-        other = {'scan': {'points_lidar': half}, 'pose': {'T_cam_lidar': moved}}
-        frame = replace(frame, inputs=[replace(lidar, **other[change])])
-    result = pipeline.finish(frame, prediction)
-    fresh = FramePipeline(Oracle(), config)
-    expected = fresh.finish(frame, fresh.predict(replace(frame, inputs=())))
-    assert len(result.sparse) == len(expected.sparse)
-    np.testing.assert_array_equal(result.metric, expected.metric)
 
 
 @pytest.mark.parametrize(

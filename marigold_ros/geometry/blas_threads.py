@@ -27,8 +27,9 @@ def one_blas_thread(of_scipy: bool = True) -> Iterator[None]:
     Limit OpenBLAS to the calling thread inside; also a decorator.
 
     May be nested and used by several threads at once: the first to enter lowers a library's
-    number, the last to leave restores it, except where it was changed in between. Other BLAS libraries keep
-    their threads, as PyTorch may share them. Without ``of_scipy`` SciPy is not imported for it.
+    number, the last to leave restores it, except where it was changed in between. Other BLAS
+    libraries keep their threads, as PyTorch may share them. Without ``of_scipy`` SciPy is not
+    imported for it.
     """
     _LIMIT.enter(of_scipy)
     try:

@@ -58,7 +58,8 @@ def postprocess(
     """
     Apply the safety margin to ``alignment.metric``, and remove doubtful pixels and the sky.
 
-    The sky is recognised by image, prediction, fitted depth and points of the frame.
+    The sky is recognised by image, prediction, fitted depth and points of the frame: see
+    ``sky_mask``.
     """
     metric = _conservative(alignment.metric, sigma, config.alignment)
     if metric is not None and alignment.metric is not None and config.alignment.min_confidence:
@@ -146,8 +147,8 @@ def sky_mask(
     """
     Detect the sky (H, W) of an image; conservative, so that obstacles are kept.
 
-    ``rgb`` is (H, W, 3) uint8, ``metric`` the fitted depth (H, W) in metres. In space ``metric`` a
-    prediction has no far end, and no sky is found; nor is any near LiDAR returns.
+    ``rgb`` is (h, w, 3) uint8 of any size, ``metric`` the fitted depth (H, W) in metres. In space
+    ``metric`` a prediction has no far end, and no sky is found; nor is any near LiDAR returns.
     """
     shape = metric.shape
     nothing = np.zeros(shape, dtype=bool)

@@ -129,13 +129,17 @@ def at_focal_length(prediction: Prediction, camera: Camera | None) -> Prediction
     return replace(prediction, relative=relative, spread=spread, focal_share=share)
 
 
-def thumbnail(rgb: np.ndarray, longest_side: int = 320) -> np.ndarray:
-    """Shrink an image to grey, (h, w) float32 in [0, 255], with a limit on its longest side."""
+def reduced(rgb: np.ndarray, longest_side: int = 320) -> np.ndarray:
+    """Shrink an image to a limit on its longest side, (h, w, 3) uint8."""
     height, width = rgb.shape[:2]
     share = min(1.0, longest_side / max(height, width))
     size = max(1, round(width * share)), max(1, round(height * share))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+
+
+def thumbnail(rgb: np.ndarray, longest_side: int = 320) -> np.ndarray:
+    """Shrink an image to grey as ``reduced`` does, (h, w) float32 in [0, 255]."""
+    return cv2.cvtColor(reduced(rgb, longest_side), cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
 def _key(camera: Camera) -> tuple:

@@ -8,7 +8,7 @@ map that they contradict has no share.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,6 +44,7 @@ from marigold_ros.geometry.fusion.work_grid import (
 from marigold_ros.geometry.measured_points import MeasuredPoints
 from marigold_ros.geometry.median import median
 from marigold_ros.reasons import Reason
+from marigold_ros.threads import run_beside
 import numpy as np
 
 # Median relative differences of points from their interpolation, and from their neighbours, above
@@ -111,14 +112,18 @@ class PointsAtWork:
     def __init__(
         self, measure: Callable[[], MeasuredPoints], config: AlignmentConfig, guide: FusionGuide
     ) -> None:
-        # A pool of its own: a shared one would not survive a fork of the process.
-        pool = ThreadPoolExecutor(1, 'points')
-        self._measured = pool.submit(measure)
-        self._choice = pool.submit(lambda: _chosen(self.measured().sparse, config, guide.shape))
-        self._across = pool.submit(lambda: self._of_points(surfaces, guide.rgb))
-        self._around = pool.submit(lambda: self._of_points(surroundings))
-        self._held_out = pool.submit(lambda: self._of_points(hold_out_points))
-        pool.shutdown(wait=False)
+        self._measured: Future[MeasuredPoints] = Future()
+        self._choice: Future[ChosenPoints | None] = Future()
+        self._across, self._around, self._held_out = (Future[Any]() for _ in range(3))
+        run_beside(
+            {
+                self._measured: measure,
+                self._choice: lambda: _chosen(self.measured().sparse, config, guide.shape),
+                self._across: lambda: self._of_points(surfaces, guide.rgb),
+                self._around: lambda: self._of_points(surroundings),
+                self._held_out: lambda: self._of_points(hold_out_points),
+            }
+        )
 
     def measured(self) -> MeasuredPoints:
         """Return the points once they are measured; raises what ``measure`` does."""

@@ -9,6 +9,7 @@ Imports torch only for what OpenVINO has not compiled before.
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
+import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -90,7 +91,7 @@ def _load(
     files = [folder / CONFIG, folder / WEIGHTS, *code]
     if compiles and threads is not None:
         any_grid = [(1, len(CHANNELS), -1, -1)]
-        kept = KeptNetworks(cache, files, None, threads).load_converted(any_grid)
+        kept = KeptNetworks(cache, files, None, own_threads(threads)).load_converted(any_grid)
         if kept is not None:
             return LoadedFusion(folder, kept)
     from marigold_ros.models.fusion.checkpoint import load_fusion_network
@@ -101,5 +102,15 @@ def _load(
         torch.set_num_threads(threads)
     network = load_fusion_network(folder)
     if compiles:
-        return LoadedFusion(folder, compile_mixing(network, cache, files))
+        threads = own_threads(torch.get_num_threads())
+        return LoadedFusion(folder, compile_mixing(network, cache, files, threads))
     return LoadedFusion(folder, run_by_torch(network, torch.device(device)))
+
+
+def own_threads(threads: int) -> int:
+    """
+    Return the threads of the network beside a model with so many: two where there are two cores.
+
+    A frame has two threads anyway, and the second has nothing to do meanwhile.
+    """
+    return max(threads, min(2, os.cpu_count() or 1))

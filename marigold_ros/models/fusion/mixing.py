@@ -25,7 +25,7 @@ def run_by_torch(network: FusionNetwork, device: torch.device) -> Run:
     return partial(_Mixing(network).to(device).run, device, _stream_beside(device))
 
 
-def compile_mixing(network: FusionNetwork, cache: Path, files: list[Path]) -> Run:
+def compile_mixing(network: FusionNetwork, cache: Path, files: list[Path], threads: int) -> Run:
     """
     Compile for grids of any size, each when it first comes: a tenth of a second.
 
@@ -33,7 +33,7 @@ def compile_mixing(network: FusionNetwork, cache: Path, files: list[Path]) -> Ru
     to the candidates, so that depth moves by 0.0002 in the mean. ``files`` decide the network.
     """
     example, any_grid = torch.zeros(1, len(CHANNELS), 32, 48), [(1, len(CHANNELS), -1, -1)]
-    kept = KeptNetworks(cache, files, None, torch.get_num_threads())
+    kept = KeptNetworks(cache, files, None, threads)
     return kept.load_or_convert(any_grid, lambda: convert(_Mixing(network), (example,), any_grid))
 
 

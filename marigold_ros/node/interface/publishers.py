@@ -68,10 +68,10 @@ _IMAGE_OF = {
     'uncertainty/camera_info': 'uncertainty/image',
     'confidence/camera_info': 'confidence/image',
 }
-# As in reports and on the page: near is bright, far dark, and invalid pixels are grey.
-_SHADES = np.arange(255, -1, -1, dtype=np.uint8)
-_VIRIDIS = cv2.applyColorMap(_SHADES, cv2.COLORMAP_VIRIDIS).reshape(256, 3)
-_INVALID_GREY = 48
+# As in reports and on the page: near is bright, far dark, and invalid pixels, shade 0, are grey.
+_RAMP = np.r_[255, 255:0:-1].astype(np.uint8)
+_SHADES = cv2.applyColorMap(_RAMP, cv2.COLORMAP_VIRIDIS).reshape(256, 1, 3)
+_SHADES[0] = 48
 
 
 def _moved_topic(node, name: str) -> str:
@@ -234,12 +234,8 @@ def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
 
     Returns (H, W, 3) uint8 bgr, dark grey where depth is NaN.
     """
-    valid = np.isfinite(depth)
-    clipped = np.clip(np.where(valid, depth, far), near, far)
-    shade = cv2.log(clipped.astype(np.float32, copy=False))
-    shade -= np.log(near)
-    shade *= 255.0 / np.log(far / near)
-    grey = cv2.cvtColor(np.rint(shade).astype(np.uint8), cv2.COLOR_GRAY2BGR)
-    image = cv2.LUT(grey, _VIRIDIS[None])
-    image[~valid] = _INVALID_GREY
-    return image
+    per_log = 254.0 / np.log(far / near)
+    logs = cv2.log(np.maximum(depth.astype(np.float32, copy=False), np.float32(near)))
+    shade = cv2.convertScaleAbs(logs, alpha=per_log, beta=1.0 - per_log * np.log(near))
+    shade *= np.isfinite(depth)
+    return cv2.applyColorMap(shade, _SHADES)

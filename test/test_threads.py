@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Work beside other work: the steps of a thread, and the points of a frame beside the model."""
+
+from concurrent.futures import Future
+from dataclasses import replace
+import os
+import threading
+
+from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.frame import Camera, Frame, Prediction
+from marigold_ros.geometry import unproject_depth
+from marigold_ros.geometry.measured_points import measure_points
+from marigold_ros.models.fusion.load import own_threads
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_ros.threads import run_beside
+import numpy as np
+import pytest
+
+
+def test_steps_run_in_order_but_for_those_that_are_cancelled():
+    gate, done = threading.Event(), []
+    first, second, third = (Future() for _ in range(3))
+    run_beside(
+        {
+            first: lambda: gate.wait(20),
+            second: lambda: done.append('second'),
+            third: lambda: done.append('third'),
+        }
+    )
+    assert second.cancel()
+    gate.set()
+    third.result(20)
+    assert done == ['third']
+    assert not first.cancel()
+
+
+def test_the_error_of_a_step_goes_to_who_asks_and_the_next_one_runs():
+    wrong, right = Future(), Future()
+    run_beside({wrong: lambda: [][0], right: lambda: 'right'})
+    assert right.result(20) == 'right'
+    with pytest.raises(IndexError):
+        wrong.result(20)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+@pytest.mark.filterwarnings('ignore:This process')  # has threads: so has a user's
+def test_a_forked_process_has_threads_of_its_own():
+    before = Future()
+    run_beside({before: lambda: None})
+    before.result(20)
+    child = os.fork()
+    if child == 0:
+        after = Future()
+        run_beside({after: lambda: 7})
+        os._exit(after.result(20))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_the_fusion_network_has_two_threads_where_there_are_two_cores():
+    assert own_threads(1) == min(2, os.cpu_count())
+    assert own_threads(5) == 5
+
+
+class Oracle:
+    """Answers with the depth of its scene."""
+
+    def __init__(self, depth):
+        self.prediction = Prediction((depth / depth.max()).astype(np.float32))
+
+    def predict(self, _rgb, **_asked):
+        return self.prediction
+
+
+@pytest.fixture(scope='module')
+def scene():
+    """Return a frame with 500 points of a scan in the camera's frame, and its depth."""
+    sample = make_sample(3, 160, 120, 'room')
+    K = np.array([[130.0, 0, 80], [0, 130.0, 60], [0, 0, 1]])
+    points = unproject_depth(sample.depth, K).reshape(-1, 3)
+    points = points[np.random.default_rng(0).choice(len(points), 500, replace=False)]
+    frame = Frame(sample.rgb, Camera(K, 160, 120), points_lidar=points, T_cam_lidar=np.eye(4))
+    return frame, sample.depth
+
+
+def test_points_that_are_known_are_measured_while_the_model_predicts(scene, monkeypatch):
+    (frame, depth), measured = scene, threading.Event()
+
+    def measure(*arguments):
+        measured.set()
+        return measure_points(*arguments)
+
+    class Patient(Oracle):
+        def predict(self, _rgb, **_asked):
+            assert measured.wait(20)
+            return self.prediction
+
+    monkeypatch.setattr('marigold_ros.pipeline.measure_points', measure)
+    result = FramePipeline(Patient(depth)).process(frame)
+    assert np.median(np.abs(result.metric / depth - 1)) < 0.02
+
+
+@pytest.mark.parametrize('change', ['scan', 'pose', 'settings'])
+def test_points_that_were_begun_count_for_the_same_inputs_only(scene, change):
+    (frame, depth), config = scene, PipelineConfig()
+    pipeline = FramePipeline(Oracle(depth), config)
+    prediction = pipeline.predict(frame)
+    if change == 'settings':
+        config = PipelineConfig(alignment=AlignmentConfig(max_depth=3.0))
+        pipeline.config = config
+    else:
+        moved = np.eye(4)
+        moved[0, 3] = 0.2
+        half = frame.points_lidar[::2]
+        other = {'scan': {'points_lidar': half}, 'pose': {'T_cam_lidar': moved}}[change]
+        frame = replace(frame, inputs=[replace(frame.lidar, **other)])
+    result = pipeline.finish(frame, prediction)
+    fresh = FramePipeline(Oracle(depth), config)
+    expected = fresh.finish(frame, fresh.predict(replace(frame, inputs=())))
+    assert len(result.sparse) == len(expected.sparse)
+    np.testing.assert_array_equal(result.metric, expected.metric)
