@@ -23,7 +23,7 @@ from typing import TextIO
 from marigold_ros.commands.terminal.help_text import CommandParser, WrappedHelp
 from marigold_ros.errors import MarigoldError, UsageError
 from marigold_ros.settings import nearest
-from marigold_ros.threads import settle_threads
+from marigold_ros.threads import settle_memory, settle_threads
 
 COMMANDS = {
     'demo': 'run the real node over DDS on a synthetic drive or a bag, score it, draw a report',
@@ -83,6 +83,7 @@ def _close_broken(streams: Iterable[TextIO]) -> bool:
 
 def _run(arguments: Sequence[str] | None) -> int:
     settle_threads()
+    settle_memory()
     # File names may be no UTF-8; messages that contain them must not fail.
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')

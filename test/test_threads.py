@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Work beside other work: the steps of a thread, and the points of a frame beside the model."""
+"""Memory that is kept, the steps of a thread, and the points of a frame beside the model."""
 
 from concurrent.futures import Future
 from dataclasses import replace
 import os
+import platform
+import subprocess
+import sys
 import threading
 
 from marigold_ros.config import AlignmentConfig, PipelineConfig
@@ -42,6 +45,41 @@ def test_the_error_of_a_step_goes_to_who_asks_and_the_next_one_runs():
     assert right.result(20) == 'right'
     with pytest.raises(IndexError):
         wrong.result(20)
+
+
+FAULTS = """
+import os, resource, threading
+from marigold_ros.threads import settle_memory
+settle_memory()
+import numpy as np
+
+def frame():
+    image = np.ones(2_000_000, np.float32)
+    return image + image
+
+def faults(frames):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(frames):
+        frame()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // frames)
+
+frame()
+thread = threading.Thread(target=faults, args=[50])
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif('glibc' not in platform.libc_ver(), reason='of glibc')
+@pytest.mark.parametrize('user', ['default', 'decides'])
+def test_memory_of_a_frame_is_kept_for_the_next_unless_the_user_differs(user):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_')}
+    if user == 'decides':
+        environment['MALLOC_MMAP_THRESHOLD_'] = '100000'
+    command = [sys.executable, '-c', FAULTS]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    # Two arrays of 8 MB are 4000 pages.
+    assert (int(run.stdout) < 10) == (user == 'default')
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
