@@ -135,13 +135,13 @@ def test_a_caller_that_also_needs_scipy_gets_it_beside_one_that_does_not(monkeyp
     numpy_only, scipy = Library(4, 'numpy'), Library(3, 'scipy')
     every = {False: (numpy_only,), True: (numpy_only, scipy)}
     monkeypatch.setattr(blas_threads, '_libraries', every.get)
-    outer, inner = one_blas_thread(of_scipy=False), one_blas_thread()
-    outer.__enter__()
-    inner.__enter__()
+    first, second = ExitStack(), ExitStack()
+    first.enter_context(one_blas_thread(of_scipy=False))
+    second.enter_context(one_blas_thread())
     assert (numpy_only.threads, scipy.threads) == (1, 1)
-    outer.__exit__(None, None, None)
+    first.close()
     assert (numpy_only.threads, scipy.threads) == (1, 1)
-    inner.__exit__(None, None, None)
+    second.close()
     assert (numpy_only.threads, scipy.threads) == (4, 3)
 
 

@@ -21,7 +21,7 @@ class Network:
         self.begun, self.may_pass, self.failing = Event(), Event(), failing
 
     def __call__(self, channels):
-        if current_thread().name.startswith('sigma'):
+        if current_thread().name.startswith('beside'):
             self.begun.set()
             assert self.may_pass.wait(WAIT)
             if self.failing:

@@ -159,7 +159,7 @@ def run_soak(minutes: float, seed: int, progress: Callable[[float], Any]) -> Soa
     values = np.array(samples, dtype=float)
     halves = values[4 * tenth : 5 * tenth], values[-tenth:]
     memory = [float(np.median(half[:, 0])) for half in halves]
-    # A frame starts a thread of its own for some milliseconds.
+    # Threads for work beside a frame come as they are needed, and stay.
     threads = [int(half[:, 1].min()) for half in halves]
     return SoakResult(
         soak.events,

@@ -14,6 +14,7 @@ from marigold_ros.geometry.alignment.affine_fit import tukey_weights
 from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.hull import hull_of
 from marigold_ros.geometry.median import median
+from marigold_ros.geometry.neighbours import nearest_neighbours
 import numpy as np
 
 # A lone point beyond a factor of 1.65 contradicts the fit.
@@ -99,16 +100,13 @@ def consistent_points(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np
     finite = np.isfinite(log_ratio)
     if finite.sum() <= _NEIGHBOURS:
         return finite & (np.abs(np.where(finite, log_ratio, 0.0)) < REJECT_LOG)
-    from scipy.spatial import cKDTree
-
     size = np.abs(np.where(finite, log_ratio, np.inf))
     kept, doubtful = size < _AGREES_WITH_FIT, finite & (size >= _AGREES_WITH_FIT)
     if not doubtful.any():
         return kept
-    place = np.stack([u, v], axis=1).astype(np.float64)
-    tree = cKDTree(place[finite], compact_nodes=False, balanced_tree=False)
+    known, places = (u[finite], v[finite]), (u[doubtful], v[doubtful])
     # The nearest is the point itself.
-    _, near = tree.query(place[doubtful], k=_NEIGHBOURS + 1)
+    near = nearest_neighbours(known, places, _NEIGHBOURS + 1)
     nearby = np.median(log_ratio[finite][near[:, 1:]], axis=1)
     kept[doubtful] = np.abs(log_ratio[doubtful] - nearby) < _AGREES_NEARBY
     return kept

@@ -43,6 +43,7 @@ from marigold_ros.geometry.fusion.work_grid import (
 )
 from marigold_ros.geometry.measured_points import MeasuredPoints
 from marigold_ros.geometry.median import median
+from marigold_ros.geometry.neighbours import nearest_neighbours
 from marigold_ros.reasons import Reason
 from marigold_ros.threads import run_beside
 import numpy as np
@@ -250,10 +251,8 @@ def _contradiction(points: ScoredPoints) -> Reason | None:
 def _nearest_neighbours_differ(points: SparseDepth) -> float:
     """Return the median difference of a point's depth from its three nearest neighbours'."""
     # A few points held out leave the others too far away to interpolate steep ground.
-    from scipy.spatial import cKDTree
-
-    place = np.stack([points.u, points.v], axis=1)
-    _, near = cKDTree(place).query(place, k=min(4, len(place)))
+    pixels = points.u, points.v
+    near = nearest_neighbours(pixels, pixels, 4)
     log_depth = np.log(points.z.astype(np.float64))
     return relative_error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, median)
 

@@ -9,20 +9,14 @@ the distance of points. So points are dropped only from that depth on beyond the
 more are found than a clean scan would have, after Benjamini and Hochberg (1995).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import cv2
 from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.fusion.along_lines import pixel_order
 from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
+from marigold_ros.geometry.neighbours import nearest_neighbours, sorted_in_tiles
 import numpy as np
-
-if TYPE_CHECKING:
-    from scipy.spatial import cKDTree
 
 # Neighbours in the image that a point is compared to, and how many of its depth are enough.
 _NEIGHBOURS, _ENOUGH = 8, 2
@@ -61,21 +55,20 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     log_depth = np.log(z)
     if count > _MANY:
         return _sound_of_many(u, v, log_depth, grid)
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(np.stack([u, v], axis=1), compact_nodes=False, balanced_tree=False)
     if count < _FEW:
-        return _sound_of_few(tree, log_depth)
+        return _sound_of_few(u, v, log_depth)
     # In the order of the image: which are samples must not depend on that of the points.
-    samples = tree.data[pixel_order(u, v)[:: -(-count // _SAMPLES)]]
-    distance, near = tree.query(samples, _NEIGHBOURS + 1)
+    samples = pixel_order(u, v)[:: -(-count // _SAMPLES)]
+    near = nearest_neighbours((u, v), (u[samples], v[samples]), _NEIGHBOURS + 1)
+    typical = near[:, _TYPICAL]
+    radius = median(np.hypot(u[typical] - u[samples], v[typical] - v[samples]))
     agreeing = _agreeing(log_depth[near[:, 1:]] - log_depth[near[:, :1]])
     at_edges = float(np.mean(agreeing < _AT_EDGES))
     expected = _DOUBTFUL * count * (1.0 + (_FEW / count) ** 2) * at_edges
-    rest = np.flatnonzero(~_clearly_sound(u, v, log_depth, median(distance[:, _TYPICAL])))
+    rest = np.flatnonzero(~_clearly_sound(u, v, log_depth, radius))
     sound = np.ones(count, dtype=bool)
     for _ in range(2):  # without the worst, neighbours are better judges
-        away = _beyond_range(tree, log_depth, sound, rest)
+        away = _beyond_range((u, v), log_depth, sound, rest)
         dropped = _more_than_expected(away, expected)
         if not dropped.any():
             break
@@ -84,9 +77,9 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     return sound
 
 
-def _sound_of_few(tree: cKDTree, log_depth: np.ndarray) -> np.ndarray:
+def _sound_of_few(u: np.ndarray, v: np.ndarray, log_depth: np.ndarray) -> np.ndarray:
     """Select the points (M,) within most of their neighbours, or all in a clean scan."""
-    _, near = tree.query(tree.data, _NEIGHBOURS + 1)
+    near = nearest_neighbours((u, v), (u, v), _NEIGHBOURS + 1)
     low, first, third, high = np.quantile(log_depth[near[:, 1:]], _QUANTILES, axis=1)
     margin = _MARGIN + _SCATTER * (third - first)
     sound = (log_depth >= low - margin) & (log_depth <= high + margin)
@@ -118,28 +111,14 @@ def _clearly_sound(
     u: np.ndarray, v: np.ndarray, log_depth: np.ndarray, radius: float
 ) -> np.ndarray:
     """Whether points (M,) agree with some of those within a radius: faster than the nearest."""
-    left, top, side = u.min(), v.min(), max(radius, 1.0)
-    columns = int((u.max() - left) / side) + 1
-    rows = int((v.max() - top) / side) + 1
-    # The points of each tile, by counting.
-    starts = np.zeros(rows * columns + 1, np.int64)
-    tile = np.empty(len(u), np.int64)
-    for i in range(len(u)):
-        tile[i] = int((v[i] - top) / side) * columns + int((u[i] - left) / side)
-        starts[tile[i] + 1] += 1
-    for i in range(rows * columns):
-        starts[i + 1] += starts[i]
-    ends, members = starts[:-1].copy(), np.empty(len(u), np.int64)
-    for i in range(len(u)):
-        members[ends[tile[i]]] = i
-        ends[tile[i]] += 1
+    tile, starts, members, columns, rows = sorted_in_tiles(u, v, max(radius, 1.0))
     sound = np.zeros(len(u), np.bool_)
     for i in range(len(u)):
         row, column = tile[i] // columns, tile[i] % columns
         agreeing = 0
         for r in range(max(row - 1, 0), min(row + 2, rows)):
             first = starts[r * columns + max(column - 1, 0)]
-            last = ends[r * columns + min(column + 1, columns - 1)]
+            last = starts[r * columns + min(column + 2, columns)]
             for j in members[first : min(last, first + _DENSEST)]:
                 if agreeing >= _ENOUGH:
                     break
@@ -151,24 +130,21 @@ def _clearly_sound(
 
 
 def _beyond_range(
-    tree: cKDTree, log_depth: np.ndarray, judges: np.ndarray, rest: np.ndarray
+    pixels: tuple[np.ndarray, np.ndarray],
+    log_depth: np.ndarray,
+    judges: np.ndarray,
+    rest: np.ndarray,
 ) -> np.ndarray:
     """
     Log depth (n,) by which points are beyond the range around them; 0 for those that agree.
 
-    ``rest`` (n,) are their indices among all (M,) of the tree. They are compared to the nearest of
-    those that ``judges`` (M,) bool selects; the range is that of those of one depth with
-    neighbours.
+    ``rest`` (n,) are their indices among all, at ``pixels`` u, v (M,). They are compared to the
+    nearest of those that ``judges`` (M,) bool selects; the range is that of those of one depth
+    with neighbours.
     """
-    from scipy.spatial import cKDTree
-
-    place, known = tree.data, np.flatnonzero(judges)
-    if len(known) < len(place):
-        tree = cKDTree(place[known], compact_nodes=False, balanced_tree=False)
-    # Threads take 0.3 ms to start.
-    workers = -1 if len(rest) > 2000 else 1
-    ordinals = np.arange(1, min(_NEIGHBOURS + 1, len(known)) + 1)
-    near = known[tree.query(place[rest], ordinals, workers=workers)[1]]
+    (u, v), known = pixels, np.flatnonzero(judges)
+    places = u[rest], v[rest]
+    near = known[nearest_neighbours((u[known], v[known]), places, _NEIGHBOURS + 1)]
     # A judge is its own nearest.
     near = np.where(judges[rest, None], near[:, 1:], near[:, :-1])
     rise = log_depth[near] - log_depth[rest, None]
