@@ -4,6 +4,7 @@
 
 from concurrent.futures import Future
 from dataclasses import replace
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -88,12 +89,16 @@ def test_a_forked_process_has_threads_of_its_own():
     before = Future()
     run_beside({before: lambda: None})
     before.result(20)
-    child = os.fork()
-    if child == 0:
-        after = Future()
-        run_beside({after: lambda: 7})
-        os._exit(after.result(20))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    child = multiprocessing.get_context('fork').Process(target=in_child)
+    child.start()
+    child.join(30)
+    assert child.exitcode == 7
+
+
+def in_child():
+    after = Future()
+    run_beside({after: lambda: 7})
+    sys.exit(after.result(20))
 
 
 def test_the_fusion_network_has_two_threads_where_there_are_two_cores():
