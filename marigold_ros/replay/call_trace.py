@@ -19,6 +19,8 @@ from time import perf_counter
 import tracemalloc
 from typing import Any
 
+from marigold_ros.threads import forget_threads
+
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _LEAST_S = 50e-6  # of a call that is kept
 
@@ -59,9 +61,11 @@ def traced_calls() -> Iterator[list[dict[str, Any]]]:
     tracemalloc.start()
     threading.setprofile(observe)
     sys.setprofile(observe)
+    forget_threads()
     try:
         yield events
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
+        forget_threads()
         tracemalloc.stop()
