@@ -58,10 +58,10 @@ def traced_calls() -> Iterator[list[dict[str, Any]]]:
                 place = {'ph': 'X', 'pid': 0, 'tid': thread}
                 events.append({'name': name, **place, **times, 'args': args})
 
+    forget_threads()
     tracemalloc.start()
     threading.setprofile(observe)
     sys.setprofile(observe)
-    forget_threads()
     try:
         yield events
     finally:
