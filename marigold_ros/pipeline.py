@@ -6,9 +6,10 @@ One camera frame from image to metric depth: the only place that knows the order
 Node and offline evaluation both call it. It comes in two halves because a scan often arrives after
 its image: the node then runs ``FramePipeline.predict`` first, decides the pairing as late as
 possible, and runs ``FramePipeline.finish``; points that are there before are scored beside the
-model. While one frame is finished in a thread another thread may predict the next. Sigma of a frame is scored beside the next one, which waits for it
-where it states its own. The steps hand on records: measured points, fitted map, fused depth,
-stated depth, published depth. The model is passed in: no torch.
+model. While one frame is finished in a thread another thread may predict the next. Sigma of a
+frame is scored beside the next one, which waits for it where it states its own. The steps hand on
+records: measured points, fitted map, fused depth, stated depth, published depth. The model is
+passed in: no torch.
 """
 
 from __future__ import annotations
