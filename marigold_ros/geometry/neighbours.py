@@ -43,8 +43,8 @@ def sorted_in_tiles(
     """
     Sort points (M,), at least one, into the tiles of a grid over them, row by row, by counting.
 
-    Returns the tile of each point, where the points of each tile begin in the third, and where the
-    last ones end, the indices of the points in this order, and the grid's columns and rows.
+    Returns the tile of each point, the place in that order at which each tile begins and, last, at
+    which all end, the indices of the points in that order, and the grid's columns and rows.
     """
     left, top = u.min(), v.min()
     columns, rows = int((u.max() - left) / side) + 1, int((v.max() - top) / side) + 1

@@ -204,12 +204,9 @@ class FrameServer:
             frame = resize_frame(frame, model.processing_size(*rgb.shape[:2], chosen))
         watch.lap('decode')
         image = ImageInWork(header, names, config, frame, rgb.shape[:2], no_camera, watch)
-        # Then the points are scored beside the model. Motion between scan and image is not known
-        # yet, and ground is looked for in the prediction.
-        late = self._extrinsics.fixed_frame or GROUND in source_names(config.sparse_source)
-        choices = None if late else self._inputs.settled_scans(frame.stamp_ns)
-        if choices is not None:
-            image = self._with_sparse(image, choices)
+        choices = self._inputs.settled_scans(frame.stamp_ns)
+        if choices is not None and self._are_placed(names, choices):
+            image = self._with_sparse(image, choices)  # scored beside the model
         watch.lap('pair')
         prediction = self._pipeline.predict(image.frame)
         watch.lap('predict')
@@ -318,6 +315,19 @@ class FrameServer:
             if self._unpaired[item.source] >= _UNPAIRED:
                 why = self._inputs.why_no_scan(item.source, frame.stamp_ns)
                 self._health.report(item.problem_part, why)
+
+    def _are_placed(self, names: _CameraFrame, choices: Mapping[str, Choice]) -> bool:
+        """Whether scans can be placed in their image as well now as after its prediction."""
+        if GROUND in source_names(self._inputs.config.sparse_source):
+            return False  # ground is looked for in the prediction
+        for number, item in enumerate(self._inputs.sparse):
+            scan, scan_ns = choices[item.source].item, choices[item.source].stamp_ns
+            if scan is None or scan_ns is None or scan.header.frame_id == names.own:
+                continue
+            frame = scan.header.frame_id
+            if not self._extrinsics.is_settled(names.published, frame, scan_ns, not number):
+                return False
+        return True
 
     def _with_sparse(self, image: ImageInWork, choices: Mapping[str, Choice]) -> ImageInWork:
         """Add the sparse depth of all sources; what is wrong with one is reported."""

@@ -93,6 +93,18 @@ class Extrinsics:
         settings = settings if is_first else 'another sparse_source'
         return self.pose(camera_frame, lidar_frame, stamp_ns, settings)
 
+    def is_settled(
+        self, camera_frame: str, lidar_frame: str, stamp_ns: int, is_first: bool
+    ) -> bool:
+        """Return whether `lookup` of a scan knows all that may come: nothing better by waiting."""
+        if self.fixed_frame:  # odometry of the image's time often comes after the image
+            return False
+        if (self._fixed is not None and is_first) or lidar_frame in ('', camera_frame):
+            return True
+        at_scan = _time(stamp_ns)
+        found = self._known(lambda b: b.lookup_transform(camera_frame, lidar_frame, at_scan))
+        return found is not None
+
     def pose(self, camera_frame: str, frame: str, stamp_ns: int, settings: str) -> np.ndarray:
         """
         Look up the pose (4, 4) of any frame in the camera's, the latest one if need be.

@@ -64,6 +64,24 @@ def test_the_latest_transform_is_a_counted_fallback(planted_tf2):
     assert extrinsics.latest_used == 1
 
 
+@pytest.mark.parametrize(
+    ('stamp', 'fixed_frame', 'settled'),
+    [(STAMP, '', True), (STAMP - 1, '', False), (STAMP, 'odom', False)],
+)
+def test_a_pose_is_settled_once_waiting_cannot_improve_it(
+    planted_tf2, stamp, fixed_frame, settled
+):
+    planted_tf2['camera', 'lidar'] = (stamp, 0.5)
+    extrinsics = Extrinsics('node', ExtrinsicsConfig(), fixed_frame)
+    assert extrinsics.is_settled('camera', 'lidar', STAMP, is_first=True) == settled
+    assert not extrinsics.is_settled('camera', 'unknown', STAMP, is_first=True)
+    given = ExtrinsicsConfig(translation=(1.0, 2.0, 3.0), rotation_xyzw=(0.0, 0.0, 0.0, 1.0))
+    fixed = Extrinsics('node', given, fixed_frame, more_frames=True)
+    assert fixed.is_settled('camera', 'unknown', STAMP, is_first=True) == (not fixed_frame)
+    assert not fixed.is_settled('camera', 'unknown', STAMP, is_first=False)
+    assert extrinsics.latest_used == 0
+
+
 def test_a_missing_transform_names_both_frames_and_remedy(planted_tf2):
     with pytest.raises(CalibrationError, match=r'camera <- lidar at 7.500 s; publish it or set'):
         Extrinsics('node', ExtrinsicsConfig()).lookup('camera', 'lidar', STAMP)
