@@ -322,9 +322,10 @@ class FrameServer:
             return False  # ground is looked for in the prediction
         for number, item in enumerate(self._inputs.sparse):
             scan, scan_ns = choices[item.source].item, choices[item.source].stamp_ns
-            if scan is None or scan_ns is None or scan.header.frame_id == names.own:
+            if scan is None or scan_ns is None:
                 continue
             frame = scan.header.frame_id
+            frame = names.published if frame == names.own else frame
             if not self._extrinsics.is_settled(names.published, frame, scan_ns, not number):
                 return False
         return True

@@ -103,6 +103,25 @@ def test_a_fixed_frame_compensates_motion_of_old_scans(
     assert values['not_moved'] == '0'
 
 
+def test_with_a_fixed_frame_a_scan_of_the_camera_is_placed_after_the_prediction_too(
+    bench, planted_tf2, monkeypatch
+):
+    running = bench({'lidar.wait': 0.0, 'lidar.fixed_frame': 'odom'}, hear=HEARD)
+    predicted, predict = [], FramePipeline.predict
+    monkeypatch.setattr(
+        FramePipeline,
+        'predict',
+        lambda self, frame: predicted.append(frame) or predict(self, frame),
+    )
+    scan = running.robot.scan_of_plane(START)
+    scan.header.frame_id = 'camera_optical'
+    running.deliver('scan', scan)
+    running.deliver('info', running.robot.camera_info(START))
+    running.send(START, scan=False, info=False)
+    running.wait_received(ALIGNMENT)
+    assert predicted[0].inputs == ()
+
+
 def true_depth(v):
     """Depth of a slanted wall in metres, 4 m in the last row and 6 m in the first."""
     return 6.0 - 2.0 * v / (HEIGHT - 1)
