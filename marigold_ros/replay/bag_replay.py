@@ -99,9 +99,9 @@ class ModelScorer:
         scorer.go_on(self._heldout.finish)
         self.pipeline.state, self._heldout.state = streams
 
-    def predict(self, item: BagFrame) -> Prediction:
-        """Predict a frame; raises InputError or CalibrationError if it is unusable."""
-        return self.pipeline.predict(item.usable)
+    def predict(self, item: BagFrame, frame: Frame | None = None) -> Prediction:
+        """Predict what ``finish`` aligns; raises InputError or CalibrationError if unusable."""
+        return self.pipeline.predict(item.usable if frame is None else frame)
 
     def finish(
         self, item: BagFrame, prediction: Prediction, frame: Frame | None = None
@@ -351,9 +351,9 @@ class _Run:
             self.part.warn(item.warning)
         try:
             item = self._corrupted(item)
-            prediction = self._main.predict(item)
-            others, reasons = self._predict_compared(item)
             frame = None if sources is None else sources.seen(item)
+            prediction = self._main.predict(item, frame)
+            others, reasons = self._predict_compared(item, frame)
             if sources is not None and sources.has_lidar:
                 item = replace(item, frame=frame)  # what scan lines that are held out miss
             result = self._main.finish(item, prediction, frame)
@@ -411,12 +411,14 @@ class _Run:
         if progress:
             progress(scored.number)
 
-    def _predict_compared(self, item: BagFrame) -> tuple[dict[str, Prediction], dict[str, str]]:
+    def _predict_compared(
+        self, item: BagFrame, frame: Frame | None
+    ) -> tuple[dict[str, Prediction], dict[str, str]]:
         """Return the predictions of the compared models, and why others have none."""
         found, reasons = {}, {}
         for name, other in self._compared.items():
             try:
-                found[name] = other.predict(item)
+                found[name] = other.predict(item, frame)
             except (InputError, CalibrationError) as error:
                 reasons[name] = str(error)
         return found, reasons

@@ -167,7 +167,9 @@ def judged_frames(
                 lidar = project_scan(
                     item.frame, np.asarray(item.frame.points_lidar), config.alignment
                 )
-                seen = {name: pipeline.predict(item.frame) for name, pipeline in pipelines.items()}
+                # Without the points, which are held out in many ways later.
+                alone = replace(item.frame, inputs=())
+                seen = {name: pipeline.predict(alone) for name, pipeline in pipelines.items()}
                 yield Judged(item, item.frame, lidar, seen)
             first = number + 1
 
