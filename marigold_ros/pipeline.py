@@ -359,11 +359,10 @@ class FramePipeline:
 
     def _view(self, frame: Frame, begun: _Begun, prediction: Prediction) -> View:
         """Measure the points of a frame, and see whether its stream goes on."""
-        rgb, points = begun.rgb, begun.points
+        rgb = begun.rgb
         camera = None if frame.camera is None else rectified(frame.camera)
         K = None if camera is None else camera.K
-        if points is None or frame.inputs is not begun.frame.inputs:
-            points = self._begin_points(frame, rgb, prediction)
+        points = begun.points or self._begin_points(frame, rgb, prediction)
         measured = points.measured()
         small = reduced(rgb)
         current = CurrentFrame(thumbnail(small), frame.stamp_ns, K, frame.T_world_camera)
@@ -504,13 +503,15 @@ class FramePipeline:
             self.model.reset()
 
     def _claim(self, frame: Frame, prediction: Prediction) -> _Begun:
-        """Take over the first half of a frame, if this is its prediction."""
+        """Take over the first half of a frame, if this is its prediction; points if the same."""
         _, begun = self._pending.pop(id(prediction), (None, None))
         if begun is None:
             rgb = _rectified_rgb(frame)
             _check_size(prediction, rgb)
             return _Begun(frame, self.config, rgb, None, {'predict': 0.0})
-        same = begun.frame.camera is frame.camera and begun.config is self.config
+        then = begun.frame.inputs, begun.frame.camera, begun.config
+        now = frame.inputs, frame.camera, self.config
+        same = all(one is other for one, other in zip(then, now, strict=True))
         return begun if same else replace(begun, points=None)
 
 

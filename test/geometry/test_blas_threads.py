@@ -20,7 +20,8 @@ import pytest
 # threads, once started, stay. It finds the libraries by their files, not by NumPy and SciPy.
 SCRIPT = """
 import numpy as np
-import ctypes, json, threading, scipy.linalg.lapack
+import ctypes, json, scipy.linalg.lapack
+from concurrent.futures import ThreadPoolExecutor
 from marigold_ros import pipeline
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError
@@ -69,10 +70,9 @@ record('after')
 rgb = np.zeros((60, 80, 3), np.uint8)
 frame = Frame(rgb, camera=camera, points_lidar=points, T_cam_lidar=np.eye(4))
 # In another thread than the first that set a number.
-work = pipeline.FramePipeline(None, PipelineConfig(alignment=config)).finish, frame, prediction
-thread = threading.Thread(target=work[0], args=work[1:])
-thread.start()
-thread.join()
+finish = pipeline.FramePipeline(None, PipelineConfig(alignment=config)).finish
+with ThreadPoolExecutor(1) as thread:
+    thread.submit(finish, frame, prediction).result()
 record('after')
 print(json.dumps(seen))
 """

@@ -49,7 +49,7 @@ def test_the_error_of_a_step_goes_to_who_asks_and_the_next_one_runs():
 
 
 FAULTS = """
-import os, resource, threading
+import resource, threading
 from marigold_ros.threads import settle_memory
 settle_memory()
 import numpy as np
