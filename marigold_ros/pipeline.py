@@ -32,7 +32,7 @@ from marigold_ros.frame import (
     Prediction,
     SparseDepth,
 )
-from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.align import align_map, align_scale
 from marigold_ros.geometry.alignment.member_weights import weigh_members
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.blas_threads import one_blas_thread
@@ -382,13 +382,25 @@ class FramePipeline:
         if prediction.members is not None:
             prediction, weights = weigh_members(prediction, sparse, config, view.before.weights)
 
-        held = view.before.held_fit(view.current.stamp_ns)
-        fit = align_map(prediction, sparse, config, held, measured.refusal, measured.further)
+        fit = self._fit_scale(view, prediction) if view.before.is_map_idle else None
+        if fit is None:
+            held = view.before.held_fit(view.current.stamp_ns)
+            fit = align_map(prediction, sparse, config, held, measured.refusal, measured.further)
         guided, alignment = align_guided(
             self.model, view.rgb, prediction, sparse, fit, self.config
         )
         points = None if sparse is None else view.points.scored()
         return FittedMap(prediction, weights, fit, guided, alignment, points)
+
+    def _fit_scale(self, view: View, prediction: Prediction) -> Alignment | None:
+        """Fit an idle map, of which fused depth needs nothing; None where it may."""
+        config, measured = self.config.alignment, view.measured
+        if config.method != 'fused' or prediction.space == 'metric' or measured.sparse is None:
+            return None
+        if not (measured.sparse.kind.extends and self.finishes_without_model):
+            return None
+        fit = align_scale(prediction, measured.sparse, config, measured.further)
+        return fit and replace(fit, map_refusal=view.before.map_refusal)
 
     def _fuse(self, view: View, fitted: FittedMap) -> FusedDepth:
         """Fuse map and points, or what is remembered, and smooth the depth over time."""

@@ -23,6 +23,7 @@ from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.median import median
 from marigold_ros.geometry.sigma import SigmaHistory
 from marigold_ros.pairing import is_clock_jump
+from marigold_ros.reasons import Reason
 import numpy as np
 
 # Limits within which a pixel stands still: chosen on static images of three drives with noise of
@@ -39,6 +40,8 @@ _EDGES_LOW, _EDGES_HIGH = 0.5, 0.8
 _SAME_DEPTH = 0.15
 # Median change of depth where the image stood still, above which the fits contradict each other.
 _SAME_SCALE = 0.1
+# A map that has gained nothing in so many frames in a row is judged again in one of so many.
+_JUDGED = 4
 # Points of the previous depth in place of a missing scan.
 _POINTS = 2000
 
@@ -66,6 +69,8 @@ class StreamState:
     shape: tuple[int, int] | None = None  # image size (H, W) of the last frame
     fit: Alignment | None = None  # without arrays per pixel or point
     fit_stamp_ns: int = 0  # of its frame
+    idle: int = 0  # frames in a row whose map gained nothing
+    map_refusal: Reason | None = None  # what the last of them said of it
     weights: np.ndarray | None = None  # (n,), of an average's members
     previous: PreviousFrame | None = None  # last frame with metric depth
     sigma: SigmaHistory = SigmaHistory()
@@ -80,7 +85,13 @@ class StreamState:
 
     def without_fits(self) -> StreamState:
         """Forget fits, metric depth and errors."""
-        return replace(self, fit=None, weights=None, previous=None, sigma=SigmaHistory())
+        calibration, edges = self.calibration, self.edges
+        return StreamState(self.stamp_ns, self.shape, calibration=calibration, edges=edges)
+
+    @property
+    def is_map_idle(self) -> bool:
+        """Whether the next frame goes without its map, which would be found to gain nothing."""
+        return self.idle > _JUDGED and self.idle % _JUDGED != 0
 
     def after(
         self,
@@ -92,7 +103,11 @@ class StreamState:
     ) -> StreamState:
         """Return the state after a frame: its affine fit, and the alignment it ended with."""
         state = replace(self, sigma=sigma, calibration=calibration)
-        if alignment.state == 'fitted' and fit.state == 'fitted':
+        if alignment.state == 'fitted':
+            refusal = alignment.map_refusal if fit.state == 'fitted' else None
+            idle = self.idle + 1 if refusal else 0
+            state = replace(state, idle=idle, map_refusal=refusal)
+        if alignment.state == 'fitted' and fit.state == 'fitted' and fit.metric is not None:
             kept = replace(fit, metric=None, inlier=None, held_out=None)
             state = replace(state, fit=kept, fit_stamp_ns=current.stamp_ns)
         if alignment.metric is not None:

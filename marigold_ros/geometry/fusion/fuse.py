@@ -217,12 +217,12 @@ def _usable(sparse: SparseDepth, config: AlignmentConfig) -> tuple[np.ndarray, R
 
 def _without_points(fit: Alignment, refusal: Reason | None) -> Alignment:
     """Return what the map alone gives: held, metric by itself, or none; with its sigma."""
+    if fit.state == 'fitted' and refusal and fit.space != 'metric':
+        return Alignment(refusal=refusal, space=fit.space, n_points=fit.n_points)
     if fit.state == 'none' or fit.metric is None:
         if refusal is None:
             return fit
         return replace(fit, refusal=refusal, hold_refusal=None, map_refusal=None)
-    if fit.state == 'fitted' and refusal and fit.space != 'metric':
-        return Alignment(refusal=refusal, space=fit.space, n_points=fit.n_points)
     leader = 'memory' if fit.state == 'held' else 'map'
     sigma = fit.metric * np.float32(fit.spread_log) if np.isfinite(fit.spread_log) else None
     return replace(fit, sigma=sigma, led_by=leader, shares={leader: 1.0})

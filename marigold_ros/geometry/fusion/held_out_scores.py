@@ -51,6 +51,8 @@ _GAINS = 0.6
 # that over interpolation's among them, squared. Standard errors are added, as neighbours err
 # alike; below the least weight it has no share.
 _STEEPNESS, _DOUBT, _MARGIN, _LEAST_WEIGHT = 4.0, 2.0, 3.0, 0.3
+# Share of the image that points surround, from which what is beyond them is not worth a map.
+_ALL_OVER = 0.98
 # Added to the log error of the nearest point beyond the points, for what no border shows.
 _UNSEEN = 0.06
 # From this part on, of at least this error, it is no fit for a frame without points to hold.
@@ -198,10 +200,11 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     if scored.fitted is None:
         return scored, None
     among = _gains(*scored.held_out, _GAINS)
-    beyond = 0.0 if scored.saw_points and not among else _weight_beyond(scored)
+    inside = scored.points.candidates.inside
+    unproved = scored.saw_points and not among
+    beyond = 0.0 if unproved or inside.mean() > _ALL_OVER else _weight_beyond(scored)
     if not among and not beyond:
         return without_map(scored), no_gain(scored)
-    inside = scored.points.candidates.inside
     weight = np.where(inside, np.float32(1.0), np.float32(beyond))
     proved = without_map(scored, ~np.where(inside, among, beyond > 0.0))
     return replace(proved, map_weight=weight), None

@@ -359,6 +359,24 @@ def test_a_map_that_errs_more_among_the_points_counts_less_beyond_them():
     assert weights[-1] == 0.0
 
 
+@pytest.mark.parametrize(('first', 'has_share'), [(5, True), (0, False)])
+def test_a_map_has_no_share_for_the_last_pixels_beyond_points_all_over(first, has_share):
+    _, depth, _ = smooth_scene()
+    v, u = (part.ravel() for part in np.mgrid[first:120, 0:160:3])
+    sparse = SparseDepth(u, v, depth[v, u])
+    scored = scored_of(sparse, None, fitted(depth, np.full(len(sparse), 0.1)))
+    candidates = scored.points.candidates
+    assert not candidates.inside.all()
+    # Perfect at a border where the nearest point is not, and as good as points among them.
+    at_border = np.where(np.arange(len(sparse)) % 10 == 0, 0.3, np.nan)
+    candidates = replace(candidates, held_out=np.full(len(sparse), 0.1), held_border=at_border)
+    planted = replace(scored.fitted, held_border=0.0 * at_border)
+    points = replace(scored.points, candidates=candidates)
+    judged, refusal = judge_map(replace(scored, points=points, fitted=planted))
+    assert (refusal is None) == has_share
+    assert judged.channels[CHANNELS.index('has_map')].any() == has_share
+
+
 def test_the_map_without_its_field_is_that_of_scale_and_shift():
     sparse, depth, _ = smooth_scene()
     field = np.linspace(0.8, 1.25, 12, dtype=np.float32).reshape(3, 4)
