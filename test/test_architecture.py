@@ -40,6 +40,7 @@ GROUND = {
     'frame',
     'fusion_channels',
     'image_sets',
+    'kernels',
     'message_codec',
     'pairing',
     'point_kinds',
@@ -79,7 +80,8 @@ THIRD_PARTY = {
     'bags': {'numpy', 'cv2', 'rosbags', 'apsw', 'lz4'},  # the last two are of rosbags
     '__init__': set(),
     **dict.fromkeys(('evaluation', 'synthetic'), ARRAYS),
-    'geometry': ARRAYS | {'threadpoolctl', 'numba'},
+    'geometry': ARRAYS | {'threadpoolctl'},
+    'kernels': {'numpy', 'numba'},
 }
 SERVER = {'starlette', 'uvicorn', 'anyio'}
 TORCH = {'torch', 'torchvision', 'diffusers', 'accelerate', 'transformers'}

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The nearest points in an image: tiles find them several times faster than a tree."""
 
-from marigold_ros.geometry.compiled import compiled
+from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 # Points in a tile, in the mean of where there are any, by such a grid; most tiles for each point.

@@ -31,6 +31,7 @@ from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.mixing import mix, network_input
 from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
 from marigold_ros.geometry.hull import hull_of
+from marigold_ros.kernels.compiled import compiled
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
 import numpy as np
@@ -50,7 +51,13 @@ _FEWEST = 20
 # Points form lines if their neighbours in a band of rows are closer than so many median gaps, and
 # most pixels are empty; lines lie four such gaps apart.
 _BAND, _CLOSE, _LINES, _FROM_LINE = 3, 1.2, 0.5, 4.0
-_TABLE = 512
+# Factors are in a table by the upper bits of depth as float32: 128 steps an octave.
+_SHIFT = 16
+_FIRST, _LAST = (
+    int(np.float32(depth).view(np.int32)) >> _SHIFT for depth in (_DEPTHS[0], _DEPTHS[-1])
+)
+_STEPS = np.arange(_FIRST, _LAST + 1, dtype=np.int32) << _SHIFT
+_LOGS = np.log((_STEPS + (1 << (_SHIFT - 1))).view(np.float32))  # in the middle of each
 # The farthest of the points, as a quantile, and the share of that depth from which a pixel without
 # points may lie beyond the sensor's range.
 _FARTHEST, _NEAR_LIMIT = 0.99, 0.85
@@ -238,23 +245,28 @@ def with_scaled_sigma(
     sigma, metric = alignment.sigma, alignment.metric
     if sigma is None or metric is None or scale is None:
         return alignment
-    # A table over log depth is faster than interpolation, and exact to a hundredth of an octave.
-    low, high = np.log(_DEPTHS[0]), np.log(_DEPTHS[-1])
-    places = np.linspace(low, high, _TABLE)
-    among, beyond = (np.interp(places, np.log(_DEPTHS), _factors(c)) for c in scale.counts)
-    table = np.append(among, np.maximum(beyond, 1.0)).astype(np.float32)
-    with np.errstate(invalid='ignore', divide='ignore'):
-        place = np.log(metric)
-    place -= np.float32(low)
-    place *= np.float32((_TABLE - 1) / (high - low))
-    # NaN becomes 0.
-    index = np.fmin(np.fmax(place, 0, out=place), _TABLE - 1, out=place).astype(np.intp)
+    among, beyond = (np.interp(_LOGS, np.log(_DEPTHS), _factors(c)) for c in scale.counts)
+    table = np.stack([among, np.maximum(beyond, 1.0)]).astype(np.float32)
+    inside = np.ones(metric.shape, bool)
     if sparse is not None and alignment.inlier is not None:
         seen = np.zeros(metric.shape, bool)
         seen[sparse.v[alignment.inlier], sparse.u[alignment.inlier]] = True
-        np.add(index, _TABLE, out=index, where=~hull_of(seen))
-    factor = table.take(index)
-    return replace(alignment, sigma=np.multiply(sigma, factor, out=factor))
+        inside = hull_of(seen)
+    depth = np.ascontiguousarray(metric, np.float32)
+    flat = sigma.ravel(), depth.view(np.int32).ravel(), inside.ravel()
+    return replace(alignment, sigma=_scaled(*flat, table).reshape(metric.shape))
+
+
+@compiled()
+def _scaled(
+    sigma: np.ndarray, depth: np.ndarray, inside: np.ndarray, table: np.ndarray
+) -> np.ndarray:
+    """Multiply sigma (n,) by the factor in a row of the table; depth (n,) as bits of float32."""
+    scaled, last = np.empty_like(sigma), table.shape[1] - 1
+    for i in range(len(sigma)):
+        step = min(max((depth[i] >> _SHIFT) - _FIRST, 0), last)
+        scaled[i] = sigma[i] * (table[0, step] if inside[i] else table[1, step])
+    return scaled
 
 
 def _factors(counts: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.median import median
 from marigold_ros.geometry.sigma import SigmaHistory
+from marigold_ros.kernels.compiled import compiled
 from marigold_ros.pairing import is_clock_jump
 from marigold_ros.reasons import Reason
 import numpy as np
@@ -167,25 +168,32 @@ def smooth(
     standing = _standing(grey, current.grey, _has_poses(previous, current))
     if not standing.any():
         return metric
-    with np.errstate(invalid='ignore', divide='ignore'):
-        change = carried / metric
-    change -= np.float32(1.0)
     step = max(1, max(metric.shape) // _LONGEST_SIDE)
     standing = cv2.resize(standing, metric.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    some = change[::step, ::step][standing[::step, ::step] > 0.5]
+    few = np.s_[::step, ::step]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        some = (carried[few] / metric[few])[standing[few] > 0.5] - np.float32(1.0)
     some = some[np.isfinite(some)]
     if len(some) == 0 or abs(median(some)) > _SAME_SCALE:
         return metric
-    # In place: memory that is new costs more than the arithmetic. NaN becomes a bound: weight 0.
-    bound = np.float32(_SAME_DEPTH)
-    np.fmin(np.fmax(change, -bound, out=change), bound, out=change)
-    close = change / bound
-    np.subtract(np.float32(1.0), np.square(close, out=close), out=close)
-    weight = np.multiply(standing, np.float32(share), out=standing)
-    weight *= np.square(close, out=close)
-    weight *= change
-    weight += np.float32(1.0)
-    return np.asarray(np.multiply(metric, weight, out=weight), np.float32)
+    now, before = (np.ascontiguousarray(depth, np.float32).ravel() for depth in (metric, carried))
+    return _averaged(now, before, standing.ravel(), np.float32(share)).reshape(metric.shape)
+
+
+@compiled()
+def _averaged(
+    metric: np.ndarray, carried: np.ndarray, standing: np.ndarray, share: np.float32
+) -> np.ndarray:
+    """Average depth (n,) with what is carried over, by how far it stood still and agrees."""
+    averaged, bound, one = np.empty_like(metric), np.float32(_SAME_DEPTH), np.float32(1.0)
+    for i in range(len(metric)):
+        change = carried[i] / metric[i] - one
+        change = change if change < bound else bound  # NaN becomes a bound: weight 0
+        change = change if change > -bound else -bound
+        close = change / bound
+        agrees = one - close * close
+        averaged[i] = metric[i] * (one + standing[i] * share * agrees * agrees * change)
+    return averaged
 
 
 def carry_over(

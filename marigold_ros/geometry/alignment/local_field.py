@@ -11,10 +11,10 @@ away from points. Nearest neighbours were rejected: slower, and they pass every 
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.affine_fit import tukey_weights
-from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.hull import hull_of
 from marigold_ros.geometry.median import median
 from marigold_ros.geometry.neighbours import nearest_neighbours
+from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 # A lone point beyond a factor of 1.65 contradicts the fit.

@@ -11,14 +11,13 @@ on: its inverse depth is linear in the image.
 import math
 
 import cv2
+from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 # Pixels on each side, and pixel spacing of the levels: ramps of 4 to 32 px.
 _REACH, _LEVELS = 2, (1, 2, 4, 8)
 # Share of the change of inverse depth over twice the width: a plane has 0.5, a step 1.
-_ENDING = 0.75
-# Pixels at a time: intermediate arrays stay in the cache.
-_CHUNK = 1 << 15
+_ENDING = np.float32(0.75)
 
 
 def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> np.ndarray:
@@ -37,38 +36,39 @@ def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> 
     tangent = math.tan(math.radians(max_angle))
     right, down = tangent / float(K[0, 0]), tangent / float(K[1, 1])
     depth = depth.astype(np.float32, copy=False)
-    valid = (depth > 0) & (depth < np.inf)
-    if not valid.all():
-        depth = np.where(valid, depth, np.float32(np.nan))
-    log, inverse = np.log(depth), np.divide(1, depth)
     for level in _LEVELS:
-        every = np.s_[level // 2 :: level, level // 2 :: level]
-        flat = log[every].ravel(), inverse[every].ravel()
-        found = np.zeros(log[every].shape, dtype=bool)
-        rows, columns = found.shape
-        if not found.size:
+        some = depth[level // 2 :: level, level // 2 :: level]
+        rows, columns = some.shape[0], some.shape[1]
+        if not some.size:
             break
-        _mark_ramps(found.ravel(), *flat, 1, level * right)
+        found = np.zeros((rows, columns), np.uint8)
+        flat = some.ravel()
+        _mark_ramps(found.ravel(), flat, 1, _ratio(level * right))
         # Rows are one long line: ramps over their ends are none.
-        found[:, : 2 * _REACH] = found[:, max(0, columns - 2 * _REACH) :] = False
-        _mark_ramps(found.ravel(), *flat, columns, level * down)
+        found[:, : 2 * _REACH] = found[:, max(0, columns - 2 * _REACH) :] = 0
+        _mark_ramps(found.ravel(), flat, columns, _ratio(level * down))
         size = (columns * level, rows * level)
-        blocks = cv2.resize(found.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        blocks = cv2.resize(found, size, interpolation=cv2.INTER_NEAREST)
         flying[: size[1], : size[0]] |= blocks[:height, :width].view(bool)
     return flying
 
 
-def _mark_ramps(
-    found: np.ndarray, log: np.ndarray, inverse: np.ndarray, spacing: int, slope: float
-) -> None:
-    """Mark where depth, as log and inverse (n,), has ramps; neighbours are ``spacing`` apart."""
-    reach, limit = _REACH * spacing, np.float32(_REACH * slope)
-    for start in range(2 * reach, log.size - 2 * reach, _CHUNK):
-        stop = min(start + _CHUNK, log.size - 2 * reach)
-        step = log[start : stop + reach] - log[start - reach : stop]
-        up, down = step > limit, step < -limit
-        steep = (up[:-reach] & up[reach:]) | (down[:-reach] & down[reach:])
-        within = inverse[start + reach : stop + reach] - inverse[start - reach : stop - reach]
-        over = inverse[start + 2 * reach : stop + 2 * reach]
-        over = over - inverse[start - 2 * reach : stop - 2 * reach]
-        found[start:stop] |= steep & (np.abs(within) > np.float32(_ENDING) * np.abs(over))
+def _ratio(slope: float) -> np.float32:
+    """Return the least ratio of depths on both sides of a ramp; large ones are not exceeded."""
+    return np.float32(math.exp(min(_REACH * slope, 80.0)))
+
+
+@compiled()
+def _mark_ramps(found: np.ndarray, depth: np.ndarray, spacing: int, ratio: np.float32) -> None:
+    """Mark where depth (n,) has ramps, of such ratios; neighbours are ``spacing`` apart."""
+    reach = _REACH * spacing
+    count = max(len(depth) - 4 * reach, 0)
+    before2, before, here = depth[:count], depth[reach:], depth[2 * reach :]
+    after, after2, found = depth[3 * reach :], depth[4 * reach :], found[2 * reach :]
+    for i in range(count):
+        a, b, c, d, e = before2[i], before[i], here[i], after[i], after2[i]
+        steep = ((c > ratio * b) & (d > ratio * c)) | ((c * ratio < b) & (d * ratio < c))
+        # Of inverse depth, by products: infinite depth compares false.
+        within, over = abs(b - d) * (a * e), abs(a - e) * (b * d)
+        known = (a > 0) & (b > 0) & (d > 0) & (e > 0)
+        found[i] |= np.uint8(steep & known & (within > _ENDING * over))

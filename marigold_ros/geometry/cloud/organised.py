@@ -13,6 +13,7 @@ from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import FrameResult
 from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
 from marigold_ros.geometry.cloud.normals import surface_normals
+from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 
@@ -38,7 +39,7 @@ def unproject_depth(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
         If ``depth`` is not two-dimensional, or ``K`` is not a pinhole matrix.
 
     """
-    return _merged(_coordinates(_checked_depth(depth), K, 1))
+    return _lifted(_checked_depth(depth), K, 1, 3)
 
 
 def depth_of_cloud(
@@ -50,9 +51,11 @@ def depth_of_cloud(
     Flying pixels are found in ``surface``, depth without gaps such as the fitted map; both are
     (H, W) in metres, with intrinsics ``K``.
     """
-    outside = (depth < config.min_depth) | (depth > config.max_depth)  # NaN compares false
-    outside |= flying_pixels(surface, K, config.flying_angle)
-    return np.where(outside, np.float32(np.nan), depth)
+    selected = np.array(depth, np.float32)
+    flying = flying_pixels(surface, K, config.flying_angle)
+    low, high = np.float32(config.min_depth), np.float32(config.max_depth)
+    _leave_out(selected.ravel(), flying.ravel(), low, high)
+    return selected
 
 
 def organise_cloud(
@@ -102,18 +105,17 @@ def organise_cloud(
                 cause='shape',
             )
     every, names = np.s_[::stride, ::stride], ['x', 'y', 'z']
-    planes = _coordinates(depth[every], K, stride)
+    names += ['rgb'] * (rgb is not None) + ['sigma'] * (sigma is not None)
+    names += ['normal_x', 'normal_y', 'normal_z'] * (normals is not None)
+    fields = _lifted(depth[every], K, stride, len(names))
     if rgb is not None:
-        names.append('rgb')
-        planes.append(pack_rgb(rgb[every]).view(np.float32))
+        fields[..., 3] = pack_rgb(rgb[every]).view(np.float32)
     if sigma is not None:
-        names.append('sigma')
-        planes.append(sigma[every].astype(np.float32))
+        fields[..., names.index('sigma')] = sigma[every]
     if normals is not None:
-        names += ['normal_x', 'normal_y', 'normal_z']
         known = np.isfinite(depth[every])[..., None]
-        planes += cv2.split(np.where(known, normals[every], np.nan).astype(np.float32))
-    return _merged(planes).view([(name, np.float32) for name in names])[..., 0]
+        fields[..., -3:] = np.where(known, normals[every], np.nan)
+    return fields.view([(name, np.float32) for name in names])[..., 0]
 
 
 def pack_rgb(rgb: np.ndarray) -> np.ndarray:
@@ -145,8 +147,8 @@ def _checked_depth(depth: np.ndarray) -> np.ndarray:
     return depth
 
 
-def _coordinates(depth: np.ndarray, K: np.ndarray, stride: int) -> list[np.ndarray]:
-    """Return x, y and z of every ``stride``-th pixel, (h, w) float32 each."""
+def _lifted(depth: np.ndarray, K: np.ndarray, stride: int, fields: int) -> np.ndarray:
+    """Return x, y and z of every ``stride``-th pixel in the first three of fields (h, w, n)."""
     K = np.asarray(K, dtype=np.float64)
     if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
         raise CalibrationError(
@@ -156,14 +158,29 @@ def _coordinates(depth: np.ndarray, K: np.ndarray, stride: int) -> list[np.ndarr
     height, width = depth.shape
     down = (np.arange(height) * stride - K[1, 2]) / K[1, 1]
     right = (np.arange(width) * stride - K[0, 2]) / K[0, 0]
-    z = depth.astype(np.float32)
-    z = np.where(np.isfinite(z), z, np.float32(np.nan))
-    x, y = z * right.astype(np.float32), z * down.astype(np.float32)[:, None]
-    if K[0, 1]:
-        x -= z * (K[0, 1] / K[0, 0] * down).astype(np.float32)[:, None]
-    return [x, y, z]
+    skewed = K[0, 1] / K[0, 0] * down
+    right, down, skewed = (part.astype(np.float32) for part in (right, down, skewed))
+    points = np.empty((height, width, fields), np.float32)
+    _lift(np.ascontiguousarray(depth, np.float32), right, down, skewed, points)
+    return points
 
 
-def _merged(planes: list[np.ndarray]) -> np.ndarray:
-    """Stack planes (h, w) float32 along the last axis, faster than NumPy."""
-    return cv2.merge(planes) if planes[0].size else np.stack(planes, axis=-1)
+@compiled()
+def _lift(
+    depth: np.ndarray, right: np.ndarray, down: np.ndarray, skewed: np.ndarray, points: np.ndarray
+) -> None:
+    """Put the points of depth (h, w) along the rays of columns and rows into (h, w, 3 or more)."""
+    for i in range(depth.shape[0]):
+        for j in range(depth.shape[1]):
+            z = depth[i, j] if abs(depth[i, j]) < np.inf else np.float32(np.nan)
+            points[i, j, 0] = z * (right[j] - skewed[i])
+            points[i, j, 1] = z * down[i]
+            points[i, j, 2] = z
+
+
+@compiled()
+def _leave_out(depth: np.ndarray, left_out: np.ndarray, low: np.float32, high: np.float32) -> None:
+    """Make depth (n,) NaN where it is left out, or not from low to high."""
+    for i in range(len(depth)):
+        if left_out[i] or depth[i] < low or depth[i] > high:
+            depth[i] = np.nan

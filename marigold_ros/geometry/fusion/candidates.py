@@ -153,8 +153,7 @@ def surfaces(points: GridPoints, rgb: np.ndarray | None) -> Surfaces:
     most = _TRIANGULATED // points.coarser
     plane, inside = interpolate(u, v, disparity, grid, most, points.nearest)
     linear = -np.log(plane)
-    # As floats: averaged again for half the resolution, without rounding in between.
-    image = None if rgb is None else grid.shrink(rgb.astype(np.float32))
+    image = None if rgb is None else grid.mean_colour(rgb)
     border = border_points(u, v, inside, points.nearest.distance, grid)
     held_border, distance = _held_border(u, v, disparity, border, grid.halved())
     beyond = float(points.nearest.distance[~inside].mean()) if border.any() else 0.0

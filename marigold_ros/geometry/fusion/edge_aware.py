@@ -9,7 +9,7 @@ preconditioned with exact solutions along rows and columns.
 """
 
 import cv2
-from marigold_ros.geometry.compiled import compiled
+from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 # Change of colour (CIELAB, white is 1) that divides the weight of an edge by e, and its least.

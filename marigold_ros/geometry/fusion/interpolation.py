@@ -10,9 +10,9 @@ interpolated by pull-push (Gortler et al., 1996), which costs a millisecond at a
 from dataclasses import dataclass
 
 import cv2
-from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.hull import hull_of
+from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 # Cells; places of points are exact to this.

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import sample_grid
-from marigold_ros.geometry.compiled import compiled
 from marigold_ros.geometry.fusion.along_lines import between_neighbours
+from marigold_ros.kernels.compiled import compiled
+from marigold_ros.kernels.resampling import box_weights, resample
 import numpy as np
 
 # Cells of a grid for points far apart and close together: what is finer comes from measured
@@ -86,6 +87,13 @@ class WorkGrid:
         """Average an image of any type over the cells."""
         size = (self.columns, self.rows)
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+
+    def mean_colour(self, rgb: np.ndarray) -> np.ndarray:
+        """Average an image (H, W, 3) uint8 over the cells, float32: without rounding it."""
+        sides = (self.shape[0], self.rows), (self.shape[1], self.columns)
+        if any(cells > pixels for pixels, cells in sides):
+            return self.shrink(rgb.astype(np.float32))
+        return resample(np.ascontiguousarray(rgb), *(box_weights(*side) for side in sides))
 
     def enlarge(self, values: np.ndarray) -> np.ndarray:
         """Interpolate a grid at every pixel of the image."""

@@ -59,6 +59,11 @@ def test_planes_stay_however_they_are_tilted(degrees, turn, distance, focal):
     assert not flying_pixels(plane(normal, distance, (120, 160), matrix), matrix).any()
 
 
+@pytest.mark.parametrize('angle', [89.0, 89.999_999])
+def test_of_a_camera_of_short_focal_length_and_steep_angles_nothing_flies(angle):
+    assert not flying_pixels(cv2.blur(step(2, 30), (8, 8)), np.diag([1.0, 1.0, 1.0]), angle).any()
+
+
 def test_a_noisy_road_stays_up_to_80_degrees():
     road = plane((0, 1, 0), 1.6)
     shallow = np.isfinite(road) & (road < 1.6 * np.tan(np.deg2rad(80)))

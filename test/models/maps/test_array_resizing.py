@@ -5,11 +5,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.models import resizing
-from marigold_ros.models.maps.array_resizing import (
-    fit_image,
-    triangle_weights,
-    upsample_bilinear,
-)
+from marigold_ros.models.maps.array_resizing import fit_image, upsample_bilinear
 import numpy as np
 import pytest
 import torch
@@ -38,13 +34,6 @@ def test_a_camera_s_image_is_fitted_as_by_torch(shape, size):
     image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2).float() / 255.0
     wanted = resizing.fit_image(image, size, 2).numpy()
     np.testing.assert_allclose(fit_image(rgb, size, 2), wanted, atol=NEAR)
-
-
-@given(st.integers(1, 2000), st.integers(1, 300))
-def test_weights_of_a_cell_are_those_of_a_mean(length, cells):
-    weights = triangle_weights(length, cells)
-    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
-    assert weights.min() >= 0.0
 
 
 @settings(deadline=None)

@@ -26,9 +26,14 @@ def compiled(any_order: bool = False) -> Callable[[Function], Function]:
     Return a decorator that compiles a function of arrays and numbers.
 
     ``any_order`` lets sums be taken in any order: the answer is exact to rounding. Compiled
-    functions may call others of their module.
+    functions may call others of their module. A loop over arrays in parallel, each indexed by the
+    loop's variable alone, runs in vectors; an index that might be negative does not.
     """
-    settings = {'nogil': True, 'fastmath': _ANY_ORDER if any_order else False}
+    settings = {
+        'nogil': True,
+        'error_model': 'numpy',
+        'fastmath': _ANY_ORDER if any_order else False,
+    }
 
     def decorate(function: Function) -> Function:
         return cast(Function, _Compiled(function, settings))

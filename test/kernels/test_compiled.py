@@ -9,12 +9,12 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.compiled import compiled
+from marigold_ros.kernels.compiled import compiled
 import numba
 import numpy as np
 
 SCRIPT = """
-from marigold_ros.geometry.compiled import compiled
+from marigold_ros.kernels.compiled import compiled
 
 @compiled()
 def double(x):
