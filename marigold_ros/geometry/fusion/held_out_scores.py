@@ -45,6 +45,8 @@ import numpy as np
 # A map that errs less than this judges single points, too; a few that it contradicts may be things
 # that it does not show.
 _GOOD_MAP, _FEW = 0.5, 0.03
+# Share of the points from which on those that are sound are as far apart as all.
+_NEARLY_ALL = 0.95
 # Part of interpolation's error below which a map has a share among the points.
 _GAINS = 0.6
 # Beyond them its weight falls with the fourth power of its error over the nearest point's, times
@@ -155,7 +157,7 @@ def choose_points(
     spacing = median_gap(sparse.u, sparse.v, shape, among=True)
     grid = work_grid(shape, cells or cells_needed(len(sparse), spacing[0], shape))
     sound = sound_points(sparse.u, sparse.v, sparse.z, grid)
-    return _chosen(sparse, sound, grid, spacing if sound.all() else None)
+    return _chosen(sparse, sound, grid, spacing if sound.mean() > _NEARLY_ALL else None)
 
 
 def score_map(
