@@ -10,6 +10,7 @@ here imports torch: the node reads the sizes before it needs it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 import hashlib
 from inspect import getfile
 import json
@@ -24,7 +25,8 @@ from marigold_ros.whole_files import write_whole
 if TYPE_CHECKING:
     from torch import nn
 
-KEPT = 12  # compiled networks, the newest
+# Compiled networks, the last used: three of `tiny` for each of its image sizes, and one of fusion.
+KEPT = 16
 SIZES_KEPT = 4  # of the images of a model, the last
 SIZES = 'image_sizes.json'
 _DIGEST = hashlib.sha256().digest_size
@@ -74,6 +76,8 @@ def load_kept(path: Path, load: Callable[[bytes], Any]) -> Any:
                 digest, data = kept.read(_DIGEST), kept.read()
             if hashlib.sha256(data).digest() != digest:
                 raise OSError('its checksum differs')
+            with suppress(OSError):  # of a folder that others filled
+                os.utime(path)
             return load(data)
         except (OSError, RuntimeError) as error:
             log.warning('%s cannot be used (%s): compiling anew', path, error)

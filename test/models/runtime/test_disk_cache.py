@@ -4,6 +4,7 @@
 
 from io import BytesIO
 import logging
+import os
 
 from marigold_ros.models.runtime.disk_cache import (
     KEPT,
@@ -75,11 +76,16 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path, caplog):
     assert known_sizes(tmp_path / 'cache', 'tiny') == []
 
 
-def test_the_newest_networks_are_kept(tmp_path):
-    for number in range(KEPT + 3):
-        load_or_compile(tmp_path / f'{number}.blob', never, lambda: Compiled(b'code'))
+def test_the_networks_used_last_are_kept(tmp_path):
+    paths = [tmp_path / f'{number}.blob' for number in range(KEPT + 3)]
+    for number, path in enumerate(paths):
+        load_or_compile(path, never, lambda: Compiled(b'code'))
+        os.utime(path, (number, number))
+        load_or_compile(paths[0], Compiled, never)
     assert len(list(tmp_path.glob('*.blob'))) == KEPT
-    assert (tmp_path / f'{KEPT + 2}.blob').is_file()
+    assert paths[0].is_file()
+    assert not paths[1].is_file()
+    assert paths[-1].is_file()
 
 
 def test_the_key_depends_on_weights_structure_and_facts():
