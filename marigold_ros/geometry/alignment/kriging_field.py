@@ -30,12 +30,16 @@ from marigold_ros.geometry.alignment.local_field import (
     sample_grid,
     sampled_between,
 )
+from marigold_ros.geometry.neighbours import sorted_in_tiles
+from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 # Typical error, in log depth, up to which the kernel uses the map, and from which it does not.
 _KRIGING, _LEVELS = 0.22, 0.28
 # Points in the process; its cost grows with the cube.
 _MOST = 256
+# Points of a tile that are sorted as fast as their median is found.
+_SORTED = 64
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
 # With this many, tiles are so small that the finest detail reaches into them as well.
@@ -215,27 +219,43 @@ def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int)
     """
     if len(u) <= most:
         return np.arange(len(u))
-    left, top = int(u.min()), int(v.min())
-    cell = max(1.0, float(np.sqrt((u.max() - left + 1) * (v.max() - top + 1) / most)))
+    width, height = (int(np.ptp(side)) + 1 for side in (u, v))
+    cell = max(1.0, float(np.sqrt(width * height / most)))
     for _ in range(8):
-        columns = int((u.max() - left) / cell) + 1
-        place = ((v - top) / cell).astype(np.intp) * columns + ((u - left) / cell).astype(np.intp)
-        occupied = int(np.count_nonzero(np.bincount(place)))
+        _, starts, members, *_ = sorted_in_tiles(u, v, cell)
+        occupied = int(np.count_nonzero(np.diff(starts)))
         if 0.75 * most < occupied <= most or (occupied <= most and cell == 1.0):
             break
         cell = max(1.0, cell * float(np.sqrt(occupied / (0.88 * most))))
-    # By place, then by value, as np.lexsort does four times more slowly: cells are few, so that a
-    # radix sort comes first, and the other sort has nearly sorted keys.
-    order = np.argsort(place.astype(np.min_scalar_type(int(place.max()))), kind='stable')
-    above = values - values.min()
-    key = place[order] * (2.0 * float(above.max())) + above[order]
-    order = order[np.argsort(key, kind='stable')]
-    starts = np.flatnonzero(np.diff(place[order], prepend=-1))
-    ends = np.append(starts[1:], len(order))
-    chosen = order[(starts + ends - 1) // 2]
+    chosen = _medians(starts, members, values)
     if len(chosen) <= most:
         return chosen
     return chosen[np.linspace(0, len(chosen) - 1, most).astype(np.intp)]
+
+
+@compiled()
+def _medians(starts: np.ndarray, members: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return of each tile with points, as `sorted_in_tiles`, the one with the lower median."""
+    chosen, count = np.empty(len(starts), np.int64), 0
+    for tile in range(len(starts) - 1):
+        first, end = starts[tile], starts[tile + 1]
+        if first == end:
+            continue
+        middle = (first + end - 1) // 2
+        if end - first > _SORTED:
+            around = values[members[first:end]]
+            typical = np.partition(around, middle - first)[middle - first]
+            members[middle] = members[first + np.argmax(around == typical)]
+        else:
+            for i in range(first + 1, end):
+                member, value, place = members[i], values[members[i]], i
+                while place > first and values[members[place - 1]] > value:
+                    members[place] = members[place - 1]
+                    place -= 1
+                members[place] = member
+        chosen[count] = members[middle]
+        count += 1
+    return chosen[:count]
 
 
 @dataclass(frozen=True)
