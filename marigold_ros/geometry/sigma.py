@@ -276,8 +276,9 @@ def _factors(counts: np.ndarray) -> np.ndarray:
         return np.ones(len(counts))
     share = counts + _PRIOR_POINTS * everything / everything.sum()
     cumulated = np.cumsum(share / share.sum(axis=1, keepdims=True), axis=1)
-    step = np.argmax(cumulated >= ONE_SIGMA, axis=1)
-    return _RATIOS[np.minimum(step, len(_RATIOS) - 1)]
+    # Between the edges of the step in which it lies, or factors are half a step too large.
+    logs = np.log(_RATIOS)
+    return np.exp([np.interp(ONE_SIGMA, below, logs) for below in cumulated[:, :-1]])
 
 
 def _held_out_ratios(

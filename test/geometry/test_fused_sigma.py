@@ -55,6 +55,15 @@ def test_whatever_sigma_is_stated_the_scaled_one_is_that_of_the_errors(stated, n
     assert 0.9 * noise < relative < 1.6 * noise
 
 
+def test_steps_in_which_errors_are_counted_do_not_show():
+    sparse, found = points(0.1), []
+    for stated in np.geomspace(0.1, 0.12, 9):
+        scale = score_sigma(None, fused(sparse), sparse, guide(stating(stated)))
+        scaled = with_scaled_sigma(fused(sparse, stated), scale, sparse)
+        found.append(np.median((scaled.sigma / scaled.metric)[30:60, 30:90]))
+    assert max(found) < 1.04 * min(found)
+
+
 def test_each_range_of_depth_has_its_own_factor():
     near, far = points(0.02, 1), points(0.3, 2)
     z = np.where(near.z < 9.5, near.z, far.z[np.argsort(far.v)][np.argsort(np.argsort(near.v))])
