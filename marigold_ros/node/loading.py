@@ -23,7 +23,8 @@ import weakref
 import cv2
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.geometry.cloud.organised import cloud_of
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models import load_compiled
 from marigold_ros.models.image_sizes import warm_up_sizes
@@ -99,7 +100,7 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     """
     Fuse made-up frames of the size of the last run, few points and many.
 
-    Otherwise the first frames of each would wait for compiled functions to be loaded.
+    Otherwise the first frames of each, and their clouds, would wait for compiled functions.
     """
     sizes = _expected_sizes(config)
     if not sizes or config.sparse_source == 'none':
@@ -109,13 +110,17 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     depth[height // 3 : height // 2, width // 3 : width // 2] = 4.0
     rgb = cv2.cvtColor((10 * depth).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     model: Any = _Answer(Prediction(depth / 20.0))
+    K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
+    camera = Camera(K, width, height)
     # Guidance would need the model itself.
     pipeline = FramePipeline(model, replace(config.pipeline, guidance='none'), network)
     for count in _POINTS:
         place = np.linspace(0, depth.size - 1, min(count, depth.size)).astype(np.int64)
         v, u = np.divmod(place, width)
         points = SparseInput('pointcloud', sparse=SparseDepth(u, v, depth[v, u]))
-        pipeline.process(Frame(rgb=rgb, inputs=(points,)))
+        frame = Frame(rgb=rgb, camera=camera, inputs=(points,))
+        pipeline.process(frame)
+        cloud_of(pipeline.process(frame), config.points)  # averaged with the first
         pipeline.reset()
 
 
