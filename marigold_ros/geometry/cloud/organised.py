@@ -51,7 +51,7 @@ def depth_of_cloud(
     Flying pixels are found in ``surface``, depth without gaps such as the fitted map; both are
     (H, W) in metres, with intrinsics ``K``.
     """
-    selected = np.array(depth, np.float32)
+    selected = np.array(depth, np.float32, order='C')
     flying = flying_pixels(surface, K, config.flying_angle)
     low, high = np.float32(config.min_depth), np.float32(config.max_depth)
     _leave_out(selected.ravel(), flying.ravel(), low, high)

@@ -102,6 +102,9 @@ def test_cloud_omits_flying_and_out_of_range_points_unclipped():
     assert not left_out[:, 44:].any()
     everything = PointsConfig(flying_angle=90.0, max_depth=100.0)
     np.testing.assert_array_equal(depth_of_cloud(depth, surface, K, everything), depth)
+    by_columns = (np.asfortranarray(image) for image in (depth, surface))
+    again = depth_of_cloud(*by_columns, K, PointsConfig(min_depth=1.0, max_depth=20.0))
+    np.testing.assert_array_equal(again, kept)
 
 
 def test_fields_that_were_not_given_are_absent():
