@@ -105,7 +105,8 @@ class StreamState:
         """Return the state after a frame: its affine fit, and the alignment it ended with."""
         state = replace(self, sigma=sigma, calibration=calibration)
         if alignment.state == 'fitted':
-            refusal = alignment.map_refusal if fit.state == 'fitted' else None
+            share = (alignment.shares or {}).get('map', 1.0)
+            refusal = alignment.map_refusal if fit.state == 'fitted' and share == 0.0 else None
             idle = self.idle + 1 if refusal else 0
             state = replace(state, idle=idle, map_refusal=refusal)
         if alignment.state == 'fitted' and fit.state == 'fitted' and fit.metric is not None:

@@ -8,6 +8,7 @@ from marigold_ros.frame import Alignment, CurrentFrame
 from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.sigma import SigmaHistory, SigmaScale
 from marigold_ros.geometry.stream import find_break, StreamState
+from marigold_ros.reasons import Reason
 import numpy as np
 import pytest
 
@@ -57,6 +58,20 @@ def test_held_frames_keep_the_stamp_of_their_fit():
     state = state_after(state='held', age_ns=3 * SECOND)
     assert state.fit is None
     assert state.previous.stamp_ns == 7 * SECOND
+
+
+@pytest.mark.parametrize(
+    ('changes', 'idle'),
+    [
+        ({'shares': {'map': 0.0, 'points': 1.0}}, 1),
+        ({'shares': {'map': 0.001, 'points': 0.999}}, 0),  # as good as none, but not none
+        ({'shares': None}, 0),
+        ({'shares': {'map': 0.0, 'points': 1.0}, 'map_refusal': None}, 0),
+    ],
+)
+def test_only_a_map_that_was_refused_and_has_no_share_at_all_is_idle(changes, idle):
+    refused = {'map_refusal': Reason('map_gains_nothing', {'of_map': 0.2, 'of_points': 0.1})}
+    assert state_after(**(refused | changes)).idle == idle
 
 
 def test_forgetting_fits_keeps_stream_and_calibration():

@@ -162,6 +162,15 @@ def brought(depth, points, error):
     return through_points(depth, points, errors, grid)
 
 
+@pytest.mark.parametrize('shape', [(480, 640), (375, 1242), (50, 70)])
+def test_colour_of_cells_is_their_mean_without_rounding(shape):
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    grid = work_grid(shape)
+    wanted = grid.shrink(rgb.astype(np.float32))
+    np.testing.assert_allclose(grid.mean_colour(rgb[::-1])[::-1], wanted, atol=1e-3)
+    np.testing.assert_allclose(grid.mean_colour(rgb), wanted, atol=1e-3)
+
+
 @given(seed=SEEDS, expected=st.floats(0.01, 0.3))
 def test_sound_points_are_published_as_measured_and_move_their_neighbours_only(seed, expected):
     points, depth = measured(seed)
