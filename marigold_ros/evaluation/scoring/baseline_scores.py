@@ -2,7 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """The scores of the baselines, and the prediction's difference from them, at the same pixels."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from marigold_ros.config import AlignmentConfig
@@ -20,7 +24,19 @@ from marigold_ros.evaluation.metrics.intervals import error_of_mean, mean_interv
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.frame import SparseDepth
+from marigold_ros.threads import run_beside
 import numpy as np
+
+
+@dataclass(frozen=True)
+class BegunFrame:
+    """A frame of `BaselineScores`: its points, size, and the depth of baselines by name."""
+
+    fit: SparseDepth
+    score: SparseDepth
+    size: tuple[int, int]
+    enough: bool  # points to fit and to score
+    depths: Future[dict[str, np.ndarray]]
 
 
 class BaselineScores:
@@ -38,28 +54,37 @@ class BaselineScores:
         self._differences: dict[str, list[list[float]]] = {name: [] for name in self._scores}
         self._mean_map = MeanMap()
 
+    def begin(self, fit: SparseDepth, score: SparseDepth, size: tuple[int, int]) -> BegunFrame:
+        """
+        Begin a frame in a thread, for `add`.
+
+        The baselines see the points ``fit`` of an image of ``size`` (width, height), and are
+        scored at the points ``score``.
+        """
+        depths: Future[dict[str, np.ndarray]] = Future()
+        enough = len(score) > 0 and len(fit) >= max(self._config.min_points, FEWEST_POINTS)
+        if self._of_points and enough:
+            limits = (self._config.min_depth, self._config.max_depth)
+            run_beside({depths: lambda: baseline_depths(fit, score.u, score.v, size, limits)})
+        else:
+            depths.set_result({})
+        return BegunFrame(fit, score, size, enough, depths)
+
     def add(
-        self,
-        fit: SparseDepth,
-        score: SparseDepth,
-        own: Mapping[str, float],
-        plain: np.ndarray | None,
-        size: tuple[int, int],
+        self, begun: BegunFrame, own: Mapping[str, float], plain: np.ndarray | None
     ) -> dict[str, float]:
         """
         Score one frame; nothing with too few fit points.
 
         Parameters
         ----------
-        fit, score : SparseDepth
-            Points that the baselines see, and points at which they are scored.
+        begun : BegunFrame
+            From `begin`.
         own : mapping of str to float
-            The prediction's metrics at ``score``.
+            The prediction's metrics at the points scored.
         plain : (M,) float or None, metres
-            The prediction at ``score`` by method ``global``; NaN counts as the nearest fit point,
-            as it does for the prediction.
-        size : (width, height), pixels
-            Of the image.
+            The prediction there by method ``global``; NaN counts as the nearest fit point, as it
+            does for the prediction.
 
         Returns
         -------
@@ -68,11 +93,10 @@ class BaselineScores:
 
         """
         errors: dict[str, float] = {}
-        if len(score) and len(fit) >= max(self._config.min_points, FEWEST_POINTS):
-            limits = (self._config.min_depth, self._config.max_depth)
-            depths: dict[str, np.ndarray] = {}
+        fit, score, size = begun.fit, begun.score, begun.size
+        if begun.enough:
+            depths = dict(begun.depths.result())
             if self._of_points:
-                depths = baseline_depths(fit, score.u, score.v, size, limits)
                 depths['mean_map'] = self._mean_map.depth(fit, score.u, score.v, size)
             known = None
             if plain is not None:

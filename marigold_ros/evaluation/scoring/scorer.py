@@ -341,6 +341,8 @@ class Scorer:
             fit, score = split.fit, split.score
             frame = split.to_fit(frame)
         row.update(n_fit=len(fit), n_score=len(score))
+        baselines = self._baselines['heldout']
+        begun = baselines.begin(fit, score, (row['width'], row['height']))  # beside the fit
         try:
             result = result if self._finish is None else self._finish(frame, prediction)
         except MarigoldError as error:
@@ -360,8 +362,7 @@ class Scorer:
             exact = in_range(sample_at(item.truth, score), self._config)
             self._score(_AT_TRUTH, replace(pairs, truth=exact), row, known)
         plain = global_depth(prediction, fit, score, self._config)
-        size = row['width'], row['height']
-        _note(row, 'heldout', self._baselines['heldout'].add(fit, score, own, plain, size))
+        _note(row, 'heldout', baselines.add(begun, own, plain))
         return pairs
 
     def _truth(
@@ -380,8 +381,9 @@ class Scorer:
         predicted, published = sample_at(complete, points), np.isfinite(sample_at(metric, points))
         own = depth_metrics(predicted, points.z, published=published)
         plain = global_depth(prediction, lidar, points, self._config)
-        size = row['width'], row['height']
-        _note(row, 'truth', self._baselines['truth'].add(lidar, points, own, plain, size))
+        baselines = self._baselines['truth']
+        begun = baselines.begin(lidar, points, (row['width'], row['height']))
+        _note(row, 'truth', baselines.add(begun, own, plain))
         return DepthPairs(predicted, points.z, points)
 
     def _fitted_to_truth(self, fitted: DepthPairs, row: dict[str, Any]) -> DepthPairs:

@@ -33,7 +33,7 @@ def planted(frames, fit=30):
 def scored(parts):
     scores = BaselineScores(CONFIG)
     for fit, score, predicted in parts:
-        scores.add(fit, score, depth_metrics(predicted, score.z), None, SIZE)
+        scores.add(scores.begin(fit, score, SIZE), depth_metrics(predicted, score.z), None)
     return scores
 
 
