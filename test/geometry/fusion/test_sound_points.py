@@ -107,11 +107,17 @@ def test_of_a_wall_one_wrong_point_is_left_out_alone(seed, factor):
 def test_a_pole_is_kept_beside_wrong_points(seed, column, distance):
     v, u = (part.ravel() for part in np.mgrid[0:480:15, 0:640:20])
     pole = u == 20 * column
-    clean = np.where(pole, distance, 8.0)
-    z, wrong = corrupt(clean, 0.05, np.random.default_rng(seed))
-    sound = sound_points(u, v, z)
-    assert sound[pole & ~wrong].mean() > 0.8
-    assert (~sound[wrong & ~pole]).mean() > 0.6
+    clean, draws = np.where(pole, distance, 8.0), np.random.default_rng(seed)
+    kept, dropped = [], []
+    for _ in range(
+        5
+    ):  # of one draw a pole has but 30 points, of which three may be amid wrong ones
+        z, wrong = corrupt(clean, 0.05, draws)
+        sound = sound_points(u, v, z)
+        kept.append(sound[pole & ~wrong])
+        dropped.append(~sound[wrong & ~pole])
+    assert np.concatenate(kept).mean() > 0.9
+    assert np.concatenate(dropped).mean() > 0.6
 
 
 @given(seed=SEEDS)
