@@ -115,13 +115,13 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     # Guidance would need the model itself.
     pipeline = FramePipeline(model, replace(config.pipeline, guidance='none'), network)
     for count in _POINTS:
+        pipeline.reset()
         place = np.linspace(0, depth.size - 1, min(count, depth.size)).astype(np.int64)
         v, u = np.divmod(place, width)
         points = SparseInput('pointcloud', sparse=SparseDepth(u, v, depth[v, u]))
         frame = Frame(rgb=rgb, camera=camera, inputs=(points,))
         pipeline.process(frame)
-        cloud_of(pipeline.process(frame), config.points)  # averaged with the first
-        pipeline.reset()
+    cloud_of(pipeline.process(frame), config.points)  # averaged with the one before
 
 
 @dataclass(frozen=True)
