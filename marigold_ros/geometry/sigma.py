@@ -247,8 +247,9 @@ def with_scaled_sigma(
         return alignment
     among, beyond = (np.interp(_LOGS, np.log(_DEPTHS), _factors(c)) for c in scale.counts)
     table = np.stack([among, np.maximum(beyond, 1.0)]).astype(np.float32)
-    inside = np.ones(metric.shape, bool)
-    if sparse is not None and alignment.inlier is not None:
+    if sparse is None or alignment.inlier is None:
+        inside = np.ones(metric.shape, bool)
+    else:
         seen = np.zeros(metric.shape, bool)
         seen[sparse.v[alignment.inlier], sparse.u[alignment.inlier]] = True
         inside = hull_of(seen)

@@ -30,13 +30,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class BegunFrame:
-    """A frame of `BaselineScores`: its points, size, and the depth of baselines by name."""
+    """A frame of `BaselineScores`: points, size, and depth by baseline; None of too few points."""
 
     fit: SparseDepth
     score: SparseDepth
     size: tuple[int, int]
-    enough: bool  # points to fit and to score
-    depths: Future[dict[str, np.ndarray]]
+    depths: Future[dict[str, np.ndarray]] | None
 
 
 class BaselineScores:
@@ -61,14 +60,15 @@ class BaselineScores:
         The baselines see the points ``fit`` of an image of ``size`` (width, height), and are
         scored at the points ``score``.
         """
+        if len(score) == 0 or len(fit) < max(self._config.min_points, FEWEST_POINTS):
+            return BegunFrame(fit, score, size, None)
         depths: Future[dict[str, np.ndarray]] = Future()
-        enough = len(score) > 0 and len(fit) >= max(self._config.min_points, FEWEST_POINTS)
-        if self._of_points and enough:
+        if self._of_points:
             limits = (self._config.min_depth, self._config.max_depth)
             run_beside({depths: lambda: baseline_depths(fit, score.u, score.v, size, limits)})
         else:
             depths.set_result({})
-        return BegunFrame(fit, score, size, enough, depths)
+        return BegunFrame(fit, score, size, depths)
 
     def add(
         self, begun: BegunFrame, own: Mapping[str, float], plain: np.ndarray | None
@@ -94,7 +94,7 @@ class BaselineScores:
         """
         errors: dict[str, float] = {}
         fit, score, size = begun.fit, begun.score, begun.size
-        if begun.enough:
+        if begun.depths is not None:
             depths = dict(begun.depths.result())
             if self._of_points:
                 depths['mean_map'] = self._mean_map.depth(fit, score.u, score.v, size)

@@ -378,11 +378,11 @@ class Scorer:
         complete = substitute_missing(metric, truth, lidar)
         self._score('truth', DepthPairs(complete, truth), row, np.isfinite(metric))
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
+        baselines = self._baselines['truth']
+        begun = baselines.begin(lidar, points, (row['width'], row['height']))
         predicted, published = sample_at(complete, points), np.isfinite(sample_at(metric, points))
         own = depth_metrics(predicted, points.z, published=published)
         plain = global_depth(prediction, lidar, points, self._config)
-        baselines = self._baselines['truth']
-        begun = baselines.begin(lidar, points, (row['width'], row['height']))
         _note(row, 'truth', baselines.add(begun, own, plain))
         return DepthPairs(predicted, points.z, points)
 
