@@ -24,6 +24,8 @@ import numpy as np
 _DENSE = 50_000
 # Weight of a point against the edges: a deviation of 3 % counts as much as a step of 17 %.
 _POINT_WEIGHT = 33.0
+# Weight of the linear interpolation: what points reach only across edges stays with it.
+_LINEAR_WEIGHT = 3e-4
 # Points that are triangulated, which costs about a microsecond each, for depth and for its proof.
 _TRIANGULATED, _PROVING = 14000, 3000
 # Points of a fold at which interpolation is scored, at least half as many of more.
@@ -191,7 +193,10 @@ def _smooth(
     missed, count = half.mean_in_cells(u, v, log_depth - beside)
     small = None if image is None else half.shrink(image)
     edges = edge_weights(small, start.shape)
-    change = solve_edge_aware(start + missed, _POINT_WEIGHT * count, edges, start) - start
+    weight = _POINT_WEIGHT * count
+    weight += np.float32(_LINEAR_WEIGHT)
+    missed *= 1.0 - _LINEAR_WEIGHT / weight
+    change = solve_edge_aware(start + missed, weight, edges, start) - start
     return linear + grid.refine(change)
 
 

@@ -238,7 +238,17 @@ def test_lightness_and_both_axes_of_colour_make_edges(axis):
     lab = np.full((2, 5, 3), (60, 5, 5), np.float32)
     lab[1, :, axis] += 6  # of 100
     rgb = cv2.cvtColor(lab, cv2.COLOR_Lab2RGB) * 255
-    np.testing.assert_allclose(edge_weights(rgb, (2, 5))[1], np.exp(-2), rtol=0.2)
+    np.testing.assert_allclose(np.log(edge_weights(rgb, (2, 5))[1]), -2.6, rtol=0.15)
+
+
+def test_a_texture_is_less_of_an_edge_than_as_large_a_change_along_a_line():
+    image = np.full((12, 24, 3), 100, np.uint8)
+    image[:, 12:] = 120
+    edge = edge_weights(image, (12, 24))[0][:, 11]
+    image[:] = 100
+    image[::2, ::2] = image[1::2, 1::2] = 120
+    texture = edge_weights(image, (12, 24))[0]
+    assert texture.min() > 5 * edge.max()
 
 
 @given(seed=SEEDS)
