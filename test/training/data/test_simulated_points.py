@@ -33,6 +33,12 @@ def test_points_are_in_the_image_finite_and_at_least_three(seed, unknown):
     assert (points.z > 0.05).all()
 
 
+@given(seed=st.integers(0, 10**6))
+def test_a_scene_closer_than_wrong_returns_is_drawn_too(seed):
+    points = draw_points(np.random.default_rng(seed), scene() * np.float32(0.01))
+    assert len(points) >= 3
+
+
 def test_every_density_is_drawn_and_most_points_are_near_the_truth():
     depth, counts, right = scene(), [], []
     for seed in range(400):

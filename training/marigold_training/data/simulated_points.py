@@ -199,7 +199,7 @@ def _measure(
     if rng.random() < 0.7:
         z[wrong] *= rng.uniform(0.3, 3, wrong.sum())
     else:
-        z[wrong] = rng.uniform(0.3, 1.3 * z.max(), wrong.sum())
+        z[wrong] = rng.uniform(0.3, max(0.3, 1.3 * z.max()), wrong.sum())
     if rng.random() < 0.15:  # wrong calibration
         u = u + round(rng.normal(0, 0.004 * width))
         v = v + round(rng.normal(0, 0.004 * width))
