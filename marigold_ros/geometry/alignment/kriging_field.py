@@ -27,19 +27,15 @@ from marigold_ros.geometry.alignment.local_field import (
     FINE_LEVELS,
     FITTED,
     LONGEST_SIDE,
-    sample_grid,
-    sampled_between,
 )
-from marigold_ros.geometry.neighbours import sorted_in_tiles
-from marigold_ros.kernels.compiled import compiled
+from marigold_ros.kernels.bilinear import sample_grid, sampled_between
+from marigold_ros.kernels.cells import representatives
 import numpy as np
 
 # Typical error, in log depth, up to which the kernel uses the map, and from which it does not.
 _KRIGING, _LEVELS = 0.22, 0.28
 # Points in the process; its cost grows with the cube.
 _MOST = 256
-# Points of a tile that are sorted as fast as their median is found.
-_SORTED = 64
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
 # With this many, tiles are so small that the finest detail reaches into them as well.
@@ -209,53 +205,6 @@ def _krige(
     # Tiles are a hard test where points are few; trust in the whole leaves out single points.
     alone = np.where(process.trust > 0, residual[chosen] - process.each_left_out(), np.nan)
     return whole.on_grid(log_depth_grid), predicted, field_trust(residual[chosen], alone)
-
-
-def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
-    """
-    Choose at most ``most`` of points (M,) evenly over the image; return their indices.
-
-    Each cell of a grid is represented by the point with the median value, which is no outlier.
-    """
-    if len(u) <= most:
-        return np.arange(len(u))
-    width, height = (int(np.ptp(side)) + 1 for side in (u, v))
-    cell = max(1.0, float(np.sqrt(width * height / most)))
-    for _ in range(8):
-        _, starts, members, *_ = sorted_in_tiles(u, v, cell)
-        occupied = int(np.count_nonzero(np.diff(starts)))
-        if 0.75 * most < occupied <= most or (occupied <= most and cell == 1.0):
-            break
-        cell = max(1.0, cell * float(np.sqrt(occupied / (0.88 * most))))
-    chosen = _medians(starts, members, values)
-    if len(chosen) <= most:
-        return chosen
-    return chosen[np.linspace(0, len(chosen) - 1, most).astype(np.intp)]
-
-
-@compiled()
-def _medians(starts: np.ndarray, members: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return of each tile with points, as `sorted_in_tiles`, the one with the lower median."""
-    chosen, count = np.empty(len(starts), np.int64), 0
-    for tile in range(len(starts) - 1):
-        first, end = starts[tile], starts[tile + 1]
-        if first == end:
-            continue
-        middle = (first + end - 1) // 2
-        if end - first > _SORTED:
-            around = values[members[first:end]]
-            typical = np.partition(around, middle - first)[middle - first]
-            members[middle] = members[first + np.argmax(around == typical)]
-        else:
-            for i in range(first + 1, end):
-                member, value, place = members[i], values[members[i]], i
-                while place > first and values[members[place - 1]] > value:
-                    members[place] = members[place - 1]
-                    place -= 1
-                members[place] = member
-        chosen[count] = members[middle]
-        count += 1
-    return chosen[:count]
 
 
 @dataclass(frozen=True)

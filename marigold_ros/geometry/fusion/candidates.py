@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.fusion.edge_aware import edge_weights, solve_edge_aware
+from marigold_ros.geometry.fusion.edge_aware import edge_weights
 from marigold_ros.geometry.fusion.interpolation import (
     interpolate,
     nearest_points,
@@ -18,6 +18,7 @@ from marigold_ros.geometry.fusion.interpolation import (
 )
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
+from marigold_ros.kernels.grid_solver import solve_on_grid
 import numpy as np
 
 # Points of which many lie in each cell: then their places in it do not matter.
@@ -196,7 +197,7 @@ def _smooth(
     weight = _POINT_WEIGHT * count
     weight += np.float32(_LINEAR_WEIGHT)
     missed *= 1.0 - _LINEAR_WEIGHT / weight
-    change = solve_edge_aware(start + missed, weight, edges, start) - start
+    change = solve_on_grid(start + missed, weight, edges, start) - start
     return linear + grid.refine(change)
 
 

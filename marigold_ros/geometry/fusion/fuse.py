@@ -43,7 +43,7 @@ from marigold_ros.geometry.fusion.work_grid import (
 )
 from marigold_ros.geometry.measured_points import MeasuredPoints
 from marigold_ros.geometry.median import median
-from marigold_ros.geometry.neighbours import nearest_neighbours
+from marigold_ros.kernels.neighbours import nearest_neighbours
 from marigold_ros.reasons import Reason
 from marigold_ros.threads import run_beside
 import numpy as np

@@ -15,9 +15,9 @@ import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS, level_of, RELATIVE, TYPICAL_LOG
 from marigold_ros.geometry.fusion.candidates import Candidates
-from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
+from marigold_ros.kernels.pull_push import pull_push
 import numpy as np
 
 # Maps the channels (18, rows, columns) to four, float32: log depth relative to the linear

@@ -11,11 +11,11 @@ more are found than a clean scan would have, after Benjamini and Hochberg (1995)
 
 import cv2
 from marigold_ros.geometry.fusion.along_lines import pixel_order
-from marigold_ros.geometry.fusion.interpolation import pull_push
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
-from marigold_ros.geometry.neighbours import nearest_neighbours, sorted_in_tiles
 from marigold_ros.kernels.compiled import compiled
+from marigold_ros.kernels.neighbours import nearest_neighbours, sorted_in_tiles
+from marigold_ros.kernels.pull_push import pull_push
 import numpy as np
 
 # Neighbours in the image that a point is compared to, and how many of its depth are enough.

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import cv2
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.alignment.local_field import sample_grid
 from marigold_ros.geometry.fusion.along_lines import between_neighbours
-from marigold_ros.kernels.compiled import compiled
+from marigold_ros.kernels.bilinear import sample_grid
+from marigold_ros.kernels.cells import mean_in_cells
+from marigold_ros.kernels.joint_bilateral import cells_before, place_by_colour
 from marigold_ros.kernels.resampling import box_weights, resample
 import numpy as np
 
@@ -30,14 +31,6 @@ _CELLS_ON_WAY, _CELLS_OF_POINT = 2.5, 25
 _MULTIPLE = 16
 # Ratio of depths within 3 x 3 cells from which pixels are placed by colour.
 _STEP = 1.1
-# Change of colour (white is 255) that divides a cell's weight by e, and the weight that remains.
-_COLOUR, _LEAST = 12.0, 1e-3
-# The weight by colour, by the squared change of colour in these steps.
-_COLOUR_STEPS = 4
-_COLOUR_WEIGHTS = np.exp(np.arange(16384) / (-2.0 * _COLOUR_STEPS * _COLOUR**2)) + _LEAST
-_COLOUR_WEIGHTS = _COLOUR_WEIGHTS.astype(np.float32)
-# Share of a cell whose bilinear weight is 0.
-_NEAR = 0.02
 # Pixels to which a measured one spreads, and points that count for no change around it.
 _SPREAD, _PRIOR = 1.0, 0.5
 # Expected errors up to which a measured pixel is published as measured, and from which it is not.
@@ -65,7 +58,7 @@ class WorkGrid:
         """Return the mean of values (M,) at pixels in each cell, 0 where none, and their count."""
         row, column = self._of_pixels()
         size = self.rows, self.columns
-        return _mean_in_cells(u, v, np.asarray(values, np.float64), row, column, size)
+        return mean_in_cells(u, v, np.asarray(values, np.float64), row, column, size)
 
     def _of_pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the row of each row of pixels (H,), and the column of each column (W,)."""
@@ -110,28 +103,6 @@ class WorkGrid:
         return WorkGrid(self.shape, self.rows // 2, self.columns // 2)
 
 
-@compiled()
-def _mean_in_cells(
-    u: np.ndarray,
-    v: np.ndarray,
-    values: np.ndarray,
-    row: np.ndarray,
-    column: np.ndarray,
-    size: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray]:
-    total, count = np.zeros(size), np.zeros(size, np.float32)
-    for i in range(len(u)):
-        cell = row[v[i]], column[u[i]]
-        total[cell] += values[i]
-        count[cell] += 1
-    mean = np.zeros(size, np.float32)
-    for i in range(size[0]):
-        for j in range(size[1]):
-            if count[i, j]:
-                mean[i, j] = total[i, j] / count[i, j]
-    return mean, count
-
-
 def cells_needed(points: int, gap: float, shape: tuple[int, int]) -> int:
     """
     Return the cells that some points need, whose `median_gap` in an image (H, W) is given.
@@ -166,57 +137,10 @@ def enlarge_depth(
     steps = cv2.dilate(depth, _WINDOW) > np.float32(_STEP) * cv2.erode(depth, _WINDOW)
     size = whole.shape[::-1]
     near = cv2.resize(steps.view(np.uint8), size, interpolation=cv2.INTER_LINEAR)
-    rows, columns = (_cells_before(*side) for side in zip(whole.shape, depth.shape, strict=True))
+    rows, columns = (cells_before(*side) for side in zip(whole.shape, depth.shape, strict=True))
     colours = np.ascontiguousarray(rgb), cells
-    _place_by_colour(whole, near, depth, colours, rows, columns)
+    place_by_colour(whole, near, depth, colours, rows, columns)
     return whole
-
-
-@compiled()
-def _place_by_colour(
-    whole: np.ndarray,
-    near: np.ndarray,
-    depth: np.ndarray,
-    colours: tuple[np.ndarray, np.ndarray],
-    rows: tuple[np.ndarray, np.ndarray],
-    columns: tuple[np.ndarray, np.ndarray],
-) -> None:
-    """
-    Put the mean of the four cells around, by colour, into ``whole`` where ``near`` is not 0.
-
-    ``colours`` are the image and itself on the grid; ``rows`` and ``columns`` are those of
-    :func:`_cells_before` for each row and column of pixels.
-    """
-    (rgb, cells), (tops, belows), (lefts, rights) = colours, rows, columns
-    most, scale = np.float32(len(_COLOUR_WEIGHTS) - 1), np.float32(_COLOUR_STEPS)
-    for v in range(whole.shape[0]):
-        top, below = tops[v], belows[v]
-        for u in range(whole.shape[1]):
-            if near[v, u] == 0:
-                continue
-            left, right = lefts[u], rights[u]
-            total, weights = np.float32(0), np.float32(0)
-            for i in range(2):
-                share_y = below if i else 1 - below
-                for j in range(2):
-                    row, column = top + i, left + j
-                    away = np.float32(0)
-                    for k in range(3):
-                        apart = cells[row, column, k] - np.float32(rgb[v, u, k])
-                        away += apart * apart
-                    weight = _COLOUR_WEIGHTS[int(min(away * scale, most))]
-                    weight *= share_y * (right if j else 1 - right) + np.float32(_NEAR)
-                    weights += weight
-                    total += weight * depth[row, column]
-            whole[v, u] = total / weights
-
-
-def _cells_before(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pixel of a side: the cell before it, and the share of the next one."""
-    place = (np.arange(pixels, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / pixels)
-    place = np.clip(place - np.float32(0.5), 0, cells - 1)
-    before = np.minimum(place.astype(np.intp), cells - 2)
-    return before, place - before.astype(np.float32)
 
 
 def with_detail(

@@ -10,9 +10,10 @@ from marigold_ros.geometry.alignment.kriging_field import (
     fit_correction_field,
     grid_shape,
     krige,
-    representatives,
 )
-from marigold_ros.geometry.alignment.local_field import checkerboard_fold, sample_grid
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.kernels.bilinear import sample_grid
+from marigold_ros.kernels.cells import representatives
 import numpy as np
 import pytest
 

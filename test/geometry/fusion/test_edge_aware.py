@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The edge-aware solution: the minimum of its sum, which steps at edges of the image only."""
+"""Weights of edges: depth steps at edges of the image only."""
 
 import cv2
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.fusion.edge_aware import (
-    _factors,
-    _multiply,
-    _precondition,
-    edge_weights,
-    solve_edge_aware,
-)
+from marigold_ros.geometry.fusion.edge_aware import edge_weights
+from marigold_ros.kernels.grid_solver import solve_on_grid
 import numpy as np
 import pytest
-from scipy.sparse import coo_matrix, diags
-from scipy.sparse.linalg import spsolve
 
 SEEDS = st.integers(0, 10_000)
 
@@ -31,166 +24,6 @@ def two_squares(rows=16, columns=24):
     return image
 
 
-def normal_equations(weight, edges):
-    """Build the matrix of the normal equations edge by edge, as a sparse matrix."""
-    index = np.arange(weight.size).reshape(weight.shape)
-    pairs = [(index[:, :-1], index[:, 1:], edges[0]), (index[:-1], index[1:], edges[1])]
-    first, second, strength = (
-        np.concatenate([np.ravel(part) for part in parts]) for parts in zip(*pairs, strict=True)
-    )
-    count = len(strength)
-    each = np.concatenate([np.arange(count)] * 2)
-    ends = np.concatenate([first, second])
-    signs = np.repeat([1.0, -1.0], count)
-    gradient = coo_matrix((signs, (each, ends)), (count, weight.size)).tocsr()
-    laplacian = gradient.T @ diags(strength.astype(np.float64)) @ gradient
-    return (laplacian + diags(weight.astype(np.float64).ravel())).tocsc()
-
-
-def problem(seed, rows=9, columns=13, share=0.2):
-    """Draw targets at a share of the cells, at least one, over an image of noise."""
-    rng = np.random.default_rng(seed)
-    weight = 33.0 * rng.integers(1, 4, (rows, columns)) * (rng.random((rows, columns)) < share)
-    weight[rng.integers(rows), rng.integers(columns)] = 33.0
-    target = rng.normal(1.5, 0.5, (rows, columns))
-    smooth = np.clip(128 + 12 * rng.normal(size=(rows, columns, 3)), 0, 255).astype(np.uint8)
-    edges = edge_weights(smooth, (rows, columns))
-    return target.astype('f'), weight.astype('f'), edges
-
-
-def residual(x, target, weight, edges):
-    rest = (weight * target).ravel() - normal_equations(weight, edges) @ x.ravel().astype(float)
-    return float(np.linalg.norm(rest))
-
-
-@given(seed=SEEDS, rows=st.integers(2, 12), columns=st.integers(2, 12))
-def test_enough_rounds_give_the_solution_of_the_normal_equations(seed, rows, columns):
-    target, weight, edges = problem(seed, rows, columns)
-    exact = spsolve(normal_equations(weight, edges), (weight * target).ravel().astype(float))
-    start = np.full(target.shape, 1.5, 'f')
-    found = solve_edge_aware(target, weight, edges, start, rounds=150)
-    np.testing.assert_allclose(found.ravel(), exact, atol=2e-3)
-
-
-@given(seed=SEEDS)
-def test_more_rounds_come_closer_in_the_norm_of_the_sum(seed):
-    target, weight, edges = problem(seed, 12, 16)
-    matrix = normal_equations(weight, edges)
-    exact = spsolve(matrix, (weight * target).ravel().astype(float))
-    start = np.random.default_rng(seed).normal(1.5, 0.5, target.shape).astype('f')
-    energies = []
-    for rounds in range(0, 15, 2):
-        away = solve_edge_aware(target, weight, edges, start, rounds).ravel() - exact
-        energies.append(float(away @ (matrix @ away)))
-    assert all(
-        later < 1.001 * earlier + 1e-6
-        for earlier, later in zip(energies, energies[1:], strict=False)
-    )
-    assert energies[-1] < 0.1 * energies[0]
-
-
-@given(seed=SEEDS)
-def test_the_default_rounds_reduce_the_residual(seed):
-    target, weight, edges = problem(seed, 24, 32, 0.05)
-    start = np.full(target.shape, 1.5, 'f')
-    found = solve_edge_aware(target, weight, edges, start)
-    assert residual(found, target, weight, edges) < 0.1 * residual(start, target, weight, edges)
-
-
-@given(seed=SEEDS)
-def test_the_preconditioner_is_symmetric_and_positive_definite(seed):
-    _, weight, (across, down) = problem(seed)
-    diagonal = normal_equations(weight, (across, down)).diagonal().reshape(weight.shape)
-    diagonal = diagonal.astype('f')
-    factors = _factors(diagonal, down), _factors(diagonal.T.copy(), across.T.copy())
-
-    def solved(rest):
-        step, turned = np.empty_like(rest), np.empty_like(rest.T.copy())
-        power = _precondition(rest, *factors, step, turned)
-        assert power == pytest.approx(np.vdot(rest, step), rel=1e-4)
-        return step
-
-    x, y = np.random.default_rng(seed).normal(size=(2, *weight.shape)).astype('f')
-    assert np.vdot(x, solved(y)) == pytest.approx(np.vdot(solved(x), y), rel=1e-3, abs=1e-3)
-    assert np.vdot(x, solved(x)) > 0
-
-
-@given(seed=SEEDS)
-def test_the_solver_multiplies_by_the_normal_equations(seed):
-    _, weight, edges = problem(seed)
-    diagonal = normal_equations(weight, edges).diagonal().reshape(weight.shape).astype('f')
-    x = np.random.default_rng(seed).normal(size=weight.shape).astype('f')
-    found = np.empty_like(x)
-    product = _multiply(diagonal, *edges, x, found)
-    expected = (normal_equations(weight, edges) @ x.ravel()).reshape(x.shape)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    assert product == pytest.approx(np.vdot(x, expected), rel=1e-3, abs=1e-3)
-
-
-@given(seed=SEEDS, value=st.floats(-3, 5))
-def test_a_constant_stays_a_constant(seed, value):
-    _, weight, edges = problem(seed)
-    constant = np.full(weight.shape, value, 'f')
-    start = constant + np.float32(0.3)
-    found = solve_edge_aware(constant, weight, edges, start, rounds=150)
-    np.testing.assert_allclose(found, value, atol=2e-3)
-
-
-@given(seed=SEEDS)
-def test_a_start_that_is_the_solution_is_kept(seed):
-    _, weight, edges = problem(seed)
-    constant = np.full(weight.shape, 1.25, 'f')
-    found = solve_edge_aware(constant, weight, edges, constant)
-    np.testing.assert_allclose(found, constant, atol=1e-4)
-
-
-@given(seed=SEEDS, shift=st.floats(-2, 2))
-def test_a_shift_of_all_targets_and_of_the_start_shifts_the_solution(seed, shift):
-    target, weight, edges = problem(seed)
-    start = np.full(target.shape, 1.5, 'f')
-    shifted = solve_edge_aware(target + np.float32(shift), weight, edges, start + shift)
-    plain = solve_edge_aware(target, weight, edges, start)
-    np.testing.assert_allclose(shifted - shift, plain, atol=1e-3)
-
-
-@given(seed=SEEDS)
-def test_rows_and_columns_are_treated_alike(seed):
-    target, weight, (across, down) = problem(seed)
-    start = np.full(target.shape, 1.5, 'f')
-    plain = solve_edge_aware(target, weight, (across, down), start)
-    turned = solve_edge_aware(target.T, weight.T, (down.T, across.T), start.T)
-    np.testing.assert_allclose(turned.T, plain, atol=1e-3)
-
-
-@given(seed=SEEDS)
-def test_the_solution_stays_within_the_targets_once_it_has_converged(seed):
-    target, weight, edges = problem(seed)
-    start = np.full(target.shape, 1.5, 'f')
-    found = solve_edge_aware(target, weight, edges, start, rounds=150)
-    known = target[weight > 0]
-    assert found.min() > known.min() - 3e-3
-    assert found.max() < known.max() + 3e-3
-
-
-@given(seed=SEEDS, weight=st.floats(33, 33_000))
-def test_points_in_every_cell_are_met(seed, weight):
-    # Such a system converges so fast that a residual in float32 underflows.
-    rng = np.random.default_rng(seed)
-    shape = tuple(rng.integers(8, 40, 2))
-    target, edges = rng.normal(size=shape).astype('f'), edge_weights(noise_image(shape), shape)
-    found = solve_edge_aware(target, np.full(shape, weight, 'f'), edges, np.zeros(shape, 'f'))
-    np.testing.assert_allclose(found, target, atol=15 / weight)
-
-
-def test_arguments_are_not_changed():
-    target, weight, edges = problem(5)
-    start = np.full(target.shape, 1.5, 'f')
-    before = [array.copy() for array in (target, weight, *edges, start)]
-    solve_edge_aware(target, weight, edges, start)
-    for array, copy in zip((target, weight, *edges, start), before, strict=True):
-        np.testing.assert_array_equal(array, copy)
-
-
 def test_depth_steps_at_an_edge_of_the_image_and_nowhere_else():
     image = two_squares()
     target, weight = np.zeros((16, 24), 'f'), np.zeros((16, 24), 'f')
@@ -198,8 +31,8 @@ def test_depth_steps_at_an_edge_of_the_image_and_nowhere_else():
     # The points lie far from the edge.
     weight[8, 2] = weight[8, 21] = 33.0
     start = np.full((16, 24), 0.5, 'f')
-    with_edge = solve_edge_aware(target, weight, edge_weights(image, (16, 24)), start, 200)
-    without = solve_edge_aware(target, weight, edge_weights(None, (16, 24)), start, 200)
+    with_edge = solve_on_grid(target, weight, edge_weights(image, (16, 24)), start, 200)
+    without = solve_on_grid(target, weight, edge_weights(None, (16, 24)), start, 200)
     steps = np.abs(np.diff(with_edge, axis=1)).mean(axis=0)
     assert np.argmax(steps) == 11
     assert steps[11] > 0.7

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.geometry.fusion import interpolation
 from marigold_ros.geometry.fusion.candidates import depth_range
-from marigold_ros.geometry.fusion.interpolation import nearest_points, pull_push
+from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.work_grid import work_grid, WorkGrid
+from marigold_ros.kernels.pull_push import pull_push
 import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator

@@ -4,7 +4,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.neighbours import nearest_neighbours
+from marigold_ros.kernels.neighbours import nearest_neighbours
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
