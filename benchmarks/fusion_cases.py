@@ -30,7 +30,7 @@ from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.geometry.fusion.mixing import FusionModel, LARGEST_LOG_RATIO
 from marigold_ros.geometry.hull import hull_of
-from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
+from marigold_ros.geometry.sigma.fused_sigma import score_sigma, with_scaled_sigma
 from marigold_ros.reasons import as_reason
 import numpy as np
 from simulated_predictions import (

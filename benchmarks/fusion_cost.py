@@ -22,7 +22,7 @@ from marigold_ros.geometry.fusion.work_grid import (
     with_detail,
     work_grid,
 )
-from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
+from marigold_ros.geometry.sigma.fused_sigma import score_sigma, with_scaled_sigma
 import numpy as np
 from simulated_predictions import (
     PointPattern,

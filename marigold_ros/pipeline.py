@@ -66,7 +66,7 @@ from marigold_ros.geometry.postprocess import (
     PublishedDepth,
     without_border,
 )
-from marigold_ros.geometry.sigma import (
+from marigold_ros.geometry.sigma.fused_sigma import (
     judge_held,
     score_sigma,
     SigmaHistory,

@@ -21,7 +21,7 @@ from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.median import median
-from marigold_ros.geometry.sigma import SigmaHistory
+from marigold_ros.geometry.sigma.fused_sigma import SigmaHistory
 from marigold_ros.kernels.compiled import compiled
 from marigold_ros.pairing import is_clock_jump
 from marigold_ros.reasons import Reason

@@ -50,7 +50,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     'timing': ('*.p50_ms', '*.p95_ms'),  # STAGE
     # Besides the keys of the model's ``description``.
     'model': ('name', 'device', 'resident_mb', 'gpu_mb', DOMAIN_GAP, ANSWERED_BY),
-    # Also ``~/alignment``; made by geometry/alignment/fit_report.py.
+    # Also ``~/alignment``; made by geometry/fit_report.py.
     'alignment': (
         *('scale', 'shift', 'inliers', 'points', 'rms', 'condition', 'state', 'reason'),
         *('led_by', 'map_share', 'map_reason'),

@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import shown
 from marigold_ros.frame import Alignment
-from marigold_ros.geometry.alignment.fit_report import fit_report
+from marigold_ros.geometry.fit_report import fit_report
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.health import explain_gap, Health, memory_mb, PROBLEM_MEMORY
 from marigold_ros.node.ros_helpers import FILTERS

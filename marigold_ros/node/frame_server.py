@@ -26,9 +26,9 @@ from marigold_ros.errors import (
     shown,
 )
 from marigold_ros.frame import Camera, Frame, SparseInput
-from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.camera.resizing import resize_frame
+from marigold_ros.geometry.fit_report import details_of
 from marigold_ros.geometry.ground.plane import ground_plane
 from marigold_ros.message_codec import header_ns, to_camera
 from marigold_ros.models.protocol import DepthModel

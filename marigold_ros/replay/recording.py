@@ -23,8 +23,8 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.frame import FrameResult
-from marigold_ros.geometry.alignment.fit_report import details_of, fit_report
 from marigold_ros.geometry.cloud.organised import cloud_of
+from marigold_ros.geometry.fit_report import details_of, fit_report
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 
 NODE = '/marigold_depth'

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 from marigold_ros.frame import Alignment, CurrentFrame
 from marigold_ros.geometry.calibration.monitor import CalibrationState
-from marigold_ros.geometry.sigma import SigmaHistory, SigmaScale
+from marigold_ros.geometry.sigma.fused_sigma import SigmaHistory, SigmaScale
 from marigold_ros.geometry.stream import find_break, StreamState
 from marigold_ros.reasons import Reason
 import numpy as np

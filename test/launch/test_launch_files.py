@@ -11,7 +11,7 @@ import re
 
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Alignment
-from marigold_ros.geometry.alignment.fit_report import fit_report
+from marigold_ros.geometry.fit_report import fit_report
 from marigold_ros.reasons import as_reason
 from marigold_ros.settings import build
 import pytest

@@ -7,7 +7,7 @@ from marigold_ros.config import PipelineConfig
 from marigold_ros.evaluation.baselines import interpolate_nearest
 from marigold_ros.frame import Alignment, Frame, SparseDepth, SparseInput
 from marigold_ros.geometry.measured_points import sparse_of_frame
-from marigold_ros.geometry.sigma import with_range_limit
+from marigold_ros.geometry.sigma.fused_sigma import with_range_limit
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.synthetic.drive.drive import simulate_drive

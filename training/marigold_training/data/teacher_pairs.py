@@ -22,7 +22,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
+from marigold_ros.geometry.sigma.counted_errors import count_errors, sigma_map
 from marigold_ros.image_sets.decode import decode_image_file
 from marigold_ros.image_sets.listing import find
 from marigold_ros.image_sets.storage import open_storage

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry import align
-from marigold_ros.geometry.alignment.uncertainty import affine_variance, count_errors, sigma_map
+from marigold_ros.geometry.sigma.counted_errors import affine_variance, count_errors, sigma_map
 import numpy as np
 import pytest
 

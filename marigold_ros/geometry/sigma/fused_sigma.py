@@ -3,7 +3,7 @@
 """
 One standard deviation of metric depth, and what it says of depth that is held.
 
-Methods that do not state it count their errors at held-out points, see ``alignment.uncertainty``.
+Methods that do not state it count their errors at held-out points, see ``counted_errors``.
 Fusion states it, and in some frames half of the points, in tiles, and those at the border are
 predicted from the others on a coarser grid: errors over the sigma stated there are counted by
 depth, among and beyond the points, older frames less, and the 68.3 % quantile of a range is the
@@ -23,7 +23,6 @@ from marigold_ros.geometry.alignment.affine_fit import (
     ONE_SIGMA,
 )
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
-from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import border_points, point_candidates, points_on_grid
 from marigold_ros.geometry.fusion.fuse import FusionGuide
@@ -31,6 +30,7 @@ from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.mixing import mix, network_input
 from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
 from marigold_ros.geometry.hull import hull_of
+from marigold_ros.geometry.sigma.counted_errors import count_errors, ErrorCounts, sigma_map
 from marigold_ros.kernels.compiled import compiled
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason

@@ -7,7 +7,7 @@ from dataclasses import replace
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.fuse import FusionGuide
-from marigold_ros.geometry.sigma import score_sigma, tiles_or_lines, with_scaled_sigma
+from marigold_ros.geometry.sigma.fused_sigma import score_sigma, tiles_or_lines, with_scaled_sigma
 import numpy as np
 import pytest
 
