@@ -23,8 +23,9 @@ from marigold_ros.geometry.alignment.affine_fit import (
 )
 from marigold_ros.geometry.alignment.ground_field import ground_field
 from marigold_ros.geometry.alignment.kriging_field import fit_correction_field
-from marigold_ros.geometry.alignment.local_field import FITTED, REJECT_LOG, upsample_field
+from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.blas_threads import one_blas_thread
+from marigold_ros.kernels.cells import representatives
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import NO_SPARSE_DEPTH, Reason
 import numpy as np
@@ -34,6 +35,9 @@ MAX_CONDITION = 1e6
 # Of enough points in view, one in so many has to lie where the map of fused depth is not clipped,
 # and as many as can contradict scale and shift.
 _CLIPPED, _FEWEST = 2, 3
+# Points to which fusion fits a map, as it brings the map to all points itself, and from how many
+# they are chosen.
+_FITTED, _CHOSEN_FROM = 8000, 32000
 
 
 @one_blas_thread()
@@ -76,6 +80,10 @@ def align_map(
     """
     if sparse is not None:
         sparse.require_inside(prediction.relative.shape)
+        some = _enough(sparse, config)
+        if some is not None:
+            fit = align_map(prediction, sparse.chosen(some), config, previous, None, further)
+            return _of_all(fit, some, len(sparse))
     if config.method == 'none':
         return _none(prediction, sparse, Reason('method_none'))
     if config.method == 'fixed':
@@ -112,7 +120,9 @@ def align_scale(
 
     Without depth and correction field that takes a fifth of the time. None where it is refused.
     """
-    fit = _fit(prediction, _joined(sparse, further), config)
+    some = _enough(sparse, config)
+    points = sparse if some is None else sparse.chosen(some)
+    fit = _fit(prediction, _joined(points, further), config)
     if isinstance(fit, Reason):
         return None
     return Alignment(
@@ -135,6 +145,29 @@ def usable_points(
     return usable & (z <= config.max_depth) & (relative > low) & (relative < high)
 
 
+def _enough(sparse: SparseDepth, config: AlignmentConfig) -> np.ndarray | None:
+    """Return the indices of points that are enough for fusion; None are all."""
+    if config.method != 'fused' or not sparse.kind.extends or len(sparse) <= _FITTED:
+        return None
+    step = -(-len(sparse) // _CHOSEN_FROM)
+    u, v, z = (part[::step] for part in (sparse.u, sparse.v, sparse.z))
+    return step * representatives(u, v, z, _FITTED)
+
+
+def _of_all(fit: Alignment, some: np.ndarray, count: int) -> Alignment:
+    """Return a fit to some of so many points as one to all; the others were not scored."""
+
+    def of_all(part: np.ndarray | None, unknown: float) -> np.ndarray | None:
+        if part is None:
+            return None
+        whole = np.full(count, unknown, part.dtype)
+        whole[some] = part
+        return whole
+
+    inlier, held_out = of_all(fit.inlier, False), of_all(fit.held_out, np.nan)
+    return replace(fit, inlier=inlier, held_out=held_out, n_points=count)
+
+
 def _joined(sparse: SparseDepth, further: SparseDepth | None) -> SparseDepth:
     return sparse if further is None else SparseDepth.joined([sparse, further])
 
@@ -146,9 +179,6 @@ def _fit(
     relative = prediction.relative[points.v, points.u].astype(np.float64)
     z = points.z.astype(np.float64)
     usable = usable_points(prediction, points, config)
-    if config.method == 'fused':
-        some = np.flatnonzero(usable)[:: 1 + len(points) // (FITTED + 1)]
-        usable = np.bincount(some, minlength=len(points)) > 0
     needed, in_view = config.min_points, (z >= config.min_depth) & (z <= config.max_depth)
     if config.method == 'fused' and points.kind.extends and np.count_nonzero(in_view) >= needed:
         # Where the map is clipped they are in view all the same, and fusion asks for proof.

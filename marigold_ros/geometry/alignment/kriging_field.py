@@ -25,7 +25,6 @@ from marigold_ros.geometry.alignment.local_field import (
     consistent_points,
     field_trust,
     FINE_LEVELS,
-    FITTED,
     LONGEST_SIDE,
 )
 from marigold_ros.kernels.bilinear import sample_grid, sampled_between
@@ -80,26 +79,17 @@ def fit_correction_field(
     log_ratio: np.ndarray,
     affine: tuple[float, float],
     config: AlignmentConfig,
-    fold: np.ndarray | None = None,
 ) -> CorrectionField:
     """
     Fit the correction field of a prediction (H, W) to points, after scale and shift.
 
     ``log_ratio`` (M,) is ``log(measured / fitted)`` and may be NaN; ``affine`` are the scale and
-    shift of the fit; ``fold`` (M,) bool splits the points for cross-validation.
+    shift of the fit.
     """
     shape = (prediction.relative.shape[0], prediction.relative.shape[1])
     u, v, residual = sparse.u, sparse.v, log_ratio.astype(np.float64)
-    if fold is None:
-        # Fusion proves what is beyond the points at their border.
-        fold = checkerboard_fold(u, v, shape, among=config.method == 'fused')
-    if config.method == 'fused' and len(sparse) > FITTED:
-        some, held_out = representatives(u, v, sparse.z, FITTED), np.full(len(sparse), np.nan)
-        of_some = sparse.chosen(some), residual[some], affine, config, fold[some]
-        found = fit_correction_field(prediction, *of_some)
-        held_out[some] = found.held_out
-        used = np.bincount(some[found.used], minlength=len(u)) > 0
-        return CorrectionField(found.field, held_out, used)
+    # Fusion proves what is beyond the points at their border.
+    fold = checkerboard_fold(u, v, shape, among=config.method == 'fused')
     used = consistent_points(u, v, residual)
     if not used.any():
         return CorrectionField(None, residual, used)

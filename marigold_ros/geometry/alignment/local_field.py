@@ -32,8 +32,6 @@ FINE_LEVELS = ((0.125, 1.0), (0.0625, 1.0))
 _TRUST_FLOOR = 0.3
 _CELLS_PER_SIGMA = 2.0
 LONGEST_SIDE = 192
-# Points to which fusion fits a map: it brings the map to all points itself.
-FITTED = 8000
 # Of the grid on which gaps among many points are measured.
 _FINE_SIDE = 320
 # Side of a tile in median gaps. Of a square, half lies within 0.146 of its side from the border:

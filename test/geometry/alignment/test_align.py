@@ -11,6 +11,7 @@ from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.affine_fit import fit_robustly
+from marigold_ros.geometry.alignment.align import align_map
 import numpy as np
 import pytest
 
@@ -60,6 +61,25 @@ def test_fit_recovers_depth_with_a_third_outliers_and_noise(space, seed, share):
     assert np.median(np.abs(alignment.metric / truth - 1)) < 0.01
     assert np.max(np.abs(alignment.metric / truth - 1)) < 0.06
     assert 0 <= alignment.n_inliers <= len(sparse) == alignment.n_points
+
+
+@pytest.mark.parametrize('space', PLANTED)
+@pytest.mark.parametrize('n', [8001, 40_000, 150_000])
+def test_of_many_points_for_fusion_some_all_over_are_fitted_and_scored(space, n):
+    rng = np.random.default_rng(n)
+    v, u = np.divmod(np.sort(rng.choice(480 * 640, n, replace=False)), 640)
+    relative = np.clip(np.add.outer(np.arange(480) / 960, np.arange(640) / 1280), 0.02, 0.98)
+    scale, shift = PLANTED[space]
+    z = INVERSE[space](scale * relative[v, u] + shift) * (1 + 0.01 * rng.normal(size=n))
+    prediction = Prediction(relative.astype(np.float32), space=space)
+    fit = align_map(prediction, SparseDepth(u, v, z.astype(np.float32)), AlignmentConfig())
+    assert (fit.state, fit.n_points, len(fit.inlier)) == ('fitted', n, n)
+    np.testing.assert_allclose((fit.scale, fit.shift), PLANTED[space], rtol=0.02)
+    scored = np.flatnonzero(np.isfinite(fit.held_out))
+    assert 4000 < len(scored) <= 8000
+    tiles = np.bincount(v[scored] // 80 * 8 + u[scored] // 80)
+    assert tiles.min() > 0.5 * tiles.max()
+    np.testing.assert_allclose(fit.held_out[scored], 0.0, atol=0.08)
 
 
 @given(seed=st.integers(0, 10**6))
