@@ -23,7 +23,11 @@ from marigold_ros.geometry.alignment.affine_fit import (
 )
 from marigold_ros.geometry.alignment.ground_field import ground_field
 from marigold_ros.geometry.alignment.kriging_field import fit_correction_field
-from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
+from marigold_ros.geometry.alignment.local_field import (
+    checkerboard_fold,
+    REJECT_LOG,
+    upsample_field,
+)
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.kernels.cells import representatives
 from marigold_ros.point_kinds import PointKind
@@ -80,10 +84,6 @@ def align_map(
     """
     if sparse is not None:
         sparse.require_inside(prediction.relative.shape)
-        some = _enough(sparse, config)
-        if some is not None:
-            fit = align_map(prediction, sparse.chosen(some), config, previous, None, further)
-            return _of_all(fit, some, len(sparse))
     if config.method == 'none':
         return _none(prediction, sparse, Reason('method_none'))
     if config.method == 'fixed':
@@ -93,20 +93,28 @@ def align_map(
                 'set alignment.scale and alignment.shift'
             )
         return _apply(prediction, sparse, config, (config.scale, config.shift))
+    points, fold = sparse, None
+    some = None if sparse is None else _enough(sparse, config)
+    if sparse is not None and some is not None:
+        # Tiles are those of all points: what is between the chosen ones are no holes.
+        fold = checkerboard_fold(sparse.u, sparse.v, prediction.relative.shape, among=True)[some]
+        points = sparse.chosen(some)
     if prediction.space == 'metric':
-        metric = _apply(prediction, sparse, config, (1.0, 0.0))
-        refusal = _check_metric(metric.inlier, config)
-        return _none(prediction, sparse, refusal) if refusal else metric
-    if sparse is None:
+        applied = _apply(prediction, points, config, (1.0, 0.0), None, fold)
+        refusal = _check_metric(applied.inlier, config)
+        if refusal:
+            return _none(prediction, sparse, refusal)
+    elif points is None:
         return _refuse(prediction, None, config, previous, no_points)
-    fit = _fit(prediction, _joined(sparse, further), config)
-    if isinstance(fit, Reason):
-        return _refuse(prediction, sparse, config, previous, fit)
-    affine, inlier = fit
-    applied = _apply(
-        prediction, sparse, config, (affine.scale, affine.shift), inlier[: len(sparse)]
-    )
-    return replace(applied, condition=affine.condition)
+    else:
+        fit = _fit(prediction, _joined(points, further), config)
+        if isinstance(fit, Reason):
+            return _refuse(prediction, sparse, config, previous, fit)
+        affine, inlier = fit[0], fit[1][: len(points)]
+        scale_shift = affine.scale, affine.shift
+        applied = _apply(prediction, points, config, scale_shift, inlier, fold)
+        applied = replace(applied, condition=affine.condition)
+    return applied if some is None else _of_all(applied, some, len(sparse or ()))
 
 
 def align_scale(
@@ -156,15 +164,10 @@ def _enough(sparse: SparseDepth, config: AlignmentConfig) -> np.ndarray | None:
 
 def _of_all(fit: Alignment, some: np.ndarray, count: int) -> Alignment:
     """Return a fit to some of so many points as one to all; the others were not scored."""
-
-    def of_all(part: np.ndarray | None, unknown: float) -> np.ndarray | None:
-        if part is None:
-            return None
-        whole = np.full(count, unknown, part.dtype)
-        whole[some] = part
-        return whole
-
-    inlier, held_out = of_all(fit.inlier, False), of_all(fit.held_out, np.nan)
+    inlier, held_out = np.zeros(count, dtype=bool), np.full(count, np.nan)
+    inlier[some] = fit.inlier
+    if fit.held_out is not None:
+        held_out[some] = fit.held_out
     return replace(fit, inlier=inlier, held_out=held_out, n_points=count)
 
 
@@ -285,6 +288,7 @@ def _apply(
     config: AlignmentConfig,
     affine: tuple[float, float],
     inlier: np.ndarray | None = None,
+    fold: np.ndarray | None = None,
 ) -> Alignment:
     """Apply scale and shift, add the correction field, and measure residuals at the points."""
     field = residual = held_out = None
@@ -298,7 +302,7 @@ def _apply(
             held_out = np.where(inlier, residual, np.nan)
             field = ground_field(sparse, residual, prediction.relative.shape)
         elif corrected and sparse.kind.extends and len(sparse) >= config.min_points:
-            local = fit_correction_field(prediction, sparse, residual, affine, config)
+            local = fit_correction_field(prediction, sparse, residual, affine, config, fold)
             field, held_out = local.field, local.held_out
             residual = np.where(local.used, held_out, np.nan)
     metric = _metric_map(prediction, config, affine, field)

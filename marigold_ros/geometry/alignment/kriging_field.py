@@ -79,17 +79,19 @@ def fit_correction_field(
     log_ratio: np.ndarray,
     affine: tuple[float, float],
     config: AlignmentConfig,
+    fold: np.ndarray | None = None,
 ) -> CorrectionField:
     """
     Fit the correction field of a prediction (H, W) to points, after scale and shift.
 
     ``log_ratio`` (M,) is ``log(measured / fitted)`` and may be NaN; ``affine`` are the scale and
-    shift of the fit.
+    shift of the fit; ``fold`` (M,) bool splits the points for cross-validation.
     """
     shape = (prediction.relative.shape[0], prediction.relative.shape[1])
     u, v, residual = sparse.u, sparse.v, log_ratio.astype(np.float64)
-    # Fusion proves what is beyond the points at their border.
-    fold = checkerboard_fold(u, v, shape, among=config.method == 'fused')
+    if fold is None:
+        # Fusion proves what is beyond the points at their border.
+        fold = checkerboard_fold(u, v, shape, among=config.method == 'fused')
     used = consistent_points(u, v, residual)
     if not used.any():
         return CorrectionField(None, residual, used)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.fusion.edge_aware import edge_weights
+from marigold_ros.geometry.fusion.edge_aware import edge_weights, typical_weight
 from marigold_ros.geometry.fusion.interpolation import (
     interpolate,
     nearest_points,
@@ -25,8 +25,9 @@ import numpy as np
 _DENSE = 50_000
 # Weight of a point against the edges: a deviation of 3 % counts as much as a step of 17 %.
 _POINT_WEIGHT = 33.0
-# Weight of the linear interpolation: what points reach only across edges stays with it.
-_LINEAR_WEIGHT = 3e-4
+# Weight of the linear interpolation, beside the square of an image's typical weight between cells:
+# far from all points, and behind edges, depth stays with it, at any strength of texture.
+_LINEAR_WEIGHT = 0.02
 # Points that are triangulated, which costs about a microsecond each, for depth and for its proof.
 _TRIANGULATED, _PROVING = 14000, 3000
 # Points of a fold at which interpolation is scored, at least half as many of more.
@@ -195,8 +196,8 @@ def _smooth(
     small = None if image is None else half.shrink(image)
     edges = edge_weights(small, start.shape)
     weight = _POINT_WEIGHT * count
-    weight += np.float32(_LINEAR_WEIGHT)
-    missed *= 1.0 - _LINEAR_WEIGHT / weight
+    weight += np.float32(_LINEAR_WEIGHT * typical_weight(edges) ** 2)
+    missed *= _POINT_WEIGHT * count / weight
     change = solve_on_grid(start + missed, weight, edges, start) - start
     return linear + grid.refine(change)
 

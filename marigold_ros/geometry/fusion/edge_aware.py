@@ -40,6 +40,11 @@ def edge_weights(rgb: np.ndarray | None, shape: tuple[int, int]) -> tuple[np.nda
     return weights[0], weights[1]
 
 
+def typical_weight(edges: tuple[np.ndarray, np.ndarray]) -> float:
+    """Return the geometric mean of weights between neighbours."""
+    return float(np.exp(np.mean(np.log(np.concatenate([part.ravel() for part in edges])))))
+
+
 def _length(change: np.ndarray) -> np.ndarray:
     """Return the length (h, w) of changes of colour (h, w, 3)."""
     return np.sqrt(cv2.transform(np.square(change), np.ones((1, 3), np.float32)))

@@ -82,6 +82,19 @@ def test_of_many_points_for_fusion_some_all_over_are_fitted_and_scored(space, n)
     np.testing.assert_allclose(fit.held_out[scored], 0.0, atol=0.08)
 
 
+def test_held_out_tiles_of_many_points_are_as_large_as_their_holes():
+    v, u = np.mgrid[:240, :320]
+    relative = np.clip(0.1 + v / 300 + 0.08 * np.sin(u / 8) * np.sin(v / 8), 0.02, 0.98)
+    prediction = Prediction(relative.astype(np.float32), space='depth')
+    depth = (2.0 + 48.0 * (0.1 + v / 300)).astype(np.float32)
+    errors = []
+    for seen in (np.ones(v.shape, bool), np.hypot((u % 160) - 80, (v % 120) - 60) > 45):
+        sparse = SparseDepth(u[seen], v[seen], depth[seen])
+        held_out = align_map(prediction, sparse, AlignmentConfig()).held_out
+        errors.append(np.nanmedian(np.abs(held_out)))
+    assert errors[1] > 2 * errors[0]
+
+
 @given(seed=st.integers(0, 10**6))
 def test_40_per_cent_one_sided_outliers_do_not_pull_the_fit(seed):
     prediction, sparse, truth = scene(n=400, noise=0.01, seed=seed)
