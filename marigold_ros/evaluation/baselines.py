@@ -21,6 +21,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.spaces import from_metres
 import numpy as np
 
 BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'disparity', 'morphological')
@@ -52,6 +53,7 @@ _SMALL_HOLE_PX, _LARGE_HOLE_PX = 7, 31
 class Surface:
     """Depth as a polynomial of the pixel position in one space."""
 
+    degree: int
     # (1,), (3,) or (6,): of 1; x, y; x², xy, y², in units of half the image, centred.
     coefficients: np.ndarray
     space: str  # 'depth', 'log' or 'disparity'
@@ -60,7 +62,7 @@ class Surface:
 
     def at(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Evaluate at columns and rows of any equal shape; float64 metres of that shape."""
-        basis = _basis(np.ravel(u), np.ravel(v), self.size, len(self.coefficients))
+        basis = polynomial_terms(np.ravel(u), np.ravel(v), self.size, self.degree)
         depth = to_limited_metres(basis @ self.coefficients, self.space, self.limits)
         return depth.reshape(np.shape(u))
 
@@ -94,11 +96,11 @@ def fit_surface(
             f'{len(sparse)} fit points; a surface of degree {degree} needs {terms}', cause='empty'
         )
     z = np.asarray(sparse.z, dtype=np.float64)
-    basis = _basis(sparse.u, sparse.v, size, terms)
+    basis = polynomial_terms(sparse.u, sparse.v, size, degree)
     spaces = ('depth', 'log', 'disparity')
     fits = [(*minimise_relative_error(basis, z, space, limits), space) for space in spaces]
     _, coefficients, space = min(fits, key=lambda fit: fit[0])
-    return Surface(coefficients, space, size, limits)
+    return Surface(degree, coefficients, space, size, limits)
 
 
 def minimise_relative_error(
@@ -110,7 +112,7 @@ def minimise_relative_error(
     Weights of 1/|error| turn squares into absolute values. The best round counts, because rounds
     do not improve monotonically.
     """
-    target = {'depth': z, 'log': np.log(z), 'disparity': 1.0 / z}[space]
+    target = from_metres(z, space)
     weight = {'depth': 1.0 / z, 'log': np.ones_like(z), 'disparity': z}[space]
     best_error, best = np.inf, np.zeros(basis.shape[1])
     for _ in range(_ROUNDS):
@@ -134,14 +136,9 @@ def polynomial_terms(
     u: np.ndarray, v: np.ndarray, size: tuple[int, int], degree: int
 ) -> np.ndarray:
     """Return the terms (M, 1, 3 or 6) of a surface of degree 0, 1 or 2 at pixels (M,)."""
-    return _basis(u, v, size, _TERMS[degree])
-
-
-def _basis(u: np.ndarray, v: np.ndarray, size: tuple[int, int], terms: int) -> np.ndarray:
-    """Return the (M, terms) polynomial terms of the centred pixel position."""
     x = (np.asarray(u, dtype=np.float64) - 0.5 * (size[0] - 1)) / (0.5 * size[0])
     y = (np.asarray(v, dtype=np.float64) - 0.5 * (size[1] - 1)) / (0.5 * size[1])
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][:terms], axis=1)
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][: _TERMS[degree]], axis=1)
 
 
 def to_limited_metres(value: np.ndarray, space: str, limits: tuple[float, float]) -> np.ndarray:
@@ -222,7 +219,7 @@ def fill_morphologically(
         raise InputError('no fit point; morphological filling needs one', cause='empty')
     image = np.zeros(size[::-1], np.float32)
     image[sparse.v, sparse.u] = 1.0 / sparse.z
-    image = cv2.morphologyEx(cv2.dilate(image, _DIAMOND), cv2.MORPH_CLOSE, _square(5))
+    image = cv2.morphologyEx(cv2.dilate(image, _DIAMOND), cv2.MORPH_CLOSE, np.ones((5, 5)))
     image = _fill_holes(image, _SMALL_HOLE_PX)
     top = np.argmax(image > 0, axis=0)
     above = np.arange(size[1])[:, None] < top
@@ -235,12 +232,8 @@ def fill_morphologically(
 
 def _fill_holes(image: np.ndarray, side: int) -> np.ndarray:
     """Give holes (zeros) the largest value of the square of this side around them."""
-    largest = cv2.dilate(image, _square(side))
+    largest = cv2.dilate(image, np.ones((side, side)))
     return cv2.copyTo(image, (image > 0).view(np.uint8), largest)
-
-
-def _square(side: int) -> np.ndarray:
-    return np.ones((side, side), np.uint8)
 
 
 def baseline_depths(

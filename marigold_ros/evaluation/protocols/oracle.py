@@ -19,6 +19,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.choices import OWN
 from marigold_ros.evaluation.protocols.truth import all_truth, DepthPairs
 from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.spaces import from_metres
 import numpy as np
 
 _LEAST_DISPARITY = 1e-3
@@ -197,12 +198,7 @@ def oracle_depth(
     known = np.isfinite(x) & np.isfinite(g) & (g > 0)
     if space == 'disparity':
         known &= x > 0
-    target = g[known]
-    if space == 'log':
-        target = np.log(target)
-    elif space == 'disparity':
-        target = 1.0 / target
-    affine_fit = _least_squares(x[known], target)
+    affine_fit = _least_squares(x[known], from_metres(g[known], space))
     if affine_fit is None:
         return np.full(relative.shape, np.nan)
     scale, shift = affine_fit
