@@ -67,16 +67,21 @@ def depth_metrics(
         If the shapes differ.
 
     """
-    known, scored = scored_pixels(predicted, truth, valid)
-    errors = errors_at(predicted, truth, scored)
-    n_truth, n_published = truth_counts(known, scored, published)
-    return _image_metrics(errors, _sums(errors), _share(n_published, n_truth))
+    _, errors, counts = scored_points(predicted, truth, published, valid)
+    return _image_metrics(errors, _sums(errors), counts)
 
 
-def scored_pixels(
-    predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return where there is truth, and where the prediction is scored against it; bool both."""
+def scored_points(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    published: np.ndarray | None = None,
+    valid: np.ndarray | None = None,
+) -> tuple[np.ndarray, PointErrors, np.ndarray]:
+    """
+    Return where predictions are scored (bool), the errors there, and two counts of pixels.
+
+    The counts are those of pixels with published depth among the scored, and of all with truth.
+    """
     predicted, truth = np.asarray(predicted), np.asarray(truth)
     if predicted.shape != truth.shape or (valid is not None and np.shape(valid) != truth.shape):
         raise ValueError(
@@ -86,21 +91,11 @@ def scored_pixels(
     known = np.isfinite(truth) & (truth > 0)
     if valid is not None:
         known &= np.asarray(valid, dtype=bool)
-    return known, known & np.isfinite(predicted)
-
-
-def truth_counts(
-    known: np.ndarray, scored: np.ndarray, published: np.ndarray | None
-) -> tuple[int, int]:
-    """Count the pixels with truth, and those of them with published depth (None: scored ones)."""
+    scored = known & np.isfinite(predicted)
     has_depth = scored if published is None else scored & published
-    return int(np.count_nonzero(known)), int(np.count_nonzero(has_depth))
-
-
-def errors_at(predicted: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> PointErrors:
-    """Return the errors at the scored pixels; predictions are raised to 1e-6 m."""
-    p = np.maximum(np.asarray(predicted)[scored].astype(np.float64), _FLOOR_M)
-    return PointErrors(p, np.asarray(truth)[scored].astype(np.float64))
+    p = np.maximum(predicted[scored].astype(np.float64), _FLOOR_M)
+    errors = PointErrors(p, truth[scored].astype(np.float64))
+    return scored, errors, np.array([np.count_nonzero(part) for part in (has_depth, known)])
 
 
 def _sums(errors: PointErrors) -> np.ndarray:
@@ -120,7 +115,7 @@ def _mean_metrics(sums: np.ndarray) -> dict[str, float]:
     }
 
 
-def _image_metrics(errors: PointErrors, sums: np.ndarray, coverage: float) -> dict[str, float]:
+def _image_metrics(errors: PointErrors, sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     """Return the metrics of one image, with ``n`` before ``coverage``."""
     values, n = _mean_metrics(sums), len(errors.g)
     if n:
@@ -128,11 +123,12 @@ def _image_metrics(errors: PointErrors, sums: np.ndarray, coverage: float) -> di
     for name, formula in _QUANTILES.items():
         found = getattr(errors, formula.quantity)
         values[name] = float(np.quantile(found, formula.share)) if n else math.nan
-    return {**values, 'n': n, 'coverage': coverage}
+    return {**values, 'n': n, 'coverage': _coverage(counts)}
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else math.nan
+def _coverage(counts: np.ndarray) -> float:
+    n_published, n_truth = counts.tolist()
+    return n_published / n_truth if n_truth else math.nan
 
 
 class PooledQuantiles:
@@ -176,7 +172,7 @@ class MetricAccumulator:
         self._macro: dict[str, float] = {}
         quantities = {'relative', *(formula.quantity for formula in _QUANTILES.values())}
         self._histograms = {quantity: PooledQuantiles() for quantity in sorted(quantities)}
-        self._n_truth, self._n_published = 0, 0
+        self._counts = np.zeros(2, np.int64)
         self.n_frames = 0
 
     @property
@@ -192,19 +188,17 @@ class MetricAccumulator:
 
         Parameters are those of ``depth_metrics``.
         """
-        known, scored = scored_pixels(predicted, truth)
-        errors = errors_at(predicted, truth, scored)
-        return self.add_errors(errors, *truth_counts(known, scored, published))
+        _, errors, counts = scored_points(predicted, truth, published)
+        return self.add_errors(errors, counts)
 
-    def add_errors(self, errors: PointErrors, n_truth: int, n_published: int) -> dict[str, float]:
-        """Add the scored points of one image, with the counts of ``truth_counts``."""
+    def add_errors(self, errors: PointErrors, counts: np.ndarray) -> dict[str, float]:
+        """Add errors and counts of one image, as :func:`scored_points` returns them."""
         sums = _sums(errors)
-        values = _image_metrics(errors, sums, _share(n_published, n_truth))
+        values = _image_metrics(errors, sums, counts)
         if not len(errors.g):
             return values
         self._sums += sums
-        self._n_truth += n_truth
-        self._n_published += n_published
+        self._counts += counts
         self.n_frames += 1
         for quantity, histogram in self._histograms.items():
             histogram.add(getattr(errors, quantity))
@@ -223,7 +217,7 @@ class MetricAccumulator:
         values = _mean_metrics(self._sums)
         for name, formula in _QUANTILES.items():
             values[name] = self._histograms[formula.quantity].at(formula.share)
-        return {**values, 'coverage': _share(self._n_published, self._n_truth)}
+        return {**values, 'coverage': _coverage(self._counts)}
 
     def median_abs_rel(self) -> float:
         """Return the median of |p-g|/g over all points of all images; NaN without points."""

@@ -6,11 +6,9 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.metrics.depth_metrics import (
-    errors_at,
     MEANS,
     MetricAccumulator,
-    scored_pixels,
-    truth_counts,
+    scored_points,
 )
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import METRICS, PointErrors
@@ -125,9 +123,8 @@ class ProtocolScores:
             The frame's metrics, and the median of published over true depth, NaN without any.
 
         """
-        known, scored = scored_pixels(predicted, truth)
-        errors = errors_at(predicted, truth, scored)
-        values = self._metrics.add_errors(errors, *truth_counts(known, scored, published))
+        scored, errors, counts = scored_points(predicted, truth, published)
+        values = self._metrics.add_errors(errors, counts)
         if not scored.any():
             return values, math.nan
         self._breakdown.add(errors, cell[scored])
@@ -140,16 +137,13 @@ class ProtocolScores:
     def summary(self) -> dict[str, Any]:
         """Return the protocol's part of results.json; ``interval`` with enough frames."""
         columns = zip(METRICS, np.array(self._frames).T, strict=True)
-        intervals = {name: _interval(name, column) for name, column in columns}
+        # A metric's bounds limit its interval.
+        intervals = {
+            name: np.clip(mean_interval(column), *METRICS[name].bounds).tolist()
+            for name, column in columns
+        }
         return {
             **self._metrics.summary(),
             **self._breakdown.summary(),
             'interval': {n: ends for n, ends in intervals.items() if np.isfinite(ends).all()},
         }
-
-
-def _interval(name: str, values: np.ndarray) -> list[float]:
-    """Return the 95 % interval of the mean, within the bounds of the metric."""
-    low, high = mean_interval(values)
-    lowest, highest = METRICS[name].bounds
-    return [max(low, lowest), min(high, highest)]
