@@ -9,8 +9,6 @@ pixel by pixel for a camera at rest. A camera that moves without a pose has none
 image stayed the same count, and the median excludes the rest of what moves.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 import math
 from typing import Any
 
@@ -25,21 +23,12 @@ _FEWEST_POINTS = 100
 _LONGEST_GAP_NS = 1_000_000_000
 
 
-@dataclass(frozen=True)
-class _Last:
-    """The frame before."""
-
-    frame: PreviousFrame
-    scale: float
-    shift: float
-    ratio: float
-
-
 class TemporalScores:
     """Accumulates changes between neighbouring frames."""
 
     def __init__(self) -> None:
-        self._last: _Last | None = None
+        # The frame before, and what may drift.
+        self._last: tuple[PreviousFrame, dict[str, float]] | None = None
         self._flicker: list[float] = []
         self._matched = {'pose': 0, 'pixel': 0}
         self._drift: dict[str, list[float]] = {'ratio': [], 'scale': [], 'shift': []}
@@ -70,7 +59,7 @@ class TemporalScores:
             ``flicker`` and ``drift_ratio``, ``drift_scale``, ``drift_shift``; NaN where unknown.
 
         """
-        before, self._last = self._last, None
+        last, self._last = self._last, None
         values = dict.fromkeys(('flicker', *(f'drift_{name}' for name in self._drift)), math.nan)
         if metric is None:
             return values
@@ -78,21 +67,22 @@ class TemporalScores:
         now = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
         metric = np.asarray(metric, np.float32)
         this = PreviousFrame(metric, now.grey, now.stamp_ns, now.K, now.T_world_camera)
-        self._last = _Last(this, alignment.scale, alignment.shift, ratio)
-        if before is None or before.frame.metric.shape != metric.shape:
+        fit = {'ratio': ratio, 'scale': alignment.scale, 'shift': alignment.shift}
+        self._last = (this, fit)
+        if last is None or last[0].metric.shape != metric.shape:
             return values
-        if not 0 < now.stamp_ns - before.frame.stamp_ns <= _LONGEST_GAP_NS:
+        before, earlier = last
+        if not 0 < now.stamp_ns - before.stamp_ns <= _LONGEST_GAP_NS:
             return values
-        changes = {
-            'ratio': _log_change(before.ratio, ratio),
-            'scale': _log_change(before.scale, alignment.scale),
-            'shift': abs(alignment.shift - before.shift),
-        }
-        for name, change in changes.items():
+        for name, found in self._drift.items():
+            if name == 'shift':  # may be zero or negative
+                change = abs(fit[name] - earlier[name])
+            else:
+                change = _log_change(earlier[name], fit[name])
             values[f'drift_{name}'] = change
             if math.isfinite(change):
-                self._drift[name].append(change)
-        values['flicker'] = self._add_flicker(before.frame, now, metric)
+                found.append(change)
+        values['flicker'] = self._add_flicker(before, now, metric)
         return values
 
     def _add_flicker(self, before: PreviousFrame, now: CurrentFrame, metric: np.ndarray) -> float:
@@ -111,17 +101,20 @@ class TemporalScores:
         """Return ``scale_drift`` and ``flicker`` of results.json; empty without any pair."""
         found: dict[str, Any] = {}
         if any(self._drift.values()):
+            drift = {name: values or [math.nan] for name, values in self._drift.items()}
+            median, p95 = np.quantile(drift['ratio'], (0.5, 0.95)).tolist()
             found['scale_drift'] = {
-                **{name: _statistic(np.mean, values) for name, values in self._drift.items()},
-                'median_ratio': _statistic(np.quantile, self._drift['ratio'], 0.5),
-                'p95_ratio': _statistic(np.quantile, self._drift['ratio'], 0.95),
-                'pairs': max(len(values) for values in self._drift.values()),
+                **{name: float(np.mean(values)) for name, values in drift.items()},
+                'median_ratio': median,
+                'p95_ratio': p95,
+                'pairs': max(map(len, self._drift.values())),
             }
         if self._flicker:
+            median, p95 = np.quantile(self._flicker, (0.5, 0.95)).tolist()
             found['flicker'] = {
-                'value': _statistic(np.mean, self._flicker),
-                'median': _statistic(np.quantile, self._flicker, 0.5),
-                'p95': _statistic(np.quantile, self._flicker, 0.95),
+                'value': float(np.mean(self._flicker)),
+                'median': median,
+                'p95': p95,
                 'pairs': len(self._flicker),
                 'matched_by': dict(self._matched),
             }
@@ -131,7 +124,3 @@ class TemporalScores:
 def _log_change(before: float, now: float) -> float:
     """Return the absolute log ratio of two factors; NaN where one is unknown."""
     return abs(math.log(now / before)) if before > 0 and now > 0 else math.nan
-
-
-def _statistic(of: Callable[..., Any], values: list[float], *arguments: float) -> float:
-    return float(of(values, *arguments)) if values else math.nan
