@@ -113,9 +113,8 @@ def dropout(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndar
     rows, columns = -(-height // _BLOCK_PX), -(-width // _BLOCK_PX)
     order = rng.permutation(rows * columns).reshape(rows, columns)
     lost = order < _LOST[strength - 1] * rows * columns
-    block = np.ones((_BLOCK_PX, _BLOCK_PX), np.uint8)
-    covered = np.kron(lost.astype(np.uint8), block)[:height, :width]
-    return np.where(covered[..., None] > 0, np.uint8(_GREY), rgb)
+    covered = lost.repeat(_BLOCK_PX, axis=0).repeat(_BLOCK_PX, axis=1)[:height, :width]
+    return np.where(covered[..., None], np.uint8(_GREY), rgb)
 
 
 _FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
