@@ -10,14 +10,14 @@ interval of the paired differences. Baselines stand between the runs where all s
 from collections.abc import Mapping, Sequence
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, mean_interval, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.results import flat, ran_by
-from marigold_ros.evaluation.results.shared_frames import EvaluationRun, SharedFrames
+from marigold_ros.evaluation.results.shared_frames import differing, EvaluationRun, SharedFrames
 import numpy as np
 
 SCHEMA = 2
@@ -38,13 +38,7 @@ _OF_MODEL = (
 _SCORED = ('fit_every', 'held_out', 'oracle', 'missing_depth')
 
 Columns = Mapping[str, np.ndarray]
-
-
-class Entry(NamedTuple):
-    """One row of a leaderboard."""
-
-    kind: str  # run or baseline
-    name: str
+Entry = tuple[str, str]  # kind (run or baseline) and name of a row of a leaderboard
 
 
 def name_runs(paths: Sequence[str | Path]) -> list[str]:
@@ -102,7 +96,7 @@ def compare_runs(shared: SharedFrames) -> dict[str, Any]:
             name: {'checkpoint': found.get('name'), 'sha256': found.get('sha256')}
             for name, found in checkpoints.items()
         },
-        'differences': differences(runs),
+        'differences': differing({name: _settings(run) for name, run in runs.items()}),
         'frames': len(shared.bags),
         'bags': list(dict.fromkeys(shared.bags)),
         'left_out': left_out,
@@ -110,20 +104,8 @@ def compare_runs(shared: SharedFrames) -> dict[str, Any]:
     }
 
 
-def differences(runs: Mapping[str, EvaluationRun]) -> dict[str, dict[str, Any]]:
-    """Return the entries of the provenance in which runs differ, the model first, by run."""
-    flat = {name: dict(_settings(run)) for name, run in runs.items()}
-    found = {}
-    for what in dict.fromkeys(what for settings in flat.values() for what in settings):
-        values = {name: settings.get(what) for name, settings in flat.items()}
-        first = next(iter(values.values()))
-        if any(value != first for value in values.values()):
-            found[what] = values
-    return found
-
-
-def _settings(run: EvaluationRun) -> list[tuple[str, Any]]:
-    """Return model, options and the rest of a provenance under dotted names."""
+def _settings(run: EvaluationRun) -> dict[str, Any]:
+    """Return model, options and the rest of a provenance under dotted names, the model first."""
     provenance = run.results['provenance']
     checkpoint = provenance.get('checkpoint', {})
     model = {'model': checkpoint.get('name')}
@@ -136,7 +118,7 @@ def _settings(run: EvaluationRun) -> list[tuple[str, Any]]:
     bags = ', '.join(bag['name'] for bag in provenance['bags'])
     topics = {'bags': bags, 'topics': provenance['topics']}
     parts = (model, options, scoring, topics, rest)
-    return [pair for part in parts for pair in flat(part)]
+    return dict(pair for part in parts for pair in flat(part))
 
 
 def _protocol(protocol: str, shared: SharedFrames) -> tuple[dict[str, Any], str]:
@@ -156,8 +138,8 @@ def _protocol(protocol: str, shared: SharedFrames) -> tuple[dict[str, Any], str]
     known = np.logical_and.reduce(list(scored.values()))
     if not known.any():
         return {}, f'{protocol} is left out: no frame is scored in all runs.'
-    entries = {Entry('run', name): columns for name, columns in runs.items()}
-    entries |= {Entry('baseline', name): columns for name, columns in baselines.items()}
+    entries = {('run', name): columns for name, columns in runs.items()}
+    entries |= {('baseline', name): columns for name, columns in baselines.items()}
     in_any = np.logical_or.reduce(list(scored.values()))
     unscored = {name: int((in_any & ~there).sum()) for name, there in scored.items()}
     board = {
@@ -225,18 +207,18 @@ def _ranked(entries: Mapping[Entry, Columns], known: np.ndarray) -> list[dict[st
         return float(entries[entry]['abs_rel'][known].mean()), entry
 
     order = sorted(entries, key=error)
-    first = next(entry for entry in order if entry.kind == 'run')
+    first = next(entry for entry in order if entry[0] == 'run')
     rows = []
-    for rank, entry in enumerate(order, start=1):
-        own, best = entries[entry], entries[first]
+    for rank, (kind, name) in enumerate(order, start=1):
+        own, best = entries[kind, name], entries[first]
         metrics = {m: figures(own[m][known], best[m][known], m) for m in own}
-        if entry == first:
+        if (kind, name) == first:
             for metric, found in metrics.items():
                 found |= {'outcome': BEST if metric == 'abs_rel' else ''} if found else {}
         rows.append(
             {
-                'name': entry.name,
-                'kind': entry.kind,
+                'name': name,
+                'kind': kind,
                 'rank': rank,
                 'outcome': metrics['abs_rel']['outcome'],
                 'metrics': {metric: found for metric, found in metrics.items() if found},

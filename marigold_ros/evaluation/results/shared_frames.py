@@ -61,29 +61,13 @@ class EvaluationRun:
 
 @dataclass(frozen=True)
 class SharedFrames:
-    """
-    The frames that all runs have, in order of bags and time.
+    """The frames that all runs have, in order of bags and time."""
 
-    Parameters
-    ----------
-    runs : mapping of str to EvaluationRun
-        By name.
-    rows : mapping of str to sequence of mappings
-        By run its rows of these frames.
-    bags : sequence of str
-        The name of the bag of each frame.
-    protocols : sequence of str
-        Those that all runs were scored by alike.
-    left_out : sequence of str
-        A sentence for each thing that not all runs share.
-
-    """
-
-    runs: Mapping[str, EvaluationRun]
-    rows: Mapping[str, Sequence[Row]]
-    bags: Sequence[str]
-    protocols: Sequence[str]
-    left_out: Sequence[str]
+    runs: Mapping[str, EvaluationRun]  # by name
+    rows: Mapping[str, Sequence[Row]]  # by run its rows of these frames
+    bags: Sequence[str]  # the name of the bag of each frame
+    protocols: Sequence[str]  # those that all runs were scored by alike
+    left_out: Sequence[str]  # a sentence for each thing that not all runs share
 
     def column(self, run: str, name: str) -> np.ndarray:
         """Return a column of a run, (n,) float; NaN where it is empty or missing."""
@@ -139,12 +123,7 @@ def reading_results(what: object) -> Iterator[None]:
 
 def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
     """
-    Pair the frames of runs by bag and stamp.
-
-    Parameters
-    ----------
-    runs : mapping of str to EvaluationRun
-        By name, in any order.
+    Pair the frames of runs, in any order, by bag and stamp.
 
     Raises
     ------
@@ -189,19 +168,28 @@ def _check_inputs(runs: Mapping[str, EvaluationRun]) -> None:
             'extrinsics': provenance.get('extrinsics'),
             **{f'topic of {role}': provenance['topics'].get(role) for role in _ROLES},
         }
-    texts = [_difference(what, inputs) for what in next(iter(inputs.values()))]
-    if any(texts):
-        found = '; '.join(filter(None, texts))
+    found = _differences_text(inputs)
+    if found:
         raise InputError(f'scored differently: {found}; evaluate all alike', 'shape')
 
 
-def _difference(what: str, values: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name a setting and its values where runs differ in it; empty where they do not."""
-    found = {name: settings[what] for name, settings in values.items()}
-    first = next(iter(found.values()))
-    if all(value == first for value in found.values()):
-        return ''
-    return f'{what} is {", ".join(f"{value!r} in {name}" for name, value in found.items())}'
+def differing(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the settings of runs in which they differ, by setting and run; None where missing."""
+    found = {}
+    for what in dict.fromkeys(what for own in settings.values() for what in own):
+        values = {name: own.get(what) for name, own in settings.items()}
+        first = next(iter(values.values()))
+        if any(value != first for value in values.values()):
+            found[what] = values
+    return found
+
+
+def _differences_text(settings: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name the settings in which runs differ, with their values; empty without any."""
+    return '; '.join(
+        f'{what} is {", ".join(f"{value!r} in {name}" for name, value in values.items())}'
+        for what, values in differing(settings).items()
+    )
 
 
 def _shared_protocols(
@@ -209,7 +197,6 @@ def _shared_protocols(
 ) -> tuple[list[str], list[str]]:
     """Return the protocols that all runs were scored by alike, and why others were not."""
     found, left_out = [], []
-    scoring = {name: _scoring(run) for name, run in runs.items()}
     for protocol in PROTOCOLS:
         scored = {
             name: np.isfinite(_column(part, f'{protocol}_abs_rel')).any()
@@ -220,8 +207,8 @@ def _shared_protocols(
         missing = [name for name, is_scored in scored.items() if not is_scored]
         why = f'{", ".join(missing)} {"has" if len(missing) == 1 else "have"} no such scores'
         if not missing:
-            differing = (_difference(what, scoring) for what in _SCORING[protocol])
-            why = '; '.join(filter(None, differing)) or _other_points(protocol, rows)
+            scoring = {name: _scoring(run, protocol) for name, run in runs.items()}
+            why = _differences_text(scoring) or _other_points(protocol, rows)
         if why:
             left_out.append(f'{protocol} is left out: {why}.')
         else:
@@ -238,12 +225,12 @@ def _shared_protocols(
     return found, left_out
 
 
-def _scoring(run: EvaluationRun) -> dict[str, Any]:
-    scoring = run.results['provenance'].get('scoring', {})
-    found = {what: scoring.get(what) for names in _SCORING.values() for what in names}
-    found['topic of truth'] = run.results['provenance']['topics'].get('truth')
-    found['oracle'] = (found['oracle'] or {}).get('rule')
-    return found
+def _scoring(run: EvaluationRun, protocol: str) -> dict[str, Any]:
+    provenance = run.results['provenance']
+    scoring = dict(provenance.get('scoring', {}))
+    scoring['topic of truth'] = provenance['topics'].get('truth')
+    scoring['oracle'] = (scoring.get('oracle') or {}).get('rule')
+    return {what: scoring.get(what) for what in _SCORING[protocol]}
 
 
 def _other_points(protocol: str, rows: Mapping[str, Sequence[Row]]) -> str:
