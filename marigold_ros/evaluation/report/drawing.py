@@ -84,10 +84,13 @@ def colourise_relative(
 
     ``near_is_low`` is False for predictions in disparity, where 1 is near.
     """
-    values = np.asarray(relative, dtype=np.float32)
-    valid = np.isfinite(values)
-    index = np.where(valid, 1.0 + 254.0 * np.clip(values, 0.0, 1.0), 0.0).astype(np.uint8)
-    return cv2.applyColorMap(index, _table('viridis', order, near_is_low))
+    return _coloured(np.asarray(relative, np.float32), _table('viridis', order, near_is_low))
+
+
+def _coloured(shares: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Draw shares (H, W) of a colour table's length, those beyond 0 and 1 in its end's colour."""
+    index = np.where(np.isfinite(shares), 1.0 + 254.0 * np.clip(shares, 0.0, 1.0), 0.0)
+    return cv2.applyColorMap(index.astype(np.uint8), table)
 
 
 def overlay_points(
@@ -137,13 +140,10 @@ def error_image(
     """
     error = np.asarray(relative_error, dtype=np.float32)
     order = np.argsort(np.nan_to_num(error, nan=-1.0), kind='stable')
-    error = error[order]
-    index = np.where(np.isfinite(error), 1.0 + 254.0 * np.clip(error / ERROR_LIMIT, 0.0, 1.0), 0.0)
-    colours = cv2.applyColorMap(index.astype(np.uint8)[None], _table('cividis', 'rgb', False))[0]
+    colours = _coloured(error[None, order] / ERROR_LIMIT, _table('cividis', 'rgb', False))[0]
     grey = cv2.cvtColor(_darken(rgb, 0.35), cv2.COLOR_RGB2GRAY)
-    return _stamp(
-        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.asarray(u)[order], np.asarray(v)[order], colours
-    )
+    canvas = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    return _stamp(canvas, np.asarray(u)[order], np.asarray(v)[order], colours)
 
 
 def _darken(rgb: np.ndarray, factor: float) -> np.ndarray:
