@@ -307,17 +307,15 @@ def _reliability(results: Mapping[str, Any]) -> dict[str, Spec]:
         return {}
     x = sorted({0.0, 1.0, *(place for curve in curves.values() for place in curve)})
     title = 'Share of errors within the nominal interval (nearer to ideal is better)'
-    drawn = {name: _interpolated(curve, x) for name, curve in curves.items()}
+    drawn = {}
+    for name, curve in curves.items():
+        # No curve goes on beyond its last point.
+        places, values = zip(*sorted(curve.items()), strict=True)
+        joined = np.interp(x, places, values, right=math.nan).tolist()
+        drawn[name] = [None if math.isnan(value) else value for value in joined]
     spec = chart(title, drawn, group='sigma', x_label='nominal share', x=x, top=1.0)
     spec['curves'].append({'name': 'ideal', 'values': x, 'reference': True})
     return {'reliability': spec}
-
-
-def _interpolated(curve: Mapping[float, float], x: Sequence[float]) -> list[float | None]:
-    """Interpolate a curve linearly at ``x``, up to its last point."""
-    places, values = zip(*sorted(curve.items()), strict=True)
-    joined = np.interp(x, places, values)
-    return [float(v) if place <= places[-1] else None for place, v in zip(x, joined, strict=True)]
 
 
 def _robustness(results: Mapping[str, Any]) -> dict[str, Spec]:
