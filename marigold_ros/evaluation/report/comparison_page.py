@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The page of a comparison: what differs, a leaderboard for each protocol, and curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import math
 from typing import Any
 
@@ -40,7 +40,7 @@ def comparison_page(found: Mapping[str, Any], shared: SharedFrames) -> str:
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">{escape(_conclusion(first, found["protocols"][first]))}</p>',
         ''.join(f'<p class="warning">{escape(text)}</p>' for text in found['left_out']),
-        _differences(found['differences'], list(shared.runs)),
+        _differences(found['differences'], shared.runs),
         images_section(shared, first),
     ]
     charts = {}
@@ -69,7 +69,7 @@ def _conclusion(protocol: str, board: Mapping[str, Any]) -> str:
     return text
 
 
-def _differences(differences: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+def _differences(differences: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> str:
     """Return the table of model and settings in which the runs differ."""
     if not differences:
         return '<p>The runs differ in no setting.</p>'
@@ -114,19 +114,16 @@ def _board(rows: Sequence[Mapping[str, Any]]) -> str:
     used = [metric for metric in SHOWN if any(metric in row['metrics'] for row in rows)]
     body = []
     for row in rows:
-        name = BASELINE_TEXT.get(row['name'], row['name']) if _is_baseline(row) else row['name']
-        kind = 'baseline' if _is_baseline(row) else 'own' if row['outcome'] == BEST else ''
-        words = f'baseline, {row["outcome"]}' if _is_baseline(row) else row['outcome']
+        name, words = row['name'], row['outcome']
+        kind = 'own' if words == BEST else ''
+        if row['kind'] == 'baseline':
+            name, words, kind = BASELINE_TEXT.get(name, name), f'baseline, {words}', 'baseline'
         cells = ''.join(_cell(metric, row['metrics'].get(metric)) for metric in used)
         body.append(
             f'<tr class="{kind}"><th scope="row"><b>{row["rank"]}. {escape(name)}</b>'
             f'<span>{escape(words)}</span></th>{cells}</tr>'
         )
     return table(('run', *map(metric_title, used)), body, 'board')
-
-
-def _is_baseline(row: Mapping[str, Any]) -> bool:
-    return bool(row['kind'] == 'baseline')
 
 
 def _cell(metric: str, values: Mapping[str, Any] | None) -> str:
