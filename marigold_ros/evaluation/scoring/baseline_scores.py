@@ -15,7 +15,6 @@ from marigold_ros.evaluation.baselines import (
     BASELINES,
     FEWEST_POINTS,
     fit_surface,
-    interpolate_nearest,
     MeanMap,
     MORE_BASELINES,
 )
@@ -23,6 +22,7 @@ from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.evaluation.metrics.intervals import error_of_mean, mean_interval
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
+from marigold_ros.evaluation.protocols.truth import substitute_missing
 from marigold_ros.frame import SparseDepth
 from marigold_ros.threads import run_beside
 import numpy as np
@@ -101,8 +101,7 @@ class BaselineScores:
             known = None
             if plain is not None:
                 known = np.isfinite(plain)
-                nearest = None if known.all() else interpolate_nearest(fit, score.u, score.v)
-                depths['global'] = plain if nearest is None else np.where(known, plain, nearest)
+                depths['global'] = substitute_missing(plain, score.z, fit, score)
             errors = self._score(depths, score, own, known)
         for points in (fit, score) if self._of_points else ():
             self._mean_map.add(points, size)
