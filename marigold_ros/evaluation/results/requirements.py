@@ -60,15 +60,6 @@ class Requirement:
         """Return whether a figure is within the limit; one that was not measured is not."""
         return value is not None and _COMPARE[self.sign](value, self.limit)
 
-    def violation(self, results: Mapping[str, Any]) -> str:
-        """Explain in one line why results do not meet it; empty where they do."""
-        path, value = _full_path(self.path, results), self.value(results)
-        if self.is_met(value):
-            return ''
-        name = '.'.join(path[1:] if path[0] == 'protocols' else path)
-        measured = 'was not measured' if value is None else f'is {value:.6g}'
-        return f'{name} {measured}; {self.sign} {self.limit:g} is required'
-
 
 def parse_requirement(text: str) -> Requirement:
     """
@@ -97,7 +88,14 @@ def parse_requirement(text: str) -> Requirement:
 
 def violations(requirements: Iterable[Requirement], results: Mapping[str, Any]) -> list[str]:
     """Return one line for each requirement that results do not meet."""
-    return [text for text in (item.violation(results) for item in requirements) if text]
+    lines = []
+    for item in requirements:
+        path, value = _full_path(item.path, results), item.value(results)
+        if not item.is_met(value):
+            name = '.'.join(path[1:] if path[0] == 'protocols' else path)
+            measured = 'was not measured' if value is None else f'is {value:.6g}'
+            lines.append(f'{name} {measured}; {item.sign} {item.limit:g} is required')
+    return lines
 
 
 def outcomes(
