@@ -149,14 +149,6 @@ def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
     return SharedFrames(runs, rows, [bags[key.bag] for key in keys], protocols, left_out)
 
 
-def spaces(runs: Mapping[str, EvaluationRun]) -> dict[str, str]:
-    """Return the space of each run's predictions, '' where it is not known."""
-    return {
-        name: next((str(row['space']) for row in run.rows if 'space' in row), '')
-        for name, run in runs.items()
-    }
-
-
 def _check_inputs(runs: Mapping[str, EvaluationRun]) -> None:
     """Refuse runs whose settings imply other inputs, or other points in every protocol."""
     inputs = {}
@@ -213,7 +205,10 @@ def _shared_protocols(
             left_out.append(f'{protocol} is left out: {why}.')
         else:
             found.append(protocol)
-    in_spaces = spaces(runs)
+    in_spaces = {
+        name: next((str(row['space']) for row in run.rows if 'space' in row), '')
+        for name, run in runs.items()
+    }
     if 'oracle' in found and len(set(in_spaces.values())) > 1:
         each = ', '.join(f'{name} in {space}' for name, space in in_spaces.items())
         text = f'fitted to the truth in the space of each model ({each})'
