@@ -273,12 +273,11 @@ def images_read(results: Mapping[str, Any]) -> str:
     return f'{read} of {there}' if there > read else str(read)
 
 
-def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
-    """Write results.json and return its path."""
-    path = Path(folder) / 'results.json'
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write results.json."""
     # A file name that is no UTF-8 becomes a JSON escape, which reads back as the same name.
-    path.write_text(to_json(results) + '\n', encoding='utf-8', errors='backslashreplace')
-    return path
+    text = to_json(results) + '\n'
+    (folder / 'results.json').write_text(text, encoding='utf-8', errors='backslashreplace')
 
 
 def to_json(value: Any) -> str:
@@ -302,15 +301,13 @@ def _plain(value: Any) -> Any:
     return value if value is None else str(value)
 
 
-def write_per_frame(folder: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+def write_per_frame(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write per_frame.csv, one row a frame in order of time; missing figures are empty."""
-    path = Path(folder) / 'per_frame.csv'
     columns = dict.fromkeys(name for row in rows for name in row)
-    with path.open('w', newline='', encoding='utf-8') as file:
+    with (folder / 'per_frame.csv').open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(columns)
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-    return path
 
 
 def _cell(value: Any) -> Any:
