@@ -244,21 +244,10 @@ def baseline_depths(
     limits: tuple[float, float] = (0.1, 100.0),
 ) -> dict[str, np.ndarray]:
     """
-    Return the depth of every baseline of one frame at some pixels.
+    Return the depth of every baseline of one frame at pixels of any shape, float64 metres.
 
-    Parameters
-    ----------
-    sparse : SparseDepth
-        The fit points; at least six.
-    u, v : (...) int, pixels
-        Where to evaluate.
-    size, limits : (width, height), pixels, and (low, high), metres
-        Of the image, and of the fitted surfaces.
-
-    Returns
-    -------
-    dict of str to (...) float64, metres
-        By the names in ``BASELINES``; finite everywhere.
+    From at least six points; finite everywhere, by the names in ``BASELINES``. ``size`` is
+    (width, height) of the image, ``limits`` the range of the fitted surfaces in metres.
 
     Raises
     ------

@@ -176,17 +176,9 @@ def depth_of_truth(truth: np.ndarray) -> np.ndarray:
 
 def depth_of_relative(relative: np.ndarray, space: str) -> np.ndarray:
     """
-    Scale a prediction for the clean image to 2 to 100 m, for fog without dense truth.
+    Scale a prediction (H, W) for the clean image to 2 to 100 m, for fog without dense truth.
 
-    Parameters
-    ----------
-    relative, space : (H, W) float, str
-        Of a Prediction; a metric one stays as it is.
-
-    Returns
-    -------
-    (H, W) float64, metres
-
+    A metric one stays as it is. Returns float64 metres.
     """
     if space == 'metric':
         return depth_of_truth(relative)

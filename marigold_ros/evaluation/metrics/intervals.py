@@ -39,16 +39,8 @@ def block_length(values: np.ndarray) -> int:
     """
     Choose the number of frames in a block: from the cube root of all frames to a third of them.
 
-    Parameters
-    ----------
-    values : (n,) float
-        One value a frame, in order of time.
-
-    Notes
-    -----
-    Twice the length of Politis and White (2004, corrected 2009), which has the best variance but
-    covers less often.
-
+    For one value a frame, (n,), in order of time: twice the length of Politis and White (2004,
+    corrected 2009), which has the best variance but covers less often.
     """
     x = np.asarray(values, np.float64)
     n = len(x)

@@ -33,14 +33,8 @@ class SigmaScores:
         """
         Add the M true points of one image, with depth (M,) in metres and sigma (H, W) in metres.
 
-        Points without finite depth or sigma are left out.
-
-        Returns
-        -------
-        dict
-            ``heldout_within_1_sigma``, ``heldout_within_2_sigma`` and ``heldout_ause``; empty
-            without sigma, NaN without a point.
-
+        Points without finite depth or sigma are left out. Returns ``heldout_within_1_sigma``,
+        ``heldout_within_2_sigma`` and ``heldout_ause``; empty without sigma, NaN without a point.
         """
         if sigma_map is None:
             return {}
@@ -82,18 +76,9 @@ class SigmaScores:
 
 def sparsification(error: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
     """
-    Compute the area between the sparsification curves of sigma and of the errors themselves.
+    Return AUSE of absolute errors by the sigma that ranks them, and that of a random order.
 
-    Parameters
-    ----------
-    error, sigma : (n,) float
-        Absolute errors, and the sigma that ranks them; at least one.
-
-    Returns
-    -------
-    (float, float)
-        AUSE in units of the mean error, and that of a random order; 0 without error.
-
+    In units of the mean error, 0 without error; (n,) both, at least one.
     """
     mean = float(error.mean())
     if mean == 0.0:

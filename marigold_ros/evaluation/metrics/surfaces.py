@@ -72,19 +72,8 @@ def flying_and_good(
     its pixel and differs by more than 5 % from every one of them; it is good if it is within 5 %
     of the truth of its own pixel. Neither is decided where sky or unknown depth is in reach.
 
-    Parameters
-    ----------
-    depth : (H, W) float, metres
-        Depth of the points.
-    truth : (H, W) float, metres
-        True depth; +Inf is sky, NaN unknown.
-    reach : int, pixels
-        Radius within which true surfaces count: the blur of ``depth``.
-
-    Returns
-    -------
-    flying, good : (H, W) bool
-
+    Depth and truth are (H, W) in metres, +Inf of the truth sky and NaN unknown; ``reach`` is the
+    radius in pixels within which true surfaces count: the blur of ``depth``. Returns bool (H, W).
     """
     side = 2 * reach + 1
     surface = np.isfinite(truth)
@@ -108,13 +97,9 @@ def flying_and_good(
 
 def planarity(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
     """
-    Score a map where the truth is flat.
+    Score a map (H, W), metres, where the truth is flat.
 
-    Parameters
-    ----------
-    depth, truth : (H, W) float, metres
-    K : (3, 3) float or None, pixels
-        Intrinsics; without them there is no angle.
+    Without intrinsics ``K``, (3, 3) in pixels, there is no angle.
 
     Returns
     -------

@@ -38,15 +38,8 @@ def substitute_missing(
     """
     Return depth with that of the nearest fit point where it is missing and truth is known.
 
-    Parameters
-    ----------
-    depth, truth : (M,) or (H, W) float, metres
-        At the pixels ``at``, or of whole images without; what is not finite is missing.
-    fit : SparseDepth
-        The points that the fit saw; without any, missing depth stays missing.
-    at : SparseDepth or None
-        The pixels of arrays (M,).
-
+    Depth and truth are metres at the pixels ``at``, (M,), or of whole images without, (H, W); what
+    is not finite is missing. Without any point in ``fit`` missing depth stays missing.
     """
     missing = np.isfinite(truth) & ~np.isfinite(depth)
     if len(fit) == 0 or not missing.any():

@@ -91,13 +91,9 @@ def svg_document(charts: Iterable[Chart]) -> str:
 
 def bar_chart(title: str, bars: Sequence[Bar]) -> Chart:
     """
-    Draw horizontal bars from zero, the longest over the whole width.
+    Draw horizontal bars from zero under a plain text, the longest over the whole width.
 
-    Parameters
-    ----------
-    title, bars : str, sequence of Bar
-        Plain text above, and the rows; one whose value is not finite and positive has no bar.
-
+    A row whose value is not finite and positive has no bar.
     """
     left = 2 * _PAD + _LETTER * max((len(bar.label) for bar in bars), default=0)
     right = 2 * _PAD + _LETTER * max((len(bar.text) for bar in bars), default=0)
@@ -170,12 +166,7 @@ def frame_chart(
 
 def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
     """
-    Describe the curves of a report for which there are figures.
-
-    Parameters
-    ----------
-    results, rows : mapping, sequence of mappings
-        The contents of results.json and per_frame.csv.
+    Describe the curves for which results.json and per_frame.csv have figures.
 
     Returns
     -------

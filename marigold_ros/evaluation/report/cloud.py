@@ -29,12 +29,8 @@ def cloud_data(samples: Sequence[ReportFrame]) -> dict[str, Any] | None:
     """
     Pack the cloud of the metric sample with the smallest error for ``page/cloud.js``.
 
-    Returns
-    -------
-    dict or None
-        As :func:`pack_points`, with the frame's ``index`` and the ``stride`` of rows and columns.
-        None where no sample has a cloud.
-
+    Returned as by :func:`pack_points`, with the frame's ``index`` and the ``stride`` of rows and
+    columns; None where no sample has a cloud.
     """
     best = best_for_cloud(samples)
     if best is None or best.metric is None or best.K is None:
@@ -54,14 +50,8 @@ def pack_points(points: np.ndarray, rgb: np.ndarray, size: float) -> dict[str, A
     """
     Pack points for ``page/cloud.js``.
 
-    Parameters
-    ----------
-    points : (N, 3) float
-        Of the camera's optical frame, finite, at least one.
-    rgb : (N, 3) uint8
-        Their colours.
-    size : float
-        Distance of neighbouring points at a depth of one.
+    At least one finite point, (N, 3) in the camera's optical frame, and their colours, (N, 3)
+    uint8; ``size`` is the distance of neighbouring points at a depth of one.
 
     Returns
     -------

@@ -97,20 +97,10 @@ def overlay_points(
     rgb: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarray, low: float, high: float
 ) -> np.ndarray:
     """
-    Draw sparse depth over a darkened image, the nearest points on top.
+    Draw sparse depth over a darkened copy of an image (H, W, 3) uint8, the nearest points on top.
 
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8
-        The image.
-    u, v, z : (M,) int, int, float, pixels and metres
-        Column, row and depth, coloured as by :func:`colourise_depth` with ``low`` and ``high``.
-
-    Returns
-    -------
-    (H, W, 3) uint8
-        A new image.
-
+    Column, row and depth ``z`` in metres, (M,), are coloured as by :func:`colourise_depth` with
+    ``low`` and ``high``.
     """
     order = np.argsort(-np.asarray(z), kind='stable')
     colours = colourise_depth(np.asarray(z)[None, order], low, high)[0]
@@ -121,22 +111,10 @@ def error_image(
     rgb: np.ndarray, u: np.ndarray, v: np.ndarray, relative_error: np.ndarray
 ) -> np.ndarray:
     """
-    Draw relative errors at the scored pixels over a darkened grey image, large errors on top.
+    Draw relative errors over a darkened grey copy of an image (H, W, 3) uint8, large ones on top.
 
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8
-        The image.
-    u, v : (M,) int, pixels
-        Column and row of the scored pixels.
-    relative_error : (M,) float
-        ``|predicted - truth| / truth``; dark blue is 0, yellow 0.5 and above, NaN grey.
-
-    Returns
-    -------
-    (H, W, 3) uint8
-        A new image.
-
+    ``|predicted - truth| / truth`` at scored columns and rows, (M,): dark blue is 0, yellow 0.5
+    and above, NaN grey.
     """
     error = np.asarray(relative_error, dtype=np.float32)
     order = np.argsort(np.nan_to_num(error, nan=-1.0), kind='stable')

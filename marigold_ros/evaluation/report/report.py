@@ -54,24 +54,10 @@ def write_report(
     intro: str = '',
 ) -> Path:
     """
-    Write report.html and the folder ``pictures`` beside it.
+    Write report.html, whose path is returned, and ``pictures`` beside it, into an existing folder.
 
-    Parameters
-    ----------
-    folder : path
-        An existing folder.
-    results, rows : mapping, sequence of mappings
-        The contents of results.json and per_frame.csv.
-    samples : sequence of (str, ReportFrame)
-        Frames to show, each with its meaning (worst, best, …).
-    title, intro : str
-        Plain text at the top.
-
-    Returns
-    -------
-    Path
-        Of report.html.
-
+    ``results`` and ``rows`` are the contents of results.json and per_frame.csv, ``samples`` frames
+    to show with their meaning (worst, best, …), ``title`` and ``intro`` plain text at the top.
     """
     folder = Path(folder)
     images = folder / 'pictures'

@@ -229,15 +229,9 @@ def _ranked(entries: Mapping[Entry, Columns], known: np.ndarray) -> list[dict[st
 
 def figures(own: np.ndarray, best: np.ndarray, metric: str) -> dict[str, Any]:
     """
-    Return the mean of a metric over frames and its difference from that of the best run.
+    Return the mean over frames of a metric, or ``LATENCY``, and its difference from the best run.
 
-    Parameters
-    ----------
-    own, best : (n,) float
-        One value a frame, in order of time; frames where one is not finite are left out.
-    metric : str
-        A name of ``METRICS``, or ``LATENCY``.
-
+    One value a frame of each, (n,), in order of time; frames where one is not finite are left out.
     """
     known = np.isfinite(own) & np.isfinite(best)
     if not known.any():

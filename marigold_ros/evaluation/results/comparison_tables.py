@@ -40,15 +40,7 @@ def sign_of(outcome: str) -> str:
 
 
 def csv_table(found: Mapping[str, Any]) -> str:
-    """
-    Return every row of a comparison as CSV.
-
-    Parameters
-    ----------
-    found : mapping
-        As ``compare_runs`` returns it.
-
-    """
+    """Return every row of a comparison by ``compare_runs`` as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     columns = (*METRICS, LATENCY)

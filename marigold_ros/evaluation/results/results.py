@@ -48,21 +48,11 @@ def assemble(
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """
-    Assemble results.json of a run.
+    Assemble results.json of a run, whose scorer has every processed frame.
 
-    Parameters
-    ----------
-    scorer : Scorer
-        With every processed frame.
-    read, dropped : int
-        Images received in all, and replaced by newer ones (live runs only).
-    rejected : mapping of cause to int
-        Unusable images.
-    rate : float or None
-        Playing speed as a multiple of the recording's.
-    provenance : mapping
-        See :func:`describe`.
-
+    Images were ``read`` in all, ``dropped`` for newer ones (live runs only), or ``rejected``, by
+    cause, as unusable; ``rate`` is the playing speed as a multiple of the recording's, and
+    ``provenance`` is from :func:`describe`.
     """
     frames = {
         'read': read,
@@ -108,12 +98,7 @@ def robustness(
     """
     Collect AbsRel against the strength of each corruption.
 
-    Parameters
-    ----------
-    clean : mapping
-        ``protocols`` of the clean run.
-    corrupted : mapping of (kind, strength) to mapping
-        ``protocols`` of each corrupted run; strengths may be missing.
+    From ``protocols`` of the clean run, and by (kind, strength) of those runs that there are.
 
     Returns
     -------
@@ -146,10 +131,9 @@ def describe(
     """
     Describe the provenance: bags with hashes, topics, checkpoint, options, versions, machine.
 
-    ``load`` is the mean number of busy processes in the last minute.
-
-    ``bags`` are from :func:`describe_bag`, and ``more`` adds entries. Only the last part of a path
-    is kept, so that results can be passed on.
+    ``load`` is the mean number of busy processes in the last minute. ``bags`` are from
+    :func:`describe_bag`, and ``more`` adds entries. Only the last part of a path is kept, so that
+    results can be passed on.
     """
     return {
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),

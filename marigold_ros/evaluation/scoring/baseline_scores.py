@@ -76,21 +76,9 @@ class BaselineScores:
         """
         Score one frame; nothing with too few fit points.
 
-        Parameters
-        ----------
-        begun : BegunFrame
-            From `begin`.
-        own : mapping of str to float
-            The prediction's metrics at the points scored.
-        plain : (M,) float or None, metres
-            The prediction there by method ``global``; NaN counts as the nearest fit point, as it
-            does for the prediction.
-
-        Returns
-        -------
-        dict
-            By baseline and metric of ``COMPARED``, as columns ``<baseline>_<metric>``.
-
+        ``own`` has the prediction's metrics at the points scored, ``plain`` (M,) metres, or None,
+        is the prediction there by method ``global``: NaN counts as the nearest fit point, as it
+        does for the prediction. Returns columns ``<baseline>_<metric>`` of ``COMPARED``.
         """
         errors: dict[str, float] = {}
         fit, score, size = begun.fit, begun.score, begun.size

@@ -115,13 +115,8 @@ class ProtocolScores:
         Add one frame.
 
         Depth and ``published`` are those of :func:`marigold_ros.evaluation.depth_metrics`,
-        ``cell`` is from :func:`cells_at`, all of one shape.
-
-        Returns
-        -------
-        dict, float
-            The frame's metrics, and the median of published over true depth, NaN without any.
-
+        ``cell`` is from :func:`cells_at`, all of one shape. Returns the frame's metrics, and the
+        median of published over true depth, NaN without any.
         """
         scored, errors, counts = scored_points(predicted, truth, published)
         values = self._metrics.add_errors(errors, counts)
