@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 import hashlib
 import logging
 from typing import Any
@@ -53,16 +53,7 @@ class AverageModel(FullDepthModel):
     def __init__(self, members: Sequence[Any]) -> None:
         self.members = list(members)
         self.stream = AverageStream([member.stream for member in members])
-
-    @property
-    def space(self) -> str:
-        """Space of the predictions: that of the first member."""
-        return str(self.members[0].space)
-
-    @property
-    def device(self) -> Any:
-        """Where the first member runs."""
-        return self.members[0].device
+        self.space, self.device = members[0].space, members[0].device
 
     @property
     def description(self) -> dict[str, Any]:
@@ -87,7 +78,7 @@ class AverageModel(FullDepthModel):
     @property
     def answered_by(self) -> str:
         """The runtime of the first member's last answer."""
-        return str(self.members[0].answered_by)
+        return self.members[0].answered_by
 
     @property
     def takes_any_batch(self) -> bool:
@@ -107,9 +98,7 @@ class AverageModel(FullDepthModel):
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
         """Return the size at which the first member sees an image."""
-        size: tuple[int, int]
-        size = self.members[0].processing_size(height, width, processing_resolution)
-        return size
+        return self.members[0].processing_size(height, width, processing_resolution)
 
     def predict_together(
         self,
@@ -118,13 +107,20 @@ class AverageModel(FullDepthModel):
         options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
         """Predict the averaged maps of images of one size; options go to every member."""
-
-        def run(member: Any, index: int) -> list[Prediction]:
-            own = [stream.members[index] for stream in streams]
-            found: list[Prediction] = member.predict_together(rgbs, own, options)
-            return found
-
-        return _merged(self.members, run)
+        answers, failures = [], []
+        for index, member in enumerate(self.members):
+            try:
+                own = [stream.members[index] for stream in streams]
+                answers.append(member.predict_together(rgbs, own, options))
+            except (ConfigurationError, InputError):  # of the caller's making, for every member
+                raise
+            except Exception as error:  # whatever a network's library raises
+                failures.append(error)
+                name = member.description['name']
+                log.warning('%s is left out of the average: %s', name, error)
+        if not answers:
+            raise failures[0]
+        return [merge(group) for group in zip(*answers, strict=True)]
 
 
 class AverageStream:
@@ -137,21 +133,3 @@ class AverageStream:
         """Forget the last frame."""
         for member in self.members:
             member.reset()
-
-
-def _merged(
-    members: Sequence[Any], run: Callable[[Any, int], list[Prediction]]
-) -> list[Prediction]:
-    """Run all members, and average what those that succeed say of each image."""
-    answers, failures = [], []
-    for index, member in enumerate(members):
-        try:
-            answers.append(run(member, index))
-        except (ConfigurationError, InputError):  # of the caller's making, for every member
-            raise
-        except Exception as error:  # whatever a network's library raises
-            failures.append(error)
-            log.warning('%s is left out of the average: %s', member.description['name'], error)
-    if not answers:
-        raise failures[0]
-    return [merge(group) for group in zip(*answers, strict=True)]
