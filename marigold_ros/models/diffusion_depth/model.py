@@ -12,7 +12,7 @@ from marigold_ros.models.diffusion_depth.checkpoint import (
     read_facts,
 )
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
-from marigold_ros.models.maps.network_map_model import SeededMapModel
+from marigold_ros.models.maps.network_map_model import NetworkMapModel
 import torch
 
 
@@ -21,7 +21,7 @@ def load(folder: Path, *settings: Any) -> 'DiffusionDepthModel':
     return DiffusionDepthModel(folder, read_facts(folder), load_network(folder), *settings)
 
 
-class DiffusionDepthModel(SeededMapModel):
+class DiffusionDepthModel(NetworkMapModel):
     """A DiffusionDepth on its device, ready to predict metres; the rest as of the base."""
 
     family = 'diffusion_depth'
@@ -43,6 +43,6 @@ class DiffusionDepthModel(SeededMapModel):
     def _noise_shape(self, height: int, width: int) -> tuple[int, ...]:
         return self.architecture.noise_shape(height, width)
 
-    def _answer(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        several = noise.expand(len(seen), -1, -1, -1)
+    def _answer(self, seen: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
+        several = noise[0].expand(len(seen), -1, -1, -1)
         return self._network(seen.to(self._dtype), several).clamp(max=self.max_depth)

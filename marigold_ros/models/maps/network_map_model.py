@@ -6,7 +6,6 @@ What families share whose network turns a resized image into a map of its size.
 A family derives its model from :class:`NetworkMapModel` and says what the network answers.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,9 +82,20 @@ class NetworkMapModel(MapModel):
         """Return whatever decides the network, if files alone do; see ``KeptNetworks``."""
         return []
 
-    def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
+    def _answer(self, seen: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
         """Predict float32 maps (B, 1, PH, PW) of images (B, 3, PH, PW) in [-1, 1]."""
         return self._network(seen.to(self._dtype)).float().clamp(0.0, 1.0)
+
+    def _noise_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape (1, …) of the noise for images of a size; () where there is none."""
+        return ()
+
+    def _noise(self, height: int, width: int, seed: int) -> list[torch.Tensor]:
+        """Return what the network takes beside the images, whatever the batch or last frame."""
+        shape = self._noise_shape(height, width)
+        if not shape:
+            return []
+        return [torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)]
 
     def _most_at_once(self, count: int, engine: EngineConfig) -> int:
         """Return how many of ``count`` images the network may see at once."""
@@ -94,7 +104,10 @@ class NetworkMapModel(MapModel):
     def as_network(self, height: int, width: int) -> ImageNetwork:
         """Return one module for images of a size, as :meth:`predict` answers for seed 0."""
         size = up_to_multiple(self.processing_size(height, width, None), self.side)
-        return ImageNetwork(size, [self._network], lambda image: self._maps(image * 2.0 - 1.0, 0))
+        noise = self._noise(*size, 0)
+        return ImageNetwork(
+            size, [self._network], lambda image: self._answer(image * 2.0 - 1.0, *noise)
+        )
 
     @torch.inference_mode()
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
@@ -106,7 +119,8 @@ class NetworkMapModel(MapModel):
         for part in torch.stack(images).split(self._most_at_once(len(rgbs), options.engine)):
             image = part.to(self.device).permute(0, 3, 1, 2).float() / 255.0
             seen = fit_image(image, size, self.side)
-            maps = self._maps(seen, options.seed)[..., : size[0], : size[1]]
+            noise = self._noise(seen.shape[-2], seen.shape[-1], options.seed)
+            maps = self._answer(seen, *noise)[..., : size[0], : size[1]]
             if options.engine.upsampling == 'bilateral' and size != shape:
                 small = (seen[..., : size[0], : size[1]] + 1.0) / 2.0
                 pairs = zip(maps.split(1), small.split(1), image.split(1), strict=True)
@@ -115,31 +129,3 @@ class NetworkMapModel(MapModel):
                 maps = upsample_bilinear(maps, shape)
             found.extend(maps[:, 0].cpu().numpy())
         return [Prediction(one, None, self.space, self.censored) for one in found]
-
-
-class SeededMapModel(NetworkMapModel):
-    """A model of maps whose network also takes noise: the same for every image of a size."""
-
-    @abstractmethod
-    def _noise_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """Return the shape (1, …) of the noise for images of a size."""
-
-    @abstractmethod
-    def _answer(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Predict maps (B, 1, PH, PW) of images (B, 3, PH, PW) in [-1, 1]."""
-
-    def as_network(self, height: int, width: int) -> ImageNetwork:
-        """Return one module for images of a size, with the noise of seed 0."""
-        size = up_to_multiple(self.processing_size(height, width, None), self.side)
-        noise = self._noise(*size, 0)
-        return ImageNetwork(
-            size, [self._network], lambda image: self._answer(image * 2.0 - 1.0, noise)
-        )
-
-    def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
-        # Neither the batch nor the last frame may change an answer.
-        return self._answer(seen, self._noise(seen.shape[-2], seen.shape[-1], seed))
-
-    def _noise(self, height: int, width: int, seed: int) -> torch.Tensor:
-        shape = self._noise_shape(height, width)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(self.device)

@@ -8,7 +8,7 @@ from typing import Any
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import UNBOUNDED
-from marigold_ros.models.maps.network_map_model import SeededMapModel
+from marigold_ros.models.maps.network_map_model import NetworkMapModel
 from marigold_ros.models.prime_depth.checkpoint import (
     FrozenBase,
     load_refiner,
@@ -41,7 +41,7 @@ class Chain(torch.nn.Module):
         return upsample_bilinear(maps, (image.shape[-2], image.shape[-1]))
 
 
-class PrimeDepthModel(SeededMapModel):
+class PrimeDepthModel(NetworkMapModel):
     """A frozen U-Net and its refiner on their device; parameters and errors as of the base."""
 
     family = 'prime_depth'
@@ -79,9 +79,8 @@ class PrimeDepthModel(SeededMapModel):
     def _noise_shape(self, height: int, width: int) -> tuple[int, ...]:
         return self.base.noise_shape(height, width)
 
-    def _answer(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        maps: torch.Tensor = self._network(seen.to(self._dtype), noise).float()
-        return maps
+    def _answer(self, seen: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
+        return self._network(seen.to(self._dtype), *noise).float()
 
     def _most_at_once(self, count: int, engine: EngineConfig) -> int:
         return engine.batch_limit or MOST_IMAGES
