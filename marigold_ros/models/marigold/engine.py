@@ -24,7 +24,13 @@ from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.autoencoder import mean_latent
-from marigold_ros.models.image_sizes import common_size, size_by_area, size_by_edge, warm_up_sizes
+from marigold_ros.models.image_sizes import (
+    common_size,
+    size_by_area,
+    size_by_edge,
+    up_to_multiple,
+    warm_up_sizes,
+)
 from marigold_ros.models.locate import fingerprint
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import (
@@ -32,6 +38,7 @@ from marigold_ros.models.marigold.denoiser import (
     denoise,
     denoise_consistency,
     SEED_LIMIT,
+    start_noise,
 )
 from marigold_ros.models.marigold.domain_gap import image_features
 from marigold_ros.models.marigold.ensemble import merge_members, merge_reference, MOST_MEMBERS
@@ -44,7 +51,6 @@ from marigold_ros.models.marigold.schedule import (
     SPACING_NOTE,
     STEPS_LIMIT,
 )
-from marigold_ros.models.marigold.single_network import single_network
 from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
@@ -254,8 +260,30 @@ class MarigoldModel(FullDepthModel):
         return guide_model(self, rgb, sparse, options, config, max_depth)
 
     def as_network(self, height: int, width: int) -> ImageNetwork:
-        """Return one module for images of a size; see :func:`single_network`."""
-        return single_network(self, height, width)
+        """
+        Return one module for images of a size: encode, denoise one member, decode.
+
+        It denoises in the checkpoint's own steps from the noise of seed 0. Raises
+        ConfigurationError for a checkpoint that draws noise in between.
+        """
+        if isinstance(self.scheduler, LCMScheduler):
+            raise ConfigurationError(
+                f'{self.facts.name} is an LCM checkpoint, which draws new noise at each step, and '
+                'ONNX holds no such draws; export a v1-0, v1-1 or E2E-FT checkpoint'
+            )
+        size = up_to_multiple(self.processing_size(height, width, None), self.factor)
+        cells = size[0] // self.factor, size[1] // self.factor
+        config, steps = self.autoencoder.config, self.facts.denoising_steps
+        noise = start_noise(self.facts.noise, 1, (config.latent_channels, *cells), 0)
+        spacing = choose_spacing(self.scheduler, steps)
+        schedule = ddim_schedule(self.scheduler, steps, spacing, self.device)
+
+        def run(image: torch.Tensor) -> torch.Tensor:
+            latent = self._encode(image * 2.0 - 1.0) * config.scaling_factor
+            latent = denoise(self.unet, self.text, latent, noise, schedule)
+            return _to_relative(self._decode(latent / config.scaling_factor), exact=True)
+
+        return ImageNetwork(size, (self.unet, self.autoencoder), run)
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
