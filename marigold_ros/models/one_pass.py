@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
-from marigold_ros.models.image_sizes import common_size, warm_up_sizes
+from marigold_ros.models.image_sizes import common_size
 from marigold_ros.models.locate import fingerprint
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 from marigold_ros.settings import as_values
@@ -104,11 +104,6 @@ class OnePassModel(FullDepthModel):
 
     def reset(self) -> None:
         """Do nothing: frames leave no state."""
-
-    def warm_up(self) -> None:
-        """Run one frame of each size that ``runtime.warm_up`` names."""
-        for height, width in warm_up_sizes(self.runtime.warm_up):
-            self.predict(np.zeros((height, width, 3), np.uint8))
 
     def predict_together(
         self,

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.frame import Prediction
+from marigold_ros.models.image_sizes import warm_up_sizes
 import numpy as np
 
 
@@ -149,6 +150,12 @@ class FullDepthModel:
 
         """
         raise NotImplementedError
+
+    def warm_up(self) -> None:
+        """Run one frame of each size that ``runtime.warm_up`` names, then forget it."""
+        for height, width in warm_up_sizes(self.runtime.warm_up):
+            self.predict(np.zeros((height, width, 3), np.uint8))
+        self.stream.reset()
 
     @property
     def answered_by(self) -> str:

@@ -24,13 +24,7 @@ from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.autoencoder import mean_latent
-from marigold_ros.models.image_sizes import (
-    common_size,
-    size_by_area,
-    size_by_edge,
-    up_to_multiple,
-    warm_up_sizes,
-)
+from marigold_ros.models.image_sizes import common_size, size_by_area, size_by_edge, up_to_multiple
 from marigold_ros.models.locate import fingerprint
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import (
@@ -145,12 +139,6 @@ class MarigoldModel(FullDepthModel):
         """Forget the last frame (warm start, fixed noise) and what was learnt about memory."""
         self.stream.reset()
         self.memory.forget()
-
-    def warm_up(self) -> None:
-        """Run one frame of each size that ``runtime.warm_up`` names, then forget it."""
-        for height, width in warm_up_sizes(self.runtime.warm_up):
-            self.predict(np.zeros((height, width, 3), np.uint8))
-        self.stream.reset()
 
     def predict_together(
         self,
