@@ -103,8 +103,7 @@ class FusionNetwork(nn.Module):
             wide = self.widen[level](x)
             x = functional.interpolate(wide, scale_factor=2.0, mode='nearest') + kept[level]
             x = self.decoder[level](x)
-        answer: torch.Tensor = self.head(functional.relu(x))
-        return answer
+        return self.head(functional.relu(x))
 
 
 def mix_candidates(

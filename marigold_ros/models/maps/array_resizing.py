@@ -29,5 +29,4 @@ def upsample_bilinear(relative: np.ndarray, size: tuple[int, int]) -> np.ndarray
     """Resize a map (PH, PW) float32 to a size (H, W)."""
     if relative.shape == size:
         return relative
-    resized: np.ndarray = cv2.resize(relative, size[::-1], interpolation=cv2.INTER_LINEAR)
-    return resized
+    return cv2.resize(relative, size[::-1], interpolation=cv2.INTER_LINEAR)

@@ -143,8 +143,7 @@ def tiled(
             window = (slice(y, y + answer.shape[-2]), slice(x, x + answer.shape[-1]))
             total[(..., *window)] += answer * weight
             weights[window] += weight
-    blended: torch.Tensor = total / weights
-    return blended
+    return total / weights
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:

@@ -70,8 +70,7 @@ class PointPrompt(nn.Module):
         levels = spread_points(raster, len(self.blocks))
         for block, up, points in zip(self.blocks, decoder.up_blocks, levels, strict=True):
             x = run(up, x + run(block, torch.cat([x, points.to(x)], dim=1)))
-        decoded: torch.Tensor = decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x)))
-        return decoded
+        return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x)))
 
 
 def _block(channels: int, width: int) -> nn.Sequential:

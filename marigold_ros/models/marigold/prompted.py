@@ -55,13 +55,11 @@ class PromptedMarigold(MarigoldModel):
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Encode images; once for all predictions of a frame."""
-        latent: torch.Tensor = self._encoded(super().encode, image)
-        return latent
+        return self._encoded(super().encode, image)
 
     def denoise(self, *given: Any) -> torch.Tensor:
         """Denoise latents; once for all predictions of a frame."""
-        latent: torch.Tensor = self._denoised(super().denoise, *given)
-        return latent
+        return self._denoised(super().denoise, *given)
 
     def predict_guided(self, *_: Any, **settings: Any) -> Prediction:
         """Refuse: the points enter once, by the prompt."""

@@ -100,8 +100,7 @@ class CompiledNetwork:
 
     def _by_torch(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
         self.by_torch = True
-        answer: torch.Tensor = self._module(*(argument.float() for argument in arguments))
-        return answer
+        return self._module(*(argument.float() for argument in arguments))
 
     def _compile_beside(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
         """Compile in this thread, at low priority; a failure leaves PyTorch in place."""
@@ -230,8 +229,7 @@ class _Given(nn.Module):
         self.of_thread = threading.local()
 
     def forward(self, timesteps: torch.Tensor) -> torch.Tensor:
-        moment: torch.Tensor = self.of_thread.moment
-        return moment.expand(len(timesteps), -1)
+        return self.of_thread.moment.expand(len(timesteps), -1)
 
 
 class _Encoder(nn.Module):

@@ -152,15 +152,13 @@ class KeptNetworks:
 
     def load_converted(self, shapes: Shapes) -> ConvertedNetwork | None:
         """Return the network of one argument for any size, or None as ``load``."""
-        kept: ConvertedNetwork | None = load_kept(self.path(shapes), self._converted)
-        return kept
+        return load_kept(self.path(shapes), self._converted)
 
     def load_or_convert(self, shapes: Shapes, convert: Callable[[], Any]) -> ConvertedNetwork:
         """Return the network of one argument for any size, converted and kept if it was not."""
-        found: ConvertedNetwork = load_or_compile(
+        return load_or_compile(
             self.path(shapes), self._converted, lambda: self._converted(serialized(convert()))
         )
-        return found
 
     def _converted(self, data: bytes) -> ConvertedNetwork:
         return ConvertedNetwork(data, self._settings)
