@@ -42,16 +42,10 @@ class AverageModel(FullDepthModel):
 
     A member that fails is left out of that image, with a line in the log; an image that no member
     can predict raises the first one's error. Wrong images and settings raise at once.
-
-    Parameters
-    ----------
-    members : sequence of FullDepthModel
-        At least two, loaded.
-
     """
 
     def __init__(self, members: Sequence[Any]) -> None:
-        self.members = list(members)
+        self.members = list(members)  # at least two FullDepthModels
         self.stream = AverageStream([member.stream for member in members])
         self.space, self.device = members[0].space, members[0].device
 

@@ -13,18 +13,7 @@ from marigold_ros.models.one_pass import OnePassModel
 
 
 class MapModel(OnePassModel):
-    """
-    A model whose image is resized to an area and padded.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoint, for its name.
-    facts : MapFacts
-    device : torch.device, or its name
-    runtime : RuntimeConfig or None
-
-    """
+    """A model whose image is resized to an area and padded; arguments otherwise as of the base."""
 
     acting = (*OnePassModel.acting, 'upsampling')
     censored: tuple[float, float] = Prediction.censored

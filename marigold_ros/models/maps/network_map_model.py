@@ -29,23 +29,9 @@ from torch import nn
 
 class NetworkMapModel(MapModel):
     """
-    A network of our own on its device, whose image is resized to an area and padded.
+    A network of our own, taken over, on its device; ``dtype`` is as in ``load_model``.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoint, for its name.
-    facts : MapFacts
-    network : nn.Module
-        Taken over.
-    device, dtype, runtime
-        As in ``load_model``.
-
-    Raises
-    ------
-    ConfigurationError
-        If the runtime cannot run it.
-
+    Raises ConfigurationError if the runtime cannot run it.
     """
 
     def __init__(

@@ -61,15 +61,7 @@ class ConvertedNetwork:
     A network of one argument for any size of it, compiled for each when it first comes.
 
     That takes a tenth of a second once. A network compiled for any size at once takes half as long
-    again for each answer.
-
-    Parameters
-    ----------
-    data : bytes
-        From ``serialized``.
-    settings : mapping
-        As of :func:`cpu_settings`.
-
+    again for each answer. ``data`` is from :func:`serialized`, ``settings`` :func:`cpu_settings`.
     """
 
     def __init__(self, data: bytes, settings: dict[str, Any]) -> None:
@@ -110,22 +102,10 @@ def serialized(model: Any) -> bytes:
 
 class KeptNetworks:
     """
-    The compiled networks of one checkpoint.
+    The compiled networks of one checkpoint, in the folder ``cache``.
 
-    Parameters
-    ----------
-    cache : Path
-        Their folder.
-    files : sequence of Path
-        Whatever decides a network: weights, configuration, source code. Read now, once.
-    precision, threads
-        As of :func:`cpu_settings`.
-
-    Raises
-    ------
-    OSError
-        If one of the files cannot be read.
-
+    Whatever decides a network is in ``files``: weights, configuration, source code; they are read
+    now, once, and raise OSError. ``precision`` and ``threads`` are as of :func:`cpu_settings`.
     """
 
     def __init__(

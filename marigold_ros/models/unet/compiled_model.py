@@ -24,26 +24,9 @@ class CompiledUNetModel(MapModel):
     """
     A plain U-Net for the sizes of images that are kept; the model with torch for all others.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoint.
-    dtype : {'float32', 'bfloat16'}
-        Arithmetic.
-    runtime : RuntimeConfig
-        Of backend openvino.
-    threads : int
-        Of OpenVINO.
-    load_by_torch : callable
-        Loads the model with torch, once an image needs it.
-
-    Raises
-    ------
-    CheckpointError
-        If the folder is damaged.
-    OSError
-        If one of its files is missing.
-
+    OpenVINO runs in ``dtype``, float32 or bfloat16, on so many ``threads``; ``load_by_torch`` is
+    called once an image needs it. Raises CheckpointError if the folder is damaged, OSError if one
+    of its files is missing.
     """
 
     family, kind = 'unet', 'plain U-Net'
