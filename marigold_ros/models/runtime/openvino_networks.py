@@ -31,20 +31,15 @@ class OpenVinoCompiler:
     """
     Compiles for one shape of the arguments.
 
-    ``precision`` is that of the sums, None what the CPU is fastest in; arguments and answers are
-    float32. Compiled networks are kept in ``cache``; None keeps none. Their key is the network,
-    or ``files`` that decide it, by which a later start finds them without torch.
+    ``precision`` is that of the sums; arguments and answers are float32. Compiled networks are
+    kept in ``cache``. Their key is the network, or ``files`` that decide it, by which a later
+    start finds them without torch.
     """
 
-    def __init__(
-        self,
-        precision: torch.dtype | None,
-        cache: Path | None = None,
-        files: Sequence[Path] = (),
-    ) -> None:
-        self._precision = None if precision is None else str(precision).removeprefix('torch.')
+    def __init__(self, precision: torch.dtype, cache: Path, files: Sequence[Path] = ()) -> None:
+        self._precision = str(precision).removeprefix('torch.')
         self._cache, self._kept = cache, None
-        if cache is not None and files:
+        if files:
             self._kept = KeptNetworks(cache, files, self._precision, torch.get_num_threads())
 
     def compile(
@@ -59,8 +54,6 @@ class OpenVinoCompiler:
 
         if self._kept is not None:
             return self._kept.load_or_compile(shapes, compile_it)
-        if self._cache is None:
-            return first_answer(compile_it())
         key = network_key(module, {**settings, 'shapes': shapes, 'versions': versions()})
         path = self._cache / f'{key}.blob'
         return first_answer(

@@ -71,7 +71,7 @@ def test_openvino_keeps_the_answer_and_reports_to_no_server(
     assert sent == []
 
 
-def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint):
+def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint, tmp_path):
     # bfloat16 has eight bits: 999 itself would become 1000.
     pytest.importorskip('openvino', reason='needs the extra openvino')
     if not has_bfloat16():
@@ -81,7 +81,8 @@ def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint):
         networks.unet.time_embedding.linear_1.weight.mul_(20.0)
         sample, text = torch.randn(1, networks.unet.config.in_channels, 8, 12), networks.text
         here, next_ = (networks.unet(sample, t, text).sample for t in (999, 1000))
-        unet = CompiledUNet(networks.unet, text, OpenVinoCompiler(torch.bfloat16))
+        compiler = OpenVinoCompiler(torch.bfloat16, tmp_path)
+        unet = CompiledUNet(networks.unet, text, compiler)
         got = unet(sample, torch.tensor(999), text)[0]
     assert (got - here).abs().mean() < 0.2 * (next_ - here).abs().mean()
 
@@ -139,7 +140,7 @@ def test_threads_convert_one_after_the_other(monkeypatch, runtimes, tmp_path):
     monkeypatch.setattr(torch.jit, 'trace', alone(torch.jit.trace))
     monkeypatch.setattr(torch.onnx, 'export', alone(torch.onnx.export))
     compilers = {
-        'openvino': OpenVinoCompiler(torch.float32),
+        'openvino': OpenVinoCompiler(torch.float32, tmp_path),
         'onnxruntime': OnnxCompiler(CPU, torch.float32, tmp_path),
     }
     value, answers = torch.ones(1, 2), []
@@ -275,15 +276,16 @@ def test_no_call_waits_for_a_compilation_beside(caplog):
 
 
 @pytest.mark.slow  # a process that imports torch and OpenVINO
-def test_a_signal_is_handled_after_a_model_was_replaced():
+def test_a_signal_is_handled_after_a_model_was_replaced(tmp_path):
     """OpenVINO frees a stack for signals with its last model, in whichever thread that ends."""
     pytest.importorskip('openvino', reason='needs the extra openvino')
     code = (
-        'import signal, threading\n'
+        'from pathlib import Path\n'
+        'import signal, sys, threading\n'
         'import torch\n'
         'from marigold_ros.models.runtime.compiled_networks import CompiledNetwork\n'
         'from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler\n'
-        'compiler = OpenVinoCompiler(torch.float32)\n'
+        'compiler = OpenVinoCompiler(torch.float32, Path(sys.argv[1]))\n'
         'networks = [CompiledNetwork(torch.nn.Linear(5, 3), compiler)]\n'
         'networks[0](torch.rand(2, 5))\n'
         'worker = threading.Thread(target=networks.clear)\n'
@@ -292,5 +294,6 @@ def test_a_signal_is_handled_after_a_model_was_replaced():
         'signal.signal(signal.SIGINT, lambda *_: print("handled"))\n'
         'signal.raise_signal(signal.SIGINT)\n'
     )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    command = [sys.executable, '-c', code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, 'handled\n'), done.stderr[-2000:]
