@@ -36,11 +36,7 @@ from marigold_ros.models.locate import (
     require_weights,
     verify_sums,
 )
-from marigold_ros.models.marigold.domain_gap import (
-    feature_count,
-    read_training_features,
-    TrainingFeatures,
-)
+from marigold_ros.models.marigold.domain_gap import read_training_features, TrainingFeatures
 from marigold_ros.models.marigold.ensemble import MOST_MEMBERS
 from marigold_ros.models.marigold.prompt import load_prompt, PointPrompt
 from marigold_ros.models.marigold.schedule import STEPS_LIMIT
@@ -147,9 +143,9 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
                 f'leave it empty, or load a copy without {PROMPT}/'
             )
         files.append(folder / PROMPT)
-    features = read_training_features(folder, feature_count(channels)) if vae is None else None
-    parts = facts, autoencoder, unet, scheduler, text, tuple(files), notes, features
-    return Networks(*parts, prompt)
+    features = read_training_features(folder, 3 * channels) if vae is None else None
+    weights = tuple(files)
+    return Networks(facts, autoencoder, unet, scheduler, text, weights, notes, features, prompt)
 
 
 def read_facts(folder: Path) -> Facts:
@@ -220,8 +216,7 @@ def _whole(folder: Path, name: str, value: Any, low: int, high: int) -> int:
 
 def load_autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
     """Load an autoencoder of either kind; errors as in :func:`load_network`."""
-    require_file(part.parent, f'{part.name}/config.json')
-    name = read_json(part / 'config.json').get('_class_name')
+    name = read_json(require_file(part.parent, f'{part.name}/config.json')).get('_class_name')
     if name not in AUTOENCODERS:
         raise CheckpointError(
             f"{part} is a '{name}'; an autoencoder must be one of {', '.join(AUTOENCODERS)}"
@@ -235,38 +230,32 @@ def _schedule_config(folder: Path) -> dict[str, Any]:
 
 def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
     """Build the LCM scheduler of an LCM checkpoint, and DDIM for all others."""
-    config = _schedule_config(folder)
+    config, path = _schedule_config(folder), f'{folder}/scheduler/scheduler_config.json'
     if 'prediction_type' not in config:
         # diffusers would assume epsilon without a word.
         raise CheckpointError(
-            f'{folder}/scheduler/scheduler_config.json has no prediction_type; restore the '
-            'file that the unet was trained with'
+            f'{path} has no prediction_type; restore the file that the unet was trained with'
         )
     kind = LCMScheduler if config.get('_class_name') == 'LCMScheduler' else DDIMScheduler
     total = config.get('num_train_timesteps', 1000)
     if type(total) is not int or not 1 <= total <= MOST_TIMESTEPS:
         raise CheckpointError(
-            f'{folder}/scheduler/scheduler_config.json has num_train_timesteps {total!r}; give a '
-            f'whole number from 1 to {MOST_TIMESTEPS}'
+            f'{path} has num_train_timesteps {total!r}; give a whole number from 1 to '
+            f'{MOST_TIMESTEPS}'
         )
     spacing = config.get('timestep_spacing', 'leading')
     if spacing not in ('leading', 'trailing', 'linspace'):
         raise CheckpointError(
-            f'{folder}/scheduler/scheduler_config.json has timestep_spacing {spacing!r:.99}; '
-            'known are leading, trailing, linspace'
+            f'{path} has timestep_spacing {spacing!r:.99}; known are leading, trailing, linspace'
         )
     try:
         scheduler = kind.from_config(config)
     except Exception as error:  # diffusers raises whatever a wrong value led to
-        raise CheckpointError(
-            f'{folder}/scheduler/scheduler_config.json makes no schedule ({brief(error)}); '
-            'restore it'
-        ) from error
+        raise CheckpointError(f'{path} makes no schedule ({brief(error)}); restore it') from error
     kept = scheduler.alphas_cumprod
     if not ((kept >= 0) & (kept <= 1)).all():  # NaN is neither
         raise CheckpointError(
-            f'{folder}/scheduler/scheduler_config.json makes a schedule whose share of the image '
-            'is not in [0, 1]; restore it'
+            f'{path} makes a schedule whose share of the image is not in [0, 1]; restore it'
         )
     return scheduler
 

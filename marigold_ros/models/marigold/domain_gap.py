@@ -58,11 +58,6 @@ def image_features(latent: torch.Tensor) -> torch.Tensor:
     return torch.cat([latent.mean((2, 3)), spread], 1)
 
 
-def feature_count(channels: int) -> int:
-    """Return F for a latent of C channels."""
-    return 3 * channels
-
-
 def summarise(features: np.ndarray, images: np.ndarray | None = None) -> TrainingFeatures:
     """
     Summarise the features (N, F) of training images.
