@@ -186,7 +186,9 @@ class MarigoldModel(FullDepthModel):
             maps = self.merge(relative, members, options)
             # 6. Resize to the images' size and download.
             answers = self.postprocess(maps, image, preprocessed, options.engine.upsampling)
-        gaps = self._gaps(features, len(answers))
+        gaps = [math.nan] * len(answers)
+        if features is not None and self.trained_on is not None:
+            gaps = [self.trained_on.gap(own) for own in features.cpu().numpy()]
         return [
             Prediction(
                 answer[0],
@@ -446,12 +448,6 @@ class MarigoldModel(FullDepthModel):
 
     def _decode(self, latent: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(latent, return_dict=False)[0]  # (E, 3, PPH, PPW)
-
-    def _gaps(self, features: torch.Tensor | None, count: int) -> list[float]:
-        """Return the domain gap of each image; NaN for checkpoints that do not know it."""
-        if features is None or self.trained_on is None:
-            return [math.nan] * count
-        return [self.trained_on.gap(own) for own in features.cpu().numpy()]
 
     def _schedule(self, steps: int, chosen: str, reference_exact: bool) -> Schedule:
         spacing = None
