@@ -57,12 +57,9 @@ class MetricScale:
         """Convert relative values of any shape to metres, at most ``max_depth``."""
         value = self.scale * np.asarray(relative, np.float64) + self.shift
         # Limits the argument of the exponential too.
-        value = np.clip(value, *sorted(from_metres(np.array(self._limits), self.space)))
+        limits = from_metres(np.array([1e-3, self.max_depth]), self.space)
+        value = np.clip(value, *sorted(limits))
         return to_metres(value, self.space, self.max_depth).astype(np.float32)
-
-    @property
-    def _limits(self) -> tuple[float, float]:
-        return 1e-3, self.max_depth
 
     def apply(self, prediction: Prediction) -> Prediction:
         """Convert a prediction to space ``metric``; others than of the own space stay."""
@@ -104,8 +101,8 @@ def read_metric_scale(folder: Path) -> MetricScale | None:
         scale = MetricScale(**read_json(path))
         numbers = {name: value for name, value in asdict(scale).items() if name != 'space'}
         wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
-        for name in ('scale', 'focal_share', 'max_depth'):
-            wrong += [name] if not numbers[name] > 0 else []
+        positive = ('scale', 'focal_share', 'max_depth')
+        wrong += [name for name in positive if not numbers[name] > 0]
     except TypeError as error:
         raise CheckpointError(f'{path} has other values than it must ({error}); restore it') from (
             error
