@@ -109,10 +109,7 @@ def fetch(repository: Repository) -> Path:
 
     cache = Path(constants.HF_HUB_CACHE)
     _check_space(repository, cache)
-    with (
-        _checked_answers(),
-        _failures(repository.name, repository.revision, begun=True),
-    ):
+    with _checked_answers(), _failures(repository.name, repository.revision, begun=True):
         folder = Path(
             snapshot_download(
                 repository.name,

@@ -92,8 +92,7 @@ def stage_times(
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
     """Return p50, p95 and p99, interpolated between neighbours."""
-    names, cuts = ('p50', 'p95', 'p99'), (50, 95, 99)
-    return dict(zip(names, map(float, np.percentile(values, cuts)), strict=True))
+    return {f'p{cut}': float(np.percentile(values, cut)) for cut in (50, 95, 99)}
 
 
 def work_of_frame(

@@ -15,11 +15,7 @@ import re
 from diffusers import LCMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.locate import fingerprint, PROMPT, sha256, verify_sums
-from marigold_ros.models.marigold.checkpoint import (
-    Facts,
-    load_networks,
-    Networks,
-)
+from marigold_ros.models.marigold.checkpoint import Facts, load_networks, Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
 from marigold_ros.models.weights import count_parameters
