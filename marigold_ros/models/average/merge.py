@@ -10,7 +10,7 @@ average errs less than its members do in the mean (PrimeDepth, arXiv 2409.09144,
 Anything).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 import math
 
@@ -56,7 +56,7 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
         mean, members = np.exp(mean), None
         spread = None if spread is None else spread * mean
     gaps = [one.domain_gap for one in predictions if math.isfinite(one.domain_gap)]
-    gap = max(gaps) if gaps else math.nan
+    gap = max(gaps, default=math.nan)
     average = Prediction(mean, spread, first.space, first.censored, gap, members=members)
     return replace(average, focal_share=first.focal_share)
 
@@ -70,7 +70,8 @@ def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray 
     step = max(1, math.isqrt(reference.size // _COMPARED))
     target = reference[::step, ::step].astype(np.float64)
     best, chosen = 0.0, None
-    for number in _numbers(other.space, space):
+    known = other.space in (space, 'metric')
+    for number in (math.nan,) if known else _DEPTHS:
         seen = _converted(other.relative[::step, ::step].astype(np.float64), other, space, number)
         similar = _correlation(seen, target)
         if similar > best:
@@ -81,12 +82,6 @@ def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray 
     number, scale, shift = chosen
     whole = _converted(other.relative.astype(np.float64), other, space, number)
     return (scale * whole + shift).astype(np.float32)
-
-
-def _numbers(given: str, space: str) -> Iterator[float]:
-    """Yield the numbers to try between two spaces; one where nothing is unknown."""
-    known = given == space or given == 'metric'
-    yield from (math.nan,) if known else _DEPTHS
 
 
 def _converted(
