@@ -8,7 +8,7 @@ The metric scale of a model that was adapted to one robot: depth in metres witho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 import json
 import math
@@ -125,14 +125,11 @@ class MetricModel:
     """
 
     space = 'metric'
+    device: Any
+    reset: Callable[[], None]
 
     def __init__(self, model: Any, scale: MetricScale) -> None:
         self.model, self.scale = model, scale
-
-    @property
-    def device(self) -> Any:
-        """Where it runs."""
-        return self.model.device
 
     @property
     def description(self) -> dict[str, Any]:
@@ -158,10 +155,6 @@ class MetricModel:
             f'{self.description["name"]} has a metric scale, which its network does not hold; '
             f'export a copy of the folder without {FILE}'
         )
-
-    def reset(self) -> None:
-        """Forget everything that earlier frames have left."""
-        self.model.reset()
 
     def __getattr__(self, name: str) -> Any:
         """Return other members of the relative model."""
