@@ -62,12 +62,8 @@ def look_up(name: str) -> Repository:
     """
     Ask the hub for a checkpoint: a published name or a hub id, with ``@revision`` if not main.
 
-    Raises
-    ------
-    CheckpointError
-        If the name is unknown, the hub has no such repository or revision or wants a licence to be
-        accepted, the hub cannot be reached, or there are no safetensors.
-
+    Raises CheckpointError if the name is unknown, the hub has no such repository or revision or
+    wants a licence to be accepted, the hub cannot be reached, or there are no safetensors.
     """
     from huggingface_hub import HfApi
 
@@ -99,11 +95,8 @@ def fetch(repository: Repository) -> Path:
     """
     Bring the files of a repository into the cache and check them; what is there stays.
 
-    Raises
-    ------
-    CheckpointError
-        If the disk is too small, the download breaks off, or a file differs from the hub's.
-
+    Raises CheckpointError if the disk is too small, the download breaks off, or a file differs
+    from the hub's.
     """
     from huggingface_hub import constants, snapshot_download
 

@@ -36,15 +36,7 @@ class OnePassModel(FullDepthModel):
     """
     A checkpoint that answers in one way, most in one pass; families say how.
 
-    Parameters
-    ----------
-    folder : Path
-        The checkpoint.
-    device : torch.device, or its name
-        Where it runs.
-    runtime : RuntimeConfig or None
-        Backend, compilation, warm-up.
-
+    ``folder`` holds it, ``device`` is a torch.device or the name of one.
     """
 
     family: ClassVar[str]
