@@ -42,10 +42,8 @@ def openvino_core() -> Any:
 
 def cpu_settings(precision: str | None, threads: int) -> dict[str, Any]:
     """Return OpenVINO's settings; ``precision`` is one of PRECISIONS, None what is fastest."""
-    settings = {'INFERENCE_NUM_THREADS': threads, 'PERFORMANCE_HINT': 'LATENCY'}
-    if precision is None:
-        return settings
-    return {**settings, 'INFERENCE_PRECISION_HINT': PRECISIONS[precision]}
+    hint = {} if precision is None else {'INFERENCE_PRECISION_HINT': PRECISIONS[precision]}
+    return {'INFERENCE_NUM_THREADS': threads, 'PERFORMANCE_HINT': 'LATENCY', **hint}
 
 
 def versions() -> tuple[str, ...]:
