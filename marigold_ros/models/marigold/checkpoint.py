@@ -335,27 +335,26 @@ def load_network(kind: Any, part: Path) -> Any:
     Raises CheckpointError, naming the file or the weight that is missing, damaged, pickled,
     unknown or not finite.
     """
-    require_file(part.parent, f'{part.name}/config.json')
+    path = require_file(part.parent, f'{part.name}/config.json')
     remedy = (
         'convert with pipeline.save_pretrained(folder, safe_serialization=True) where you trust '
         'them'
     )
     found = require_weights(part, remedy)
     _check_index(part, found)
-    config = read_json(part / 'config.json')
-    refuse_elsewhere(config, part / 'config.json')
+    config = read_json(path)
+    refuse_elsewhere(config, path)
     # Those that diffusers reads.
     known = signature(kind.__init__).parameters
     values = {key: config[key] for key in known if key in config}
-    check_values(values, part / 'config.json')
+    check_values(values, path)
     for key, value in values.items():
         # Many whole numbers may also be a list, one for each block.
         numbers = {int: (int, float, list, type(None)), float: (int, float)}
         allowed = numbers.get(type(known[key].default))
         if allowed and (isinstance(value, bool) or not isinstance(value, allowed)):
             raise CheckpointError(
-                f'{part / "config.json"} has {key} {value!r:.99}, which must be a number; restore '
-                'it'
+                f'{path} has {key} {value!r:.99}, which must be a number; restore it'
             )
     files = full_precision(found)
     build_within(files, lambda: kind.from_config(values))
