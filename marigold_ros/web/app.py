@@ -30,7 +30,7 @@ from marigold_ros.web.jobs import (
 )
 from marigold_ros.web.live import BOUNDARY, Live
 from marigold_ros.web.models import ModelStore
-from marigold_ros.web.security import Access, Guard, REPORT_POLICY
+from marigold_ros.web.security import Access, Guard, refusal, REPORT_POLICY
 from marigold_ros.web.uploads import (
     check_bag,
     check_content,
@@ -257,22 +257,17 @@ def make_app(service: Service, access: Access) -> Starlette:
 
 async def _known_error(request: Request, error: MarigoldError) -> Response:
     status = error.status if isinstance(error, Refused) else 422
-    return _sentence(status, str(error))
+    return refusal(status, str(error))
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     texts = {404: 'there is no such page', 405: 'this address does not take such requests'}
-    return _sentence(error.status_code, texts.get(error.status_code, error.detail))
+    return refusal(error.status_code, texts.get(error.status_code, error.detail))
 
 
 async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
-    return _sentence(400, 'the upload ended early; send it again')
+    return refusal(400, 'the upload ended early; send it again')
 
 
 async def _unknown_error(request: Request, error: Exception) -> Response:
-    return _sentence(500, UNEXPECTED)
-
-
-def _sentence(status: int, text: str) -> Response:
-    # What is left of an upload would be taken for the next request.
-    return JSONResponse({'error': text}, status, {'connection': 'close'})
+    return refusal(500, UNEXPECTED)

@@ -107,19 +107,19 @@ class Guard:
         hosts = headers.getlist('host')
         if len(hosts) != 1 or not self._is_named(hosts[0]):
             shown = ', '.join(hosts)[:80] or 'none'
-            return _refuse(
+            return refusal(
                 403,
                 f"the request asks for host '{shown}', which is not a name of this server; use "
                 'the address that it printed at its start',
             )
         changes = scope['method'] not in _SAFE
         if changes and headers.get('origin', f'//{hosts[0]}').partition('//')[2] != hosts[0]:
-            return _refuse(403, _OTHER_SITE)
+            return refusal(403, _OTHER_SITE)
         elsewhere = headers.get('sec-fetch-site') in ('cross-site', 'same-site')
         if elsewhere and (changes or headers.get('sec-fetch-mode') != 'navigate'):
-            return _refuse(403, _OTHER_SITE)
+            return refusal(403, _OTHER_SITE)
         if not self._has_token(scope, headers):
-            return _refuse(
+            return refusal(
                 401,
                 'this server asks for a token; open the address with ?token=… that it printed at '
                 'its start',
@@ -160,5 +160,7 @@ def _cookie(scope: Scope) -> str:
     return f'marigold_token_{scope["server"][1]}'
 
 
-def _refuse(status: int, text: str) -> Response:
+def refusal(status: int, text: str) -> Response:
+    """Return an error in one sentence, which ends the connection."""
+    # What is left of an upload would be taken for the next request.
     return JSONResponse({'error': text}, status, {'connection': 'close'})
