@@ -5,6 +5,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 import secrets
 import shutil
@@ -17,8 +18,8 @@ import marigold_ros.evaluation.report
 from marigold_ros.models.hub import as_size
 from marigold_ros.replay.photos import IMAGE_SUFFIXES
 from marigold_ros.settings import build
-from marigold_ros.web.bag_jobs import bag_options, BagWork
-from marigold_ros.web.depth_jobs import DepthWork
+from marigold_ros.web.bag_jobs import score_bag
+from marigold_ros.web.depth_jobs import show_photo, show_video
 from marigold_ros.web.jobs import (
     full_disk,
     Job,
@@ -114,7 +115,7 @@ class Service:
                 await receive(request.stream(), length, path)
             limiter = self.photo_check if upload.kind == 'photo' else self.other_check
             await to_thread.run_sync(check_content, upload, path, limiter=limiter)
-            return self._start(Job(upload.kind, upload.name, folder, work(path)))
+            return self._start(Job(upload.kind, upload.name, folder, partial(work, path=path)))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -129,26 +130,21 @@ class Service:
         work = self._chosen('bag', request.query_params)
         path = Path(text).expanduser()
         await to_thread.run_sync(check_bag, path, limiter=self.other_check)
-        return self._start(Job('bag', path.resolve().name, self._new_folder(), work(path)))
+        name, folder = path.resolve().name, self._new_folder()
+        return self._start(Job('bag', name, folder, partial(work, path=path)))
 
-    def _chosen(
-        self, kind: str, query: Mapping[str, str]
-    ) -> Callable[[Path], Callable[[Job], None]]:
-        """Return the work that a request asks for, once there is a file."""
+    def _chosen(self, kind: str, query: Mapping[str, str]) -> Callable[..., None]:
+        """Return the work that a request asks for, of a job and the ``path`` of its file."""
         self._refuse_if_full(kind)
         model = query.get('model') or self.models.names[0]
         self.models.check(model)
         steps = _number(query, 'steps', 0)
         settings = build(PredictionConfig, {'denoising_steps': steps}).prediction
-        options = bag_options(_number(query, 'every', 1))
-
-        def work(path: Path) -> Callable[[Job], None]:
-            if kind == 'bag':
-                return BagWork(path, self.models, model, options).evaluate
-            depth = DepthWork(path, self.models, model, settings)
-            return depth.photo if kind == 'photo' else depth.video
-
-        return work
+        every = _number(query, 'every', 1)
+        if kind == 'bag':
+            return partial(score_bag, models=self.models, model=model, every=every)
+        show = show_photo if kind == 'photo' else show_video
+        return partial(show, models=self.models, model=model, settings=settings)
 
     def _refuse_if_full(self, kind: str) -> None:
         if self.jobs.is_full or self.receiving[kind] >= MOST_WAITING:

@@ -3,7 +3,7 @@
 """Jobs on bags: a look at a few images first, then the replay and the report of ``evaluate``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 import json
 from pathlib import Path
 from typing import Any
@@ -20,40 +20,27 @@ from marigold_ros.web.models import ModelStore
 _FILES = ('report.html', 'results.json', 'per_frame.csv')
 
 
-@dataclass(frozen=True)
-class BagWork:
-    """The score of one bag by a model, of every n-th image."""
+def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) -> None:
+    """
+    Replay every n-th image of a bag, score a model on it, and write the report.
 
-    path: Path
-    models: ModelStore
-    model: str
-    options: ReplayOptions
-
-    def evaluate(self, job: Job) -> None:
-        """Replay, score, and write the report; what could be read of a damaged bag is kept."""
-        job.step('reading the bag')
-        job.result['bag'] = _bag_words(inspect_bag(self.path, self.options))
-        job.step(f'loading {self.model}')
-        model = self.models.get(self.model)
-        out = job.folder / 'results'
-
-        def progress(done: int, total: int) -> None:
-            job.step('scoring images', done, total)
-
-        try:
-            evaluate_bag(self.path, model, self.options, out, progress=progress)
-        except BagError as error:
-            if not (out / 'report.html').is_file():
-                raise
-            job.result['warning'] = str(error)
-        results = json.loads((out / 'results.json').read_text(encoding='utf-8'))
-        job.files.update({name: out / name for name in _FILES})
-        job.result.update(_shown(results), downloads=list(_FILES))
-
-
-def bag_options(every: int) -> ReplayOptions:
-    """Return how bags are replayed: as by ``evaluate`` without options, every n-th image."""
-    return ReplayOptions(excerpt=Excerpt(every=every))
+    What could be read of a damaged bag is kept.
+    """
+    options = ReplayOptions(excerpt=Excerpt(every=every))
+    job.step('reading the bag')
+    job.result['bag'] = _bag_words(inspect_bag(path, options))
+    job.step(f'loading {model}')
+    loaded = models.get(model)
+    out = job.folder / 'results'
+    try:
+        evaluate_bag(path, loaded, options, out, progress=partial(job.step, 'scoring images'))
+    except BagError as error:
+        if not (out / 'report.html').is_file():
+            raise
+        job.result['warning'] = str(error)
+    results = json.loads((out / 'results.json').read_text(encoding='utf-8'))
+    job.files.update({name: out / name for name in _FILES})
+    job.result.update(_shown(results), downloads=list(_FILES))
 
 
 def _bag_words(facts: Mapping[str, Any]) -> dict[str, str]:
