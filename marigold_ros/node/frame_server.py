@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 import gc
 import threading
 import time
@@ -41,7 +42,7 @@ from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.reasons import as_reason, Reason
-from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES, SparseReading
+from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES
 import numpy as np
 
 # Images without a scan in a row that are reported.
@@ -67,29 +68,17 @@ class _Stopwatch:
 
 
 @dataclass(frozen=True)
-class _CameraFrame:
-    """The frame_id of an image's header, and the one that the outputs have in its place."""
-
-    own: str
-    published: str
-
-    def named_in(self, reading: SparseReading) -> str:
-        """Return the one of both that a reading may have."""
-        return self.own if reading.frame_id == self.own else self.published
-
-
-@dataclass(frozen=True)
 class ImageInWork:
     """
     What the first half of an image leaves to the second.
 
-    ``header`` is that of the outputs, ``size`` (H, W) that of the image as it came, ``no_camera``
-    the reason why the frame has none, ``scan_ns`` the stamp of its first scan. It ``is_paired``
-    if it has its points; its ``prediction`` comes last.
+    ``header`` is that of the outputs, ``own_frame`` the frame_id and ``size`` (H, W) those of the
+    image as it came, ``no_camera`` the reason why the frame has none, ``scan_ns`` the stamp of its
+    first scan. It ``is_paired`` if it has its points; its ``prediction`` comes last.
     """
 
     header: Any
-    names: _CameraFrame
+    own_frame: str
     config: NodeConfig
     frame: Frame
     size: tuple[int, int]
@@ -194,7 +183,7 @@ class FrameServer:
         config = self._prepare(alone)
         header = copy.copy(message.header)
         header.frame_id = config.frame_id or header.frame_id
-        names = _CameraFrame(message.header.frame_id, header.frame_id)
+        own_frame = message.header.frame_id
         rgb = self._decode(message, config)
         camera, no_camera = self._camera(message, rgb.shape[:2], config)
         frame = Frame(rgb=rgb, camera=camera, stamp_ns=header_ns(message))
@@ -203,9 +192,9 @@ class FrameServer:
             chosen = config.pipeline.prediction['processing_resolution']
             frame = resize_frame(frame, model.processing_size(*rgb.shape[:2], chosen))
         watch.lap('decode')
-        image = ImageInWork(header, names, config, frame, rgb.shape[:2], no_camera, watch)
+        image = ImageInWork(header, own_frame, config, frame, rgb.shape[:2], no_camera, watch)
         choices = self._inputs.settled_scans(frame.stamp_ns)
-        if choices is not None and self._are_placed(names, choices):
+        if choices is not None and self._are_placed(image, choices):
             image = self._with_sparse(image, choices)  # scored beside the model
         watch.lap('pair')
         prediction = self._pipeline.predict(image.frame)
@@ -316,7 +305,7 @@ class FrameServer:
                 why = self._inputs.why_no_scan(item.source, frame.stamp_ns)
                 self._health.report(item.problem_part, why)
 
-    def _are_placed(self, names: _CameraFrame, choices: Mapping[str, Choice]) -> bool:
+    def _are_placed(self, image: ImageInWork, choices: Mapping[str, Choice]) -> bool:
         """Whether scans can be placed in their image as well now as after its prediction."""
         if GROUND in source_names(self._inputs.config.sparse_source):
             return False  # ground is looked for in the prediction
@@ -324,9 +313,9 @@ class FrameServer:
             scan, scan_ns = choices[item.source].item, choices[item.source].stamp_ns
             if scan is None or scan_ns is None:
                 continue
-            frame = scan.header.frame_id
-            frame = names.published if frame == names.own else frame
-            if not self._extrinsics.is_settled(names.published, frame, scan_ns, not number):
+            published, frame = image.header.frame_id, scan.header.frame_id
+            frame = published if frame == image.own_frame else frame
+            if not self._extrinsics.is_settled(published, frame, scan_ns, not number):
                 return False
         return True
 
@@ -346,7 +335,7 @@ class FrameServer:
                 )
                 stamps.append(stamp)
             if GROUND in names:
-                given[GROUND] = self._of_ground(frame, image.names.published)
+                given[GROUND] = self._of_ground(frame, image.header.frame_id)
         frame = replace(frame, inputs=tuple(given[name] for name in names))
         scan_ns = next((stamp for stamp in stamps if stamp is not None), None)
         return replace(image, frame=frame, is_paired=True, scan_ns=scan_ns)
@@ -355,7 +344,8 @@ class FrameServer:
         self, item: Input, choice: Choice, image: ImageInWork, is_first: bool
     ) -> tuple[SparseInput, int | None]:
         """Return the sparse depth of a scan and its stamp; None without depth."""
-        nothing, names = SparseInput(item.source), image.names
+        nothing = SparseInput(item.source)
+        own, published = image.own_frame, image.header.frame_id
         scan, scan_ns = choice.item, choice.stamp_ns
         before, reading = self._read_scans.get(item.source, (None, None))
         rejected = scan is before and reading is None
@@ -364,7 +354,8 @@ class FrameServer:
         try:
             if scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
-            depth_camera = item.camera(reading, names.named_in(reading), image.size)
+            frame_id = own if reading.frame_id == own else published
+            depth_camera = item.camera(reading, frame_id, image.size)
         except InputError as error:
             self._read_scans[item.source] = scan, None
             self._inputs.reject_scan(item, error)
@@ -373,12 +364,12 @@ class FrameServer:
         found = reading.input(item.source, None, depth_camera)
         if reading.depth is not None and depth_camera is None:
             return found, scan_ns
-        optical = '', names.own, names.published
-        if depth_camera is not None and reading.frame_id in optical:  # of another size only
+        if depth_camera is not None and reading.frame_id in ('', own, published):
+            # Of another size only.
             return replace(found, T_cam_lidar=np.eye(4)), scan_ns
         try:
             pose = self._extrinsics.lookup(
-                names.published, scan.header.frame_id, scan_ns, image.frame.stamp_ns, is_first
+                published, scan.header.frame_id, scan_ns, image.frame.stamp_ns, is_first
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
@@ -387,12 +378,9 @@ class FrameServer:
 
     def _of_ground(self, frame: Frame, camera_frame: str) -> SparseInput:
         """Return the plane of the ground, or the reason, which is reported too, for none."""
-
-        def pose(ground_frame: str) -> np.ndarray:
-            return self._extrinsics.pose(
-                camera_frame, ground_frame, frame.stamp_ns, 'ground.height'
-            )
-
+        pose = partial(
+            self._extrinsics.pose, camera_frame, stamp_ns=frame.stamp_ns, settings='ground.height'
+        )
         try:
             return SparseInput(GROUND, ground=ground_plane(self._inputs.config.ground, pose))
         except CalibrationError as error:
