@@ -54,6 +54,7 @@ class Recorder:
 
     ``node`` subscribes, and the caller spins it in one thread; ``writer`` is an open bag, or None
     to record only arrivals; ``outputs`` maps names below the depth node's to message types.
+    ``heard`` counts the messages by output.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Recorder:
     ) -> None:
         self._writer = writer
         self._changed = threading.Condition()
-        self._heard: Counter[str] = Counter()
+        self.heard: Counter[str] = Counter()
         self._not_metric = 0
         self.arrivals: dict[str, dict[int, float]] = {name: {} for name in outputs}
         self.reports = 0
@@ -83,7 +84,7 @@ class Recorder:
     def _note(self, name: str, data: bytes) -> None:
         stamp = serialised_header_ns(data)
         with self._changed:
-            self._heard[name] += 1
+            self.heard[name] += 1
             if name == 'alignment':
                 status = deserialize_message(data, DiagnosticArray).status[0]
                 self._not_metric += keys.values_of(status)['state'] == 'none'
@@ -133,7 +134,7 @@ class Recorder:
     @property
     def complete(self) -> int:
         """Frames whose outputs have all arrived."""
-        heard = self._heard
+        heard = self.heard
         metric = heard['depth/image_rect'] + self._not_metric
         return min(heard['alignment'], heard['relative/image'], metric)
 
@@ -148,11 +149,6 @@ class Recorder:
         """When a frame's last output arrived, by the monotonic clock; None where none did."""
         times = [arrived[stamp_ns] for arrived in self.arrivals.values() if stamp_ns in arrived]
         return max(times, default=None)
-
-    @property
-    def heard(self) -> dict[str, int]:
-        """Messages received, by output."""
-        return dict(self._heard)
 
 
 @dataclass

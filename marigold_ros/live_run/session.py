@@ -7,9 +7,9 @@ Each step waits for what the next one needs (the node is active, topics are matc
 has arrived), never for a guessed time.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import itertools
 import os
 import time
@@ -62,23 +62,6 @@ _SETTLE_PATIENCE = 20.0
 _EARLY_MESSAGES = 200
 
 
-@dataclass(frozen=True)
-class LiveRun:
-    """
-    Result of a live run.
-
-    ``reports`` are the parts of the node's last diagnostics, ``recorded`` the messages by output,
-    ``round_trip_ms`` the time from sending an image to its last output, by stamp; ``faults`` says
-    what went wrong.
-    """
-
-    played: Played
-    reports: Mapping[str, Mapping[str, str]]
-    recorded: Mapping[str, int]
-    round_trip_ms: Mapping[int, float]
-    faults: Sequence[str]
-
-
 def run_demo(
     job: DemoJob, say: Callable[[str], Any], bar: Callable[[int, str], ProgressBar]
 ) -> tuple[list[str], dict[str, Any]]:
@@ -103,12 +86,16 @@ def run_demo(
     job = replace(job, config=build(NodeConfig, values))
     say(f'node: starting; its log is {job.log}')
     with bar(bag.images, 'playing') as progress:
-        live = _run_node(job, node_arguments(bag, values), say, progress)
+        recorder, played, faults = _run_node(job, node_arguments(bag, values), say, progress)
+    round_trip_ms = {
+        stamp_ns: 1e3 * (arrival - sent)
+        for stamp_ns, sent in played.sent_at.items()
+        if (arrival := recorder.arrival(stamp_ns)) is not None
+    }
     with bar(bag.images, 'scoring') as progress:
-        scorer, warnings = score_recording(
-            job, live.reports['model'], live.round_trip_ms, progress
-        )
-    results = _results(job, live, scorer, warnings, extrinsics)
+        model = recorder.report('model')
+        scorer, warnings = score_recording(job, model, round_trip_ms, progress)
+    results = _results(job, recorder, played, scorer, warnings, extrinsics)
     seen = 'every 8th scan line' if bag.thinned else 'whole scans'
     seen = seen if bag.sees_lidar else 'no scans of the LiDAR'
     intro = (
@@ -120,17 +107,21 @@ def run_demo(
     if best is not None and best.metric is not None and best.K is not None:
         write_cloud(folder, best.metric, best.K, best.rgb, PointsConfig())
     animate_recording(job)
-    faults = list(live.faults)
     if not results['frames']['processed']:
-        faults.append(f'none of {live.played.sent} images was processed; see {job.log}')
+        faults.append(f'none of {played.sent} images was processed; see {job.log}')
     return faults, results
 
 
 def _results(
-    job: DemoJob, live: LiveRun, scorer: Scorer, warnings: dict[str, int], extrinsics: Any
+    job: DemoJob,
+    recorder: Recorder,
+    played: Played,
+    scorer: Scorer,
+    warnings: dict[str, int],
+    extrinsics: Any,
 ) -> dict[str, Any]:
     """Assemble results.json; the counters are the node's own."""
-    bag, played, frames = job.bag, live.played, live.reports['frames']
+    bag, frames = job.bag, recorder.report('frames')
     rejected = {
         name.removeprefix(keys.FRAMES_REJECTED): int(n)
         for name, n in frames.items()
@@ -140,7 +131,7 @@ def _results(
     provenance = describe(
         [describe_bag(bag.path)],
         bag.topics.by_role,
-        live.reports['model'],
+        recorder.report('model'),
         job.config.pipeline,
         job.config.lidar,
         mode='live node over DDS, its recording scored',
@@ -154,8 +145,8 @@ def _results(
             'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
             'domain': os.environ.get('ROS_DOMAIN_ID', ''),
         },
-        node={**frames, **live.reports['infos'], **live.reports[keys.SCANS]},
-        recorded=live.recorded,
+        node={**frames, **recorder.report('infos'), **recorder.report(keys.SCANS)},
+        recorded=dict(recorder.heard),
         warnings=warnings,
     )
     results = assemble(
@@ -169,11 +160,11 @@ def _results(
     # Frames that were served but not recorded were processed too.
     results['frames']['processed'] = served
     stages: dict[str, dict[str, float]] = {}
-    for name, value in live.reports['timing'].items():  # as predict.p50_ms
+    for name, value in recorder.report('timing').items():  # as predict.p50_ms
         stage, _, key = name.rpartition('.')
         stages.setdefault(stage, {})[key.removesuffix('_ms')] = float(value)
     results['latency_ms'].update(stages)
-    results['calibration'] = {'text': live.reports['alignment'].get('calibration', '')}
+    results['calibration'] = {'text': recorder.report('alignment').get('calibration', '')}
     name = results['provenance']['checkpoint'].get('name', '')
     results['verdict'] = judge(results, demonstration=is_embedded(name))
     return results
@@ -181,8 +172,8 @@ def _results(
 
 def _run_node(
     job: DemoJob, arguments: Sequence[str], say: Callable[[str], Any], progress: Progress
-) -> LiveRun:
-    """Play a bag to a node process and record its outputs."""
+) -> tuple[Recorder, Played, list[str]]:
+    """Play a bag to a node process and record its outputs; returns what went wrong as well."""
     bag = job.bag
     # Nobody else asks the node for its deviations.
     outputs = OUTPUTS if job.rerun is None else {**OUTPUTS, 'uncertainty/image': Image}
@@ -207,14 +198,7 @@ def _run_node(
                 messages = itertools.chain(_make_ready(player, recorder, process, queue), queue)
                 played = player.play(messages, job.rate, bag.period, progress, announce)
                 _settle(recorder, process, played)
-            faults = process.stop()
-    round_trip_ms = {
-        stamp_ns: 1e3 * (arrival - sent)
-        for stamp_ns, sent in played.sent_at.items()
-        if (arrival := recorder.arrival(stamp_ns)) is not None
-    }
-    reports = {part: recorder.report(part) for part in keys.PARTS}
-    return LiveRun(played, reports, recorder.heard, round_trip_ms, faults)
+            return recorder, played, process.stop()
 
 
 def _make_ready(

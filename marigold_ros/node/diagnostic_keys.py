@@ -61,7 +61,6 @@ KEYS: dict[str, tuple[str, ...]] = {
     # TOPIC of an input, and the number of listeners of each OUTPUT.
     'qos': ('/*', 'message_filters', 'cv_bridge', 'listeners.*'),
 }
-PARTS = tuple(part for part in KEYS if '*' not in part)  # with one source
 
 
 def source_part(source: str) -> str:
