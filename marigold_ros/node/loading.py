@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 import threading
 import traceback
+from types import SimpleNamespace
 from typing import Any
 import weakref
 
@@ -109,7 +110,8 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     depth = np.tile(np.linspace(20, 4, height, dtype=np.float32)[:, None], (1, width))
     depth[height // 3 : height // 2, width // 3 : width // 2] = 4.0
     rgb = cv2.cvtColor((10 * depth).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-    model: Any = _Answer(Prediction(depth / 20.0))
+    answer = Prediction(depth / 20.0)
+    model: Any = SimpleNamespace(predict=lambda _rgb, **_settings: answer)
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
     camera = Camera(K, width, height)
     # Guidance would need the model itself.
@@ -122,17 +124,6 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
         frame = Frame(rgb=rgb, camera=camera, inputs=(points,))
         pipeline.process(frame)
     cloud_of(pipeline.process(frame), config.points)  # averaged with the one before
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """A model that always gives the same answer."""
-
-    prediction: Prediction
-
-    def predict(self, rgb: np.ndarray, **_settings: Any) -> Prediction:
-        """Return the answer."""
-        return self.prediction
 
 
 def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
