@@ -22,10 +22,7 @@ from marigold_ros.node.health import explain_gap, Health, memory_mb, PROBLEM_MEM
 from marigold_ros.node.ros_helpers import FILTERS
 from marigold_ros.sparse_sources import GROUND, needs_extrinsics, source_names
 
-_OK, _WARN = (
-    int.from_bytes(level, 'little') if isinstance(level, bytes) else int(level)
-    for level in (DiagnosticStatus.OK, DiagnosticStatus.WARN)
-)
+_OK, _WARN = b'\0', b'\1'  # as messages have them in every distribution
 # Each input's parameter of its reliability, and further counters that it shows.
 _INPUTS = {
     'image': ('image_reliability', (keys.CLOCK_JUMPS,)),
@@ -34,13 +31,13 @@ _INPUTS = {
 }
 
 
-def _status(name: str, level: int, text: str, values: dict) -> DiagnosticStatus:
+def _status(name: str, level: bytes, text: str, values: dict) -> DiagnosticStatus:
     """Return a DiagnosticStatus; floats are written with six digits, texts as one line each."""
     pairs = [
         KeyValue(key=key, value=f'{value:.6g}' if isinstance(value, float) else shown(value))
         for key, value in values.items()
     ]
-    return DiagnosticStatus(name=name, level=bytes([level]), message=shown(text), values=pairs)
+    return DiagnosticStatus(name=name, level=level, message=shown(text), values=pairs)
 
 
 def alignment_status(
@@ -90,7 +87,7 @@ def warnings_of(message: DiagnosticArray) -> dict[str, str]:
     return {
         status.name.rpartition(': ')[2]: status.message
         for status in message.status
-        if status.level != bytes([_OK])
+        if status.level != _OK
     }
 
 
@@ -147,7 +144,7 @@ def _last_fit(name: str, health: Health) -> DiagnosticStatus:
         name, health.alignment, health.stamp_ns, health.scan_ns, health.details
     )
     if not health.counters.snapshot(keys.FITS):
-        status.level, status.message = bytes([_OK]), 'no image has been served yet'
+        status.level, status.message = _OK, 'no image has been served yet'
     return status
 
 
