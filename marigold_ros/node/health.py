@@ -85,11 +85,11 @@ class Timings:
         """Return ``STAGE.p50_ms`` and ``STAGE.p95_ms`` over the window."""
         with self._lock:
             stages = {stage: list(values) for stage, values in self._stages.items()}
-        result = {}
-        for stage, values in stages.items():
-            p50, p95 = np.percentile(values, (50, 95))
-            result[f'{stage}.p50_ms'], result[f'{stage}.p95_ms'] = float(p50), float(p95)
-        return result
+        return {
+            f'{stage}.p{percent}_ms': float(value)
+            for stage, values in stages.items()
+            for percent, value in zip((50, 95), np.percentile(values, (50, 95)), strict=True)
+        }
 
 
 class Rate:
@@ -235,13 +235,12 @@ class WarningLog:
         ``warnings`` are the present ones by part of the diagnostics, ``now`` is in seconds of a
         monotonic clock. Texts that differ in numbers only are one warning.
         """
-        lines, ends = [], []
+        lines = []
         for part, text in warnings.items():
             kind = (part, _NUMBERS.sub('', text))
             if now - self._logged.get(kind, float('-inf')) >= _LOG_PERIOD:
                 self._logged[kind] = now
                 self._open[part] = text
                 lines.append(f'{part}: {text}')
-        for part in [part for part in self._open if part not in warnings]:
-            ends.append(f'{part}: over: {self._open.pop(part)}')
-        return lines, ends
+        over = [part for part in self._open if part not in warnings]
+        return lines, [f'{part}: over: {self._open.pop(part)}' for part in over]

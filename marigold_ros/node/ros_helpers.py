@@ -30,16 +30,14 @@ except ImportError:
         """A subscription with callbacks; the part of message_filters in use."""
 
         def __init__(self, node, message_type, topic, **options):
-            self._callbacks = []
-            self.sub = node.create_subscription(message_type, topic, self._call, **options)
+            self._callback = lambda message: None
+            self.sub = node.create_subscription(
+                message_type, topic, lambda message: self._callback(message), **options
+            )
 
         def registerCallback(self, callback):  # noqa: N802
             """Call back with each message."""
-            self._callbacks.append(callback)
-
-        def _call(self, message):
-            for callback in self._callbacks:
-                callback(message)
+            self._callback = callback
 
 
 try:
@@ -130,10 +128,9 @@ def organised_message(header, points, encode):
     """
     if create_cloud is None:
         return cloud_message(header, encode())
-    offsets = {name: int(points.dtype.fields[name][1]) for name in points.dtype.names}
     point_fields = [
         PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
-        for name, offset in offsets.items()
+        for name, (_, offset) in points.dtype.fields.items()
     ]
     message = create_cloud(header, point_fields, np.ascontiguousarray(points).reshape(-1))
     message.height, message.width = points.shape
