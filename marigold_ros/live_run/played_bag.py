@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import hashlib
 from itertools import pairwise
 import json
+import math
 from pathlib import Path
 import shutil
 from statistics import median
@@ -95,19 +96,15 @@ def scans_first(messages: Iterable[SerialMessage]) -> Iterator[SerialMessage]:
     ever, if the answer needs a scan behind the image. The order within a topic is kept.
     """
     held: deque[SerialMessage] = deque()
-    sent_ns: int | None = None
-    scan_ns: int | None = None
+    sent_ns = scan_ns = -math.inf
     for message in messages:
         if message.role == 'image':
             held.append(message)
         else:
             if message.role != 'camera_info':
-                scan_ns = max(message.stamp_ns, message.stamp_ns if scan_ns is None else scan_ns)
+                scan_ns = max(scan_ns, message.stamp_ns)
             yield message
-        while held:
-            settled = sent_ns is None or (scan_ns is not None and scan_ns >= sent_ns)
-            if not settled and message.log_ns - held[0].log_ns <= LOOK_AHEAD_NS:
-                break
+        while held and (scan_ns >= sent_ns or message.log_ns - held[0].log_ns > LOOK_AHEAD_NS):
             sent_ns = held[0].stamp_ns
             yield held.popleft()
     yield from held
@@ -249,11 +246,9 @@ def _inputs(
     infos: Mapping[str, TopicInfo], topics: BagTopics, further: Mapping[str, str], lidar: bool
 ) -> dict[str, tuple[str, str]]:
     """Return topic and type to publish for each role; without ``lidar`` not the LiDAR's."""
-    roles = {'image': topics.image, 'camera_info': topics.camera_info, 'lidar': topics.lidar}
-    if not lidar:
-        del roles['lidar']
-    named = {**roles, **further}
-    inputs = {role: (topic, infos[topic].msgtype) for role, topic in named.items() if topic}
+    roles = {'image': topics.image, 'camera_info': topics.camera_info}
+    roles |= {'lidar': topics.lidar if lidar else None, **further}
+    inputs = {role: (topic, infos[topic].msgtype) for role, topic in roles.items() if topic}
     image, msgtype = inputs['image']
     # image_transport finds compressed images only under this name.
     if msgtype == COMPRESSED and not image.endswith('/compressed'):
