@@ -197,13 +197,8 @@ def prepare_bag(path: str | Path, config: NodeConfig, limit: int | None) -> Play
     """
     Choose the topics and find the extrinsics of a bag.
 
-    Raises
-    ------
-    BagError
-        If it cannot be read or has no images.
-    CalibrationError
-        If it has a LiDAR, but neither the bag nor the settings hold its extrinsics.
-
+    Raises BagError if it cannot be read or has no images, and CalibrationError if it has a LiDAR,
+    but neither the bag nor the settings hold its extrinsics.
     """
     with BagReader(path) as reader:
         topics, infos = reader.choose_topics(), reader.topics

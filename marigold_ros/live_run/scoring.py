@@ -126,19 +126,11 @@ def score_recording(
     """
     Score a recording; returns the scores, and how many frames each warning concerns.
 
-    Parameters
-    ----------
-    job : DemoJob
-        With the settings that the node had. If its bag was thinned, the recorded depth is scored
-        between the scan lines that the node received, else a fit of the recorded relative images
-        to every n-th; without the LiDAR as a source, the recorded depth at all points.
-    model : mapping
-        The node's description of its model.
-    round_trip_ms : mapping
-        Milliseconds from image to last output, by stamp.
-    progress : callable
-        Receives the number of images processed so far.
-
+    ``job`` has the settings that the node had. If its bag was thinned, the recorded depth is
+    scored between the scan lines that the node received, else a fit of the recorded relative
+    images to every n-th; without the LiDAR as a source, the recorded depth at all points.
+    ``model`` is the node's description of its model, ``round_trip_ms`` are the milliseconds from
+    image to last output, by stamp; ``progress`` receives the number of images processed so far.
     """
     config, bag = job.config, job.bag
     # Predictions are recorded; the description leads to the fusion network.
@@ -178,11 +170,7 @@ def animate_recording(job: DemoJob) -> bool:
     """
     Write an animated WebP, ``demo.webp``, of at most 20 frames, evenly spaced, in real time.
 
-    Returns
-    -------
-    bool
-        False, and no file, where the recording has no depth or OpenCV is older than 4.11.
-
+    Returns False, and writes none, where the recording has no depth or OpenCV is older than 4.11.
     """
     stride = max(1, -(-job.bag.images // _DRAWN))
     panels = _drawn_frames(job, stride)
@@ -302,11 +290,7 @@ def clear_old(folder: Path) -> None:
     """
     Remove the results of an earlier run from a folder.
 
-    Raises
-    ------
-    BagError
-        If ``recording`` exists and is not a bag, so somebody else's.
-
+    Raises BagError if ``recording`` exists and is not a bag, so somebody else's.
     """
     remove_recording(folder / 'recording')
     names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply', 'demo.webp', 'demo.rrd')

@@ -70,13 +70,8 @@ def run_demo(
 
     The job's ``config`` holds the user's settings of the node. ``say`` prints a line, and
     ``bar(images, name)`` opens a progress bar.
-    Returns what went wrong in the node, and the content of results.json.
-
-    Raises
-    ------
-    MarigoldError
-        If the node does not start, ends by itself, or receives nothing.
-
+    Returns what went wrong in the node, and the content of results.json. Raises MarigoldError if
+    the node does not start, ends by itself, or receives nothing.
     """
     bag, folder = job.bag, job.folder
     extrinsics: Any = '/tf_static of the bag'  # in the words of `evaluate`

@@ -37,13 +37,8 @@ def make_nodes(load_model=load, cli_args=(), **options) -> list[DepthNode]:
     ``load_model`` loads the model for a NodeConfig, ``cli_args`` are ROS arguments of these nodes,
     starting with ``--ros-args``, and ``options`` those of rclpy's Node. Each of several cameras
     has the namespace of its name below the node's own, and inherits parameters given for the node
-    where none are given for itself.
-
-    Raises
-    ------
-    ConfigurationError
-        If parameters are wrong, or two cameras take their images from one topic.
-
+    where none are given for itself. Raises ConfigurationError if parameters are wrong, or two
+    cameras take their images from one topic.
     """
     node = DepthNode(load_model, cli_args=list(cli_args), **options)
     names = node.cameras

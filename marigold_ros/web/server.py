@@ -43,24 +43,10 @@ def run_server(
     """
     Serve until Ctrl-C; everything that was uploaded is deleted at the end.
 
-    Parameters
-    ----------
-    host, port : str, int
-        Where to listen; port 0 is any free one.
-    limits : Limits
-        Largest uploads.
-    load : function
-        Loads a model by its name.
-    model : str
-        The model to load first, while the page is open already.
-    ready : function
-        Called with the address of the page, which holds its token.
-
-    Raises
-    ------
-    ConfigurationError
-        If the address cannot be used; the error of a model that cannot be loaded is raised too.
-
+    Port 0 is any free one. ``load`` loads a model by its name, ``model`` first, while the page is
+    open already; ``ready`` is called with the address of the page, which holds its token. Raises
+    ConfigurationError if the address cannot be used, and the error of a model that cannot be
+    loaded.
     """
     with _listening_socket(host, port) as listening:
         access = access_for(host)

@@ -182,11 +182,7 @@ def transport_in_bag(topics: Mapping[str, str], images: Iterable[str]) -> str:
     """
     Return the transport of a bag's images: 'compressed' where one is there in that form only.
 
-    Raises
-    ------
-    ConfigurationError
-        If the bag lacks an image topic in either form.
-
+    Raises ConfigurationError if the bag lacks an image topic in either form.
     """
     transports = []
     for topic in images:

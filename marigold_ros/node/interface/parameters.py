@@ -52,13 +52,8 @@ def declare(node) -> str:
     Declare all parameters; values given at start win over defaults.
 
     Returns a warning about given parameters that this node lacks, as in files with ``/**``, which
-    rclpy ignores in silence; empty where there are none.
-
-    Raises
-    ------
-    ConfigurationError
-        If a given value has a wrong type or is out of range, or a given name is misspelt.
-
+    rclpy ignores in silence; empty where there are none. Raises ConfigurationError if a given
+    value has a wrong type or is out of range, or a given name is misspelt.
     """
     given = overrides(node)
     for parameter in parameters(NodeConfig):

@@ -67,13 +67,8 @@ class Extrinsics:
         Without a transform at the scan's ``stamp_ns`` the latest one is used, and ``latest_used``
         counts how often. With a fixed frame, the motion between scan and image is compensated;
         ``not_moved`` counts how often tf2 does not know it. Parameters are those of the first
-        source. Returns (4, 4) float64: ``p_cam = T @ p_lidar``.
-
-        Raises
-        ------
-        CalibrationError
-            If there is neither a parameter nor a transform.
-
+        source. Returns (4, 4) float64: ``p_cam = T @ p_lidar``. Raises CalibrationError if there
+        is neither a parameter nor a transform.
         """
         moved, given = None, self._fixed if is_first else None
         if self.fixed_frame and image_ns is not None:
