@@ -15,18 +15,11 @@ class LiveView {
     this.button.addEventListener('click', () => (this.timer ? this.stop() : this.start()));
   }
 
-  async ask(address) {
-    const response = await fetch(address);
-    const content = await response.json();
-    if (!response.ok) throw new Error(content.error);
-    return content;
-  }
-
   async list() {
     this.text.textContent = 'looking for nodes';
     this.button.disabled = true;
     try {
-      const { nodes, scale } = await this.ask('/api/live');
+      const { nodes, scale } = await answerOf(await fetch('/api/live'));
       for (const end of ['near', 'far']) document.getElementById(`live-${end}`).textContent = `${end}, ${scale[end]} m unless the node has another scale`;
       this.select.replaceChildren(...nodes.map((name) => element('option', {}, name)));
       this.button.disabled = false;
@@ -47,7 +40,7 @@ class LiveView {
 
   async refresh(node) {
     try {
-      const state = await this.ask(`/api/live/state?${new URLSearchParams({ node })}`);
+      const state = await answerOf(await fetch(`/api/live/state?${new URLSearchParams({ node })}`));
       if (this.timer) this.text.textContent = this.words(state);
     } catch (error) { this.text.textContent = error.message; }
   }

@@ -7,6 +7,12 @@ const BUTTONS = [
 ];
 const PLAY_MS = 200;
 
+async function answerOf(response) {
+  const content = await response.json();
+  if (!response.ok) throw new Error(content.error);
+  return content;
+}
+
 function fileOf(job, name) {
   return `/api/jobs/${job.id}/files/${encodeURIComponent(name)}`;
 }

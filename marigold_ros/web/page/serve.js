@@ -8,12 +8,6 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-async function answerOf(response) {
-  const content = await response.json();
-  if (!response.ok) throw new Error(content.error);
-  return content;
-}
-
 function megabytes(bytes) {
   return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
