@@ -103,11 +103,6 @@ class JobQueue:
         """Whether no other job may wait."""
         return len(self._waiting) >= MOST_WAITING
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a job is being worked on, or waits."""
-        return bool(self._waiting) or self._is_working() > 0
-
     def add(self, job: Job) -> None:
         """Let a job wait for its turn."""
         with self._changed:
@@ -139,7 +134,8 @@ class JobQueue:
         with self._changed:
             text = job.text
             if job in self._waiting:
-                ahead = self._waiting.index(job) + self._is_working()
+                working = sum(other.state == WORKING for other in self._jobs.values())
+                ahead = self._waiting.index(job) + working
                 others = f'{ahead} other job{"s" if ahead > 1 else ""}'
                 text = f'waiting for {others}' if ahead else 'next'
                 text = text if self._is_prepared else 'loading the model'
@@ -155,9 +151,6 @@ class JobQueue:
                 'result': dict(job.result),
                 'files': sorted(job.files),
             }
-
-    def _is_working(self) -> int:
-        return sum(job.state == WORKING for job in self.all())
 
     def _run(self) -> None:
         try:

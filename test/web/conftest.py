@@ -77,6 +77,11 @@ class Client:
     def file(self, job, name):
         return self.ask('GET', f'/api/jobs/{job["id"]}/files/{quote(name)}')
 
+    @property
+    def is_busy(self):
+        """Whether a job is being worked on, or waits."""
+        return not all(self.jobs.describe(job)['ended'] for job in self.jobs.all())
+
     def settles(self, condition):
         """Wait for what the server does on its own."""
         deadline = time.monotonic() + 20

@@ -22,7 +22,7 @@ def busy(server):
     gate.clear()
     yield server, gate
     gate.set()
-    server.settles(lambda: not server.jobs.is_busy)
+    server.settles(lambda: not server.is_busy)
 
 
 def send(server, count):
@@ -131,7 +131,7 @@ def test_a_job_that_fills_the_disk_says_so_and_older_results_go(server, tmp_path
     older = server.wait(*send(server, 1))
     job = Job('photo', 'a.png', tmp_path, fill)
     server.jobs.add(job)
-    server.settles(lambda: not server.jobs.is_busy)
+    server.settles(lambda: not server.is_busy)
     assert job.state == 'failed'
     assert job.text.startswith('older results were deleted; send it again: the disk has ')
     assert server.ask('GET', f'/api/jobs/{older["id"]}').status == 404

@@ -158,7 +158,7 @@ def test_a_job_can_be_cancelled(opened, server):
     find(opened, '#cancel').click()
     assert find(opened, '#problem').text == 'cancelled'
     gate.set()
-    server.settles(lambda: not server.jobs.is_busy)
+    server.settles(lambda: not server.is_busy)
     assert not find(opened, '#result').is_displayed()
 
 
