@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 import secrets
 import shutil
-from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from marigold_ros.config import NodeConfig, PredictionConfig
@@ -238,32 +237,20 @@ def make_app(service: Service, access: Access) -> Starlette:
         Route('/api/jobs/{job}', service.cancel, methods=['DELETE']),
         Route('/api/jobs/{job}/files/{name}', service.file),
     ]
-    handlers: dict[Any, Any] = {
-        MarigoldError: _known_error,
-        HTTPException: _http_error,
-        ClientDisconnect: _disconnected,
-        Exception: _unknown_error,
-    }
+    kinds = (MarigoldError, HTTPException, ClientDisconnect, Exception)
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, access=access)],
-        exception_handlers=handlers,
+        exception_handlers=dict.fromkeys(kinds, _answer_error),
     )
 
 
-async def _known_error(request: Request, error: MarigoldError) -> Response:
-    status = error.status if isinstance(error, Refused) else 422
-    return refusal(status, str(error))
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    texts = {404: 'there is no such page', 405: 'this address does not take such requests'}
-    return refusal(error.status_code, texts.get(error.status_code, error.detail))
-
-
-async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
-    return refusal(400, 'the upload ended early; send it again')
-
-
-async def _unknown_error(request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, MarigoldError):
+        return refusal(error.status if isinstance(error, Refused) else 422, str(error))
+    if isinstance(error, HTTPException):
+        texts = {404: 'there is no such page', 405: 'this address does not take such requests'}
+        return refusal(error.status_code, texts.get(error.status_code, error.detail))
+    if isinstance(error, ClientDisconnect):
+        return refusal(400, 'the upload ended early; send it again')
     return refusal(500, UNEXPECTED)
