@@ -14,10 +14,11 @@ import os
 from pathlib import Path
 import shutil
 
+from marigold_ros.node.interface.launch_arguments import DDS_PROFILES
+
 # The largest cloud of the demo has 8 MB; containers often have 64 MB of shared memory in all.
 SEGMENT_BYTES = 16 * 2**20
 _SHARED_MEMORY = Path('/dev/shm')
-_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 _TRANSPORTS = f"""
   <transport_descriptors>
     <transport_descriptor>
@@ -66,12 +67,11 @@ def use_roomy_transport(folder: Path, environment: MutableMapping[str, str]) -> 
 
     A profile that the user has chosen stays. With little shared memory only the heartbeats change.
     """
-    if any(name in environment for name in _VARIABLES):
+    if any(name in environment for name in DDS_PROFILES):
         return
     path = (folder / 'fast_dds.xml').resolve()
     path.write_text(profile(_has_room()), encoding='utf-8')
-    # Fast DDS 2 (to Jazzy) reads the first name, Fast DDS 3 the second.
-    environment.update(dict.fromkeys(_VARIABLES, str(path)))
+    environment.update(dict.fromkeys(DDS_PROFILES, str(path)))
 
 
 def _has_room() -> bool:

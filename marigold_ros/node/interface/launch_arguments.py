@@ -24,8 +24,8 @@ _TRUE, _FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')
 # Read by launch itself.
 _LAUNCH = ('launch-prefix', 'launch-prefix-filter', 'emulate_tty')
 _LAUNCH_TIMEOUTS = ('sigterm_timeout', 'sigkill_timeout')
-# Where Fast DDS looks for a profile: from version 3 on, and before.
-_DDS_PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+# Where Fast DDS looks for a profile: from version 3 on, and before (to Jazzy).
+DDS_PROFILES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
@@ -86,8 +86,8 @@ def dds_environment(text: str, profile: str, environment: Mapping[str, str]) -> 
     chosen = environment.get('RMW_IMPLEMENTATION', '')
     if text == 'auto':
         wanted = not chosen or 'fastrtps' in chosen
-        wanted = wanted and not any(environment.get(name) for name in _DDS_PROFILES)
-    return dict.fromkeys(_DDS_PROFILES, profile) if wanted else {}
+        wanted = wanted and not any(environment.get(name) for name in DDS_PROFILES)
+    return dict.fromkeys(DDS_PROFILES, profile) if wanted else {}
 
 
 def pose_of_lidar(text: str) -> dict[str, list[float]]:
