@@ -104,7 +104,7 @@ class Worker:
 
     def _predict_next(self) -> bool:
         """Process an item up to its second step, or whole; returns False after the last."""
-        beside = self._overlaps() and not self._predicts_briefly
+        beside = self._overlaps() and median(self._predict_s) >= _SHORT * median(self._finish_s)
         if not beside:
             self._finished.wait()
         item = self.mailbox.take(lambda: self._due(beside))
@@ -132,10 +132,6 @@ class Worker:
         self._finish(predicted)
         self._finish_s.append(time.monotonic() - self._finish_begun)
         self._finished.set()
-
-    @property
-    def _predicts_briefly(self) -> bool:
-        return median(self._predict_s) < _SHORT * median(self._finish_s)
 
     def _due(self, beside: bool) -> float:
         """When to take the next item, monotonic seconds."""

@@ -102,16 +102,6 @@ def type_mismatch(item: Input, msgtype: str) -> str:
     return f'{text}, and the node needs {item.kind.__name__} there: choose another topic'
 
 
-def republish(transport: str, topic: str) -> str:
-    """Return why images of another transport are not read, and the command that decodes them."""
-    return (
-        f'{transport} is not read here; decode it with `ros2 run image_transport republish '
-        f'{transport} raw --ros-args -p in_transport:={transport} -p out_transport:=raw '
-        f'-r in/{transport}:={topic}/{transport} -r out:={topic}/decoded`, and remap image to '
-        f'{topic}/decoded'
-    )
-
-
 def _sibling_info(image_topic: str) -> str:
     """Return the camera_info topic beside an image's, by image_transport's rule."""
     return posixpath.join(posixpath.dirname(image_topic), 'camera_info')
@@ -246,8 +236,15 @@ class Inputs:
         kinds = {info.topic_type for info in published(topic)}
         if item.kind is Image and 'sensor_msgs/msg/CompressedImage' in kinds:
             return f'{topic} is a CompressedImage: set image_transport: compressed'
-        found = [name for name in _OTHER_TRANSPORTS if published(f'{stem}/{name}')]
-        return f'only {stem}/{found[0]} is published: {republish(found[0], stem)}' if found else ''
+        other = next((name for name in _OTHER_TRANSPORTS if published(f'{stem}/{name}')), None)
+        if other is None:
+            return ''
+        return (
+            f'only {stem}/{other} is published: {other} is not read here; decode it with '
+            f'`ros2 run image_transport republish {other} raw --ros-args -p in_transport:={other} '
+            f'-p out_transport:=raw -r in/{other}:={stem}/{other} -r out:={stem}/decoded`, and '
+            f'remap image to {stem}/decoded'
+        )
 
     def _subscribe(self, item: Input, profile) -> None:
         def incompatible(_event) -> None:
