@@ -29,17 +29,12 @@ FITS = 'fits.'  # + fitted, held, none; by image
 DOMAIN_GAP = 'domain_gap'  # mean of the last images, or unknown
 ANSWERED_BY = 'answered_by'  # runtime of the last image, or unknown
 
+_FRAMES = (FRAMES_RECEIVED, FRAMES_SERVED, FRAMES_DROPPED, FRAMES_IDLE, FRAMES_IN_FLIGHT)
 # Shown from the start; the other counters appear with their first event.
-ALWAYS_SHOWN = (
-    *(FRAMES_RECEIVED, FRAMES_SERVED, FRAMES_DROPPED, FRAMES_IDLE, FRAMES_IN_FLIGHT),
-    *(SCANS_RECEIVED, INFOS_RECEIVED),
-)
+ALWAYS_SHOWN = (*_FRAMES, SCANS_RECEIVED, INFOS_RECEIVED)
 # Keys of each part; * stands for any text.
 KEYS: dict[str, tuple[str, ...]] = {
-    'frames': (
-        *(FRAMES_RECEIVED, FRAMES_SERVED, FRAMES_DROPPED, FRAMES_IDLE, FRAMES_IN_FLIGHT),
-        *(f'{FRAMES_REJECTED}*', 'rate_hz', 'output_rate_hz', CLOCK_JUMPS),
-    ),
+    'frames': (*_FRAMES, f'{FRAMES_REJECTED}*', 'rate_hz', 'output_rate_hz', CLOCK_JUMPS),
     'infos': (INFOS_RECEIVED, INFOS_REJECTED, 'rate_hz'),
     'scans': (SCANS_RECEIVED, f'{SCANS_REJECTED}*', 'rate_hz', f'{PAIRS}*', f'{FITS}*'),
     # Instead of scans, of each of several sources.

@@ -31,7 +31,7 @@ class Extrinsics:
     def __init__(
         self, node, config: ExtrinsicsConfig, fixed_frame: str = '', more_frames: bool = False
     ) -> None:
-        self._fixed, self.source = None, 'none'
+        self._fixed, self.source = None, 'none (tf2_ros is not installed)'
         self.fixed_frame = fixed_frame
         self.buffer: Any = None
         self._listener: Any = None
@@ -44,8 +44,6 @@ class Extrinsics:
         try:
             import tf2_ros
         except ImportError:
-            if self._fixed is None:
-                self.source = 'none (tf2_ros is not installed)'
             return
         self._errors = tf2_ros.TransformException
         # Without the node, for which it would create a service that outlives this object.
