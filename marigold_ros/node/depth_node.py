@@ -250,7 +250,7 @@ class DepthNode(ManagedNode):
         self.get_logger().warning(f'{reason}: buffers and filters start anew')
         self._inputs.clear()
         self._extrinsics.clear()
-        self._server.reset_soon()
+        self._server.reset_wanted = True
 
     # Services and diagnostics
 
@@ -259,7 +259,7 @@ class DepthNode(ManagedNode):
         response.message = 'filters and buffers are empty' if response.success else 'not active'
         if response.success:
             self._inputs.clear()
-            self._server.reset_soon()
+            self._server.reset_wanted = True
         return response
 
     def _on_reload(self, _request, response):
@@ -285,7 +285,7 @@ class DepthNode(ManagedNode):
         if not self._active:
             self._pipeline.model = model
             return True, f'{answer} once activated'
-        self._server.swap_model(model)
+        self._server.next_model = model
         return True, f'{answer} from the next frame on'
 
     def publish_diagnostics(self) -> None:

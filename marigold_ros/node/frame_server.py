@@ -93,7 +93,8 @@ class FrameServer:
     """
     Processes images in two halves, with the node's settings: one may be predicted beside another.
 
-    Halves of one kind are never called at the same time.
+    Halves of one kind are never called at the same time. Before the next image the pipeline is
+    reset if ``reset_wanted`` is set, and takes ``next_model`` if there is one.
     """
 
     def __init__(
@@ -108,8 +109,8 @@ class FrameServer:
         self._inputs, self._outputs, self._extrinsics = inputs, outputs, extrinsics
         self._health = node.health
         self._applied: NodeConfig | None = None
-        self._reset_wanted = False
-        self._next_model: DepthModel | None = None
+        self.reset_wanted = False
+        self.next_model: DepthModel | None = None
         self._bad_info = None
         # The last scan of each source and what it holds, None if it was rejected.
         self._read_scans: dict[str, tuple] = {}
@@ -119,21 +120,13 @@ class FrameServer:
         self._image_health = ImageHealth()
         self._unpaired: dict[str, int] = {}  # images without a scan in a row, by source
 
-    def reset_soon(self) -> None:
-        """Reset the pipeline before the next image."""
-        self._reset_wanted = True
-
-    def swap_model(self, model: DepthModel) -> None:
-        """Use another model from the next image on."""
-        self._next_model = model
-
     def swap_now(self) -> None:
-        """Use the model of ``swap_model``, if any; called between two frames."""
-        if self._next_model is not None:
-            self._pipeline.model, self._next_model = self._next_model, None
+        """Use ``next_model``, if any; called between two frames."""
+        if self.next_model is not None:
+            self._pipeline.model, self.next_model = self.next_model, None
             gc.collect()  # large models may have circles that hold gigabytes
             self._health.gaps.clear()
-            self._reset_wanted = True
+            self.reset_wanted = True
 
     def overlaps(self) -> bool:
         """
@@ -231,14 +224,14 @@ class FrameServer:
         """Apply changed settings, a new model and a reset, once no image is in work."""
         config = self._node.current_config()
         changed = config is not self._applied
-        if changed or self._reset_wanted or self._next_model is not None:
+        if changed or self.reset_wanted or self.next_model is not None:
             alone()
             self._applied = config
             self._inputs.set_config(config)
             self._pipeline.config = config.pipeline
             self.swap_now()
-            if self._reset_wanted:
-                self._reset_wanted = False
+            if self.reset_wanted:
+                self.reset_wanted = False
                 self._pipeline.reset()
         return config
 
@@ -328,16 +321,15 @@ class FrameServer:
             if frame.camera is None:
                 inputs = tuple(SparseInput(name, no_points=image.no_camera) for name in names)
                 return replace(image, frame=replace(frame, inputs=inputs), is_paired=True)
-            stamps, given = [], {}
+            stamps, given = {}, {}
             for number, item in enumerate(self._inputs.sparse):
-                given[item.source], stamp = self._of_sensor(
+                given[item.source], stamps[item.source] = self._of_sensor(
                     item, choices[item.source], image, is_first=not number
                 )
-                stamps.append(stamp)
             if GROUND in names:
                 given[GROUND] = self._of_ground(frame, image.header.frame_id)
         frame = replace(frame, inputs=tuple(given[name] for name in names))
-        scan_ns = next((stamp for stamp in stamps if stamp is not None), None)
+        scan_ns = next((stamp for stamp in stamps.values() if stamp is not None), None)
         return replace(image, frame=frame, is_paired=True, scan_ns=scan_ns)
 
     def _of_sensor(
