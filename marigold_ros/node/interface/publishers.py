@@ -21,6 +21,7 @@ from marigold_ros.geometry.cloud.organised import cloud_of
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.message_codec import (
     camera_info_fields,
+    CloudFields,
     encode_cloud,
     encode_compressed_depth,
     encode_depth,
@@ -150,11 +151,14 @@ class Outputs:
         """Yield each output that the result allows, with what makes its message."""
         camera, metric = result.camera, result.metric
 
+        image = functools.partial(image_message, header)
+        compressed = functools.partial(compressed_message, header)
+
         def info():
             return info_message(header, camera_info_fields(camera))
 
         def floats(values):
-            return image_message(header, encode_image(values, '32FC1'))
+            return image(encode_image(values, '32FC1'))
 
         def alignment():
             name = self._node.get_fully_qualified_name()
@@ -164,14 +168,11 @@ class Outputs:
         yield 'relative/image', lambda: floats(result.relative)
         if camera is not None:
             yield 'relative/camera_info', info
-            yield 'rgb/image_rect', lambda: image_message(header, encode_image(result.rgb, 'rgb8'))
+            yield 'rgb/image_rect', lambda: image(encode_image(result.rgb, 'rgb8'))
             yield 'rgb/camera_info', info
         yield 'alignment', alignment
         if result.sparse is not None and camera is not None:
-            yield (
-                'alignment/points',
-                lambda: cloud_message(header, encode_cloud(_alignment_points(result))),
-            )
+            yield 'alignment/points', lambda: cloud_message(header, _alignment_points(result))
         if metric is None:
             return
 
@@ -180,20 +181,14 @@ class Outputs:
             return colour_depth(metric, config.color_min_depth, config.color_max_depth)
 
         def compressed_depth():
-            return compressed_message(header, encode_compressed_depth(metric, config.depth_max))
+            return compressed(encode_compressed_depth(metric, config.depth_max))
 
-        yield (
-            'depth/image_rect',
-            lambda: image_message(header, encode_depth(metric, config.depth_encoding)),
-        )
+        yield 'depth/image_rect', lambda: image(encode_depth(metric, config.depth_encoding))
         if camera is not None:
             yield 'depth/camera_info', info
         yield 'depth/image_rect/compressedDepth', compressed_depth
-        yield 'depth/color', lambda: image_message(header, encode_image(colour(), 'bgr8'))
-        yield (
-            'depth/color/compressed',
-            lambda: compressed_message(header, encode_jpeg(colour()[..., ::-1])),
-        )
+        yield 'depth/color', lambda: image(encode_image(colour(), 'bgr8'))
+        yield 'depth/color/compressed', lambda: compressed(encode_jpeg(colour()[..., ::-1]))
         if result.sigma is not None:
             yield 'uncertainty/image', lambda: floats(result.sigma)
             known = result.alignment.metric
@@ -216,7 +211,7 @@ class Outputs:
         return organised_message(header, cloud, lambda: encode_cloud(cloud))
 
 
-def _alignment_points(result) -> np.ndarray:
+def _alignment_points(result) -> CloudFields:
     """Lift the sparse points to the optical frame, each with whether the fit kept it."""
     sparse, K = result.sparse, result.camera.K
     points = np.zeros((1, len(sparse)), [(name, '<f4') for name in ('x', 'y', 'z', 'inlier')])
@@ -225,7 +220,7 @@ def _alignment_points(result) -> np.ndarray:
     points['z'] = sparse.z
     if result.alignment.inlier is not None:
         points['inlier'] = result.alignment.inlier
-    return points
+    return encode_cloud(points)
 
 
 def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
