@@ -259,8 +259,7 @@ class CameraModel:
 
     def __init__(self, shared: SharedModel) -> None:
         self.shared = shared
-        new_stream = getattr(shared.model, 'new_stream', None)
-        self.stream = None if new_stream is None else new_stream()
+        self.stream = getattr(shared.model, 'new_stream', lambda: None)()
 
     def predict(self, rgb: np.ndarray, **settings: Any) -> Prediction:
         """Predict as the model does, possibly in a batch with other cameras' images."""

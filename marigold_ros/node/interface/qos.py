@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from marigold_ros.node.distro import overrides
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2
 
@@ -26,7 +26,6 @@ def output_profile(kind: type) -> QoSProfile:
     """
     return QoSProfile(
         depth=1 if kind in (Image, PointCloud2) else 5,
-        history=HistoryPolicy.KEEP_LAST,
         reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.VOLATILE,
     )
@@ -48,7 +47,6 @@ def input_profile(setting: str, depth: int, publishers: Sequence[Any]) -> QoSPro
         latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
     return QoSProfile(
         depth=depth,
-        history=HistoryPolicy.KEEP_LAST,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
