@@ -4,7 +4,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 import itertools
 from pathlib import Path
@@ -144,10 +144,7 @@ def score_recording(
     if not bag.sees_lidar:
         scorer.score_whole_scans()
     warnings = Counter[str]()
-    with ExitStack() as stack:
-        file = None
-        if job.rerun is not None:
-            file = stack.enter_context(RerunFile(job.rerun, config.points))
+    with nullcontext() if job.rerun is None else RerunFile(job.rerun, config.points) as file:
         for number, (item, found) in enumerate(_recorded_frames(job), 1):
             progress(number)
             if item.warning:

@@ -89,12 +89,11 @@ class DepthViewer:
         def take_fit(message: DiagnosticArray) -> None:
             watched.fit = values_of(message.status[0])
 
-        for kind, topic, take in (
-            (CompressedImage, _IMAGES, take_image),
-            (DiagnosticArray, _STATE, take_fit),
-        ):
-            subscribed = self._node.create_subscription(kind, name + topic, take, _QOS)
-            watched.subscriptions.append(subscribed)
+        subscribe = self._node.create_subscription
+        watched.subscriptions = [
+            subscribe(CompressedImage, name + _IMAGES, take_image, _QOS),
+            subscribe(DiagnosticArray, name + _STATE, take_fit, _QOS),
+        ]
 
     def next_image(self, name: str, after: int, seconds: float) -> tuple[int, bytes] | None:
         """Wait for an image later than number ``after`` of a watched node; None without one."""

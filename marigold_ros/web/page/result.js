@@ -46,10 +46,9 @@ class DepthView {
 
   legend(result) {
     const box = element('div', { class: 'ramps' }), part = element('div');
-    part.append(result.metric ? 'depth in metres' : 'relative depth, without unit');
-    part.append(element('span', { class: 'ramp depth' }));
+    const unit = result.metric ? 'depth in metres' : 'relative depth, without unit';
     this.ticks = shape('svg', {});
-    part.append(this.ticks);
+    part.append(unit, element('span', { class: 'ramp depth' }), this.ticks);
     box.append(part);
     return box;
   }
