@@ -9,6 +9,7 @@ thread of the transition, so that parameters, services and state queries answer 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 import gc
 import sys
 import time
@@ -80,9 +81,7 @@ class DepthNode(ManagedNode):
         services = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, '~/reset', self._on_reset, callback_group=services)
         self.create_service(Trigger, '~/reload', self._on_reload, callback_group=services)
-        self.add_on_set_parameters_callback(
-            lambda changed: parameters.refuse_bad_values(self, changed)
-        )
+        self.add_on_set_parameters_callback(partial(parameters.refuse_bad_values, self))
 
     # Transitions
 

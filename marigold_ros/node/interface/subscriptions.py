@@ -153,8 +153,7 @@ class Inputs:
         kind, topic = Image, image_topic
         if config.image_transport == 'compressed':
             kind, topic = CompressedImage, image_topic + '/compressed'
-        if info_topic == resolve('camera_info', only_expand=True):
-            # Not remapped.
+        if info_topic == resolve('camera_info', only_expand=True):  # not remapped
             info_topic = _sibling_info(image_topic)
         wanted, of_info = config.image_reliability, config.info_reliability
         return (
