@@ -127,8 +127,8 @@ def _score(items: list[BagFrame], options: ReplayOptions) -> None:
 def _play(items: list[BagFrame], options: ReplayOptions, baselines: bool) -> None:
     scorer = ModelScorer(_Ramp(), options, baselines)
     for item in items:
-        prediction = scorer.predict(item)
-        scorer.score(item, prediction, scorer.finish(item, prediction))
+        prediction = scorer.pipeline.predict(item.usable)
+        scorer.score(item, prediction, scorer.pipeline.finish(item.usable, prediction))
 
 
 def _cpu_ms(runs: int, frames: int, work: Callable[[], object]) -> float:

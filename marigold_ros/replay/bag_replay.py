@@ -99,16 +99,6 @@ class ModelScorer:
         scorer.go_on(self._heldout.finish)
         self.pipeline.state, self._heldout.state = streams
 
-    def predict(self, item: BagFrame, frame: Frame | None = None) -> Prediction:
-        """Predict what ``finish`` aligns; raises InputError or CalibrationError if unusable."""
-        return self.pipeline.predict(item.usable if frame is None else frame)
-
-    def finish(
-        self, item: BagFrame, prediction: Prediction, frame: Frame | None = None
-    ) -> FrameResult:
-        """Align a frame's prediction, with the points of ``frame`` if given; errors as predict."""
-        return self.pipeline.finish(item.usable if frame is None else frame, prediction)
-
     def score(
         self,
         item: BagFrame,
@@ -207,12 +197,12 @@ class _Finished:
     """
     A frame that awaits its scores: what the models made of it.
 
-    ``frame`` is what the pipelines saw in place of the item's; ``reasons`` say why other models
-    have no prediction; ``read_ms`` is None if the frame is not timed.
+    ``frame`` is what the pipelines saw; ``reasons`` say why other models have no prediction;
+    ``read_ms`` is None if the frame is not timed.
     """
 
     item: BagFrame
-    frame: Frame | None
+    frame: Frame
     prediction: Prediction
     result: FrameResult
     others: Mapping[str, Prediction]
@@ -351,12 +341,12 @@ class _Run:
             self.part.warn(item.warning)
         try:
             item = self._corrupted(item)
-            frame = None if sources is None else sources.seen(item)
-            prediction = self._main.predict(item, frame)
-            others, reasons = self._predict_compared(item, frame)
+            frame = item.usable if sources is None else sources.seen(item)
+            prediction = self._main.pipeline.predict(frame)
+            others, reasons = self._predict_compared(frame)
             if sources is not None and sources.has_lidar:
                 item = replace(item, frame=frame)  # what scan lines that are held out miss
-            result = self._main.finish(item, prediction, frame)
+            result = self._main.pipeline.finish(frame, prediction)
         except (InputError, CalibrationError) as error:
             self.part.reject(error.cause, str(error))
             return None
@@ -378,7 +368,7 @@ class _Run:
         for name, other_prediction in others.items():
             other = self._compared[name]
             try:
-                result = other.finish(item, other_prediction, finished.frame)
+                result = other.pipeline.finish(finished.frame, other_prediction)
                 found = other.score(item, other_prediction, finished.timed(result))
             except (InputError, CalibrationError) as error:
                 reasons[name] = str(error)
@@ -411,14 +401,12 @@ class _Run:
         if progress:
             progress(scored.number)
 
-    def _predict_compared(
-        self, item: BagFrame, frame: Frame | None
-    ) -> tuple[dict[str, Prediction], dict[str, str]]:
+    def _predict_compared(self, frame: Frame) -> tuple[dict[str, Prediction], dict[str, str]]:
         """Return the predictions of the compared models, and why others have none."""
         found, reasons = {}, {}
         for name, other in self._compared.items():
             try:
-                found[name] = other.predict(item, frame)
+                found[name] = other.pipeline.predict(frame)
             except (InputError, CalibrationError) as error:
                 reasons[name] = str(error)
         return found, reasons
