@@ -8,7 +8,7 @@ images since the last time. A part has ``read``, the number of its images, and `
 empty where nothing went wrong. Ray is imported only when it is used.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,15 +99,7 @@ def in_processes(
     with run_jobs(worker, jobs, processes, worker.stop) as parts:
         # A single process reports every image itself.
         several = min(processes, len(jobs)) > 1
-        yield _reported(parts, worker.progress) if worker.progress and several else parts
-
-
-def _reported(parts: Iterator[Any], progress: Progress) -> Iterator[Any]:
-    done = 0
-    for part in parts:
-        done += part.read
-        progress(done)
-        yield part
+        yield _in_order(enumerate(parts), worker.progress) if several else parts
 
 
 @dataclass(frozen=True)
@@ -184,7 +176,7 @@ def _finished(
         yield number, part
 
 
-def _in_order(finished: Iterator[tuple[int, Any]], progress: Progress | None) -> Iterator[Any]:
+def _in_order(finished: Iterable[tuple[int, Any]], progress: Progress | None) -> Iterator[Any]:
     waiting: dict[int, Any] = {}
     following, read = 0, 0
     for number, part in finished:
