@@ -108,32 +108,15 @@ def measure_frames(
         found.append(
             {
                 'name': case.name,
-                'stages_ms': alone.stages_ms,
-                'wall_ms': alone.wall_ms,
-                'core_ms': alone.core_ms,
-                'after_model_ms': after.wall_ms['p50'] - 5.0,
-                'after_model_core_ms': after.core_ms['p50'],
+                **alone,
+                'after_model_ms': after['wall_ms']['p50'] - 5.0,
+                'after_model_core_ms': after['core_ms']['p50'],
                 'interpolation_core_ms': messages.interpolation_core_ms(),
-                'beside_busy': busy.wall_ms['p50'] / alone.wall_ms['p50'],
-                'allocated_mb': alone.calls[-1]['args']['peak_mb'],
-                'calls': alone.calls,
+                'beside_busy': busy['wall_ms']['p50'] / alone['wall_ms']['p50'],
+                'allocated_mb': alone['calls'][-1]['args']['peak_mb'],
             }
         )
     return found
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """
-    Percentiles of each stage and of the whole frame, milliseconds of the wall and of cores.
-
-    ``calls`` are those of one more frame, as of :func:`traced_calls`; the frame is the last.
-    """
-
-    stages_ms: dict[str, dict[str, float]]
-    wall_ms: dict[str, float]
-    core_ms: dict[str, float]
-    calls: list[dict[str, Any]]
 
 
 class _Messages:
@@ -198,8 +181,13 @@ def _seen(rng: np.random.Generator, depth: np.ndarray, case: FrameCase) -> np.nd
     return seen
 
 
-def _measured(messages: _Messages, model: Any, runs: int) -> _Measured:
-    """Run frames one after the other, as the node does."""
+def _measured(messages: _Messages, model: Any, runs: int) -> dict[str, Any]:
+    """
+    Run frames one after the other, as the node does.
+
+    Returns percentiles of each stage and of the whole frame, milliseconds of the wall and of
+    cores, and the ``calls`` of one more frame, as of :func:`traced_calls`; the frame is the last.
+    """
     pipeline = FramePipeline(model, PipelineConfig())
     stages: dict[str, list[float]] = {}
     wall, core = [], []
@@ -218,12 +206,12 @@ def _measured(messages: _Messages, model: Any, runs: int) -> _Measured:
         core.append(1e3 * (time.process_time() - cores))
     with traced_calls() as calls:
         _frame(pipeline, messages, runs + _WARM_UP)
-    return _Measured(
-        {name: percentiles(taken) for name, taken in stages.items()},
-        percentiles(wall),
-        percentiles(core),
-        calls,
-    )
+    return {
+        'stages_ms': {name: percentiles(taken) for name, taken in stages.items()},
+        'wall_ms': percentiles(wall),
+        'core_ms': percentiles(core),
+        'calls': calls,
+    }
 
 
 def _frame(
