@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Evaluate bags: replay each without ROS, add up the scores, write the results."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,8 +29,6 @@ from marigold_ros.replay.recording import check_recording
 from marigold_ros.replay.replay_plan import BagJob, plan_replay, ReplayOptions, ReplayPlan
 from marigold_ros.settings import as_values
 import numpy as np
-
-_Runs = dict[tuple[str, int] | None, BagPart]  # by kind and strength of a corruption
 
 
 def evaluate_bag(
@@ -118,13 +117,14 @@ def evaluate_plan(
     """
     options: ReplayOptions = worker.options
     jobs = [_with_files(job, options, out, len(plan.paths)) for job in plan.jobs]
-    runs: _Runs = {None: BagPart(empty_scorer(options))}
+    runs: dict[tuple[str, int] | None, BagPart]  # by kind and strength of a corruption
+    runs = defaultdict(lambda: BagPart(empty_scorer(options)))
     remaining = iter(jobs)
     stopped = False
     try:
         with executor(worker, jobs) as parts:
             for part in parts:
-                _add(runs, next(remaining), part, options)
+                runs[next(remaining).corruption].add(part)
                 if part.failed and out is None:
                     break
     except Stopped:
@@ -132,10 +132,10 @@ def evaluate_plan(
         for job in remaining:
             kept = worker.store and worker.store.scored(job)
             if kept:
-                _add(runs, job, kept, options)
+                runs[job.corruption].add(kept)
         if not runs[None].scorer.rows:
             raise
-    total = runs.pop(None)
+    total = runs[None]
     total.failed = {**plan.failed, **total.failed}
     failure = total.failure(plan.paths, out)
     if failure is not None and (out is None or not total.scorer.rows):
@@ -144,7 +144,7 @@ def evaluate_plan(
         total.warn(text)
     results = _results(total, options if out is not None else replace(options, record=None))
     if stopped:
-        read = total.read + sum(run.read for run in runs.values())
+        read = sum(run.read for run in runs.values())
         results['provenance']['stopped'] = {'read': read, 'expected': plan.images}
     else:
         _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
@@ -218,11 +218,6 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
     facts['n_pictures'] = facts.pop('n_images')  # as results.json names them
     results['calibration'] = {'text': total.calibration.text, **facts}
     return results
-
-
-def _add(runs: _Runs, job: BagJob, part: BagPart, options: ReplayOptions) -> None:
-    """Add the part of a job to the run of its corruption."""
-    runs.setdefault(job.corruption, BagPart(empty_scorer(options))).add(part)
 
 
 def _add_robustness(results: dict[str, Any], runs: Mapping[tuple[str, int], BagPart]) -> None:
