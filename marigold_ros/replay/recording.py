@@ -65,13 +65,12 @@ class Recording:
         remove_recording(self._path)
         with ExitStack() as opened:
             opened.enter_context(self._bag)
-            tf = [name for name in self._bag.topics if _last(name) in ('tf', 'tf_static')]
-            static = [name for name in tf if _last(name) == 'tf_static']
+            static = self._bag.static_topics
             about = {SOURCE: self._bag.contents}
             qos = dict.fromkeys(static, 'latched')
             self._writer = BagWriter(self._path, qos=qos, about=about)
             opened.enter_context(self._writer)
-            self._inputs = self._bag.raw(self._copied(tf, static))
+            self._inputs = self._bag.raw(self._copied(static))
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
             with suppress(BagError):  # the replay raises the same error
@@ -81,10 +80,10 @@ class Recording:
             opened.pop_all()  # __exit__ closes
         return self
 
-    def _copied(self, tf: list[str], static: list[str]) -> list[str]:
+    def _copied(self, static: list[str]) -> list[str]:
         """Return the topics that are copied, apart from static transforms."""
         if not self._everything:
-            moving = [topic for topic in tf if topic not in static]
+            moving = [t for t in self._bag.topics if t.rpartition('/')[2] == 'tf']
             return list(dict.fromkeys([*self._topics.named, *moving]))
         own = {topic for topic in self._bag.topics if self._is_output(topic)}
         self.left_out |= own
@@ -193,7 +192,3 @@ def check_recording(path: Path) -> None:
     """Raise BagError where a path exists and is no bag, so that it is not overwritten."""
     if path.exists() and not (path / 'metadata.yaml').is_file():
         raise BagError(f'{path} is in the way and no bag; choose another --out')
-
-
-def _last(topic: str) -> str:
-    return topic.rpartition('/')[2]
