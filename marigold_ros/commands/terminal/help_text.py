@@ -53,14 +53,8 @@ def _wrapped(line: str, width: int) -> str:
     # Under the second column where there are two.
     start = re.match(r'\s*(\S+\s{2,})?', line)
     margin = ' ' * len(start.group() if start else '')
-    return '\n'.join(
-        textwrap.wrap(
-            line,
-            width,
-            subsequent_indent=margin,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+    return textwrap.fill(
+        line, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
     )
 
 
