@@ -138,13 +138,7 @@ def to_rgb(message: Any) -> np.ndarray:
     """
     if hasattr(message, 'format'):
         _check_format(message.format)
-        pixels, encoding = _decode_compressed(message)
-        pattern = encoding.removeprefix('bayer_')[:4]
-        if pixels.ndim == 2 and encoding.startswith('bayer_') and pattern in _BAYER:
-            return _to_8bit(_converted(pixels, _cv(_BAYER[pattern]), encoding))
-        if pixels.ndim == 2:
-            return _to_8bit(_GRAY(pixels))
-        return _to_8bit(np.ascontiguousarray(pixels))
+        return _to_8bit(_decode_compressed(message))
     check_image(message)
     layout = _LAYOUTS[message.encoding]
     return _to_8bit(_converted(_pixels(message, layout), layout.convert, message.encoding))
@@ -253,18 +247,21 @@ def _to_8bit(image: np.ndarray) -> np.ndarray:
     return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _decode_compressed(message: Any) -> tuple[np.ndarray, str]:
-    """Return an image as (H, W) or (H, W, 3) RGB of 8 or 16 bits, and its encoding."""
+def _decode_compressed(message: Any) -> np.ndarray:
+    """Return an image as (H, W, 3) RGB of 8 or 16 bits."""
     pixels = _decode(as_bytes(message.data, 'compressed image'))
-    encoding = _source_encoding(message.format)
     if pixels.ndim == 2:
-        return pixels, encoding
+        encoding = _source_encoding(message.format)
+        pattern = encoding.removeprefix('bayer_')[:4]
+        if encoding.startswith('bayer_') and pattern in _BAYER:
+            return _converted(pixels, _cv(_BAYER[pattern]), encoding)
+        return _GRAY(pixels)
     # image_transport writes 'compressed rgb8' where it gave RGB to an encoder that expects BGR.
     if 'compressed rgb' in message.format:
-        return pixels[..., :3], encoding
+        return np.ascontiguousarray(pixels[..., :3])
     # The same as pixels[..., 2::-1], in contiguous memory and 30 times as fast.
     code = cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return cv2.cvtColor(pixels, code), encoding
+    return cv2.cvtColor(pixels, code)
 
 
 def _decode_compressed_depth(message: Any) -> np.ndarray:
