@@ -114,8 +114,8 @@ def with_sources(
     sources: Sequence[str],
 ) -> BagTopics:
     """Add a topic of each kind of sparse depth in ``sources`` that the chosen ones lack."""
-    others = {name: info for name, info in topics.items() if name not in chosen.named}
-    others = {name: info for name, info in others.items() if info.count}
+    named = chosen.named
+    others = {name: info for name, info in topics.items() if info.count and name not in named}
     further = []
     for kind in sources:
         if kind in SPARSE_SOURCES and not (
@@ -146,15 +146,12 @@ def near_names(topic: str, topics: Mapping[str, TopicInfo]) -> str:
     return f'; did you mean {" or ".join(near)}?' if near else ''
 
 
-def image_stem(topic: str) -> str:
-    """Return the name of the image that a topic transports: without /compressed and its like."""
-    stem, _, last = topic.rpartition('/')
-    return stem if stem and last in ('compressed', 'compressedDepth') else topic
-
-
 def sibling_info(topic: str) -> str:
     """Return the camera_info topic that image_transport expects beside an image."""
-    return f'{image_stem(topic).rpartition("/")[0]}/camera_info'
+    folder, _, last = topic.rpartition('/')
+    if folder and last in ('compressed', 'compressedDepth'):
+        folder = folder.rpartition('/')[0]
+    return f'{folder}/camera_info'
 
 
 def is_rectified_name(topic: str) -> bool:
