@@ -49,8 +49,6 @@ def open_bag(path: Path) -> OpenBag:
     _check_kind(path)
     try:
         plan = json.loads(look(PLAN, path))
-    except BagError:
-        raise
     except MarigoldError as error:
         text = str(error)
         if isinstance(error, LimitError):
@@ -66,10 +64,9 @@ def open_bag(path: Path) -> OpenBag:
 
 def plan_of(files: list[Path], lost: str = '', note: str = '', cut: Iterable[Path] = ()) -> str:
     """Return how a bag can be opened, as JSON: its files, those to read by their sound parts."""
-    names = [str(file) for file in files]
-    cut_names = [str(file) for file in cut]
     notes = [note] if note else []
-    return json.dumps({'files': names, 'cut': cut_names, 'lost': lost, 'notes': notes})
+    plan = {'files': files, 'cut': list(cut), 'lost': lost, 'notes': notes}
+    return json.dumps(plan, default=str)
 
 
 def _check_kind(path: Path) -> None:
@@ -147,13 +144,13 @@ def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
 def _plan_parts(path: Path, parts: list[Path], missing: list[str], note: str) -> str:
     """Return how to open storage files as one bag; ``note`` is for files that are complete."""
     usable, cut, lost = [], set(), [f'{name} is missing' for name in missing]
-    first_error: Exception | None = None
+    errors: list[Exception] = []
     for part in parts:
         try:
             _opened([part]).close()
             usable.append(part)
         except Exception as error:
-            first_error = first_error or error
+            errors.append(error)
             why = reason(error)
             share = _readable_share(part)
             if share:
@@ -163,7 +160,7 @@ def _plan_parts(path: Path, parts: list[Path], missing: list[str], note: str) ->
             else:
                 lost.append(f'{part.name} cannot be read ({why})')
     if not usable:
-        raise _unreadable(path, first_error) from first_error
+        raise _unreadable(path, errors[0]) from errors[0]
     try:
         _opened(usable, cut).close()
     except Exception as error:
@@ -240,6 +237,5 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
     return there, [name for name in names if not (folder / name).is_file()]
 
 
-def _unreadable(path: Path, error: Exception | None) -> BagError:
-    why = reason(error) if error else 'nothing in it can be read'
-    return BagError(f'cannot read {path} as a bag ({why}); {remedy(path)}')
+def _unreadable(path: Path, error: Exception) -> BagError:
+    return BagError(f'cannot read {path} as a bag ({reason(error)}); {remedy(path)}')
