@@ -36,38 +36,17 @@ _NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True)
 class BagFrame:
-    """
-    One image of a bag with everything that belongs to it.
+    """One image of a bag with everything that belongs to it."""
 
-    Parameters
-    ----------
-    frame : Frame or None
-        None where ``error`` is set.
-    image_message : object or None
-        The image's message; None where it cannot be decoded.
-    stamp_ns : int, nanoseconds
-        Header stamp of the image (log time where there is no message).
-    truth : (H, W) float32 or None, metres
-        True depth whose stamp is within 1 ms of the image's.
-    scan_stamp_ns : int or None, nanoseconds
-        Stamp of the paired scan, with ``time_offset`` added.
-    ring : (N,) int32 or None
-        Scan line of each row of ``frame.points_lidar``, where the cloud has a field 'ring'.
-    error : InputError or None
-        Why the image cannot be used.
-    warning : str
-        What else is missing or wrong, in words; empty where nothing is.
-
-    """
-
-    frame: Frame | None
-    image_message: Any
-    stamp_ns: int
-    truth: np.ndarray | None = None
-    scan_stamp_ns: int | None = None
+    frame: Frame | None  # None where ``error`` is set
+    image_message: Any  # None where it cannot be decoded
+    stamp_ns: int  # header stamp of the image (log time where there is no message), nanoseconds
+    truth: np.ndarray | None = None  # depth (H, W) float32, metres; within 1 ms of the image
+    scan_stamp_ns: int | None = None  # of the paired scan, with ``time_offset`` added
+    # (N,) int32: scan line of each row of ``frame.points_lidar``, if the cloud has a field 'ring'.
     ring: np.ndarray | None = None
-    error: InputError | None = None
-    warning: str = ''
+    error: InputError | None = None  # why the image cannot be used
+    warning: str = ''  # what else is missing or wrong, in words
 
     @property
     def usable(self) -> Frame:

@@ -30,33 +30,16 @@ _loaded: dict[str, Any] = {}
 
 @dataclass
 class BagWorker:
-    """
-    Works on one bag after the other with one model; copies of it go to other processes.
+    """Works on one bag after the other with one model; copies of it go to other processes."""
 
-    Parameters
-    ----------
-    task : function
-        ``task(model, options, job, progress)`` returns the part of one bag.
-    lost : function
-        ``lost(options, job, text)`` returns the part of a bag whose process was lost.
-    load : function
-        Loads the model, once it is needed.
-    options : object
-        The same for all bags, such as `ReplayOptions`.
-    store : PartStore or None
-        Keeps parts.
-    progress : callable or None
-        Called with the number of images done, of all bags; in this process only.
-    stop : function without arguments
-        Once it returns true, the work ends with Stopped after an image; in this process only.
-
-    """
-
-    task: BagTask
+    task: BagTask  # ``task(model, options, job, progress)`` returns the part of one bag
+    # ``lost(options, job, text)`` returns the part of a bag whose process was lost.
     lost: Callable[[Any, BagJob, str], Any]
-    load: Callable[[], Any]
-    options: Any
-    store: PartStore | None = None
+    load: Callable[[], Any]  # loads the model, once it is needed
+    options: Any  # the same for all bags, such as `ReplayOptions`
+    store: PartStore | None = None  # keeps parts
+    # In this process only: called with the number of images done, of all bags; and once it returns
+    # true, the work ends with Stopped after an image.
     progress: Progress | None = None
     stop: Stop = never
     done: int = 0

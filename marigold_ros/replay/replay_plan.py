@@ -20,97 +20,46 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ReplayOptions:
-    """
-    How bags are replayed and scored.
-
-    Parameters
-    ----------
-    pipeline, lidar : PipelineConfig, LidarConfig
-        Settings.
-    topics : mapping of str to str or None
-        Names for 'image', 'camera_info', 'lidar' and 'truth'; the others are found by content.
-    T_cam_lidar : (4, 4) float or None
-        Extrinsics; None takes them from the bag's /tf_static.
-    fit_every, held_out : int, {'rings', 'azimuth'}
-        Protocol ``heldout`` fits every n-th scan line, or block of azimuth, and scores the rest.
-    stamps : {'header', 'log'}
-        Whether images and scans are paired by header stamps or by the times of recording.
-    oracle : str
-        Rule of the protocol ``oracle``, see `marigold_ros.evaluation.protocols.oracle`.
-    corruptions : sequence of str
-        Kinds of corruption; every bag is replayed again at each of their strengths.
-    images : ImageChoice or None
-        The images to take of folders or tars, in place of bags.
-    limit : int or None
-        Number of images of each bag after which to stop.
-    excerpt : Excerpt
-        The part of each bag to replay.
-    sources : tuple of str or None
-        Sources of the fit by name, as in the setting ``sparse_source``; None is the bag's first.
-        The bag's LiDAR scores, all of it if it is not among them.
-    ground : GroundConfig
-        Where the ground is, if it is a source.
-    record : PointsConfig or None
-        Records outputs beside the results as the node publishes them, with clouds like this.
-    rerun : Path or None
-        Also writes results as a recording for the viewer of rerun; of several bags the files are
-        numbered.
-    usable_error : float
-        Mean relative error up to which the verdict calls depth usable.
-    requirements : sequence of Requirement
-        What results must meet; their outcomes are part of results and report.
-
-    """
+    """How bags are replayed and scored."""
 
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     lidar: LidarConfig = field(default_factory=LidarConfig)
+    # Names for 'image', 'camera_info', 'lidar' and 'truth'; the others are found by content.
     topics: Mapping[str, str | None] = field(default_factory=dict)
-    T_cam_lidar: np.ndarray | None = None
+    T_cam_lidar: np.ndarray | None = None  # extrinsics (4, 4); None takes the bag's /tf_static
+    # Protocol ``heldout`` fits every n-th scan line, or block of azimuth, and scores the rest.
     fit_every: int = 8
-    held_out: str = 'rings'
-    stamps: str = 'header'
-    oracle: str = OWN
-    corruptions: Sequence[str] = ()
-    images: ImageChoice | None = None
-    limit: int | None = None
-    excerpt: Excerpt = WHOLE
+    held_out: str = 'rings'  # or 'azimuth'
+    stamps: str = 'header'  # by which images and scans are paired; or 'log', of recording
+    oracle: str = OWN  # rule of the protocol, see `marigold_ros.evaluation.protocols.oracle`
+    corruptions: Sequence[str] = ()  # every bag is replayed again at each of their strengths
+    images: ImageChoice | None = None  # to take of folders or tars, in place of bags
+    limit: int | None = None  # number of images of each bag after which to stop
+    excerpt: Excerpt = WHOLE  # the part of each bag to replay
+    # Sources of the fit by name, as in the setting ``sparse_source``; None is the bag's first. The
+    # bag's LiDAR scores, all of it if it is not among them.
     sources: tuple[str, ...] | None = None
-    ground: GroundConfig = GroundConfig()
+    ground: GroundConfig = GroundConfig()  # where the ground is, if it is a source
+    # Records outputs beside the results as the node publishes them, with clouds like this.
     record: PointsConfig | None = None
-    rerun: Path | None = None
-    usable_error: float = USABLE_ERROR
-    requirements: Sequence[Requirement] = ()
+    rerun: Path | None = (
+        None  # results for the viewer of rerun; files of several bags are numbered
+    )
+    usable_error: float = USABLE_ERROR  # mean relative error up to which depth is called usable
+    requirements: Sequence[Requirement] = ()  # on results, whose outcomes stand in the report
 
 
 @dataclass(frozen=True)
 class BagJob:
-    """
-    One replay of one bag.
-
-    Parameters
-    ----------
-    path, number : Path, int
-        The bag and its place among all bags.
-    limit : int or None
-        Number of images after which to stop; None replays all.
-    corruption : (str, int) or None
-        Kind and strength of the corruption of its images.
-    recording : Path or None
-        Where its outputs are recorded.
-    rerun : Path or None
-        Where its results are written for the viewer of rerun.
-    begun : Path or None
-        File that keeps the images scored so far, from which a stopped replay goes on.
-
-    """
+    """One replay of one bag."""
 
     path: Path
-    number: int
-    limit: int | None = None
-    corruption: tuple[str, int] | None = None
-    recording: Path | None = None
-    rerun: Path | None = None
-    begun: Path | None = None
+    number: int  # place among all bags
+    limit: int | None = None  # number of images after which to stop; None replays all
+    corruption: tuple[str, int] | None = None  # kind and strength, of its images
+    recording: Path | None = None  # where its outputs are recorded
+    rerun: Path | None = None  # where its results are written for the viewer of rerun
+    begun: Path | None = None  # keeps the images scored so far, where a stopped replay goes on
 
     @property
     def key(self) -> list[Any]:
