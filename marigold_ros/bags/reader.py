@@ -35,16 +35,8 @@ class BagReader:
     """
     A bag being read; use it in a ``with`` block.
 
-    Parameters
-    ----------
-    path : path
-        A ROS 2 bag's folder, a lone .mcap or .db3 file, or a ROS 1 .bag file.
-
-    Raises
-    ------
-    BagError
-        On entering the block: for a missing path, or one of which nothing can be read.
-
+    ``path`` is a ROS 2 bag's folder, a lone .mcap or .db3 file, or a ROS 1 .bag file. Entering the
+    block raises BagError for a missing path, or one of which nothing can be read.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -88,32 +88,12 @@ def evaluate_plan(
     executor: Executor = in_processes,
 ) -> dict[str, Any]:
     """
-    Score the jobs of a plan; see :func:`evaluate_bag`.
+    Score the jobs of a plan; returns and raises as :func:`evaluate_bag`.
 
-    Parameters
-    ----------
-    plan : ReplayPlan
-        As `plan_replay` returned it for the options of the worker.
-    worker : BagWorker
-        With the task `replay`; what its store keeps of work that is stopped is the result.
-    out : path or None
-        Folder of the results.
-    executor : callable
-        What does the work, see `marigold_ros.replay.executor`.
-
-    Returns
-    -------
-    dict
-        The content of results.json; of work that was stopped ``provenance.stopped`` has the
-        images ``read`` and ``expected``.
-
-    Raises
-    ------
-    Stopped
-        If it was stopped before anything was scored and kept.
-    BagError
-        As from :func:`evaluate_bag`.
-
+    ``plan`` is as `plan_replay` returned it for the options of the ``worker``, which has the task
+    `replay`; the ``executor`` does the work. Of work that was stopped, what the worker's store
+    keeps is the result, and ``provenance.stopped`` has the images ``read`` and ``expected``; it
+    raises Stopped if nothing was scored and kept before.
     """
     options: ReplayOptions = worker.options
     jobs = [_with_files(job, options, out, len(plan.paths)) for job in plan.jobs]

@@ -166,25 +166,16 @@ def _check(
 
 def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     """
-    Describe a bag.
+    Describe a bag; raises BagError if nothing can be read, or there are no images.
 
-    Returns
-    -------
-    dict
-        ``bag``, ``bytes``, ``seconds``; ``topics``: by role ``topic``, ``type``, ``count`` and
-        ``hertz``, None without one; ``image``: ``width``, ``height``, ``encoding``; ``camera``:
-        ``model``, ``fx``, ``horizontal_fov_deg`` (empty without intrinsics); ``lidar``: means of
-        the ``points`` of a scan, of those ``in_view``, of the ``share`` of the image's squares
-        with a point, of the ``rows`` between which they lie, and of ``dt_ms``, the time between
-        image and scan; ``transform``: whether the pose of the LiDAR is known; ``other_topics``
-        with their types; ``images`` that were looked at, ``problems`` and how many of them each
-        concerns; ``scorable``, and the ``reason`` if they are not.
-
-    Raises
-    ------
-    BagError
-        If nothing can be read, or there are no images.
-
+    Returns ``bag``, ``bytes``, ``seconds``; ``topics``: by role ``topic``, ``type``, ``count`` and
+    ``hertz``, None without one; ``image``: ``width``, ``height``, ``encoding``; ``camera``:
+    ``model``, ``fx``, ``horizontal_fov_deg`` (empty without intrinsics); ``lidar``: means of the
+    ``points`` of a scan, of those ``in_view``, of the ``share`` of the image's squares with a
+    point, of the ``rows`` between which they lie, and of ``dt_ms``, the time between image and
+    scan; ``transform``: whether the pose of the LiDAR is known; ``other_topics`` with their types;
+    ``images`` that were looked at, ``problems`` and how many of them each concerns; ``scorable``,
+    and the ``reason`` if they are not.
     """
     path = Path(path)
     with BagReader(path) as reader:

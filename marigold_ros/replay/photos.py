@@ -45,17 +45,8 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     """
     Return the files that are meant by files, folders and patterns, each in order of name.
 
-    Returns
-    -------
-    files : list of Path
-    left_out : list of str
-        For each folder with others, what of it is left out: counts by kind.
-
-    Raises
-    ------
-    InputError
-        For a folder without images and videos, and a pattern that no file fits.
-
+    Returns also, for each folder with others, what of it is left out: counts by kind. Raises
+    InputError for a folder without images and videos, and a pattern that no file fits.
     """
     files: list[Path] = []
     notes: list[str] = []
@@ -100,13 +91,8 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
     """
     Read an image file as (H, W, 3) uint8 RGB, rotated upright by its EXIF data.
 
-    Of 16 bits those that the image uses are kept; ``say`` reports it if they are fewer.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, unreadable, not an image, or one that takes too much to decode.
-
+    Of 16 bits those that the image uses are kept; ``say`` reports it if they are fewer. Raises
+    InputError if the file is missing, unreadable, no image, or takes too much to decode.
     """
     if Path(path).exists() and not Path(path).is_file():
         raise InputError('it is a folder, pipe or device; give a file')
@@ -170,11 +156,7 @@ def open_video(source: Path | int) -> Iterator[Video]:
     """
     Open a video file, or the camera of a number.
 
-    Raises
-    ------
-    InputError
-        If there is no such camera, or OpenCV cannot read the video.
-
+    Raises InputError if there is no such camera, or OpenCV cannot read the video.
     """
     if isinstance(source, Path) and not source.is_file():
         raise InputError('there is no such file; check the path')
@@ -250,18 +232,11 @@ def write_prediction(
 
 def photo_mesh(rgb: np.ndarray, prediction: Prediction, fov: float = USUAL_FOV) -> Mesh:
     """
-    Return what a photo shows as a coloured mesh; :func:`mesh_note` says what is assumed.
+    Return what a photo (H, W, 3) uint8 shows as a coloured mesh.
 
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8
-        The photo.
-    prediction : Prediction
-        Metric depth makes a mesh in metres. Relative depth makes one without a unit: the nearest
-        possible point is at 1, the farthest at ``FAR_TO_NEAR``.
-    fov : float, degrees
-        Field of view across the longer side.
-
+    Metric depth makes a mesh in metres. Relative depth makes one without a unit: the nearest
+    possible point is at 1, the farthest at ``FAR_TO_NEAR``. ``fov`` is the field of view across
+    the longer side, in degrees; :func:`mesh_note` says what is assumed.
     """
     height, width = rgb.shape[:2]
     focal = max(height, width) / 2 / math.tan(math.radians(fov / 2))

@@ -25,17 +25,9 @@ class SourcesOfBag:
     """
     What a fit sees of the frames of one bag.
 
-    Parameters
-    ----------
-    reader : BagReader
-        The open bag; only its /tf_static is read, at once.
-    topics : BagTopics
-        Those that are read, with a topic for each source that the bag has.
-    names : sequence of str
-        The sources, by name.
-    ground : GroundConfig
-        Where the ground is; else by /tf_static.
-
+    Of the open ``reader`` only /tf_static is read, at once. ``topics`` are those that are read,
+    with a topic for each of the sources, by ``names``, that the bag has. ``ground`` says where the
+    ground is, else /tf_static does.
     """
 
     def __init__(

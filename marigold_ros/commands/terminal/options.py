@@ -239,11 +239,7 @@ def read_settings(kind: type, assignments: Iterable[tuple[str, str]]) -> Any:
     """
     Build a settings object from names and values as text.
 
-    Raises
-    ------
-    UsageError
-        If a name is unknown, or a value has the wrong type or is out of range.
-
+    Raises UsageError if a name is unknown, or a value has the wrong type or is out of range.
     """
     known = {parameter.name: parameter for parameter in parameters(kind)}
     try:
