@@ -51,11 +51,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"list takes no path, but got '{args.path}'; write: models check {args.path}"
         )
-    if args.action == 'get':
-        return _get(args)
-    if args.action == 'convert':
-        return _convert(args)
-    return _check(args) if args.action == 'check' else _list(args)
+    actions = {'list': _list, 'get': _get, 'check': _check, 'convert': _convert}
+    return actions[args.action](args)
 
 
 def _get(args: argparse.Namespace) -> int:
