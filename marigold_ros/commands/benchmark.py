@@ -174,9 +174,8 @@ def _measure_frames(args: argparse.Namespace) -> dict[str, Any]:
 def _frame_table(results: Mapping[str, Any]) -> str:
     """Return the budgets as text for a terminal."""
     frames, model = results['frames'], results['model']
-    names = list(frames[0]['stages_ms'])
     rows = [['milliseconds', *(frame['name'] for frame in frames)]]
-    for name in names:
+    for name in frames[0]['stages_ms']:
         rows.append([name, *(_p50_p95(frame['stages_ms'][name]) for frame in frames)])
     for name, key in (('frame', 'wall_ms'), ('cores', 'core_ms')):
         rows.append([name, *(_p50_p95(frame[key]) for frame in frames)])

@@ -33,8 +33,6 @@ _IMAGE, _INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
 _CLOUD, _STATUS = 'sensor_msgs/msg/PointCloud2', 'diagnostic_msgs/msg/DiagnosticArray'
 _OK, _WARN = 0, 1
 
-Message = tuple[str, str, dict[str, Any]]
-
 
 class Recording:
     """
@@ -149,7 +147,7 @@ class Recording:
 
 def output_messages(
     result: FrameResult, scan_ns: int | None, points: PointsConfig
-) -> Iterator[Message]:
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield topic (below the node's name), type and fields without header, as the node does."""
     info = None if result.camera is None else camera_info_fields(result.camera)
     images = {'relative': encode_image(result.relative, '32FC1')}
