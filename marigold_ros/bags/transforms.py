@@ -75,9 +75,6 @@ class TransformTree:
         self._tracks: dict[str, _Track] = {}
         self.refused: list[str] = []
 
-    def __len__(self) -> int:
-        return len(self._fixed) + len(self._tracks)
-
     def add(
         self, parent: str, child: str, translation: Sequence[float], rotation_xyzw: Sequence[float]
     ) -> None:

@@ -4,7 +4,7 @@
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, CalibrationError
 from marigold_ros.message_codec import (
     encode_cloud,
     encode_compressed_depth,
@@ -161,7 +161,8 @@ def test_unknown_topics_and_closed_bags_are_refused(tmp_path):
 
 def test_a_bag_without_static_transforms_has_none(tmp_path):
     with BagReader(write(tmp_path / 'bag', {'/image': COLOUR})) as reader:
-        assert len(reader.static_transforms()) == 0
+        with pytest.raises(CalibrationError, match='known frames: none'):
+            reader.static_transforms().lookup('camera', 'lidar')
         assert list(reader.messages([])) == []
 
 
