@@ -91,9 +91,9 @@ def evaluate_plan(
     Score the jobs of a plan; returns and raises as :func:`evaluate_bag`.
 
     ``plan`` is as `plan_replay` returned it for the options of the ``worker``, which has the task
-    `replay`; the ``executor`` does the work. Of work that was stopped, what the worker's store
-    keeps is the result, and ``provenance.stopped`` has the images ``read`` and ``expected``; it
-    raises Stopped if nothing was scored and kept before.
+    `replay`; an ``executor`` of `marigold_ros.replay.executor` does the work. Of work that was
+    stopped, what the worker's store keeps is the result, and ``provenance.stopped`` has the images
+    ``read`` and ``expected``. Raises Stopped where that was before anything was scored and kept.
     """
     options: ReplayOptions = worker.options
     jobs = [_with_files(job, options, out, len(plan.paths)) for job in plan.jobs]
