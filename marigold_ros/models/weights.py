@@ -8,7 +8,7 @@ more than they have is refused while it is built on the meta device, where it ta
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from math import prod
 import os
 from pathlib import Path
@@ -89,12 +89,10 @@ def _parts_up_to(most: int, text: str) -> Iterator[None]:
         hooks.register_module_parameter_registration_hook,
         hooks.register_module_buffer_registration_hook,
     )
-    handles = [register(count) for register in kinds]
-    try:
+    with ExitStack() as stack:
+        for register in kinds:
+            stack.enter_context(register(count))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def read_weights(files: Iterable[Path]) -> dict[str, torch.Tensor]:

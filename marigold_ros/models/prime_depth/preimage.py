@@ -140,7 +140,7 @@ def read_preimage(
         moments: list[torch.Tensor] = []
         embedding: Any = unet.time_embedding
         handle = embedding.register_forward_hook(lambda *call: moments.append(call[-1]))
-        stack.callback(handle.remove)
+        stack.enter_context(handle)
         inputs = [stack.enter_context(_input_of(step.block)) for step in steps]
         maps = {
             one: stack.enter_context(_maps_of(one, most))
@@ -172,11 +172,8 @@ def _input_of(module: nn.Module) -> Iterator[Mapping[str, torch.Tensor]]:
     def hook(_module: nn.Module, given: tuple[Any, ...]) -> None:
         found['input'] = given[0]
 
-    handle = module.register_forward_pre_hook(hook)
-    try:
+    with module.register_forward_pre_hook(hook):
         yield found
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -188,8 +185,7 @@ def _maps_of(transformer: Any, most: int) -> Iterator[list[torch.Tensor]]:
     """
     maps: list[torch.Tensor] = []
     queries: list[torch.Tensor] = []
-    handles = []
-    with _input_of(transformer) as given:
+    with _input_of(transformer) as given, ExitStack() as stack:
 
         def reader(attention: Any, own: bool) -> Any:
             def hook(_module: nn.Module, _given: Any, key: torch.Tensor) -> None:
@@ -208,13 +204,9 @@ def _maps_of(transformer: Any, most: int) -> Iterator[list[torch.Tensor]]:
 
         for layer in transformer.transformer_blocks:
             for attention, own in ((layer.attn1, True), (layer.attn2, False)):
-                handles.append(attention.to_q.register_forward_hook(keep))
-                handles.append(attention.to_k.register_forward_hook(reader(attention, own)))
-        try:
-            yield maps
-        finally:
-            for handle in handles:
-                handle.remove()
+                stack.enter_context(attention.to_q.register_forward_hook(keep))
+                stack.enter_context(attention.to_k.register_forward_hook(reader(attention, own)))
+        yield maps
 
 
 def _by_head(tokens: torch.Tensor, heads: int) -> torch.Tensor:
