@@ -19,7 +19,7 @@ from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
 from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file
-from marigold_ros.image_sets.listing import check_different, match
+from marigold_ros.image_sets.listing import match, split_lines
 from marigold_ros.image_sets.storage import open_storage
 import numpy as np
 
@@ -204,25 +204,14 @@ class ImageSet:
     def _listed(self) -> list[tuple[str, ...]]:
         columns = 3 if self._layout.masked else 2
         try:
-            lines = Path(self._choice.split).read_text(encoding='utf-8').splitlines()
+            text = Path(self._choice.split).read_text(encoding='utf-8')
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f'the list {self._choice.split} cannot be read ({error}); check --split'
             ) from error
-        entries = []
-        for number, line in enumerate(lines, 1):
-            words = line.split()
-            if not words:
-                continue
-            if len(words) < columns:
-                raise InputError(
-                    f"{self._choice.split} line {number} is '{line.strip()}'; {_LINE}: "
-                    f'{columns} names',
-                    cause='fields',
-                )
-            check_different(*words[:2])
-            if words[1] != 'None':  # KITTI lists images that have no depth like this
-                entries.append(tuple(words[:columns]))
+        lines = split_lines(text, self._choice.split, columns, f'{_LINE}: {columns} names')
+        # KITTI lists images that have no depth with None.
+        entries = [tuple(words[:columns]) for words in lines if words[1] != 'None']
         if not entries:
             raise InputError(f'the list {self._choice.split} is empty; {_LINE}', cause='empty')
         return entries

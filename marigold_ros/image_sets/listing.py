@@ -26,26 +26,28 @@ def read_list(path: Path) -> list[Entry]:
     Raises InputError if the list is missing or empty, or a line names no depth.
     """
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        text = path.read_text(encoding='utf-8')
     except OSError as error:
         raise InputError(f"list {path} cannot be read ({error.strerror}); check 'list'") from error
     except UnicodeDecodeError as error:
         raise InputError(f'list {path} is not a text file: {error}', cause='encoding') from error
-    entries = []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words:
-            continue
-        if len(words) < 2:
-            raise InputError(
-                f"{path} line {number} is '{line.strip()}'; a line is 'image depth'",
-                cause='fields',
-            )
-        check_different(*words[:2])
-        entries.append((words[0].removeprefix('./'), words[1].removeprefix('./')))
-    if not entries:
+    lines = split_lines(text, path, 2, "a line is 'image depth'")
+    if not lines:
         raise InputError(f"list {path} is empty; a line is 'image depth'", cause='empty')
-    return entries
+    return [(image.removeprefix('./'), depth.removeprefix('./')) for image, depth, *_ in lines]
+
+
+def split_lines(text: str, path: Path | str, columns: int, form: str) -> list[list[str]]:
+    """Return the names on each line of a list; InputError with the form of a line for too few."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if words and len(words) < columns:
+            raise InputError(f"{path} line {number} is '{line.strip()}'; {form}", cause='fields')
+        if words:
+            check_different(*words[:2])
+            found.append(words)
+    return found
 
 
 def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], list[str]]:

@@ -70,6 +70,7 @@ class Tar:
                 'unpack it and give the folder',
                 cause='truncated',
             ) from error
+        self.names = tuple(sorted(self._places))
 
     def _check_end(self, place: int) -> None:
         """Raise unless an end mark follows: tarfile takes a cut at a header for the end."""
@@ -77,11 +78,6 @@ class Tar:
             file.seek(place)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f'no end mark at byte {place}')
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """All members, sorted."""
-        return tuple(sorted(self._places))
 
     def read(self, name: str) -> bytes:
         """Return a member's bytes; raises InputError if it is missing or truncated."""
