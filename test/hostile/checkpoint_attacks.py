@@ -8,6 +8,7 @@ whatever its random numbers say, for the fuzz trial.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 import json
 from pathlib import Path
 import pickle
@@ -99,13 +100,13 @@ def write_glpn(folder: Path) -> None:
 
 def write_diffusion_depth(folder: Path) -> None:
     """Write a DiffusionDepth with random weights."""
-    from marigold_ros.models.diffusion_depth.checkpoint import build_network, MODEL_TYPE
-    from marigold_ros.models.diffusion_depth.network import Architecture
+    from marigold_ros.models.diffusion_depth.checkpoint import MODEL_TYPE
+    from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
 
     backbone = {'channels': [8, 16], 'blocks': [1]}
     architecture = Architecture(backbone=backbone, features=8, hidden=8, latent=8, steps=2)
-    save_file(build_network(architecture).state_dict(), folder / 'model.safetensors')
-    config = {'model_type': MODEL_TYPE, **architecture.as_dict()}
+    save_file(DiffusionDepth(architecture).state_dict(), folder / 'model.safetensors')
+    config = {'model_type': MODEL_TYPE, **asdict(architecture)}
     (folder / 'config.json').write_text(json.dumps(config))
     (folder / 'marigold_ros.json').write_text(
         '{"space": "metric", "default_processing_pixels": 192}'

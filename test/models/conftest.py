@@ -3,6 +3,7 @@
 """Small checkpoints of each family, images, and diffusers' pipeline as the oracle."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 import gzip
 import json
 from pathlib import Path
@@ -14,7 +15,7 @@ from marigold_ros.models.convert.pickles import Released
 from marigold_ros.models.convert.released import write_files
 from marigold_ros.models.diffusion_depth import checkpoint as diffusion_depth
 from marigold_ros.models.diffusion_depth.convert import convert as convert_diffusion_depth
-from marigold_ros.models.diffusion_depth.network import Architecture
+from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
 from marigold_ros.models.locate import write_sums
 from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.prime_depth import checkpoint as prime_depth
@@ -237,13 +238,13 @@ def diffusion_depth_folder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     backbone = {'channels': [8, 16, 24], 'blocks': [1, 0]}
     architecture = Architecture(backbone=backbone, features=8, hidden=8, latent=8)
-    network = diffusion_depth.build_network(architecture)
+    network = DiffusionDepth(architecture)
     # The statistics of the norms, as training finds them.
     with torch.no_grad():
         for _ in range(10):
             image = torch.rand(4, 3, 24, 32) * 2 - 1
             network(image, torch.randn(4, *network.architecture.noise_shape(24, 32)))
-    config = {'model_type': diffusion_depth.MODEL_TYPE, **architecture.as_dict()}
+    config = {'model_type': diffusion_depth.MODEL_TYPE, **asdict(architecture)}
     facts = {'space': 'metric', 'max_depth': 80.0, 'default_processing_pixels': 3072}
     # Float16 does not reach the variances of latents far below zero.
     folder = tmp_path_factory.mktemp('diffusion_depth') / 'refined'

@@ -17,7 +17,7 @@ from marigold_ros.errors import CheckpointError
 from marigold_ros.models.diffusion_depth.backbones import is_backbone
 from marigold_ros.models.diffusion_depth.denoiser import GROUPS
 from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
-from marigold_ros.models.facts import CONFIG, MapFacts, processing_pixels, read_own, WEIGHTS
+from marigold_ros.models.facts import CONFIG, MapFacts, processing_pixels, WEIGHTS
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.weights import build_within, load_weights
 from marigold_ros.settings import nearest_name
@@ -34,11 +34,6 @@ class DiffusionDepthFacts(MapFacts):
     """Also the largest depth in metres."""
 
     max_depth: float
-
-
-def read_facts(folder: Path) -> DiffusionDepthFacts:
-    """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
-    return facts_of(*read_own(folder))
 
 
 def facts_of(own: Mapping[str, Any], where: str) -> DiffusionDepthFacts:
@@ -79,19 +74,14 @@ def read_architecture(values: Mapping[str, Any], where: str) -> Architecture:
     return own
 
 
-def build_network(architecture: Architecture) -> DiffusionDepth:
-    """Build a network of random weights; raises ConfigurationError for an unknown backbone."""
-    return DiffusionDepth(architecture)
-
-
 def load_network(folder: Path) -> DiffusionDepth:
     """Load the network of a folder in float32; raises CheckpointError if a file is damaged."""
     path = folder / CONFIG
     values = {key: value for key, value in read_json(path).items() if key != 'model_type'}
     architecture = read_architecture(values, str(path))
-    build_within([folder / WEIGHTS], lambda: build_network(architecture))
+    build_within([folder / WEIGHTS], lambda: DiffusionDepth(architecture))
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
-        network = build_network(architecture)
+        network = DiffusionDepth(architecture)
     load_weights(network, folder / WEIGHTS)
     return network.eval().requires_grad_(False)
 

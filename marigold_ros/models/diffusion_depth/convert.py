@@ -10,6 +10,7 @@ themselves: index tables, and copies of weights that layers share.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import isqrt
 import re
 from typing import Any
@@ -20,7 +21,6 @@ from marigold_ros.models.convert.pickles import Released
 from marigold_ros.models.convert.released import Conversion
 from marigold_ros.models.diffusion_depth.backbones import MPVIT, RESNET
 from marigold_ros.models.diffusion_depth.checkpoint import (
-    build_network,
     facts_of,
     MAX_DEPTH,
     MODEL_TYPE,
@@ -28,6 +28,7 @@ from marigold_ros.models.diffusion_depth.checkpoint import (
     SPACE,
 )
 from marigold_ros.models.diffusion_depth.denoiser import TIMESTEPS
+from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_ros.models.facts import CONFIG, OWN, WEIGHTS
 import torch
 
@@ -172,13 +173,13 @@ def convert(released: Released) -> Conversion:
         ) from error
     architecture = read_architecture(values, where)
     with torch.device('meta'):
-        network = build_network(architecture)
+        network = DiffusionDepth(architecture)
     require_fit(released, tensors, network)
     card = (
         f'# DiffusionDepth\n\nConverted from `{released.file.name}`, as its authors released it. '
         'Code: https://github.com/duanyiqun/DiffusionDepth.\n'
     )
-    config = {'model_type': MODEL_TYPE, **architecture.as_dict()}
+    config = {'model_type': MODEL_TYPE, **asdict(architecture)}
     files = {CONFIG: config, WEIGHTS: tensors, OWN: facts, 'README.md': card}
     return Conversion(files, unused)
 

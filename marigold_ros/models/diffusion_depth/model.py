@@ -8,17 +8,19 @@ from typing import Any
 from marigold_ros.models.diffusion_depth.backbones import SIDE
 from marigold_ros.models.diffusion_depth.checkpoint import (
     DiffusionDepthFacts,
+    facts_of,
     load_network,
-    read_facts,
 )
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
+from marigold_ros.models.facts import read_own
 from marigold_ros.models.maps.network_map_model import NetworkMapModel
 import torch
 
 
 def load(folder: Path, *settings: Any) -> 'DiffusionDepthModel':
     """Load a checkpoint's folder; ``settings`` are device, dtype and runtime of the model."""
-    return DiffusionDepthModel(folder, read_facts(folder), load_network(folder), *settings)
+    facts = facts_of(*read_own(folder))
+    return DiffusionDepthModel(folder, facts, load_network(folder), *settings)
 
 
 class DiffusionDepthModel(NetworkMapModel):

@@ -3,7 +3,7 @@
 """The network of DiffusionDepth: features of an image guide the denoising of a depth latent."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from marigold_ros.models.diffusion_depth.backbones import SIDE
@@ -43,17 +43,13 @@ class Architecture:
     rectify: bool = False
     steps: int = 20
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the values by name."""
-        return asdict(self)
-
     def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return the shape (C, h, w) of the latent of an image."""
         return self.latent, -(-height // SIDE), -(-width // SIDE)
 
 
 class DiffusionDepth(nn.Module):
-    """The parts of an architecture; parameters as of :class:`Architecture`."""
+    """The parts of an architecture; raises ConfigurationError for an unknown backbone."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, read_own, WEIGHTS
+from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, WEIGHTS
 from marigold_ros.models.locate import find_folder, fingerprint, read_json, verify_sums
 from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, MOST_SIDE
 from marigold_ros.models.prime_depth.preimage import (
@@ -114,11 +114,6 @@ class PrimeDepthFacts(MapFacts):
     """Also the longer side above which images are resized, 0 to resize all to ``pixels``."""
 
     longest: int
-
-
-def read_facts(folder: Path) -> PrimeDepthFacts:
-    """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
-    return facts_of(*read_own(folder))
 
 
 def facts_of(own: Mapping[str, Any], where: str) -> PrimeDepthFacts:

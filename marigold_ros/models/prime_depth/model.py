@@ -8,12 +8,13 @@ from typing import Any
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import UNBOUNDED
+from marigold_ros.models.facts import read_own
 from marigold_ros.models.maps.network_map_model import NetworkMapModel
 from marigold_ros.models.prime_depth.checkpoint import (
+    facts_of,
     FrozenBase,
     load_refiner,
     PrimeDepthFacts,
-    read_facts,
 )
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
@@ -24,7 +25,8 @@ MOST_IMAGES = 8  # at once, unless engine.batch_limit says otherwise
 
 def load(folder: Path, *settings: Any) -> 'PrimeDepthModel':
     """Load a checkpoint's folder; ``settings`` are device, dtype and runtime of the model."""
-    return PrimeDepthModel(folder, read_facts(folder), Chain(*load_refiner(folder)), *settings)
+    facts = facts_of(*read_own(folder))
+    return PrimeDepthModel(folder, facts, Chain(*load_refiner(folder)), *settings)
 
 
 class Chain(torch.nn.Module):

@@ -17,8 +17,9 @@ from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import load_model
 from marigold_ros.models.convert.pickles import Released
-from marigold_ros.models.diffusion_depth.checkpoint import build_network, read_architecture
+from marigold_ros.models.diffusion_depth.checkpoint import read_architecture
 from marigold_ros.models.diffusion_depth.convert import convert
+from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 import pytest
 from safetensors.torch import load_file
 import torch
@@ -46,7 +47,7 @@ def released(state, values=OPTIONS):
 
 def network_of(conversion):
     config = {k: v for k, v in conversion.files['config.json'].items() if k != 'model_type'}
-    network = build_network(read_architecture(config, 'config.json'))
+    network = DiffusionDepth(read_architecture(config, 'config.json'))
     network.load_state_dict(conversion.files['model.safetensors'])
     return network.eval().requires_grad_(False)
 

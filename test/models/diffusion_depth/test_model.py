@@ -10,7 +10,8 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model, runs_on_openvino
-from marigold_ros.models.diffusion_depth.checkpoint import build_network, read_architecture
+from marigold_ros.models.diffusion_depth.checkpoint import read_architecture
+from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 import numpy as np
 import pytest
 import torch
@@ -64,7 +65,7 @@ def rgb():
 @pytest.mark.parametrize('size', [(64, 96), (50, 71)])
 def test_every_backbone_guides_a_latent_of_half_the_size(backbone, neck, size):
     values = {**SMALL, 'backbone': backbone, 'neck': neck, 'fuse': True}
-    network = build_network(read_architecture(values, 'init')).eval()
+    network = DiffusionDepth(read_architecture(values, 'init')).eval()
     size = size[0] + size[0] % 2, size[1] + size[1] % 2
     image = torch.rand(2, 3, *size) * 2 - 1
     noise = torch.randn(2, *network.architecture.noise_shape(*size))

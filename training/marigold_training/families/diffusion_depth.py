@@ -10,13 +10,12 @@ path: …}``. A backbone that has a ``model_type`` needs ``weights`` too: those 
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.diffusion_depth.checkpoint import (
-    build_network,
     facts_of,
     load_network,
     MODEL_TYPE,
@@ -24,7 +23,7 @@ from marigold_ros.models.diffusion_depth.checkpoint import (
     SPACE,
 )
 from marigold_ros.models.diffusion_depth.model import DiffusionDepthModel
-from marigold_ros.models.diffusion_depth.network import Architecture
+from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_training.families.registry import init_kind, TrainedFamily
@@ -59,7 +58,7 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDiffusionDep
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = build_network(architecture)
+            network = DiffusionDepth(architecture)
         if weights and weights != RANDOM:
             load_backbone(network.features.backbone, kind, str(weights))
     terms = read_weights(recipe.get('loss', {}))
@@ -92,7 +91,7 @@ def export(
 ) -> None:
     """Write configuration, weights and card."""
     network = chain.network
-    config = {'model_type': MODEL_TYPE, **network.architecture.as_dict()}
+    config = {'model_type': MODEL_TYPE, **asdict(network.architecture)}
     # Float16 does not reach the variances of latents far below zero.
     export_network(folder, network, config, facts, card, torch.float32)
 
