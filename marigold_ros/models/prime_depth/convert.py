@@ -90,8 +90,7 @@ class TextEncoder(nn.Module):
         mask = nn.Transformer.generate_square_subsequent_mask(TOKENS)
         for layer in self.layers:
             x = layer(x, src_mask=mask)
-        embedding: torch.Tensor = self.ln_final(x)
-        return embedding
+        return self.ln_final(x)
 
 
 def convert(released: Released) -> Conversion:
@@ -150,8 +149,7 @@ def _prompt(released: Released, encoder: Any, weights: dict[str, torch.Tensor]) 
         )
     require_fit(released, weights, encoder)
     encoder.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
-    embedding: torch.Tensor = encoder.eval()()
-    return embedding
+    return encoder.eval()()
 
 
 def split(
@@ -196,8 +194,8 @@ def build(shapes: Shapes) -> tuple[dict[str, Any], Pairs]:
         cross_attention_dim=shapes[f'{middle}.transformer_blocks.0.attn2.to_k.weight'][1],
         use_linear_projection=len(shapes[f'{middle}.proj_in.weight']) == 2,
     )
-    wide, blocks, names = autoencoder_sizes(shapes, f'{VAE}.encoder', 'vae.encoder', 'down')
-    *_, more = autoencoder_sizes(shapes, f'{VAE}.decoder', 'vae.decoder', 'up')
+    wide, blocks, names = autoencoder_parts(shapes, f'{VAE}.encoder', 'vae.encoder', 'down')
+    *_, more = autoencoder_parts(shapes, f'{VAE}.decoder', 'vae.decoder', 'up')
     bottlenecks = [(f'{VAE}.{name}', f'vae.{name}') for name in ('quant_conv', 'post_quant_conv')]
     vae = AutoencoderKL(
         down_block_types=['DownEncoderBlock2D'] * len(wide),
@@ -206,7 +204,7 @@ def build(shapes: Shapes) -> tuple[dict[str, Any], Pairs]:
         layers_per_block=blocks,
         latent_channels=shapes[f'{VAE}.post_quant_conv.weight'][0],
     )
-    wide, blocks, labels = autoencoder_sizes(shapes, LABELS, 'refiner.labels', 'up')
+    wide, blocks, labels = autoencoder_parts(shapes, LABELS, 'refiner.labels', 'up')
     refiner = Refiner(unet.config, TOKENS, wide, blocks - 1)
     networks = {'unet': unet, 'vae': vae, 'refiner': refiner}
     names = [*unet_names(levels, layers), *names, *more, *bottlenecks, *labels]
@@ -222,14 +220,31 @@ def build(shapes: Shapes) -> tuple[dict[str, Any], Pairs]:
     return networks, names
 
 
-def autoencoder_sizes(
+def autoencoder_parts(
     shapes: Shapes, old: str, new: str, side: str
 ) -> tuple[list[int], int, Pairs]:
     """Return channels, residual blocks and names of an encoder (``side`` down) or decoder (up)."""
     levels = len(_numbers(shapes, rf'{old}\.{side}\.(\d+)\.block\.0\.conv1\.weight'))
     blocks = len(_numbers(shapes, rf'{old}\.{side}\.0\.block\.(\d+)\.conv1\.weight'))
     wide = [shapes[f'{old}.{side}.{level}.block.0.conv1.weight'][0] for level in range(levels)]
-    return wide, blocks, autoencoder_names(old, new, side, levels)
+    middle = f'{new}.mid_block'
+    pairs = [
+        (f'{old}.conv_in', f'{new}.conv_in'),
+        (f'{old}.mid.block_1', f'{middle}.resnets.0'),
+        (f'{old}.mid.block_2', f'{middle}.resnets.1'),
+        (f'{old}.mid.attn_1.norm', f'{middle}.attentions.0.group_norm'),
+        (f'{old}.mid.attn_1.proj_out', f'{middle}.attentions.0.to_out.0'),
+        *((f'{old}.mid.attn_1.{x}', f'{middle}.attentions.0.to_{x}') for x in 'qkv'),
+        (f'{old}.norm_out', f'{new}.conv_norm_out'),
+        (f'{old}.conv_out', f'{new}.conv_out'),
+    ]
+    for level in range(levels):
+        # A decoder counts from fine to coarse there, from coarse to fine here.
+        own = f'{new}.{side}_blocks.{level if side == "down" else levels - 1 - level}'
+        part = f'{old}.{side}.{level}'
+        pairs.append((f'{part}.{side}sample.conv', f'{own}.{side}samplers.0.conv'))
+        pairs.append((f'{part}.block', f'{own}.resnets'))
+    return wide, blocks, pairs
 
 
 def unet_names(levels: int, layers: int) -> Pairs:
@@ -260,28 +275,6 @@ def unet_names(levels: int, layers: int) -> Pairs:
             pairs += [(f'{old}.0.op', sampler), (f'{old}.1.conv', sampler)]
             pairs += [(f'{old}.2.conv', sampler), (f'{old}.1', f'{new}.attentions.{place}')]
             pairs.append((f'{old}.0', f'{new}.resnets.{place}'))
-    return pairs
-
-
-def autoencoder_names(old: str, new: str, side: str, levels: int) -> Pairs:
-    """Return the names of an encoder's tensors (``side`` down) or a decoder's (up)."""
-    middle = f'{new}.mid_block'
-    pairs = [
-        (f'{old}.conv_in', f'{new}.conv_in'),
-        (f'{old}.mid.block_1', f'{middle}.resnets.0'),
-        (f'{old}.mid.block_2', f'{middle}.resnets.1'),
-        (f'{old}.mid.attn_1.norm', f'{middle}.attentions.0.group_norm'),
-        (f'{old}.mid.attn_1.proj_out', f'{middle}.attentions.0.to_out.0'),
-        *((f'{old}.mid.attn_1.{x}', f'{middle}.attentions.0.to_{x}') for x in 'qkv'),
-        (f'{old}.norm_out', f'{new}.conv_norm_out'),
-        (f'{old}.conv_out', f'{new}.conv_out'),
-    ]
-    for level in range(levels):
-        # A decoder counts from fine to coarse there, from coarse to fine here.
-        own = f'{new}.{side}_blocks.{level if side == "down" else levels - 1 - level}'
-        part = f'{old}.{side}.{level}'
-        pairs.append((f'{part}.{side}sample.conv', f'{own}.{side}samplers.0.conv'))
-        pairs.append((f'{part}.block', f'{own}.resnets'))
     return pairs
 
 
