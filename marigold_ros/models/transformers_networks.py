@@ -47,7 +47,7 @@ _CHOICES = {'out_indices', 'out_features'}
 _MOST_SIDE = 2048
 # No forward pass reads them: published DPTs leave them out, Depth Anythings do not.
 _UNREAD = re.compile(r'neck\.fusion_stage\.layers\.0\.residual_layer1\.')
-_REMEDY = 'give a folder in the layout of transformers (config.json, model.safetensors)'
+REMEDY = 'give a folder in the layout of transformers (config.json, model.safetensors)'
 
 
 def network_config(
@@ -92,7 +92,7 @@ def load_depth_network(folder: Path) -> nn.Module:
     name = MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES.get(str(values.get('model_type')))
     if name is None:
         raise CheckpointError(f'{folder / CONFIG} is of no network for depth; restore the file')
-    return load_network(getattr(transformers, name), folder, _REMEDY)
+    return load_network(getattr(transformers, name), folder, REMEDY)
 
 
 @offline()

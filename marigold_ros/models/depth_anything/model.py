@@ -33,6 +33,7 @@ from marigold_ros.models.transformers_networks import (
     load_depth_network,
     load_processor,
     processor_values,
+    REMEDY,
     values_of,
 )
 from marigold_ros.models.weights import count_parameters
@@ -47,7 +48,6 @@ _BELOW_ONE = 0.95
 _TEST_SIZE = (384, 512)
 # What processors call the size and its rules, where it may be chosen.
 _SIZE_RULES = ('size', 'keep_aspect_ratio', 'ensure_multiple_of')
-_REMEDY = 'give a folder in the layout of transformers (config.json, model.safetensors)'
 
 
 class DepthEstimator(OnePassModel):
@@ -82,7 +82,7 @@ class DepthEstimator(OnePassModel):
     ) -> None:
         super().__init__(folder, device, runtime)
         config, own = read_json(folder / CONFIG), _own_settings(folder)
-        self._files = require_weights(folder, _REMEDY)
+        self._files = require_weights(folder, REMEDY)
         self.space = space_of(config, own)
         if self.space not in SPACES:
             raise CheckpointError(
@@ -133,9 +133,7 @@ class DepthEstimator(OnePassModel):
             parts = zip(*(one.split(count) for one in inputs), strict=True)
             # Resizing would lose bits in half precision.
             outputs = _outputs(torch.cat([self._answer(*part) for part in parts]).float())
-            found: list[dict[str, Any]]
-            found = self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
-        return found
+            return self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
 
     def _answer(self, pixels: torch.Tensor, *prompts: torch.Tensor) -> torch.Tensor:
         """Return planes (B, n, PH, PW), see :class:`_Estimator`."""
@@ -175,8 +173,7 @@ class DepthEstimator(OnePassModel):
         size = int(image.shape[-2]), int(image.shape[-1])
         outputs = _outputs(self._answer(self.processor.prepare(image)))
         found = self.processor.post_process_depth_estimation(outputs, [size])
-        depth: torch.Tensor = found[0]['predicted_depth']
-        return depth[None, None] / self.unit
+        return found[0]['predicted_depth'][None, None] / self.unit
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
@@ -196,10 +193,8 @@ class DepthEstimator(OnePassModel):
 
     def _pixels(self, rgbs: Sequence[np.ndarray], wanted: Mapping[str, Any]) -> torch.Tensor:
         """Return images (B, 3, PH, PW) as the network sees them."""
-        found: torch.Tensor = self.processor(images=list(rgbs), return_tensors='pt', **wanted)[
-            'pixel_values'
-        ]
-        return found
+        found = self.processor(images=list(rgbs), return_tensors='pt', **wanted)
+        return found['pixel_values']
 
     def _prepared(self, network: nn.Module) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""

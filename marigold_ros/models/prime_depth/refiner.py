@@ -116,8 +116,7 @@ class Refiner(nn.Module):
             if getattr(block, 'has_cross_attention', False):
                 more['encoder_hidden_states'] = self.text.to(x).expand(len(x), -1, -1)
             x = block(x, tuple(reversed(skips)), temb=preimage.moment, **more)
-        labels: torch.Tensor = self.labels(self.features(functional.silu(self.norm(x))))
-        return labels.mean(1, keepdim=True)
+        return self.labels(self.features(functional.silu(self.norm(x)))).mean(1, keepdim=True)
 
 
 def half_width(config: Mapping[str, Any]) -> dict[str, Any]:
