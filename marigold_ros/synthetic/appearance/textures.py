@@ -208,21 +208,11 @@ def _outlook(patch: Patch) -> Pattern:
 
 
 PATTERNS = {
-    'gradient': _gradient,
-    'checker': _checker,
-    'stripes': _stripes,
-    'bricks': _bricks,
-    'planks': _planks,
-    'wood': _wood,
-    'patches': _patches,
-    'cells': _cells,
-    'facade': _facade,
-    'road': _road,
-    'foliage': _foliage,
-    'leaves': _leaves,
-    'clouds': _clouds,
-    'print': _print,
-    'outlook': _outlook,
+    pattern.__name__.removeprefix('_'): pattern
+    for pattern in (
+        *(_gradient, _checker, _stripes, _bricks, _planks, _wood, _patches, _cells),
+        *(_facade, _road, _foliage, _leaves, _clouds, _print, _outlook),
+    )
 }
 TEXTURES = ('plain', *PATTERNS)  # materials refer to them by number
 
