@@ -139,14 +139,13 @@ class Hits:
     Surface points where rays end: ``t`` (N,) in lengths of the direction, inf for a miss.
 
     ``normal`` (N, 3) towards the origin's side, ``primitive`` (N,) row of the solids, -1 for a
-    miss, ``material`` (N,), ``uv`` (N, 2) surface coordinates in metres.
+    miss, ``material`` (N,).
     """
 
     t: np.ndarray
     normal: np.ndarray
     primitive: np.ndarray
     material: np.ndarray
-    uv: np.ndarray
 
 
 @dataclass(frozen=True)

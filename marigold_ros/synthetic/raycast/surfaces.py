@@ -36,8 +36,8 @@ def intersect(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
     planes = np.ascontiguousarray(np.asarray(directions, dtype=np.float32).T)
     solids = scene.solids
     t, primitive = nearest_hit(solids, np.asarray(origin, dtype=np.float64), planes)
-    normal, uv, material = surface(solids, origin, planes, t, primitive)
-    return Hits(t, np.moveaxis(normal, 0, -1), primitive, material, np.moveaxis(uv, 0, -1))
+    normal, _, material = surface(solids, origin, planes, t, primitive)
+    return Hits(t, np.moveaxis(normal, 0, -1), primitive, material)
 
 
 def render_geometry(scene: Scene, camera: ViewCamera) -> Geometry:
