@@ -102,22 +102,17 @@ def fetch(repository: Repository) -> Path:
 
     cache = Path(constants.HF_HUB_CACHE)
     _check_space(repository, cache)
-    with _checked_answers(), _failures(repository.name, repository.revision, begun=True):
-        folder = Path(
-            snapshot_download(
-                repository.name,
-                revision=repository.revision,
-                allow_patterns=list(repository.files),
-            )
-        )
-    for name, (size, digest) in repository.files.items():
-        path = folder / name
+    name, revision, wanted = repository.name, repository.revision, list(repository.files)
+    with _checked_answers(), _failures(name, revision, begun=True):
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    for file, (size, digest) in repository.files.items():
+        path = folder / file
         if path.stat().st_size != size or (digest and sha256(path) != digest):
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             raise CheckpointError(
-                f'{name} of {repository.name} arrived damaged and was removed; the same command '
-                'fetches it again'
+                f'{file} of {name} arrived damaged and was removed; the same command fetches it '
+                'again'
             )
     return folder
 

@@ -110,6 +110,6 @@ def _describe(path: Path, facts: dict[str, Any]) -> None:
     import onnx
 
     network = onnx.load(path, load_external_data=False)
-    given = {'name': facts['name'], 'space': facts['space'], 'sha256': facts['sha256']}
-    onnx.helper.set_model_props(network, {key: str(value) for key, value in given.items()})
+    given = {key: str(facts[key]) for key in ('name', 'space', 'sha256')}
+    onnx.helper.set_model_props(network, given)
     onnx.save(network, path)

@@ -4,7 +4,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.convert.pickles import read_pickle
-from marigold_ros.models.registry import FAMILIES
+from marigold_ros.models.registry import FAMILIES, named
 from marigold_ros.models.weights import whole_folder
 from safetensors.torch import save_file
 
@@ -47,8 +46,7 @@ def convert_file(path: Path, family: str, folder: Path) -> Conversion:
         raise ConfigurationError(f"family is '{family}'; choose one of {', '.join(known)}")
     if folder.exists():
         raise ConfigurationError(f'{folder} is there already; name a new folder, or remove it')
-    module, function = known[family].split(':')
-    convert = getattr(import_module(module), function)
+    convert = named(known[family])
     # The tensors that were read are as large as what is written: on the same disk.
     with (
         whole_folder(folder, 'convert') as draft,

@@ -141,9 +141,7 @@ def _as_image(tokens: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
 def _patches(channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.Hardswish(),
+        *normed(channels, channels, 1),
     )
 
 
