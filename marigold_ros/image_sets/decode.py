@@ -35,18 +35,9 @@ def decode_depth_file(data: bytes, name: str) -> np.ndarray:
     """
     Decode depth to (H, W), uint16 as stored or float32.
 
-    Parameters
-    ----------
-    data : bytes
-        A 16-bit PNG, a TIFF, an EXR where OpenCV was built with it, or an .npy.
-    name : str
-        Of the file, for its suffix and messages.
-
-    Raises
-    ------
-    InputError
-        If the bytes are truncated, or hold colours or 8-bit values.
-
+    ``data`` is a 16-bit PNG, a TIFF, an EXR where OpenCV was built with it, or an .npy; ``name``
+    is the file's, for its suffix and messages. Raises InputError if the bytes are truncated, or
+    hold colours or 8-bit values.
     """
     if name.lower().endswith('.npy'):
         try:

@@ -52,26 +52,11 @@ def split_lines(text: str, path: Path | str, columns: int, form: str) -> list[li
 
 def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], list[str]]:
     """
-    Pair files by patterns.
+    Pair files by patterns as described above.
 
-    Parameters
-    ----------
-    names : iterable of str
-        All files.
-    images, depths : str
-        Patterns as described above.
-
-    Returns
-    -------
-    entries : list of (image, depth), sorted
-    problems : list of str
-        Files without a counterpart or with two.
-
-    Raises
-    ------
-    ConfigurationError
-        If the patterns have different numbers of stars, or none, or fit the same file.
-
+    Returns sorted (image, depth), and problems in words: files without a counterpart or with two.
+    Raises ConfigurationError if the patterns have different numbers of stars, or none, or fit the
+    same file.
     """
     of_images, of_depths = _pattern(images), _pattern(depths)
     if of_images.groups != of_depths.groups or not of_images.groups:

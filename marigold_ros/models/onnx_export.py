@@ -51,27 +51,11 @@ def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, A
     """
     Write a model for images of (height, width) as ONNX, once its depth is that of the model.
 
-    Parameters
-    ----------
-    model : DepthModel
-        On the CPU in float32, run by PyTorch.
-    path : Path
-        Of the file; larger networks than 2 GB have further files beside it.
-    height, width : int
-        Of the camera's images, which the caller resizes to the size of the network.
-
-    Returns
-    -------
-    dict
-        ``size`` (H, W) of the network, ``difference`` (largest, of the largest depth).
-
-    Raises
-    ------
-    ConfigurationError
-        If the model is not one network, or its repeated answers differ.
-    MarigoldError
-        If the depth differs by more than :data:`TOLERANCE`; then nothing is written.
-
+    The model is a DepthModel on the CPU in float32, run by PyTorch; the caller resizes images to
+    the size of the network. Larger networks than 2 GB have further files beside ``path``. Returns
+    ``size`` (H, W) of the network and ``difference`` (largest, of the largest depth). Raises
+    ConfigurationError if the model is not one network, or its repeated answers differ, and
+    MarigoldError if the depth differs by more than :data:`TOLERANCE`; then nothing is written.
     """
     require_onnxruntime(torch.device('cpu'), torch.float32)
     facts = model.description

@@ -54,21 +54,10 @@ class DepthEstimator(OnePassModel):
     """
     A depth estimator of transformers on its device, ready to predict.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds config.json, preprocessor_config.json and safetensors, and perhaps marigold_ros.json
-        with ``space`` and ``disparity_unit``.
-    device, dtype, runtime
-        As in ``load_model``.
-
-    Raises
-    ------
-    CheckpointError
-        If a file is missing or damaged, needs code of its own, or has no weights.
-    ConfigurationError
-        If the runtime cannot run it.
-
+    ``folder`` holds config.json, preprocessor_config.json and safetensors, and perhaps
+    marigold_ros.json with ``space`` and ``disparity_unit``; the rest is as in ``load_model``.
+    Raises CheckpointError if a file is missing or damaged, needs code of its own, or has no
+    weights, and ConfigurationError if the runtime cannot run it.
     """
 
     family = 'depth_anything'

@@ -25,16 +25,9 @@ class TorchProcessor:
     """
     Prepares images for a network, and brings its maps to their size.
 
-    Parameters
-    ----------
-    values : mapping
-        Of preprocessor_config.json, in place of :attr:`defaults`.
-
-    Raises
-    ------
-    CheckpointError
-        If images are not resized and rescaled, or resampled neither bilinear nor bicubic.
-
+    ``values`` of preprocessor_config.json take the place of :attr:`defaults`. Raises
+    CheckpointError if images are not resized and rescaled, or resampled neither bilinear nor
+    bicubic.
     """
 
     # Those of transformers' own class.

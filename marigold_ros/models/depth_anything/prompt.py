@@ -18,24 +18,10 @@ def prompt_depth(sparse: SparseDepth, shape: tuple[int, int]) -> np.ndarray:
     """
     Interpolate depth on a small grid, by inverse distance to the nearest points in the image.
 
-    Parameters
-    ----------
-    sparse : SparseDepth
-        Points in the image; those without positive finite depth are left out.
-    shape : (H, W)
-        Size of the image.
-
-    Returns
-    -------
-    (h, w) float32, metres
-        Of the image's proportions, the longer side of :data:`LONGEST_SIDE` values.
-
-    Raises
-    ------
-    AlignmentError
-        If a point lies outside the image, there are fewer than :data:`NEIGHBOURS` points, or all
-        have one depth, by whose range the network divides.
-
+    Returns (h, w) float32 metres of the proportions of the image's ``shape`` (H, W), the longer
+    side of :data:`LONGEST_SIDE` values. Points without positive finite depth are left out. Raises
+    AlignmentError if a point lies outside the image, there are fewer than :data:`NEIGHBOURS`
+    points, or all have one depth, by whose range the network divides.
     """
     from scipy.spatial import cKDTree
 

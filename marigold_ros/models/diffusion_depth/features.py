@@ -74,15 +74,8 @@ class ImageFeatures(nn.Module):
     """
     Backbone, neck and pyramid.
 
-    Parameters
-    ----------
-    backbone : mapping
-        As of ``build_backbone``.
-    neck : int
-        Embedding of the neck; 0 is none.
-    width : int
-        Channels of the result.
-
+    ``backbone`` is as of ``build_backbone``, ``neck`` the embedding of the neck, 0 for none,
+    ``width`` the channels of the result.
     """
 
     mean: torch.Tensor

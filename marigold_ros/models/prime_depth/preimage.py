@@ -116,21 +116,9 @@ def read_preimage(
     """
     Run a U-Net once at t = 1 on the latent of an image, without gradient.
 
-    Parameters
-    ----------
-    unet : UNet2DConditionModel
-        Unchanged. One that takes two latents, as Marigold's, gets the image's twice.
-    latent : (B, C, h, w)
-        Scaled latent of the images, with its noise.
-    text : (1, L, D)
-        Embedding of the prompt.
-    most : int or None
-        Elements of softmax(QK^T) at once; None suits the device.
-
-    Returns
-    -------
-    Preimage
-
+    The U-Net stays unchanged; one that takes two latents, as Marigold's, gets the image's twice.
+    ``latent`` (B, C, h, w) is scaled, with its noise, ``text`` (1, L, D) the embedding of the
+    prompt, ``most`` the elements of softmax(QK^T) at once; None suits the device.
     """
     steps = decoder_steps(unet)
     if most is None:
@@ -218,22 +206,10 @@ def attention_maps(
     query: torch.Tensor, key: torch.Tensor, values: torch.Tensor | None, scale: float, most: int
 ) -> torch.Tensor:
     """
-    Return softmax(scale QK^T), times ``values`` if given, some queries at a time.
+    Return softmax(scale QK^T), (B, M, N, T), or times ``values``, (B, M, N, P).
 
-    Parameters
-    ----------
-    query : (B, M, N, d)
-    key : (B, M, T, d)
-    values : (T, P) or None
-        Such as :func:`cells_of`.
-    scale : float
-    most : int
-        Elements of softmax(QK^T) at once.
-
-    Returns
-    -------
-    (B, M, N, P), or (B, M, N, T)
-
+    ``query`` is (B, M, N, d), ``key`` (B, M, T, d), ``values`` (T, P), such as :func:`cells_of`,
+    or None. Some queries are taken at a time: ``most`` elements of softmax(QK^T) at once.
     """
     rows = max(1, most // math.prod(key.shape[:3]))
     across = key.transpose(2, 3)

@@ -44,18 +44,9 @@ class Refiner(nn.Module):
     """
     The trained network, from a preimage to a map.
 
-    Parameters
-    ----------
-    config : mapping
-        Configuration of the frozen U-Net.
-    tokens : int
-        Of the prompt.
-    decoder : sequence of int
-        Channels of the label decoder, from fine to coarse; multiples of 8. Each but one doubles
-        the size.
-    layers : int
-        Residual blocks at each of its sizes, less one.
-
+    ``config`` is that of the frozen U-Net, ``tokens`` the length of the prompt. ``decoder`` are
+    the channels of the label decoder, from fine to coarse, multiples of 8, of which each but one
+    doubles the size; ``layers`` are residual blocks at each of its sizes, less one.
     """
 
     text: torch.Tensor

@@ -80,29 +80,11 @@ def simulate_drive(
     lidar_beams: int = 32,
 ) -> Drive:
     """
-    Draw a drive; the frames are rendered while they are read.
+    Draw a drive through a 'street' or 'room'; the frames are rendered while they are read.
 
-    Parameters
-    ----------
-    frames : int
-        Number of images, each with one scan.
-    rate : float, 1/s
-        Images a second.
-    seed : int
-        The same seed gives the same drive on the same machine.
-    width, height : int, pixels
-    kind : 'street' or 'room'
-    lidar_beams : int
-
-    Returns
-    -------
-    Drive
-
-    Raises
-    ------
-    ConfigurationError
-        If an argument is out of its range, or no free way was found for this seed.
-
+    ``frames`` is the number of images (``width`` x ``height`` pixels, ``rate`` a second), each
+    with one scan. The same seed gives the same drive on the same machine. Raises
+    ConfigurationError if an argument is out of its range, or no free way was found for this seed.
     """
     counts = {'frames': frames, 'width': width, 'height': height, 'lidar_beams': lidar_beams}
     _check(counts, rate, kind)
@@ -139,27 +121,8 @@ def write_drive(path: str | Path, frames: int = 40, **settings: Any) -> Path:
     ring), ``/tf_static`` (base_link to camera_optical and to velodyne), ``/tf`` (odom to base_link
     without error, 50 a second).
 
-    Parameters
-    ----------
-    path : path
-        Folder to make; it must not exist.
-    frames : int
-        Number of images, each with one scan.
-    **settings
-        Further arguments of `simulate_drive`.
-
-    Returns
-    -------
-    Path
-        The bag.
-
-    Raises
-    ------
-    ConfigurationError
-        If an argument is out of its range.
-    BagError
-        If the path exists or cannot be written.
-
+    ``path`` is the folder to make, which is returned; ``settings`` are further arguments of
+    `simulate_drive`. Raises as that, and BagError if the path exists or cannot be written.
     """
     drive = simulate_drive(frames, **settings)
     with BagWriter(path) as bag:

@@ -152,17 +152,7 @@ def make_sample(seed: int, width: int = 256, height: int = 192, kind: str | None
     """
     Make one training image with its depth; a seed always gives the same bytes.
 
-    Parameters
-    ----------
-    seed : int
-    width, height : int, px
-    kind : 'room', 'street' or None
-
-    Returns
-    -------
-    Sample
-        ``rgb`` (H, W, 3) uint8, ``depth`` (H, W) float32 z in metres, inf for sky.
-
+    ``width`` and ``height`` are pixels, ``kind`` is as in `draw_scene`.
     """
     rng = np.random.default_rng(seed)
     for _ in range(SCENE_TRIES - 1):
