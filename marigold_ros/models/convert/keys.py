@@ -52,22 +52,19 @@ def rename(
     found: dict[str, torch.Tensor] = {}
     unused, unknown = [], []
     for name, value in released.tensors.items():
-        for pattern, new in patterns:
-            match = pattern.fullmatch(name)
-            if match is None:
-                continue
-            if new is None:
-                unused.append(name)
-                break
+        matches = ((pattern.fullmatch(name), new) for pattern, new in patterns)
+        match, new = next((one for one in matches if one[0]), (None, None))
+        if match is None:
+            unknown.append(name)
+        elif new is None:
+            unused.append(name)
+        else:
             key = match.expand(new)
             for old, other in (parts or {}).items():
                 key = key.replace(old, other)
             if key in found:
                 raise CheckpointError(f'{released.file} has {name[:100]} twice; fetch it again')
             found[key] = value
-            break
-        else:
-            unknown.append(name)
     if unknown:
         raise CheckpointError(
             f'{released.file} has {len(unknown)} tensors that are none of this family (first: '
