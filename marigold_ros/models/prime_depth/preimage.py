@@ -41,11 +41,6 @@ class Step:
     transformers: tuple[Any, ...]
 
     @property
-    def channels(self) -> int:
-        """Number of channels of its input: of the block before, and of the skip connection."""
-        return int(self.block.in_channels)
-
-    @property
     def heads(self) -> list[int]:
         """Number of attention heads of each of its transformers."""
         return [
@@ -90,17 +85,13 @@ def decoder_steps(unet: UNet2DConditionModel) -> list[Step]:
 
 
 def _check_blocks(unet: UNet2DConditionModel) -> None:
-    for block in (*unet.down_blocks, *unet.up_blocks):
-        if type(block).__name__ not in BLOCKS:
+    outer = [(block, BLOCKS, '') for block in (*unet.down_blocks, *unet.up_blocks)]
+    for block, known, where in (*outer, (unet.mid_block, MIDDLES, ' in the middle')):
+        if type(block).__name__ not in known:
             raise CheckpointError(
-                f'the U-Net has a {type(block).__name__}; features are read of '
-                f'{", ".join(BLOCKS)}: choose Stable Diffusion 1 or 2, or a Marigold'
+                f'the U-Net has a {type(block).__name__}{where}; features are read of '
+                f'{", ".join(known)}: choose Stable Diffusion 1 or 2, or a Marigold'
             )
-    if type(unet.mid_block).__name__ not in MIDDLES:
-        raise CheckpointError(
-            f'the U-Net has a {type(unet.mid_block).__name__} in the middle; features are read '
-            f'of {", ".join(MIDDLES)}: choose Stable Diffusion 1 or 2, or a Marigold'
-        )
 
 
 def _transformers(block: Any) -> list[nn.Module | None]:

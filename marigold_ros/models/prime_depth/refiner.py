@@ -30,7 +30,8 @@ class Join(nn.Module):
         super().__init__()
         each = CELLS * CELLS + tokens
         kept = max(step.heads, default=0) * each // 2
-        self.features = nn.Conv2d(step.channels, features, 1)
+        # Its inputs are those of the block before, and of the skip connection.
+        self.features = nn.Conv2d(step.block.in_channels, features, 1)
         self.maps = nn.Conv2d(sum(step.heads) * each, kept, 1) if kept else None
         self.merge = nn.Conv2d(features + kept, features + kept, 1)
 
@@ -123,13 +124,13 @@ def half_width(config: Mapping[str, Any]) -> dict[str, Any]:
         half // largest_divisor(half, whole // count)
         for whole, half, count in zip(channels, halves, every, strict=True)
     ]
-    own = {
+    return {
+        **config,
         'block_out_channels': halves,
         'attention_head_dim': fewer,
         'norm_num_groups': 1,
         '_use_default_values': (),  # diffusers would replace own values by its own
     }
-    return {**config, **own}
 
 
 def largest_divisor(number: int, most: int) -> int:
