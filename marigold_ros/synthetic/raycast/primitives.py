@@ -225,7 +225,6 @@ def view_rectangles(solids: Solids, camera: ViewCamera) -> tuple[np.ndarray, np.
     closest = points[..., 2].min(axis=1)
     unbounded = np.isin(solids.kind, (PLANE, SHELL))
     rectangles[unbounded] = (0, camera.width, 0, camera.height)
-    closest = np.where(unbounded, np.inf, closest)
     closest[unbounded] = np.finfo(np.float32).min
     return rectangles, closest
 
