@@ -235,26 +235,23 @@ def _architecture(tensors: Tensors) -> dict[str, Any]:
 
 
 def _backbone(tensors: Tensors) -> dict[str, Any]:
-    if _count(tensors, f'{_BODY}.levels'):
-        levels = [f'{_BODY}.levels.{i}' for i in range(_count(tensors, f'{_BODY}.levels'))]
+    if levels := _layers(tensors, f'{_BODY}.levels'):
         return {
             'model_type': RESNET,
             'channels': [tensors[f'{level}.0.body.3.weight'].shape[0] for level in levels],
-            'blocks': [_count(tensors, level) for level in levels],
+            'blocks': [len(_layers(tensors, level)) for level in levels],
         }
-    if _count(tensors, f'{_BODY}.stages'):
-        stages = [f'{_BODY}.stages.{i}' for i in range(_count(tensors, f'{_BODY}.stages'))]
+    if stages := _layers(tensors, f'{_BODY}.stages'):
         layers = [f'{stage}.paths.0.layers' for stage in stages]
         wide = [tensors[f'{layer}.0.mlp.0.weight'].shape for layer in layers]
         return {
             'model_type': MPVIT,
             'stages': [inputs for _, inputs in wide],
-            'layers': [_count(tensors, layer) for layer in layers],
-            'paths': [_count(tensors, f'{stage}.paths') for stage in stages],
+            'layers': [len(_layers(tensors, layer)) for layer in layers],
+            'paths': [len(_layers(tensors, f'{stage}.paths')) for stage in stages],
             'ratios': [hidden // inputs for hidden, inputs in wide],
         }
-    depths = _count(tensors, f'{_SWIN}.encoder.layers')
-    levels = [f'{_SWIN}.encoder.layers.{i}.blocks' for i in range(depths)]
+    levels = [f'{layer}.blocks' for layer in _layers(tensors, f'{_SWIN}.encoder.layers')]
     tables = [
         tensors[f'{x}.0.attention.relative_position_bias.relative_position_bias_table'].shape
         for x in levels
@@ -263,15 +260,16 @@ def _backbone(tensors: Tensors) -> dict[str, Any]:
     return {
         'model_type': 'swin',
         'embed_dim': width,
-        'depths': [_count(tensors, level) for level in levels],
+        'depths': [len(_layers(tensors, level)) for level in levels],
         'num_heads': [heads for _, heads in tables],
         'window_size': (isqrt(tables[0][0]) + 1) // 2,
         'mlp_ratio': hidden / width,
-        'out_features': [f'stage{level + 1}' for level in range(depths)],
+        'out_features': [f'stage{number}' for number in range(1, len(levels) + 1)],
     }
 
 
-def _count(tensors: Tensors, parent: str) -> int:
-    """Return the number of layers in a list."""
+def _layers(tensors: Tensors, parent: str) -> list[str]:
+    """Return the names of the layers in a list."""
     start = f'{parent}.'
-    return len({name[len(start) :].split('.')[0] for name in tensors if name.startswith(start)})
+    own = {name[len(start) :].split('.')[0] for name in tensors if name.startswith(start)}
+    return [f'{start}{number}' for number in range(len(own))]
