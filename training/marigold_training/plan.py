@@ -176,7 +176,7 @@ def plan_refiner(
         kept[height * width] = (stage.batch_size * encoding, stage.batch_size * held)
     own = float(count_parameters(refiner))
     memory = {
-        'weights': 4.0 * (own + base.parameters),
+        'weights': 4.0 * (own + count_parameters(base.autoencoder, base.unet)),
         'gradients': 4.0 * own,
         'moments': 8.0 * own,
         'average': 4.0 * own * averaged,

@@ -27,7 +27,7 @@ from marigold_ros.models.prime_depth.preimage import (
     read_preimage,
 )
 from marigold_ros.models.prime_depth.refiner import Refiner, set_norms
-from marigold_ros.models.weights import build_within, count_parameters, load_weights
+from marigold_ros.models.weights import build_within, load_weights
 import torch
 
 MODEL_TYPE = 'marigold_ros_prime_depth'
@@ -56,11 +56,6 @@ class FrozenBase:
     def factor(self) -> int:
         """Pixels of the image per cell of the latent, along each side."""
         return int(2 ** (len(self.autoencoder.config.block_out_channels) - 1))
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return count_parameters(self.autoencoder, self.unet)
 
     @torch.no_grad()
     def preimage(self, image: torch.Tensor, text: torch.Tensor, noise: torch.Tensor) -> Preimage:
