@@ -39,6 +39,11 @@ class Mounting:
     T_base_cam: np.ndarray
     T_base_lidar: np.ndarray
 
+    @property
+    def T_cam_lidar(self) -> np.ndarray:
+        """Return (4, 4) with ``p_cam = T_cam_lidar @ p_lidar``."""
+        return np.linalg.inv(self.T_base_cam) @ self.T_base_lidar
+
 
 def draw_mounting(rng: np.random.Generator, kind: str) -> Mounting:
     """Draw the camera's height and tilt, and small errors of alignment as in any real mounting."""
