@@ -42,9 +42,8 @@ class ReplayOptions:
     ground: GroundConfig = GroundConfig()  # where the ground is, if it is a source
     # Records outputs beside the results as the node publishes them, with clouds like this.
     record: PointsConfig | None = None
-    rerun: Path | None = (
-        None  # results for the viewer of rerun; files of several bags are numbered
-    )
+    # Results for the viewer of rerun; of several bags the files are numbered.
+    rerun: Path | None = None
     usable_error: float = USABLE_ERROR  # mean relative error up to which depth is called usable
     requirements: Sequence[Requirement] = ()  # on results, whose outcomes stand in the report
 
