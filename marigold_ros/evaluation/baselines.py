@@ -219,7 +219,9 @@ def fill_morphologically(
         raise InputError('no fit point; morphological filling needs one', cause='empty')
     image = np.zeros(size[::-1], np.float32)
     image[sparse.v, sparse.u] = 1.0 / sparse.z
-    image = cv2.morphologyEx(cv2.dilate(image, _DIAMOND), cv2.MORPH_CLOSE, np.ones((5, 5)))
+    image = cv2.morphologyEx(
+        cv2.dilate(image, _DIAMOND), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)
+    )
     image = _fill_holes(image, _SMALL_HOLE_PX)
     top = np.argmax(image > 0, axis=0)
     above = np.arange(size[1])[:, None] < top
@@ -232,7 +234,7 @@ def fill_morphologically(
 
 def _fill_holes(image: np.ndarray, side: int) -> np.ndarray:
     """Give holes (zeros) the largest value of the square of this side around them."""
-    largest = cv2.dilate(image, np.ones((side, side)))
+    largest = cv2.dilate(image, np.ones((side, side), np.uint8))
     return cv2.copyTo(image, (image > 0).view(np.uint8), largest)
 
 
