@@ -9,7 +9,6 @@ The offline replay and the demo (which scores what the node published) both hand
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 import math
@@ -105,7 +104,7 @@ class Scorer:
         self._selector = FrameSelector()
         self.rows: list[dict[str, Any]] = []
         self.n_metric = 0
-        self.line_sources: Counter[str] = Counter()
+        self.line_sources: dict[str, int] = {}
 
     def add(
         self,
@@ -336,7 +335,8 @@ class Scorer:
         if self._thins_scans:
             seen = None if frame.lidar is None or frame.lidar.sparse is not None else lidar
             split = hold_out(frame, self._config, self.fit_every, item.ring, self.held_out, seen)
-            self.line_sources[split.scan_lines.found_by] += 1
+            found_by = split.scan_lines.found_by
+            self.line_sources[found_by] = self.line_sources.get(found_by, 0) + 1
             row['n_lines'] = split.scan_lines.count
             fit, score = split.fit, split.score
             frame = split.to_fit(frame)
