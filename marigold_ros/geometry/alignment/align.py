@@ -157,9 +157,9 @@ def _enough(sparse: SparseDepth, config: AlignmentConfig) -> np.ndarray | None:
     """Return the indices of points that are enough for fusion; None are all."""
     if config.method != 'fused' or not sparse.kind.extends or len(sparse) <= _FITTED:
         return None
-    step = -(-len(sparse) // _CHOSEN_FROM)
-    u, v, z = (part[::step] for part in (sparse.u, sparse.v, sparse.z))
-    return step * representatives(u, v, z, _FITTED)
+    # Every n-th, n not whole, as a whole one takes the same columns of each row.
+    many = np.linspace(0, len(sparse) - 1, min(len(sparse), _CHOSEN_FROM)).astype(np.intp)
+    return many[representatives(sparse.u[many], sparse.v[many], sparse.z[many], _FITTED)]
 
 
 def _of_all(fit: Alignment, some: np.ndarray, count: int) -> Alignment:
