@@ -96,7 +96,7 @@ def align_map(
     points, fold = sparse, None
     some = None if sparse is None else _enough(sparse, config)
     if sparse is not None and some is not None:
-        # Tiles are those of all points: what is between the chosen ones are no holes.
+        # Tiles follow the gaps among all points, not the wider ones among those chosen.
         fold = checkerboard_fold(sparse.u, sparse.v, prediction.relative.shape, among=True)[some]
         points = sparse.chosen(some)
     if prediction.space == 'metric':

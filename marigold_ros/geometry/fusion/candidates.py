@@ -25,8 +25,9 @@ import numpy as np
 _DENSE = 50_000
 # Weight of a point against the edges: a deviation of 3 % counts as much as a step of 17 %.
 _POINT_WEIGHT = 33.0
-# Weight of the linear interpolation, beside the square of an image's typical weight between cells:
-# far from all points, and behind edges, depth stays with it, at any strength of texture.
+# Weight of the linear interpolation, with which depth stays far from all points and behind edges.
+# Times the square of the typical weight between cells: else points would reach much farther in a
+# smooth image than in a textured one.
 _LINEAR_WEIGHT = 0.02
 # Points that are triangulated, which costs about a microsecond each, for depth and for its proof.
 _TRIANGULATED, _PROVING = 14000, 3000

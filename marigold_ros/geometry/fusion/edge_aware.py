@@ -13,8 +13,8 @@ import numpy as np
 
 # Change of colour (CIELAB, white is 1) that divides the weight of an edge by e, and its least.
 _COLOUR, _LEAST = 0.03, 0.0005
-# Part of a change that counts where those around cancel, and what is added where all are alike;
-# changes of the last size are noise.
+# Part of a change that counts in a texture, and what an edge adds to it; changes as small as the
+# last one are noise, and neither.
 _TEXTURE, _EDGE, _NOISE = 0.25, 1.2, 0.01
 _AROUND = (3, 3)
 

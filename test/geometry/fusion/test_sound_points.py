@@ -109,9 +109,8 @@ def test_a_pole_is_kept_beside_wrong_points(seed, column, distance):
     pole = u == 20 * column
     clean, draws = np.where(pole, distance, 8.0), np.random.default_rng(seed)
     kept, dropped = [], []
-    for _ in range(
-        5
-    ):  # of one draw a pole has but 30 points, of which three may be amid wrong ones
+    # A pole has but 30 points in one draw, of which three may be amid wrong ones.
+    for _ in range(5):
         z, wrong = corrupt(clean, 0.05, draws)
         sound = sound_points(u, v, z)
         kept.append(sound[pole & ~wrong])
