@@ -30,8 +30,10 @@ def solve_on_grid(
     first guess, which far regions keep longest.
     """
     across, down = edges
-    data = target.astype(np.float32), weight.astype(np.float32)
-    return _descend(*data, across, down, start.astype(np.float32), rounds)
+    # The solution shifts with its data, and around 0 differences of neighbours round least.
+    level = np.float32(start.mean())
+    data, first = (np.asarray(part - level, np.float32) for part in (target, start))
+    return level + _descend(data, weight.astype(np.float32), across, down, first, rounds)
 
 
 @compiled(any_order=True)

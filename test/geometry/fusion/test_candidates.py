@@ -91,12 +91,12 @@ def test_degenerate_points_in_images_of_any_size_give_valid_candidates(shape, im
 
 @given(seed=SEEDS, count=st.integers(1, 2000), z=st.floats(0.1, 100))
 @example(seed=0, count=1, z=49.87175433918508)  # a single point, all over the image
+@example(seed=1, count=1, z=45.1015625)
 def test_points_at_one_depth_give_that_depth_everywhere(seed, count, z):
     u, v, rng = scattered(seed, count)
     found = candidates_of(u, v, np.full(count, z), noise_image(rng))
     for name in NAMES:
-        atol = 3e-3 if name == 'smooth' else 1e-5  # the solver's
-        np.testing.assert_allclose(getattr(found, name), np.log(z), atol=atol)
+        np.testing.assert_allclose(getattr(found, name), np.log(z), atol=1e-5)
     held_out = found.held_out[np.isfinite(found.held_out)]
     np.testing.assert_allclose(held_out, 0, atol=1e-5)
 
