@@ -81,7 +81,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_training.fusion.run import FusionRun
     from marigold_training.held_out import GENERATORS
     from marigold_training.plan import format_plan, hours_of, plan_recipe
-    from marigold_training.run.accelerator import new_accelerator, start_wandb
+    from marigold_training.run.accelerator import end, new_accelerator, start_wandb
     from marigold_training.run.recipe import network_of, precision_of, TrainingRun
     from marigold_training.run.run_state import STATE, trained_stages
 
@@ -139,7 +139,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             chosen = {'weights': args.weights} if args.weights else {}
             target = run.export(args.score, **chosen)
             print(run.measured(), target, *next_steps(args.out, target, kind), sep='\n')
-        accelerator.end_training()
+        end(accelerator)
     except (MarigoldError, FloatingPointError) as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
         return 1

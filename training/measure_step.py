@@ -78,7 +78,7 @@ def measure(
     from dataclasses import replace
 
     from marigold_ros.models.runtime.usage import PeakMemory
-    from marigold_training.run.accelerator import new_accelerator
+    from marigold_training.run.accelerator import end, new_accelerator
     from marigold_training.run.step_time import time_steps
     import torch
 
@@ -86,6 +86,7 @@ def measure(
     memory = PeakMemory(accelerator.device)
     timed = replace(stage, accumulation=accumulation)
     times = time_steps(networks, timed, size, accelerator, steps)
+    end(accelerator)
     on_gpu = torch.cuda.is_available()
     return {
         'device': torch.cuda.get_device_name() if on_gpu else 'cpu',

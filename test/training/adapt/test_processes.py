@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from pathlib import Path
@@ -27,11 +28,9 @@ INIT = {
 
 
 def adapt(folder: Path, name: str) -> None:
-    """Adapt the smallest networks in this process, one of however many."""
-    from marigold_training.adapt import adaptation, keep, recipes
-    from marigold_training.adapt.adaptation import Adaptation, AdaptOptions
+    """Adapt the smallest networks in this process, one of however many, as the command does."""
+    from marigold_training.adapt import adaptation, command, keep, recipes
     from marigold_training.fusion import validation
-    from marigold_training.run.accelerator import new_accelerator
 
     few = {'SCENES': 2, 'LINE_EXAMPLES': 4, 'SCENE_EXAMPLES': 2, 'STOP_SCENES': 1}
     for constant, count in {**few, 'ROWS': 2, 'VALIDATIONS': 1}.items():
@@ -42,8 +41,13 @@ def adapt(folder: Path, name: str) -> None:
     adaptation.budget_for = lambda *measured: recipes.Budget(3, 2, 3)
     validation.SIZE = (64, 96)
     keep.SCENES, keep.SHARES = 1, (0.0,)
-    options = AdaptOptions((str(folder / 'drive'),), str(folder / 'base'), folder / name, {})
-    Adaptation(options, new_accelerator('no', cpu=True)).run(lambda: False)
+    os.cpu_count = lambda: 1  # drawn here, not in processes that import everything anew
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    base, out = str(folder / 'base'), str(folder / name)
+    line = [str(folder / 'drive'), '--base', base, '--out', out, '--device', 'cpu']
+    assert command.run(parser.parse_args(line)) == 0
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.slow  # two processes that adapt

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 import importlib
 import io
 import sys
@@ -82,6 +83,11 @@ def test_an_unfused_state_of_adam_resumes_unfused(decay):
         step(after, copies, number)
     for one, other in zip(weights, copies, strict=True):
         assert torch.equal(one, other)
+
+
+def test_processes_wait_for_a_first_one_that_works_for_hours():
+    accelerator = new_accelerator('bf16', cpu=True)
+    assert accelerator.init_handler.timeout > timedelta(days=7)
 
 
 def test_other_ways_to_divide_weights_are_refused(monkeypatch):

@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     """Adapt and print; return the exit code."""
     from marigold_ros.processes import asked_to_stop
     from marigold_training.adapt.adaptation import Adaptation, AdaptOptions, PAGE
-    from marigold_training.run.accelerator import new_accelerator
+    from marigold_training.run.accelerator import end, new_accelerator
 
     topics = {name: getattr(args, name) for name in (*ROLES, 'stamps')}
     options = AdaptOptions(
@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
     adaptation = Adaptation(options, accelerator, max(1, os.cpu_count() or 1))
     with asked_to_stop() as stop:
         proof = adaptation.run(stop)
+    end(accelerator)
     if proof is None and not accelerator.is_main_process:
         return 0
     if proof is None:

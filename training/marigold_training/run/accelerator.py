@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Device, precision and processes of a training run."""
 
+from datetime import timedelta
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -13,10 +14,14 @@ from accelerate.utils import (
     broadcast_object_list,
     DistributedType,
     gather_object,
+    InitProcessGroupKwargs,
 )
 from marigold_ros.errors import ConfigurationError
 
 Value = TypeVar('Value')
+# The first process renders, scores and exports for hours while the others wait; torch's own limit
+# is 10 minutes on GPUs and 30 on CPUs. A process that fails ends all of them at once (torchrun).
+PATIENCE = timedelta(days=14)
 DIVIDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
@@ -37,11 +42,9 @@ def new_accelerator(
             'wandb is not installed; pip install wandb, or leave --wandb out: log.jsonl and '
             'TensorBoard have the same figures'
         )
-    no_cache = AutocastKwargs(cache_enabled=False)
+    handlers = [AutocastKwargs(cache_enabled=False), InitProcessGroupKwargs(timeout=PATIENCE)]
     more: dict[str, Any] = {'log_with': 'wandb'} if wandb else {}
-    accelerator = Accelerator(
-        mixed_precision=precision, cpu=cpu, kwargs_handlers=[no_cache], **more
-    )
+    accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=handlers, **more)
     if accelerator.distributed_type in DIVIDING:
         raise ConfigurationError(
             f'accelerate is set to {accelerator.distributed_type.value}; configure it for plain '
@@ -56,6 +59,17 @@ def start_wandb(accelerator: Accelerator, project: str, folder: Path, recipe: An
     given = {'name': folder.name, 'dir': str(folder), 'id': name, 'resume': 'allow'}
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers(project, {'recipe': recipe}, {'wandb': given})
+
+
+def end(accelerator: Accelerator) -> None:
+    """
+    Close trackers and process group once all processes are here; all must call.
+
+    Threads of Gloo take the interpreter's lock to drop what they have exchanged. A process that
+    leaves right after an exchange is now and then aborted in it; here they have their time.
+    """
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 def in_any(wanted: bool) -> bool:
