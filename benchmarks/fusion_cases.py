@@ -78,6 +78,7 @@ CONDITIONS = (
     _EXACT('azimuth sectors', 4000, rows=64, part='sectors'),
     _EXACT('lower half', 500, part='lower'),
     _EXACT('depth camera', 1_000_000, part='camera'),
+    _EXACT('2000 around a hole', 2000, part='around'),
 )
 # Metres of true depth.
 RANGES = ((0.0, 5.0), (5.0, 10.0), (10.0, 20.0), (20.0, 40.0), (40.0, 80.0))

@@ -208,6 +208,13 @@ def _without_holes(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     return blobs < np.quantile(blobs, 2 / 3)
 
 
+def _in_the_middle(shape: tuple[int, ...]) -> np.ndarray:
+    """Select the middle half of both sides, (H, W) bool, as of a window or a dark wall."""
+    height, width = shape
+    v, u = np.ogrid[:height, :width]
+    return (np.abs(2 * v / height - 1) < 0.5) & (np.abs(2 * u / width - 1) < 0.5)
+
+
 # Pixels that each part of the image has, of a generator, depth (H, W) and where it is known.
 _PARTS: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]] = {
     'all': lambda rng, depth, known: known,
@@ -219,6 +226,7 @@ _PARTS: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray], np.nda
         np.arange(depth.shape[1]) * _BLOCKS // depth.shape[1] % _EVERY == 0
     ),
     'camera': lambda rng, depth, known: _without_holes(rng, depth),
+    'around': lambda rng, depth, known: ~_in_the_middle(depth.shape),
 }
 
 

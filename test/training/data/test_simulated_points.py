@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import cv2
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros.geometry.hull import hull_of
 from marigold_training.data.simulated_points import draw_points
 import numpy as np
 
@@ -50,3 +52,17 @@ def test_every_density_is_drawn_and_most_points_are_near_the_truth():
     assert max(counts) > 0.8 * HEIGHT * WIDTH
     assert np.median(right) > 0.95
     assert np.mean(right) > 0.85
+
+
+def test_holes_among_dense_points_are_drawn_where_nothing_is_far():
+    wall = np.full((HEIGHT, WIDTH), 5.0, np.float32)  # no part of it is out of range
+    holes = 0
+    for seed in range(400):
+        points = draw_points(np.random.default_rng(seed), wall)
+        empty = np.ones((HEIGHT, WIDTH), np.uint8)
+        empty[points.v, points.u] = 0
+        inside = hull_of(empty == 0)
+        distance = cv2.distanceTransform(empty, cv2.DIST_L2, 3)[inside]
+        dense = len(points) > 300 and inside.mean() > 0.5 and np.median(distance) < 3
+        holes += dense and distance.max() > 12
+    assert holes > 30  # sectors and shadows alone make 15

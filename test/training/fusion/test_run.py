@@ -218,6 +218,9 @@ def test_conditions_measure_what_they_say():
     ]
     assert 0.6 < len(seen['depth camera']) / (200 * 320) < 0.73
     assert set(seen['azimuth'].u % 40) == set(range(5))
+    around = seen['2000 points around a hole']
+    assert len(around) == 2000
+    assert not ((abs(around.v - 119.5) < 60) & (abs(around.u - 159.5) < 80)).any()
     for name, points in seen.items():
         wrong = (points.z != 5.0).mean()
         assert wrong == pytest.approx(0.1, abs=0.04) if 'outliers' in name else wrong == 0

@@ -13,6 +13,11 @@ _LEAST = 3
 # Kinds of patterns of points, from 0.15 to 1: up to these anywhere, as of a radar, along a path,
 # and lines.
 _ANYWHERE, _OF_RADAR, _ON_PATH = 0.4, 0.44, 0.5
+# How often nothing comes back from a part of the image, such as glass, water or a dark wall; its
+# least and largest width and height. Without these, holes would only be what is out of range.
+_HOLE, _HOLE_SIZE = 0.3, (0.1, 0.9)
+# How often all points are on one surface.
+_ONE_SURFACE = 0.08
 # How often a LiDAR is beside the camera, and part of what it sees are windows.
 _BESIDE, _GLASS = 0.75, 0.3
 Pixels = tuple[np.ndarray, np.ndarray]
@@ -23,8 +28,9 @@ def draw_points(rng: np.random.Generator, depth: np.ndarray) -> SparseDepth:
     Draw points from depth (H, W) in metres, known where finite and positive; at least three.
 
     From three points to every pixel: anywhere, on 1 to 128 lines, along the paths of solid-state
-    LiDARs, as of a radar or a depth camera, over the image or in a part of it, on one surface;
-    with noise, wrong calibration, returns from behind edges, dropouts and up to 30 % outliers.
+    LiDARs, as of a radar or a depth camera, over the image or in a part of it, around a hole, on
+    one surface; with noise, wrong calibration, returns from behind edges, dropouts and up to 30 %
+    outliers.
     """
     known = np.isfinite(depth) & (depth > 0)
     for _ in range(8):
@@ -36,8 +42,10 @@ def draw_points(rng: np.random.Generator, depth: np.ndarray) -> SparseDepth:
             u, v = _pattern(rng, depth.shape, kind)
             kept = _part(rng, u, v, depth.shape)
             kept &= known[v, u] & (rng.random(len(u)) >= _some(rng, 0.3, 0.3))
-            if rng.random() < 0.05:
+            if rng.random() < _ONE_SURFACE:
                 kept &= _on_one_surface(rng, depth, known)[v, u]
+        if rng.random() < _HOLE:
+            kept &= ~_in_hole(rng, u, v, depth.shape)
         u, v = u[kept], v[kept]
         z = depth[v, u].astype(np.float64)
         if kind > _OF_RADAR and rng.random() < _BESIDE:
@@ -174,6 +182,16 @@ def _part(
         return (u < middle) == (rng.random() < 0.5)
     left, top = width * rng.uniform(0, 0.5), height * rng.uniform(0, 0.5)
     return (u >= left) & (u < left + width / 2) & (v >= top) & (v < top + height / 2)
+
+
+def _in_hole(
+    rng: np.random.Generator, u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Choose the part of the image, a box or an ellipse, from which nothing comes back."""
+    height, width = shape
+    x = np.abs(u / width - rng.random()) / (0.5 * rng.uniform(*_HOLE_SIZE))
+    y = np.abs(v / height - rng.random()) / (0.5 * rng.uniform(*_HOLE_SIZE))
+    return np.maximum(x, y) < 1 if rng.random() < 0.5 else np.hypot(x, y) < 1
 
 
 def _measure(

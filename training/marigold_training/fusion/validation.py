@@ -38,8 +38,8 @@ import torch
 SELECTS = 'second'  # of the generators
 STOP = 'stop'  # key of the scans that select the weights instead
 SIZE = (240, 320)  # of the images, px
-# Points anywhere, of which some are outliers, or on rows; rows in sectors of azimuth; every pixel
-# but holes. By the cells that they need.
+# Points anywhere, of which some are outliers, or around a hole; on rows; rows in sectors of
+# azimuth; every pixel but holes. By the cells that they need.
 CONDITIONS = {
     CELLS[0]: (
         '20 points',
@@ -50,6 +50,7 @@ CONDITIONS = {
         'azimuth',
         'depth camera',
         '2000 points',
+        '2000 points around a hole',
         '12 rows',
     ),
     CELLS[1]: ('5000 points', '16 rows', '40 rows', '64 rows'),
@@ -171,7 +172,10 @@ def measure(rng: np.random.Generator, depth: np.ndarray, condition: str) -> Spar
         rows = np.linspace(0.3 * height, height - 4, int(kind.split()[0])).astype(int)
         seen[rows, ::2] = True
     else:
-        place = np.flatnonzero(known)
+        allowed = known.copy()
+        if kind.endswith('hole'):
+            allowed[height // 4 : 3 * height // 4, width // 4 : 3 * width // 4] = False
+        place = np.flatnonzero(allowed)
         count = min(int(kind.split()[0]), len(place))
         seen.ravel()[rng.choice(place, count, replace=False)] = True
     v, u = np.nonzero(seen & known)
