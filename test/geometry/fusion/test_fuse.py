@@ -191,6 +191,22 @@ def test_points_at_one_depth_give_that_depth(network):
     assert np.median(np.abs(fused.metric / 7.0 - 1)) < 0.01
 
 
+@pytest.mark.parametrize('count', [5000, 480 * 640])
+def test_a_wall_goes_on_where_nothing_comes_back(count, network):
+    v, u = np.mgrid[0:480, 0:640]
+    wall = 1 / (0.25 + 0.1 * (u / 640 - 0.5) + 0.1 * (v / 480 - 0.5))
+    hole = (abs(2 * v / 480 - 1) < 0.6) & (abs(2 * u / 640 - 1) < 0.6)
+    seen = np.where(v < 60, 12.0, wall).astype(np.float32)  # the hole is not out of range
+    rng = np.random.default_rng(0)
+    place = np.flatnonzero(~hole)
+    place = rng.choice(place, min(count, len(place)), replace=False)
+    sparse = SparseDepth(place % 640, place // 640, seen.ravel()[place])
+    rgb = np.clip(rng.normal(np.where(v < 60, 60, 120)[..., None], 20, (480, 640, 3)), 0, 255)
+    guide = FusionGuide((480, 640), rgb.astype(np.uint8), network)
+    fused = fuse(Alignment(), sparse, CONFIG, guide)
+    assert error(replace(fused, metric=fused.metric[hole]), wall[hole]) < 0.05
+
+
 def test_the_map_contradicts_a_lidar_upside_down(network):
     truth, sparse, rgb = street()
     prediction = Prediction(((truth - 1) / 45).astype(np.float32))
