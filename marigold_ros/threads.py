@@ -73,13 +73,14 @@ def _kept_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix='beside')
 
 
-def forget_threads() -> None:
-    """Have later work begin in new threads, which alone a trace sees; old ones end their work."""
+def end_threads() -> None:
+    """Wait for the work of all threads; later work begins in new ones, which alone a trace sees."""
+    _kept_threads().shutdown()
     _kept_threads.cache_clear()
 
 
 if hasattr(os, 'register_at_fork'):  # threads do not survive it
-    os.register_at_fork(after_in_child=forget_threads)
+    os.register_at_fork(after_in_child=_kept_threads.cache_clear)
 
 
 def prefetched(items: Generator[Item, None, None]) -> Generator[Item, None, None]:

@@ -19,7 +19,7 @@ from time import perf_counter
 import tracemalloc
 from typing import Any
 
-from marigold_ros.threads import forget_threads
+from marigold_ros.threads import end_threads
 
 _PACKAGE = str(Path(__file__).resolve().parents[1]) + os.sep
 _LEAST_S = 50e-6  # of a call that is kept
@@ -58,7 +58,7 @@ def traced_calls() -> Iterator[list[dict[str, Any]]]:
                 place = {'ph': 'X', 'pid': 0, 'tid': thread}
                 events.append({'name': name, **place, **times, 'args': args})
 
-    forget_threads()
+    end_threads()
     tracemalloc.start()
     threading.setprofile(observe)
     sys.setprofile(observe)
@@ -67,5 +67,6 @@ def traced_calls() -> Iterator[list[dict[str, Any]]]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-        forget_threads()
+        # What allocates without the interpreter's lock meanwhile, as Numba does, would crash.
+        end_threads()
         tracemalloc.stop()

@@ -18,7 +18,7 @@ from marigold_ros.geometry.measured_points import measure_points
 from marigold_ros.models.fusion.load import own_threads
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.scenes.scene import make_sample
-from marigold_ros.threads import run_beside
+from marigold_ros.threads import end_threads, run_beside
 import numpy as np
 import pytest
 
@@ -46,6 +46,17 @@ def test_the_error_of_a_step_goes_to_who_asks_and_the_next_one_runs():
     assert right.result(20) == 'right'
     with pytest.raises(IndexError):
         wrong.result(20)
+
+
+def test_the_end_of_threads_is_the_end_of_their_work():
+    gate, first, second = threading.Event(), Future(), Future()
+    run_beside({first: lambda: gate.wait(20), second: lambda: 'done'})
+    threading.Timer(0.05, gate.set).start()
+    end_threads()
+    assert second.done()
+    again = Future()
+    run_beside({again: lambda: 'again'})
+    assert again.result(20) == 'again'
 
 
 FAULTS = """
