@@ -74,7 +74,7 @@ def _kept_threads() -> ThreadPoolExecutor:
 
 
 def end_threads() -> None:
-    """Wait for the work of all threads; later work begins in new ones, which alone a trace sees."""
+    """Wait for the work of all threads; later work begins in new ones, all that a trace sees."""
     _kept_threads().shutdown()
     _kept_threads.cache_clear()
 

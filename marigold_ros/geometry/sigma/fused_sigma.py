@@ -12,7 +12,6 @@ factor of sigma in it (conformal prediction).
 
 from dataclasses import dataclass, replace
 
-import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import (
@@ -31,6 +30,7 @@ from marigold_ros.geometry.fusion.mixing import mix, network_input
 from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
 from marigold_ros.geometry.hull import hull_of
 from marigold_ros.geometry.sigma.counted_errors import count_errors, ErrorCounts, sigma_map
+from marigold_ros.geometry.sigma.unseen import widen_unseen
 from marigold_ros.kernels.compiled import compiled
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
@@ -58,14 +58,6 @@ _FIRST, _LAST = (
 )
 _STEPS = np.arange(_FIRST, _LAST + 1, dtype=np.int32) << _SHIFT
 _LOGS = np.log((_STEPS + (1 << (_SHIFT - 1))).view(np.float32))  # in the middle of each
-# The farthest of the points, as a quantile, and the share of that depth from which a pixel without
-# points may lie beyond the sensor's range.
-_FARTHEST, _NEAR_LIMIT = 0.99, 0.85
-# A pixel is without points where none is within this many mean distances between points.
-_EMPTY = 2.0
-# Relative error beyond the range that 68 % stay below: on synthetic rooms of 4 to 10 m with a
-# range of 4 m, docs/without-a-lidar.md.
-_BEYOND = 0.45
 # Points that may refuse a held depth, and by how many sigma it may be off at them in the median.
 _JUDGES, _CONTRADICTED_SIGMA = 5, 3.0
 
@@ -138,13 +130,13 @@ def widen_sigma(
     """
     Widen sigma, (H, W) metres, by what held-out points cannot show of the kind of points.
 
-    That is the tilt of the camera against the ground, and the limited range of a depth camera.
+    That is the tilt of the camera against the ground, and what the sensor could not see.
     """
     if sigma is None or sparse is None or alignment.state != 'fitted':
         return sigma
     if sparse.kind is PointKind.GROUND:
         return _with_pitch_error(sigma, prediction, alignment, sparse, config)
-    return with_range_limit(sigma, alignment, sparse)
+    return widen_unseen(sigma, alignment, sparse)
 
 
 def judge_held(
@@ -328,20 +320,3 @@ def _with_pitch_error(
     change = np.abs(log_ratio(after, before))
     with np.errstate(invalid='ignore'):
         return np.asarray(np.hypot(sigma, np.nan_to_num(change) * alignment.metric), np.float32)
-
-
-def with_range_limit(sigma: np.ndarray, alignment: Alignment, sparse: SparseDepth) -> np.ndarray:
-    """
-    Widen sigma, (H, W) metres, where a depth camera may have seen nothing for the distance.
-
-    Points held out say nothing of this error, as the sensor has no points there to hold out.
-    """
-    metric = alignment.metric
-    if not sparse.kind.is_range_limited or len(sparse) == 0 or metric is None:
-        return sigma
-    empty = np.ones(metric.shape, np.uint8)
-    empty[sparse.v, sparse.u] = 0
-    distance = cv2.distanceTransform(empty, cv2.DIST_L2, 3)
-    beyond = distance > _EMPTY * np.sqrt(metric.size / len(sparse))
-    beyond &= metric > _NEAR_LIMIT * float(np.quantile(sparse.z, _FARTHEST))
-    return np.where(beyond, np.maximum(sigma, np.float32(_BEYOND) * metric), sigma)

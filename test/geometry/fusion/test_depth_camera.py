@@ -5,11 +5,9 @@
 import cv2
 from marigold_ros.config import PipelineConfig
 from marigold_ros.evaluation.baselines import interpolate_nearest
-from marigold_ros.frame import Alignment, Frame, SparseDepth, SparseInput
+from marigold_ros.frame import Frame, SparseInput
 from marigold_ros.geometry.measured_points import sparse_of_frame
-from marigold_ros.geometry.sigma.fused_sigma import with_range_limit
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.point_kinds import PointKind
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
@@ -17,6 +15,13 @@ from simulated_predictions import PATTERNS, simulate_prediction
 
 LIMIT = 4.0
 CONFIG = PipelineConfig()
+
+
+def points_of(depth, K):
+    """Points (N, 3) of a depth image, as a depth camera's cloud has them."""
+    v, u = np.nonzero(np.isfinite(depth))
+    z = depth[v, u].astype(np.float64)
+    return np.stack([u * z, v * z, z], axis=1) @ np.linalg.inv(np.asarray(K)).T
 
 
 class Planted:
@@ -28,8 +33,8 @@ class Planted:
         return self.prediction
 
 
-@pytest.fixture(scope='module')
-def seen():
+@pytest.fixture(scope='module', params=['depth_image', 'lidar'])
+def seen(request):
     """Truth, which pixels are holes, points and result in rooms that reach beyond the limit."""
     model, found = Planted(), []
     for seed in (0, 2, 10):
@@ -42,8 +47,12 @@ def seen():
         measured = z + 0.002 * z**2 * rng.standard_normal(z.shape)
         depth = np.where((z < LIMIT) & ~hole, measured, np.nan).astype(np.float32)
         model.prediction = simulate_prediction(z, PATTERNS[0], 'smooth', seed).prediction
-        inputs = [SparseInput('depth_image', sparse_image=depth)]
-        given = Frame(frame.rgb, drive.camera, inputs=inputs)
+        if request.param == 'depth_image':
+            given = SparseInput('depth_image', sparse_image=depth)
+        else:
+            cloud = points_of(depth, drive.camera.K)
+            given = SparseInput('lidar', points_lidar=cloud, T_cam_lidar=np.eye(4))
+        given = Frame(frame.rgb, drive.camera, inputs=[given])
         points, _ = sparse_of_frame(given, CONFIG.alignment)
         found.append((z, hole & (z < LIMIT), points, FramePipeline(model, CONFIG).process(given)))
     return found
@@ -66,24 +75,3 @@ def test_sigma_covers_what_lies_beyond_the_range(seen):
         assert beyond.mean() > 0.1
         within.append((np.abs(result.metric - z) <= result.sigma)[beyond])
     assert np.concatenate(within).mean() > 0.6
-
-
-def wall(depth, **more):
-    """Points on the left half of an image of one depth, and a fit of that depth everywhere."""
-    v, u = (part.ravel() for part in np.mgrid[:48:2, :32:2])
-    points = SparseDepth(u, v, np.full(len(u), depth, np.float32), **more)
-    return points, Alignment('fitted', metric=np.full((48, 64), depth, np.float32))
-
-
-def test_only_pixels_without_points_at_the_range_are_widened():
-    points, fit = wall(4.0, kind=PointKind.DEPTH_CAMERA)
-    sigma = with_range_limit(np.full((48, 64), 0.1), fit, points)
-    np.testing.assert_allclose(sigma[:, :32], 0.1)
-    assert (sigma[:, 44:] > 1.0).all()
-    near = Alignment('fitted', metric=np.full((48, 64), 2.0, np.float32))
-    assert with_range_limit(np.full((48, 64), 0.1), near, points).max() == pytest.approx(0.1)
-
-
-def test_a_lidar_is_not_taken_for_limited():
-    points, fit = wall(4.0)
-    assert with_range_limit(np.full((48, 64), 0.1), fit, points).max() == pytest.approx(0.1)

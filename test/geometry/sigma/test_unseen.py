@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Sigma where a sensor could not have points: beyond its range, off the plane or line it saw."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.geometry.sigma.unseen import fills_areas, is_line, is_plane, widen_unseen
+from marigold_ros.point_kinds import PointKind
+import numpy as np
+import pytest
+
+SHAPE = (48, 64)
+
+
+def points_at(seen, depth, **more):
+    """Points of depth (H, W) where seen (H, W)."""
+    v, u = np.nonzero(seen)
+    return SparseDepth(u, v, depth[v, u].astype(np.float32), **more)
+
+
+def widened(points, depth):
+    """Sigma that was 0.1 everywhere, of depth (H, W)."""
+    fit = Alignment('fitted', metric=np.broadcast_to(np.float32(depth), SHAPE))
+    return widen_unseen(np.full(SHAPE, 0.1, np.float32), fit, points)
+
+
+@pytest.fixture
+def left():
+    """Pixels of the left half, and depth of a bent wall from 3.5 to 4 m."""
+    seen = np.zeros(SHAPE, bool)
+    seen[:, :32] = True
+    return seen, np.broadcast_to(3.5 + 0.5 * np.cos(np.arange(64) / 4), SHAPE)
+
+
+@pytest.mark.parametrize('kind', [PointKind.DEPTH_CAMERA, PointKind.LIDAR])
+def test_of_a_sensor_that_fills_areas_what_may_be_beyond_its_range_is_widened(left, kind):
+    points = points_at(*left, kind=kind)
+    sigma = widened(points, 4.0)
+    np.testing.assert_allclose(sigma[:, :32], 0.1)
+    np.testing.assert_allclose(sigma[:, 44:], 0.45 * 4.0, rtol=1e-6)
+    np.testing.assert_allclose(widened(points, 2.0), 0.1)
+
+
+def test_lines_of_a_lidar_are_not_taken_for_limited(left):
+    seen, depth = left
+    lines = np.zeros(SHAPE, bool)
+    lines[::8, ::2] = True
+    np.testing.assert_allclose(widened(points_at(seen & lines, depth), 4.0), 0.1)
+
+
+def test_points_of_the_ground_and_of_a_radar_say_nothing_of_what_is_beside_them(left):
+    for kind in (PointKind.GROUND, PointKind.RADAR):
+        np.testing.assert_allclose(widened(points_at(*left, kind=kind), 4.0), 0.1)
+
+
+def test_off_the_only_plane_that_is_seen_all_is_widened():
+    v, u = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    floor = 1.0 / (0.1 + 0.005 * v)
+    seen = (v >= 24) & (u % 2 == 0) & (v % 6 == 0)
+    sigma = widened(points_at(seen, floor), floor)
+    np.testing.assert_allclose(sigma[30:], 0.1)
+    np.testing.assert_allclose(sigma[:8], 0.45 * floor[:8], rtol=1e-6)
+    step = np.where(u < 32, floor, 0.8 * floor)
+    np.testing.assert_allclose(widened(points_at(seen, step), floor), 0.1)
+
+
+def test_beside_the_line_of_a_planar_laser_all_is_widened():
+    depth = np.broadcast_to(2.0 + np.arange(64) % 7, SHAPE).astype(np.float32)
+    seen = np.zeros(SHAPE, bool)
+    seen[30, ::2] = True
+    sigma = widened(points_at(seen, depth), 3.0)
+    assert sigma[30].max() == pytest.approx(0.1)
+    assert sigma[:20].min() == pytest.approx(0.45 * 3.0)
+    seen[10, ::2] = True
+    np.testing.assert_allclose(widened(points_at(seen, depth), 3.0), 0.1)
+
+
+@given(st.integers(3, 3000), st.floats(-0.9, 0.9), st.floats(-0.9, 0.9), st.integers(0, 99))
+def test_points_of_any_plane_are_on_one_whichever_few_are_wrong(count, across, down, seed):
+    rng = np.random.default_rng(seed)
+    u, v = rng.integers(0, 640, count), rng.integers(0, 480, count)
+    z = 3.0 / (1.0 + across * (u - 320) / 640 + down * (v - 240) / 480)
+    z *= rng.uniform(0.99, 1.01, count)
+    wrong = rng.random(count) < 0.02
+    wrong[: count // 2] = False
+    assert is_plane(u, v, np.where(wrong & (count > 500), 3 * z, z))
+
+
+@given(st.integers(40, 3000), st.floats(1.1, 3.0), st.integers(0, 99))
+def test_points_of_two_planes_are_not_on_one(count, step, seed):
+    rng = np.random.default_rng(seed)
+    u, v = rng.integers(0, 640, count), rng.integers(0, 480, count)
+    z = np.where(rng.permutation(count) % 3 == 0, step, 1.0)
+    assert not is_plane(u, v, z)
+
+
+def test_two_points_are_on_a_line_and_a_scattered_cloud_is_not():
+    assert is_line(np.array([3, 40]), np.array([3, 40]), SHAPE)
+    assert not is_line(np.array([3, 40, 10]), np.array([3, 20, 40]), SHAPE)
+
+
+@pytest.mark.parametrize('stride', [1, 2, 3, 4])
+def test_depth_images_of_any_stride_fill_areas_and_points_anywhere_do_not(stride):
+    rng = np.random.default_rng(1)
+    empty = np.ones((480, 640), np.uint8)
+    empty[100:400:stride, 200:500:stride] = 0
+    assert fills_areas(empty)
+    anywhere = (rng.random((480, 640)) >= 0.05).astype(np.uint8)
+    assert not fills_areas(anywhere)
+    rows = np.ones((480, 640), np.uint8)
+    rows[:: 480 // 64, ::stride] = 0
+    assert not fills_areas(rows)
