@@ -39,7 +39,9 @@ def widen_unseen(sigma: np.ndarray, alignment: Alignment, sparse: SparseDepth) -
         return sigma
     empty = np.ones(metric.shape, np.uint8)
     empty[sparse.v, sparse.u] = 0
-    some = slice(None, None, max(1, len(sparse) // _SAMPLE))
+    some = np.arange(0, len(sparse), max(1, len(sparse) // _SAMPLE))
+    if alignment.inlier is not None:
+        some = some[alignment.inlier[some]]
     u, v, z = sparse.u[some], sparse.v[some], sparse.z[some]
     if is_line(u, v, metric.shape) or is_plane(u, v, z):
         spacing = _PER_GAP * median_gap(sparse.u, sparse.v, empty.shape, among=True)[0]

@@ -65,6 +65,18 @@ def test_off_the_only_plane_that_is_seen_all_is_widened():
     np.testing.assert_allclose(widened(points_at(seen, step), floor), 0.1)
 
 
+def test_points_that_were_found_wrong_do_not_hide_a_plane():
+    v, u = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    floor = 1.0 / (0.1 + 0.005 * v)
+    wrong = (u + v) % 5 == 0
+    points = points_at((v >= 24) & (v % 6 == 0), np.where(wrong, 2.0 * floor, floor))
+    metric = floor.astype(np.float32)
+    for inlier, least in ((None, 0.1), (~wrong[points.v, points.u], 0.45 * floor[0, 0])):
+        fit = Alignment('fitted', metric=metric, inlier=inlier)
+        sigma = widen_unseen(np.full(SHAPE, 0.1), fit, points)
+        assert sigma[0, 0] == pytest.approx(least)
+
+
 def test_beside_the_line_of_a_planar_laser_all_is_widened():
     depth = np.broadcast_to(2.0 + np.arange(64) % 7, SHAPE).astype(np.float32)
     seen = np.zeros(SHAPE, bool)
