@@ -37,14 +37,15 @@ def widen_unseen(sigma: np.ndarray, alignment: Alignment, sparse: SparseDepth) -
     metric = alignment.metric
     if metric is None or len(sparse) == 0 or not sparse.kind.extends:
         return sigma
-    empty = np.ones(metric.shape, np.uint8)
+    height, width = metric.shape
+    empty = np.ones((height, width), np.uint8)
     empty[sparse.v, sparse.u] = 0
     some = np.arange(0, len(sparse), max(1, len(sparse) // _SAMPLE))
     if alignment.inlier is not None:
         some = some[alignment.inlier[some]]
     u, v, z = sparse.u[some], sparse.v[some], sparse.z[some]
-    if is_line(u, v, metric.shape) or is_plane(u, v, z):
-        spacing = _PER_GAP * median_gap(sparse.u, sparse.v, empty.shape, among=True)[0]
+    if is_line(u, v, width) or is_plane(u, v, z):
+        spacing = _PER_GAP * median_gap(sparse.u, sparse.v, (height, width), among=True)[0]
         least = 0.0
     elif sparse.kind.is_range_limited or fills_areas(empty):
         spacing = float(np.sqrt(metric.size / len(sparse)))
@@ -56,12 +57,12 @@ def widen_unseen(sigma: np.ndarray, alignment: Alignment, sparse: SparseDepth) -
     return np.where(unseen, np.maximum(sigma, np.float32(_UNSEEN) * metric), sigma)
 
 
-def is_line(u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether points are on one line of an image of (H, W), as those of a planar laser are."""
+def is_line(u: np.ndarray, v: np.ndarray, width: int) -> bool:
+    """Whether points are on one line of an image of a width, as those of a planar laser are."""
     if len(u) < _FEWEST:
         return True
     across = np.linalg.eigvalsh(np.cov(u, v))[0]
-    return bool(across < (_NARROW * shape[1]) ** 2)
+    return bool(across < (_NARROW * width) ** 2)
 
 
 def is_plane(u: np.ndarray, v: np.ndarray, z: np.ndarray) -> bool:

@@ -108,8 +108,8 @@ def test_points_of_two_planes_are_not_on_one(count, step, seed):
 
 
 def test_two_points_are_on_a_line_and_a_scattered_cloud_is_not():
-    assert is_line(np.array([3, 40]), np.array([3, 40]), SHAPE)
-    assert not is_line(np.array([3, 40, 10]), np.array([3, 20, 40]), SHAPE)
+    assert is_line(np.array([3, 40]), np.array([3, 40]), 64)
+    assert not is_line(np.array([3, 40, 10]), np.array([3, 20, 40]), 64)
 
 
 @pytest.mark.parametrize('stride', [1, 2, 3, 4])
