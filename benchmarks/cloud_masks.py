@@ -12,7 +12,7 @@ from marigold_ros.evaluation.metrics.surfaces import flying_and_good
 from marigold_ros.frame import Frame, FrameResult, Prediction
 from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
 from marigold_ros.geometry.cloud.normals import surface_normals
-from marigold_ros.geometry.postprocess import sky_mask
+from marigold_ros.geometry.sky import sky_mask
 import numpy as np
 
 # Pixels over which true depth is blurred, and the metres that stand for the sky then.

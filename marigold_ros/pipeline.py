@@ -75,6 +75,7 @@ from marigold_ros.geometry.sigma.fused_sigma import (
     StatedDepth,
     widen_sigma,
 )
+from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.geometry.stream import carry_over, find_break, StreamState
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason, sentence
@@ -332,10 +333,9 @@ class FramePipeline:
         with _timed(timings, 'sigma'):
             stated = self._state_sigma(view, fitted, fused)
         with _timed(timings, 'sky'):
-            alignment, sigma, sparse = stated.alignment, stated.sigma, view.measured.sparse
-            depth = postprocess(
-                view.small, fitted.prediction, alignment, sigma, sparse, self.config
-            )
+            alignment = stated.alignment
+            sky = self._find_sky(view, fitted.prediction, alignment.metric)
+            depth = postprocess(alignment, stated.sigma, sky, self.config)
             shown, caution = self._shown(view, alignment)
             depth = depth if shown is None else only_at(depth, shown)
         with _timed(timings, 'calibration'):
@@ -450,6 +450,14 @@ class FramePipeline:
         if scoring is None or scoring[0] is not history:
             return history
         return replace(history, scale=scoring[1].result())
+
+    def _find_sky(
+        self, view: View, prediction: Prediction, metric: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Return the sky of a frame with depth, None where it keeps its depth."""
+        if metric is None or self.config.sky == 'fitted':
+            return None
+        return sky_mask(view.rgb, prediction, metric, view.measured.sparse, view.small)
 
     def _shown(self, view: View, alignment: Alignment) -> tuple[np.ndarray | None, Reason | None]:
         """Return the pixels to publish, None for all, and the caution that metres need."""

@@ -9,7 +9,7 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Camera, Prediction, SparseDepth
 from marigold_ros.geometry import project_lidar
-from marigold_ros.geometry.postprocess import sky_mask
+from marigold_ros.geometry.sky import sky_mask
 import numpy as np
 import pytest
 
@@ -49,6 +49,42 @@ def test_it_is_found_in_disparity_and_at_another_size():
     mask = sky_mask(large[0], Prediction(large[1]), large[2])
     wanted = cv2.resize(sky.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     assert (mask != wanted).mean() < 0.03
+
+
+def test_its_edge_is_that_of_the_whole_image():
+    rgb, prediction, metric, _ = street()
+    size = (4 * WIDTH, 4 * HEIGHT)
+    rgb, relative, metric = (cv2.resize(a, size) for a in (rgb, prediction.relative, metric))
+    roofs = np.array([[0, 300], [200, 130], [420, 340], [640, 90], [900, 350], [1280, 200]])
+    houses = np.zeros(metric.shape, np.uint8)
+    cv2.fillPoly(houses, [np.vstack([roofs, [[1280, 960], [0, 960]]])], 1)
+    rgb[houses == 0] = (170, 190, 230)
+    rgb[:440][houses[:440] > 0] = 40
+    # Networks know the edge to some pixels only.
+    relative[:440] = 1 - cv2.blur(houses.astype(np.float32), (25, 25))[:440] * 0.3
+    mask = sky_mask(rgb, Prediction(relative), metric)
+    known = houses == 0
+    known[cv2.blur(houses.astype(np.float32), (25, 25)) > 0.15] = False
+    assert not (mask & (houses > 0)).any()
+    assert mask[known].mean() > 0.99
+
+
+def test_a_white_pole_in_it_stays_though_the_map_does_not_see_it():
+    rgb, prediction, metric, _ = street()
+    rgb[:, 160:163] = 255
+    mask = sky_mask(rgb, prediction, metric)
+    assert not mask[:, 160:163].any()
+    assert mask[:80, :157].mean() > 0.95
+
+
+def test_a_white_cloud_belongs_to_it_and_a_dark_drone_does_not():
+    rgb, prediction, metric, sky = street()
+    rgb[20:40, 60:100] = 255
+    rgb[50:54, 200:208] = 40
+    mask = sky_mask(rgb, prediction, metric)
+    assert mask[20:40, 60:100].all()
+    assert not mask[50:54, 200:208].any()
+    assert mask[sky].mean() > 0.95
 
 
 def test_a_wire_in_it_stays_though_the_map_does_not_see_it():
