@@ -32,6 +32,13 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
         environment.setdefault(f'OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}', '0')
 
 
+def return_memory() -> None:
+    """Return to the system what glibc keeps, as after a start, which needs more than frames do."""
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim is not None:
+        trim(0)
+
+
 def settle_memory(environment: Mapping[str, str] = os.environ) -> None:
     """
     Have glibc keep what one frame frees for the next, in one place for all threads.

@@ -32,6 +32,7 @@ from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.protocol import DepthModel, PredictOptions
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.threads import return_memory
 import numpy as np
 
 WINDOW = 0.005  # seconds to wait for the other cameras
@@ -157,6 +158,7 @@ class Loader:
             # Kept for the pipeline; cameras that share the model may name other networks.
             network = fusion_of(model, config.pipeline.alignment.fusion)
             _warm_up_fusion(network, config)
+        return_memory()
         # Read once per load, since the description includes a hash of the weights.
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
         facts = getattr(model, 'description', {})

@@ -94,6 +94,30 @@ def test_memory_of_a_frame_is_kept_for_the_next_unless_the_user_differs(user):
     assert (int(run.stdout) < 10) == (user == 'default')
 
 
+RESIDENT = """
+from marigold_ros.threads import return_memory, settle_memory
+settle_memory()
+
+def resident_mb():
+    pages = int(open('/proc/self/statm').read().split()[1])
+    return pages * 4096 >> 20
+
+blocks = [bytes(10_000) for _ in range(6000)]
+last = blocks[-1]
+del blocks
+before = resident_mb()
+return_memory()
+print(before - resident_mb())
+"""
+
+
+@pytest.mark.skipif('glibc' not in platform.libc_ver(), reason='of glibc')
+def test_what_is_kept_can_be_returned():
+    command = [sys.executable, '-c', RESIDENT]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 40
+
+
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 @pytest.mark.filterwarnings('ignore:This process')  # has threads: so has a user's
 def test_a_forked_process_has_threads_of_its_own():
