@@ -5,7 +5,7 @@ One standard deviation of metric depth, and what it says of depth that is held.
 
 Methods that do not state it count their errors at held-out points, see ``counted_errors``.
 Fusion states it, and in some frames half of the points, in tiles, and those at the border are
-predicted from the others on a coarser grid: errors over the sigma stated there are counted by
+predicted from the others on a coarser grid: errors over the sigma stated there are counted by that
 depth, among and beyond the points, older frames less, and the 68.3 % quantile of a range is the
 factor of sigma in it (conformal prediction).
 """
@@ -216,13 +216,15 @@ def tiles_or_lines(
     Select half of the points (M,) to be held out, in tiles; of scan lines every other one.
 
     A line goes on beside its tiles, so that errors in them are smaller than those between lines.
+    The first and the last line stay: of a few lines they are half, and beyond the others.
     ``spacing`` is the `median_gap` among the points.
     """
     gap, empty = spacing
     order = np.lexsort((u, v // _BAND))
     beside = np.diff(u[order])[np.diff(v[order] // _BAND) == 0]
     if empty > _LINES and len(beside) and np.median(beside) < _CLOSE * gap:
-        return (v // (_FROM_LINE * gap) % 2).astype(bool)
+        line = v // (_FROM_LINE * gap)
+        return (line % 2 == 1) & (line > line.min()) & (line < line.max())
     return checkerboard_fold(u, v, shape, among=True, spacing=spacing)
 
 
@@ -277,14 +279,20 @@ def _factors(counts: np.ndarray) -> np.ndarray:
 def _held_out_ratios(
     points: SparseDepth, scored: np.ndarray, guide: FusionGuide, grid: WorkGrid
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predict scored points (M,) bool from the others; return depth, and errors over sigma."""
+    """
+    Predict scored points (M,) bool from the others; return that depth, and errors over sigma.
+
+    The depth is the predicted one, by which sigma is scaled.
+    """
     known, held_out = points.chosen(~scored), points.chosen(scored)
     fold = checkerboard_fold(known.u, known.v, guide.shape, among=True)
     candidates = point_candidates(points_on_grid(known, fold, grid, _COARSER), guide.rgb)
     mixture = mix(network_input(candidates, known, None), guide.network)
-    ratio = np.log(held_out.z) - grid.sample(mixture.log_depth, held_out.u, held_out.v)
-    sigma = np.exp(grid.sample(mixture.log_error, held_out.u, held_out.v))
-    return held_out.z, np.abs(ratio) / sigma
+    log_depth, log_error = (
+        grid.sample(values, held_out.u, held_out.v)
+        for values in (mixture.log_depth, mixture.log_error)
+    )
+    return np.exp(log_depth), np.abs(np.log(held_out.z) - log_depth) / np.exp(log_error)
 
 
 def _with_pitch_error(

@@ -5,6 +5,7 @@
 from dataclasses import replace
 
 from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.fusion_channels import CHANNELS, level_of
 from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.sigma.fused_sigma import score_sigma, tiles_or_lines, with_scaled_sigma
@@ -74,6 +75,24 @@ def test_each_range_of_depth_has_its_own_factor():
     assert np.median(ratio[scaled.metric > 20]) > 3 * np.median(ratio[scaled.metric < 5])
 
 
+def test_errors_count_at_the_depth_that_was_published():
+    # A tenth of the points look through the surface at 4 m: far returns, predicted to be near.
+    rng = np.random.default_rng(3)
+    v, u = np.divmod(rng.choice(SHAPE[0] * SHAPE[1], 800, replace=False), SHAPE[1])
+    through = rng.random(800) < 0.1
+    sparse = SparseDepth(u, v, np.where(through, 30.0, 4.0).astype(np.float32))
+
+    def surface(channels):
+        linear = channels[CHANNELS.index('linear')]
+        change = np.float32(np.log(4.0)) - level_of(channels) - linear
+        return np.stack([change, np.full_like(change, np.log(0.1)), 0 * change, change])
+
+    scale = score_sigma(None, fused(sparse), sparse, guide(surface))
+    by_range = scale.counts.sum(axis=2)
+    assert by_range[:, 0].sum() == by_range[:, 2:].sum() == 0
+    assert by_range[:, 1].sum() > 300
+
+
 def test_beyond_the_points_sigma_does_not_shrink():
     whole = points(0.01)
     kept = whole.v > 40
@@ -118,6 +137,8 @@ def test_scan_lines_are_held_out_as_a_whole_and_other_points_in_tiles():
     lines = [held_out[v == row] for row in np.unique(v)]
     assert all(line.all() or not line.any() for line in lines)
     assert 0.3 < held_out.mean() < 0.7
+    assert not lines[0].any()
+    assert not lines[-1].any()
     rng = np.random.default_rng(0)
     v, u = np.divmod(rng.choice(120 * 160, 400, replace=False), 160)
     spacing = median_gap(u, v, (120, 160), among=True)
