@@ -431,6 +431,8 @@ class FramePipeline:
             history = self._score(history, before.scale, fused.alignment, sparse, guide)
         sigma = widen_sigma(stated.sigma, fitted.prediction, stated.alignment, sparse, config)
         alignment = judge_held(stated.alignment, sigma, sparse, config)
+        if alignment.state == 'fitted' and alignment.sigma is not None:
+            alignment = replace(alignment, sigma=sigma)  # for a frame that holds this depth
         return StatedDepth(alignment, None if alignment.metric is None else sigma, history)
 
     def _score(

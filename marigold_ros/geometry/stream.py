@@ -45,6 +45,8 @@ _SAME_SCALE = 0.1
 _JUDGED = 4
 # Points of the previous depth in place of a missing scan.
 _POINTS = 2000
+# Pixels over which the change of held depth is averaged: edges move.
+_CHANGE = (9, 9)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class PreviousFrame:
     stamp_ns: int  # of the fit: the frame's own, or that of the fit it held
     K: np.ndarray | None = None  # (3, 3), pixels
     T_world_camera: np.ndarray | None = None  # (4, 4), pose of the camera in a fixed frame
+    sigma: np.ndarray | None = None  # (H, W) float32, metres; of held depth without its age
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ class StreamState:
         if alignment.metric is not None:
             measured_ns = current.stamp_ns - alignment.age_ns
             place = (current.K, current.T_world_camera)
-            previous = PreviousFrame(alignment.metric, current.grey, measured_ns, *place)
+            depth = alignment.metric
+            previous = PreviousFrame(depth, current.grey, measured_ns, *place, alignment.sigma)
             state = replace(state, previous=previous)
         return state
 
@@ -217,6 +221,18 @@ def carry_over(
         if alignment.metric is None:
             return alignment
         return replace(alignment, metric=smooth(alignment.metric, previous, current, config))
+    held = _remembered(alignment, previous, current, config, refit)
+    return _with_sigma_of(previous, held, current)
+
+
+def _remembered(
+    alignment: Alignment,
+    previous: PreviousFrame,
+    current: CurrentFrame,
+    config: AlignmentConfig,
+    refit: Callable[[SparseDepth], Alignment],
+) -> Alignment:
+    """Fit a frame without points to the previous depth, as far as `carry_over` does."""
     age_ns = abs(current.stamp_ns - previous.stamp_ns)
     remembered = config.method == 'fused' and age_ns <= config.hold_limit * 1e9
     if config.smoothing <= 0.0 or not (alignment.state == 'held' or remembered):
@@ -237,6 +253,26 @@ def carry_over(
     return replace(
         fit, state='held', inlier=None, held_out=None, n_inliers=0, rms=float('nan'), **kept
     )
+
+
+def _with_sigma_of(previous: PreviousFrame, held: Alignment, current: CurrentFrame) -> Alignment:
+    """
+    State sigma of held depth: that of the previous depth, and what changed since.
+
+    A map is held by a fit to few places, and says nothing of its error elsewhere; the previous
+    depth had its own everywhere.
+    """
+    if held.state != 'held' or held.metric is None or previous.sigma is None:
+        return held
+    carried, sigma = (
+        _carried(held.metric, replace(previous, metric=image), current)[0]
+        for image in (previous.metric, previous.sigma)
+    )
+    change = cv2.blur(np.nan_to_num(np.abs(held.metric - carried)), _CHANGE)
+    sigma = np.hypot(change, sigma)
+    if held.sigma is not None:
+        sigma = np.where(np.isfinite(sigma), sigma, held.sigma)
+    return replace(held, sigma=sigma)
 
 
 def remembered_points(previous: PreviousFrame, current: CurrentFrame) -> SparseDepth:

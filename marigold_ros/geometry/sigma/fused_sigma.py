@@ -111,13 +111,13 @@ def state_sigma(
         errors = count_errors(before.errors, prediction, sparse, alignment, config)
         sigma = sigma_map(errors, prediction, alignment, config, sparse)
         return StatedDepth(alignment, sigma, replace(before, errors=errors))
+    if alignment.state == 'held':  # with the sigma of the previous depth
+        aged = np.float32(config.hold_growth * alignment.age_ns / 1e9)
+        sigma = np.hypot(alignment.sigma, aged * alignment.metric)
+        return StatedDepth(alignment, sigma, before)
     scale = before.scale or score_sigma(None, alignment, sparse, guide)
     scaled = with_scaled_sigma(alignment, scale, sparse)
-    sigma = scaled.sigma
-    if sigma is not None and scaled.metric is not None and scaled.age_ns:
-        aged = np.float32(config.hold_growth * scaled.age_ns / 1e9)
-        sigma = np.hypot(sigma, aged * scaled.metric)
-    return StatedDepth(scaled, sigma, replace(before, scale=scale))
+    return StatedDepth(scaled, scaled.sigma, replace(before, scale=scale))
 
 
 def widen_sigma(
