@@ -100,7 +100,7 @@ def _warm_up(model: DepthModel, sizes: Sequence[tuple[int, int]], config: NodeCo
 
 def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     """
-    Fuse made-up frames of the size of the last run, few points and many.
+    Fuse made-up frames of the size of the last run, few points and many, below a sky.
 
     Otherwise the first frames of each, and their clouds, would wait for compiled functions.
     """
@@ -110,8 +110,9 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     height, width = sizes[-1]
     depth = np.tile(np.linspace(20, 4, height, dtype=np.float32)[:, None], (1, width))
     depth[height // 3 : height // 2, width // 3 : width // 2] = 4.0
+    depth[: height // 4] = 25.0
     rgb = cv2.cvtColor((10 * depth).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-    answer = Prediction(depth / 20.0)
+    answer = Prediction(depth / 25.0)
     model: Any = SimpleNamespace(predict=lambda _rgb, **_settings: answer)
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
     camera = Camera(K, width, height)
@@ -119,8 +120,8 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     pipeline = FramePipeline(model, replace(config.pipeline, guidance='none'), network)
     for count in _POINTS:
         pipeline.reset()
-        place = np.linspace(0, depth.size - 1, min(count, depth.size)).astype(np.int64)
-        v, u = np.divmod(place, width)
+        place = np.linspace(0.3 * depth.size, depth.size - 1, min(count, depth.size // 2))
+        v, u = np.divmod(place.astype(np.int64), width)
         points = SparseInput('pointcloud', sparse=SparseDepth(u, v, depth[v, u]))
         frame = Frame(rgb=rgb, camera=camera, inputs=(points,))
         pipeline.process(frame)

@@ -5,8 +5,10 @@
 from dataclasses import replace
 import logging
 
+from marigold_ros import pipeline
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.models.fusion import load as fusion_load
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.node.loading import Loader
@@ -73,3 +75,16 @@ def test_fusion_is_ready_for_images_as_in_the_last_run(tmp_path, network, count,
 def test_without_points_nothing_is_fused_beforehand(tmp_path, network):
     loaded(tmp_path, sparse_source='none')
     assert not network.sizes
+
+
+def test_the_sky_is_ready_too(tmp_path, network, monkeypatch):
+    found = []
+
+    def noted(*arguments):
+        found.append(sky_mask(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(pipeline, 'sky_mask', noted)
+    loaded(tmp_path)
+    assert all(sky.any() for sky in found)
+    assert found
