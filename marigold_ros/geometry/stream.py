@@ -264,10 +264,11 @@ def _with_sigma_of(previous: PreviousFrame, held: Alignment, current: CurrentFra
     """
     if held.state != 'held' or held.metric is None or previous.sigma is None:
         return held
-    carried, sigma = (
-        _carried(held.metric, replace(previous, metric=image), current)[0]
-        for image in (previous.metric, previous.sigma)
-    )
+    carried, sigma = previous.metric, previous.sigma
+    if _has_poses(previous, current):
+        x, y, depth = _previous_places(held.metric, previous, current)
+        ratio = (held.metric / depth).astype(np.float32)
+        carried, sigma = (_looked_up(image, x, y) * ratio for image in (carried, sigma))
     change = cv2.blur(np.nan_to_num(np.abs(held.metric - carried)), _CHANGE)
     sigma = np.hypot(change, sigma)
     if held.sigma is not None:
@@ -356,9 +357,7 @@ def _carried(
     """
     if not _has_poses(previous, current):
         return previous.metric, previous.grey
-    points = unproject_depth(metric, np.asarray(current.K))
-    x, y, depth = _project(points, current, previous)
-    x, y = x.astype(np.float32), y.astype(np.float32)
+    x, y, depth = _previous_places(metric, previous, current)
     found = _looked_up(previous.metric, x, y)
     (height, width), (rows, columns) = metric.shape, previous.grey.shape
     step_x, step_y = columns / width, rows / height
@@ -369,6 +368,15 @@ def _carried(
         ((near[1] + 0.5) * step_y - 0.5).astype(np.float32),
     )
     return (metric * (found / depth)).astype(np.float32), grey
+
+
+def _previous_places(
+    metric: np.ndarray, previous: PreviousFrame, current: CurrentFrame
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return column, row and depth in the previous camera of every pixel, (H, W) each."""
+    points = unproject_depth(metric, np.asarray(current.K))
+    x, y, depth = _project(points, current, previous)
+    return x.astype(np.float32), y.astype(np.float32), depth
 
 
 def _looked_up(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
