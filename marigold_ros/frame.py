@@ -107,6 +107,8 @@ class SparseDepth:
         Standard deviation of each point beyond the noise of the settings.
     kind : PointKind
         What the points say of the image around them.
+    part : (M,) int or None
+        Which of several sources each point is of.
 
     """
 
@@ -117,6 +119,7 @@ class SparseDepth:
     counts: Mapping[str, int] = field(default_factory=dict)
     sigma: np.ndarray | None = None
     kind: PointKind = PointKind.LIDAR
+    part: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shapes = [np.shape(column) for column in (self.u, self.v, self.z)]
@@ -132,8 +135,9 @@ class SparseDepth:
     def chosen(self, which: np.ndarray) -> 'SparseDepth':
         """Return some of the points, by a mask (M,) or indices, without their rows and counts."""
         sigma = None if self.sigma is None else self.sigma[which]
+        part = None if self.part is None else self.part[which]
         u, v, z = self.u[which], self.v[which], self.z[which]
-        return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma)
+        return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma, part=part)
 
     def require_inside(self, shape: tuple[int, ...]) -> None:
         """Raise AlignmentError if a point lies outside an image of ``shape`` (H, W)."""

@@ -138,6 +138,7 @@ def merge_points(
     others = [part for part in parts if not any(part is one for one in chosen)]
     lead = SparseDepth.joined(chosen)
     if len(chosen) > 1:
+        lead = replace(lead, part=np.repeat(np.arange(len(chosen)), [len(p) for p in chosen]))
         lead = replace(lead.chosen(_least_noise(lead, config)), counts=lead.counts)
     return lead, SparseDepth.joined(others) if others else None
 

@@ -116,6 +116,8 @@ def test_of_two_points_in_a_pixel_the_one_of_less_noise_stays():
     found, _ = merge_points([near, exact], CONFIG)
     assert len(found) == 60
     assert set(found.z.tolist()) == {5.0}
+    assert found.part.tolist() == [1] * 60
+    assert found.chosen(np.arange(3)).part.tolist() == [1] * 3
 
 
 def test_points_that_extend_lead_and_the_others_count_in_the_fit_only():

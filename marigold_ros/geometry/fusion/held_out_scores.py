@@ -36,7 +36,7 @@ from marigold_ros.geometry.fusion.mixing import (
     MapCandidate,
     network_input,
 )
-from marigold_ros.geometry.fusion.sound_points import sound_points
+from marigold_ros.geometry.fusion.sound_points import sound_of_sources
 from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
 from marigold_ros.reasons import Reason
 import numpy as np
@@ -156,7 +156,7 @@ def choose_points(
     sparse.require_inside(shape)  # compiled functions do not look
     spacing = median_gap(sparse.u, sparse.v, shape, among=True)
     grid = work_grid(shape, cells or cells_needed(len(sparse), spacing[0], shape))
-    sound = sound_points(sparse.u, sparse.v, sparse.z, grid)
+    sound = sound_of_sources(sparse, grid)
     return _chosen(sparse, sound, grid, spacing if sound.mean() > _NEARLY_ALL else None)
 
 

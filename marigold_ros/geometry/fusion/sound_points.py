@@ -10,6 +10,7 @@ more are found than a clean scan would have, after Benjamini and Hochberg (1995)
 """
 
 import cv2
+from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion.along_lines import pixel_order
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
@@ -40,6 +41,42 @@ _QUANTILES = (0.15, 0.25, 0.75, 0.85)
 _MARGIN, _SCATTER = 0.1, 0.5  # log depth; share of the range around
 # Share of a few points that is doubtful in clean scans at most.
 _CLEAN = 0.05
+# Points are alone farther from all other sources than so many median distances of their points.
+_ALONE = 3.0
+
+
+def sound_of_sources(sparse: SparseDepth, grid: WorkGrid) -> np.ndarray:
+    """
+    Select the sound points (M,) of one source or of several; (M,) bool.
+
+    Where one alone has points, as landmarks beyond the range of a depth camera, those of the
+    others do not judge them: they are compared to their own.
+    """
+    u, v, z = sparse.u, sparse.v, sparse.z
+    sound = sound_points(u, v, z, grid)
+    if sparse.part is None or sound.all():
+        return sound
+    for part in np.unique(sparse.part):
+        own = np.flatnonzero(sparse.part == part)
+        alone = own[_far_from(sparse.chosen(sparse.part != part), u[own], v[own], grid)]
+        if not sound[alone].all():
+            agreeing = np.zeros(len(z), dtype=bool)
+            agreeing[own] = sound_points(u[own], v[own], z[own], grid)
+            sound[alone] |= agreeing[alone]
+    return sound
+
+
+def _far_from(others: SparseDepth, u: np.ndarray, v: np.ndarray, grid: WorkGrid) -> np.ndarray:
+    """Select the pixels (n,) beyond the reach of other points, (n,) bool."""
+    pixels = others.u, others.v
+    samples = pixel_order(*pixels)[:: -(-len(others) // _SAMPLES)]
+    some = others.u[samples], others.v[samples]
+    next_to = nearest_neighbours(pixels, some, 2)[:, 1]
+    spacing = median(np.hypot(others.u[next_to] - some[0], others.v[next_to] - some[1]))
+    empty = np.ones((grid.rows, grid.columns), np.uint8)
+    empty[grid.cell_of(others.u, others.v)] = 0
+    distance = cv2.distanceTransform(empty, cv2.DIST_L2, 3)[grid.cell_of(u, v)]
+    return distance * grid.shape[1] > _ALONE * spacing * grid.columns
 
 
 def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) -> np.ndarray:

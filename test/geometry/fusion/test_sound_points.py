@@ -4,8 +4,11 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion import sound_points as module
 from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.measured_points import merge_points
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -170,6 +173,44 @@ def test_among_very_many_points_gross_outliers_are_found_and_edges_kept(seed):
     assert (~sound[wrong]).mean() > 0.9
     assert sound[~wrong].mean() > 0.99
     assert sound_points(u, v, clean).mean() > 0.995
+
+
+def both(rng, spacing, landmarks=60):
+    """Merge a sensor that sees the lower half, 2 to 4 m away, with landmarks anywhere."""
+
+    def points(u, v):
+        return SparseDepth(u, v, np.where(v < 240, 8.0 + u / 20, 2.0 + u / 320))
+
+    v, u = (part.ravel() for part in np.mgrid[240:480:spacing, 0:640:spacing])
+    dense, few = points(u, v), points(*anywhere(rng, landmarks))
+    found, _ = merge_points([dense, few], AlignmentConfig())
+    return found
+
+
+@pytest.mark.parametrize('spacing', [1, 2, 6, 14])
+@given(seed=SEEDS)
+def test_where_a_source_is_alone_the_others_do_not_judge_it(spacing, seed):
+    found = both(np.random.default_rng(seed), spacing)
+    sound = module.sound_of_sources(found, work_grid(SHAPE))
+    assert np.count_nonzero(~sound[found.v < 240 - 4 * spacing]) <= 2
+    assert sound.mean() > 0.98
+
+
+@pytest.mark.parametrize('spacing', [2, 6])
+def test_wrong_points_are_found_where_sources_meet_and_where_one_is_alone(spacing):
+    kept = {'meet': [], 'alone': []}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        found = both(rng, spacing)
+        wrong = (found.part == 1) & (rng.random(len(found)) < 0.3)
+        z = found.z * np.exp(np.where(wrong, rng.choice((-1.5, 1.5), len(found)), 0.0))
+        damaged = SparseDepth(found.u, found.v, z, part=found.part)
+        sound = module.sound_of_sources(damaged, work_grid(SHAPE))
+        assert sound[~wrong].mean() > 0.99
+        kept['meet'].extend(sound[wrong & (found.v > 245)])
+        kept['alone'].extend(sound[wrong & (found.v < 235)])
+    assert np.mean(kept['meet']) < 0.05
+    assert np.mean(kept['alone']) < 0.6  # as of a few landmarks without another source
 
 
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 300), radius=st.floats(1.0, 40.0))
