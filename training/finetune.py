@@ -76,7 +76,10 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         parser.error('--weights is for --export-only of a depth model')
 
     from marigold_ros.errors import ConfigurationError, MarigoldError
+    from marigold_ros.models.light_imports import import_networks
     from marigold_ros.models.locate import FUSION
+
+    import_networks()  # before what follows imports all of diffusers
     from marigold_training.distillation import Distillation
     from marigold_training.fusion.run import FusionRun
     from marigold_training.held_out import GENERATORS

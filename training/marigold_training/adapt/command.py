@@ -87,7 +87,10 @@ def span(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Adapt and print; return the exit code."""
+    from marigold_ros.models.light_imports import import_networks
     from marigold_ros.processes import asked_to_stop
+
+    import_networks()  # before what follows imports all of diffusers
     from marigold_training.adapt.adaptation import Adaptation, AdaptOptions, PAGE
     from marigold_training.run.accelerator import end, new_accelerator
 
