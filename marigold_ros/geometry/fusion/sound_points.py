@@ -12,6 +12,7 @@ more are found than a clean scan would have, after Benjamini and Hochberg (1995)
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion.along_lines import pixel_order
+from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
 from marigold_ros.kernels.compiled import compiled
@@ -67,16 +68,23 @@ def sound_of_sources(sparse: SparseDepth, grid: WorkGrid) -> np.ndarray:
 
 
 def _far_from(others: SparseDepth, u: np.ndarray, v: np.ndarray, grid: WorkGrid) -> np.ndarray:
-    """Select the pixels (n,) beyond the reach of other points, (n,) bool."""
-    pixels = others.u, others.v
-    samples = pixel_order(*pixels)[:: -(-len(others) // _SAMPLES)]
-    some = others.u[samples], others.v[samples]
-    next_to = nearest_neighbours(pixels, some, 2)[:, 1]
-    spacing = median(np.hypot(others.u[next_to] - some[0], others.v[next_to] - some[1]))
-    empty = np.ones((grid.rows, grid.columns), np.uint8)
-    empty[grid.cell_of(others.u, others.v)] = 0
-    distance = cv2.distanceTransform(empty, cv2.DIST_L2, 3)[grid.cell_of(u, v)]
+    """Select the pixels (n,) beyond the reach of other points, (n,) bool; none where one is."""
+    if len(others) < 2:  # which hardly judged them
+        return np.zeros(len(u), dtype=bool)
+    beside = _neighbours_of_some(others.u, others.v, 1)
+    across, down = (np.diff(side[beside], axis=1) for side in (others.u, others.v))
+    taken = np.zeros((grid.rows, grid.columns), np.uint8)
+    taken[grid.cell_of(others.u, others.v)] = 1
+    distance = nearest_points(taken).distance[grid.cell_of(u, v)]
+    spacing = median(np.hypot(across, down).ravel())
     return distance * grid.shape[1] > _ALONE * spacing * grid.columns
+
+
+def _neighbours_of_some(u: np.ndarray, v: np.ndarray, count: int) -> np.ndarray:
+    """Return some points (n,) over the image, each with its nearest, (n, 1 + count) indices."""
+    # In the order of the image: which are samples must not depend on that of the points.
+    samples = pixel_order(u, v)[:: -(-len(u) // _SAMPLES)]
+    return nearest_neighbours((u, v), (u[samples], v[samples]), count + 1)
 
 
 def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) -> np.ndarray:
@@ -94,11 +102,9 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
         return _sound_of_many(u, v, log_depth, grid)
     if count < _FEW:
         return _sound_of_few(u, v, log_depth)
-    # In the order of the image: which are samples must not depend on that of the points.
-    samples = pixel_order(u, v)[:: -(-count // _SAMPLES)]
-    near = nearest_neighbours((u, v), (u[samples], v[samples]), _NEIGHBOURS + 1)
-    typical = near[:, _TYPICAL]
-    radius = median(np.hypot(u[typical] - u[samples], v[typical] - v[samples]))
+    near = _neighbours_of_some(u, v, _NEIGHBOURS)
+    across, down = (side[near[:, _TYPICAL]] - side[near[:, 0]] for side in (u, v))
+    radius = median(np.hypot(across, down))
     agreeing = _agreeing(log_depth[near[:, 1:]] - log_depth[near[:, :1]])
     at_edges = float(np.mean(agreeing < _AT_EDGES))
     expected = _DOUBTFUL * count * (1.0 + (_FEW / count) ** 2) * at_edges

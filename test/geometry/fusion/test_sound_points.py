@@ -196,6 +196,17 @@ def test_where_a_source_is_alone_the_others_do_not_judge_it(spacing, seed):
     assert sound.mean() > 0.98
 
 
+@pytest.mark.parametrize('others', [0, 1, 2])
+def test_a_source_of_hardly_a_point_leaves_the_others_as_they_are(others):
+    rng = np.random.default_rng(3)
+    u, v = anywhere(rng)
+    z, _ = corrupt(room(u, v), 0.1, rng)
+    part = (np.arange(len(z)) < others).astype(int)
+    found = module.sound_of_sources(SparseDepth(u, v, z, part=part), work_grid(SHAPE))
+    assert not found.all()
+    np.testing.assert_array_equal(found[others:], sound_points(u, v, z)[others:])
+
+
 @pytest.mark.parametrize('spacing', [2, 6])
 def test_wrong_points_are_found_where_sources_meet_and_where_one_is_alone(spacing):
     kept = {'meet': [], 'alone': []}
