@@ -24,7 +24,7 @@ import weakref
 import cv2
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth, SparseInput
+from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry.cloud.organised import cloud_of
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models import load_compiled
@@ -115,14 +115,17 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     answer = Prediction(depth / 25.0)
     model: Any = SimpleNamespace(predict=lambda _rgb, **_settings: answer)
     K = np.array([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
-    camera = Camera(K, width, height)
+    camera, T_cam_lidar = Camera(K, width, height), np.eye(4)
+    T_cam_lidar[1, 3] = -0.1  # what is hidden from the camera is looked for
     # Guidance would need the model itself.
     pipeline = FramePipeline(model, replace(config.pipeline, guidance='none'), network)
     for count in _POINTS:
         pipeline.reset()
         place = np.linspace(0.3 * depth.size, depth.size - 1, min(count, depth.size // 2))
         v, u = np.divmod(place.astype(np.int64), width)
-        points = SparseInput('pointcloud', sparse=SparseDepth(u, v, depth[v, u]))
+        rays = np.stack([(u - K[0, 2]) / width, (v - K[1, 2]) / width, np.ones(len(u))], 1)
+        points_lidar = rays * depth[v, u, None] - T_cam_lidar[:3, 3]
+        points = SparseInput('pointcloud', points_lidar=points_lidar, T_cam_lidar=T_cam_lidar)
         frame = Frame(rgb=rgb, camera=camera, inputs=(points,))
         pipeline.process(frame)
     cloud_of(pipeline.process(frame), config.points)  # averaged with the one before

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Sparse depth in a rectified image: LiDAR projection with its occlusion test, depth images.
+Sparse depth in a rectified image: LiDAR projection without what is hidden, depth images.
 
-A LiDAR beside or above the camera sees past objects: returns from behind land on the object's
-pixels with the background's depth. They are found by the rule of Conti et al., as in Marigold-DC:
-within a 7x7 window, returns more than 1.5 m behind the nearest one are hidden. From a camera in
-the place of the LiDAR, as of a depth camera's cloud, nothing is.
+From a camera in the place of the LiDAR, as of a depth camera's cloud, nothing is hidden.
 """
 
-import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry.blas_threads import one_blas_thread
+from marigold_ros.geometry.camera.hidden_points import behind_surfaces, not_hidden, scan_angle
 from marigold_ros.geometry.camera.rectification import is_rectified
 import numpy as np
 
 # Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
 _ROTATION_TOLERANCE = 1e-3
-_FAR = np.float32(1e9)
 # Metres; sensors that are nearer to each other are in one place.
 _ONE_PLACE = 1e-3
 
@@ -72,6 +68,7 @@ def project_lidar(
     near = (z >= config.min_depth) & (z <= config.max_depth)
     counts['out_of_range'] = len(index) - int(near.sum())
     index, x, y, z = index[near], x[near], y[near], z[near]
+    in_range = np.stack((x, y, z), dtype=np.float32, casting='same_kind')
 
     K = camera.K
     u = np.floor((K[0, 0] * x + K[0, 1] * y) / z + (K[0, 2] + 0.5))
@@ -80,15 +77,19 @@ def project_lidar(
     if valid is not None:
         inside[inside] = valid[v[inside].astype(np.intp), u[inside].astype(np.intp)]
     counts['outside'] = len(index) - int(inside.sum())
-    index, z = index[inside], z[inside].astype(np.float32)
+    index, z, place = index[inside], z[inside].astype(np.float32), np.flatnonzero(inside)
     u, v = u[inside].astype(np.intp), v[inside].astype(np.intp)
 
     first = nearest_per_pixel(u, v, z, camera.width)
     counts['farther_in_pixel'] = len(index) - int(first.sum())
-    index, u, v, z = index[first], u[first], v[first], z[first]
+    index, u, v, z, place = index[first], u[first], v[first], z[first], place[first]
 
-    window = config.occlusion_window if np.linalg.norm(T[:3, 3]) > _ONE_PLACE else 1
-    seen = not_hidden(u, v, z, window, config.occlusion_threshold)
+    seen = np.ones(len(z), dtype=bool)
+    if config.occlusion_window > 1 and np.linalg.norm(T[:3, 3]) > _ONE_PLACE:
+        seen = not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
+        if len(z) > 1:
+            angle = scan_angle(u, v, K[0, 0])
+            seen &= ~behind_surfaces(in_range, T[:3, 3], place, angle)
     counts['occluded'] = len(index) - int(seen.sum())
     counts['kept'] = int(seen.sum())
     return SparseDepth(u[seen], v[seen], z[seen], index[seen], counts)
@@ -181,23 +182,3 @@ def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -
     # The last assignment to an index stays: one of equally near returns wins.
     winner[pixel[first]] = first
     return winner[pixel] == np.arange(len(z))
-
-
-def not_hidden(
-    u: np.ndarray, v: np.ndarray, z: np.ndarray, window: int, threshold: float
-) -> np.ndarray:
-    """
-    Return a mask (M,) of the points not hidden by a nearer one in their window.
-
-    At most one point per pixel; ``window`` in pixels, ``threshold`` in metres.
-    """
-    if window <= 1 or len(z) == 0:
-        return np.ones(len(z), dtype=bool)
-    left, top = u.min(), v.min()
-    nearest = np.full((v.max() - top + 1, u.max() - left + 1), _FAR, dtype=np.float32)
-    nearest[v - top, u - left] = z
-    kernel = np.ones((window, window), dtype=np.uint8)
-    nearest = cv2.erode(
-        nearest, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(float(_FAR),) * 4
-    )
-    return z <= nearest[v - top, u - left] + np.float32(threshold)

@@ -28,11 +28,8 @@ from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines
 from marigold_ros.frame import Camera, SparseDepth
-from marigold_ros.geometry.camera.lidar_projection import (
-    check_transform,
-    not_hidden,
-    project_lidar,
-)
+from marigold_ros.geometry.camera.hidden_points import not_hidden
+from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
 from marigold_ros.geometry.camera.rectification import rectified, rectified_valid, rectify_image
 from marigold_ros.image_sets.decode import decode_image_file
 from marigold_ros.processes import never, run_jobs, Stop

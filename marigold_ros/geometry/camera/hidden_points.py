@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Points that a LiDAR sees and the camera does not, as something nearer is in front of them.
+
+A LiDAR beside or above the camera sees past objects: returns from behind land on the object's
+pixels with the background's depth. Two tests find them. Within a window around a pixel, returns
+far behind the nearest one are hidden, as in Marigold-DC after Conti et al.; that takes returns as
+close as the window. The other needs but a few lines: in a plane through both sensors, opaque
+surfaces appear in the same order to both, so a point that the camera sees in the midst of nearer
+ones, and the LiDAR beside them, is behind their surface (the ordering constraint of stereo vision,
+Baker and Binford 1981).
+"""
+
+import cv2
+from marigold_ros.geometry.median import median
+from marigold_ros.kernels.compiled import compiled
+from marigold_ros.kernels.neighbours import nearest_neighbours
+import numpy as np
+
+_FAR = np.float32(1e9)
+# Points of one plane: so many distances between neighbours of the scan, at so many samples.
+_THICKNESS, _SAMPLES = 2.0, 400
+# Neighbours in a plane are on one surface up to this ratio of their depths; what is behind it is
+# so many times as deep. Chosen on synthetic drives.
+_SURFACE, _BEHIND = 1.3, 1.1
+
+
+def not_hidden(
+    u: np.ndarray, v: np.ndarray, z: np.ndarray, window: int, threshold: float
+) -> np.ndarray:
+    """
+    Return a mask (M,) of the points not hidden by a nearer one in their window.
+
+    At most one point per pixel; ``window`` in pixels, ``threshold`` in metres.
+    """
+    if window <= 1 or len(z) == 0:
+        return np.ones(len(z), dtype=bool)
+    left, top = u.min(), v.min()
+    nearest = np.full((v.max() - top + 1, u.max() - left + 1), _FAR, dtype=np.float32)
+    nearest[v - top, u - left] = z
+    kernel = np.ones((window, window), dtype=np.uint8)
+    nearest = cv2.erode(
+        nearest, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(float(_FAR),) * 4
+    )
+    return z <= nearest[v - top, u - left] + np.float32(threshold)
+
+
+def behind_surfaces(
+    points: np.ndarray, lidar: np.ndarray, seen: np.ndarray, angle: float
+) -> np.ndarray:
+    """
+    Return a mask (M,) of the points behind a surface of others, as the camera sees them.
+
+    Parameters
+    ----------
+    points : (3, N) float32, metres
+        A scan in the camera's frame, in front of it; points outside the image are parts of
+        surfaces, too.
+    lidar : (3,) float, metres
+        Where the scan was made, not in the camera's place.
+    seen : (M,) int
+        Indices of the points in the image, which are asked for.
+    angle : float
+        Between neighbours of the scan, in radians: see `scan_angle`.
+
+    """
+    distance = float(np.linalg.norm(lidar))
+    along = lidar / distance
+    # From the baseline towards the middle of the image.
+    ahead = np.eye(3)[0 if abs(along[2]) > 1.0 - 1e-6 else 2]
+    ahead = ahead - (ahead @ along) * along
+    ahead /= np.linalg.norm(ahead)
+    axes = np.stack((ahead, np.cross(along, ahead), along)).astype(np.float32)
+    first, across, towards = axes @ points
+    away = np.maximum(np.hypot(first, across), np.float32(1e-6))
+    # Cotangents of the angles at both sensors, from the baseline.
+    camera, scan = towards / away, (towards - np.float32(distance)) / away
+    # Half as thick as asked for, as two are looked at together.
+    thickness = 0.5 * _THICKNESS * angle / median(1.0 / np.sqrt(1.0 + np.square(scan[seen])))
+    plane = np.floor(np.arctan2(across, first) / thickness).astype(np.int64)
+    plane -= plane.min()
+    taken = np.zeros(int(plane.max()) + 3, dtype=bool)
+    taken[plane[seen] + 1] = True
+    near = taken[:-2] | taken[1:-1] | taken[2:]
+    some = np.flatnonzero(near[plane])
+    # By planes, and in each of them from far of the LiDAR's side towards it.
+    some = some[np.argsort(plane[some] + 0.5 + 0.5 * scan[some] / (1.0 + np.abs(scan[some])))]
+    starts = np.searchsorted(plane[some], np.arange(len(near) + 2))
+    asked = np.zeros(points.shape[1], dtype=bool)
+    asked[seen] = True
+    hidden = np.zeros(points.shape[1], dtype=bool)
+    hidden[some] = _out_of_order(starts, scan[some], camera[some], points[2, some], asked[some])
+    return hidden[seen]
+
+
+def scan_angle(u: np.ndarray, v: np.ndarray, focal: float) -> float:
+    """
+    Return the typical angle between a point at pixels (M,) and its nearest, in radians.
+
+    Of at least two points; ``focal`` in pixels.
+    """
+    some = np.arange(0, len(u), -(-len(u) // _SAMPLES))
+    near = nearest_neighbours((u, v), (u[some], v[some]), 2)
+    return median(np.hypot(*(np.diff(side[near], axis=1).ravel() for side in (u, v)))) / focal
+
+
+@compiled()
+def _out_of_order(
+    starts: np.ndarray, scan: np.ndarray, camera: np.ndarray, z: np.ndarray, asked: np.ndarray
+) -> np.ndarray:
+    """
+    Find the points (n,), of those asked for, behind a surface of their plane or the one beside.
+
+    Each plane begins at its place in ``starts`` and is sorted by ``scan``, the order in which the
+    LiDAR sees visible points; in that order ``camera`` increases, too. ``z`` is depth.
+    """
+    hidden = np.zeros(len(z), np.bool_)
+    low, high, depth = np.empty(len(z)), np.empty(len(z)), np.empty(len(z))
+    for plane in range(len(starts) - 2):
+        one, other, end = starts[plane], starts[plane + 1], starts[plane + 2]
+        middle = other
+        surfaces, kept, last, highest, nearest = 0, 0, 0, -np.inf, np.inf
+        while one < middle or other < end:
+            if other == end or (one < middle and scan[one] <= scan[other]):
+                i, one = one, one + 1
+            else:
+                i, other = other, other + 1
+            behind = False
+            if asked[i] and camera[i] < highest and z[i] > _BEHIND * nearest:
+                for j in range(surfaces):
+                    if low[j] <= camera[i] <= high[j] and z[i] > _BEHIND * depth[j]:
+                        behind = True
+                        break
+            if behind:
+                hidden[i] = True
+                continue
+            if kept > 0 and z[i] < _SURFACE * z[last] and z[last] < _SURFACE * z[i]:
+                # The first surface goes on beyond the scan: things stand on the ground.
+                low[surfaces] = -np.inf if kept == 1 else min(camera[i], camera[last])
+                high[surfaces] = max(camera[i], camera[last])
+                depth[surfaces] = max(z[i], z[last])
+                nearest = min(nearest, depth[surfaces])
+                surfaces += 1
+            last, kept, highest = i, kept + 1, max(highest, camera[i])
+    return hidden
