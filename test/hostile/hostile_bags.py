@@ -404,12 +404,12 @@ def _comment(text: str, size: float) -> str:
 
 
 def ros1_bomb(folder: Path, size: float = 1.0) -> Path:
-    """A bag of ROS 1 whose one chunk, of bzip2, unpacks to 7 GB."""
+    """A bag of ROS 1 whose one chunk, of bzip2, unpacks to 3 GB: to pack more takes a minute."""
 
     def packed(data: bytes) -> bytes:
         packer, block = bz2.BZ2Compressor(), bytes(1 << 20)
         parts = [packer.compress(data)]
-        parts += [packer.compress(block) for _ in range(int(7e9 * size) >> 20)]
+        parts += [packer.compress(block) for _ in range(int(3e9 * size) >> 20)]
         return b''.join([*parts, packer.flush()])
 
     store = get_typestore(Stores.ROS1_NOETIC)

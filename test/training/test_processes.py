@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,18 +92,28 @@ def test_a_recipe_ends_in_a_folder_that_opens(whole):
     assert json.loads((whole / 'toy' / 'marigold_ros.json').read_text())['space'] == 'log'
 
 
+TWO = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
+
+
+@pytest.fixture(scope='module')
+def begun(recipe, tmp_path_factory):
+    """The first part of a run by two processes that divide the weights."""
+    out = tmp_path_factory.mktemp('begun')
+    run(command(recipe, out, '--minutes', '0', '--shard', before=TWO))
+    return out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('how', [(), ('--shard',)], ids=['whole', 'divided'])
-def test_two_processes_resume_and_end_as_one_does(recipe, whole, tmp_path, how):
-    launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
-    run(command(recipe, tmp_path, '--minutes', '0', *how, before=launcher))
-    run(command(recipe, tmp_path, *how, before=launcher))
-    for out, processes in ((whole, 1), (tmp_path, 2)):
-        state = torch.load(out / 'state.pt', weights_only=True)
+def test_two_processes_resume_and_end_as_one_does(recipe, whole, begun, tmp_path, how):
+    out = shutil.copytree(begun, tmp_path / 'out')
+    run(command(recipe, out, *how, before=TWO))
+    for folder, processes in ((whole, 1), (out, 2)):
+        state = torch.load(folder / 'state.pt', weights_only=True)
         assert json.loads(state['provenance'])['processes'] == processes
     # Adam makes a whole step (1e-3) of a gradient that is nothing but rounding, so a few are
     # far apart; all of them would be after other gradients.
-    together, alone = weights(tmp_path), weights(whole)
+    together, alone = weights(out), weights(whole)
     apart = torch.cat([(together[name] - alone[name]).abs().flatten() for name in alone])
     assert apart.mean() < 5e-5
     assert (apart < 2e-4).float().mean() > 0.99
