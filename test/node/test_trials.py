@@ -13,7 +13,7 @@ from faults import FAULTS
 import pytest
 from synthetic_messages import View, views
 
-pytestmark = pytest.mark.slow  # campaigns of faults, half a minute of soak, a node beside a busy core
+pytestmark = pytest.mark.slow  # campaigns of faults, a soak, a node beside a busy core
 TRIALS = Path(__file__).resolve().parents[1] / 'trials'
 RAW = [fault for fault in FAULTS if fault.role != 'compressed']
 
