@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion.edge_aware import edge_weights, typical_weight
+from marigold_ros.geometry.fusion.ground_bound import ground_bound
 from marigold_ros.geometry.fusion.interpolation import (
     interpolate,
     nearest_points,
@@ -50,8 +51,9 @@ class Candidates:
     Log of depth in metres by each way, (rows, columns) float32, and where the points are.
 
     ``linear`` interpolates disparity, ``smooth`` follows the image's edges, ``nearest`` is the
-    nearest point's, ``low`` and ``high`` bound the points around; ``inside`` is the points' hull,
-    and ``image`` (rows, columns, 3) is the image on the grid, 0 to 255, or None.
+    nearest point's, ``low`` and ``high`` bound the points around; ``ground`` bounds all of them
+    below the points, None if these show none; ``inside`` is the points' hull, and ``image`` (rows,
+    columns, 3) is the image on the grid, 0 to 255, or None.
     """
 
     grid: WorkGrid
@@ -61,6 +63,7 @@ class Candidates:
     nearest: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    ground: np.ndarray | None
     inside: np.ndarray  # bool
     points: NearestPoints
     held_out: np.ndarray  # (M,) log ratio of each point to an interpolation without its fold
@@ -103,11 +106,12 @@ class Surfaces:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The candidates that the points around a cell give; as in `Candidates`."""
+    """The candidates and bounds that the points around a cell give; as in `Candidates`."""
 
     nearest: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    ground: np.ndarray | None
 
 
 def points_on_grid(
@@ -143,6 +147,7 @@ def join_candidates(
         around.nearest,
         np.minimum(around.low, across.linear),
         np.maximum(around.high, across.linear),
+        around.ground,
         across.inside,
         points.nearest,
         held_out,
@@ -174,10 +179,12 @@ def surfaces(points: GridPoints, rgb: np.ndarray | None) -> Surfaces:
 
 
 def surroundings(points: GridPoints) -> Surroundings:
-    """Return the nearest point of each cell, and the range of the points around it."""
+    """Return the nearest point of each cell, the range of those around it, and the ground."""
     with np.errstate(divide='ignore'):
         known = -np.log(points.mean)
-    return Surroundings(points.nearest.spread(known), *depth_range(known, points.nearest))
+    low, high = depth_range(known, points.nearest)
+    ground = ground_bound(points.u, points.v, points.disparity, points.grid)
+    return Surroundings(points.nearest.spread(known), low, high, ground)
 
 
 def _smooth(

@@ -262,6 +262,9 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
     candidates, points = scored.points.candidates, scored.points.sparse
     grid = candidates.grid
     mixture = mix(scored.channels, guide.network, scored.map_weight)
+    if candidates.ground is not None:
+        bounded = np.minimum(mixture.log_depth, candidates.ground)
+        mixture = replace(mixture, log_depth=bounded)
     metric = enlarge_depth(np.exp(mixture.log_depth), guide.rgb, candidates.image, grid)
     of_map = float(mixture.map_share.mean())
     if scored.fitted is not None and of_map < _NO_SHARE:

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The ground that the points show, below the lowest of them: nothing lies under it.
+
+There a camera sees the ground in front of a robot, or what stands on it, and a LiDAR has no lines.
+The nearest points are farther away, so depth that continues them is too far; the plane, whose
+inverse depth is linear in the image, bounds it.
+"""
+
+import cv2
+from marigold_ros.geometry.fusion.along_lines import pixel_order
+from marigold_ros.geometry.fusion.work_grid import WorkGrid
+import numpy as np
+
+# The plane is looked for in the lower part of the points, at so many of them, by so many triples
+# of at least some area, in squares of the image's width.
+_LOWER, _SAMPLES, _TRIPLES, _AREA = 0.5, 400, 200, 1e-4
+# Log depth within which points are on a plane; of the ground so many and such a part are on it,
+# and hardly any are twice as far below it.
+_ON, _LEAST, _SHARE, _BELOW = 0.03, 30, 0.1, 0.02
+_FITS = 4
+# Heights of the image above the lowest point within which its horizon is; a wall has none.
+_HORIZON = 2.0
+# Points above cells are within this part of the width to both sides.
+_BESIDE = 0.03
+
+
+def ground_bound(
+    u: np.ndarray, v: np.ndarray, disparity: np.ndarray, grid: WorkGrid
+) -> np.ndarray | None:
+    """
+    Return the log of the most depth in each cell below the points, infinite elsewhere.
+
+    Pixels and disparity (M,) of the points, the answer (rows, columns) float32. None if they show
+    no ground: a plane with a horizon, many points on it and hardly any below.
+    """
+    height, width = grid.shape
+    some = np.flatnonzero(v >= np.quantile(v, 1.0 - _LOWER))
+    # In the order of the image: which are samples must not depend on that of the points.
+    some = some[pixel_order(u[some], v[some])][:: -(-len(some) // _SAMPLES)]
+    places = np.stack([u[some] / width, v[some] / width, np.ones(len(some))], axis=1)
+    above = np.array([0.5, (v.max() - _HORIZON * height) / width, 1.0])
+    plane = _ground(places, disparity[some], above)
+    if plane is None:
+        return None
+    row, column = grid.cell_of(u, v)
+    lowest = np.full(grid.columns, -1.0, np.float32)
+    np.maximum.at(lowest, column, row.astype(np.float32))
+    beside = np.ones((1, 2 * round(_BESIDE * grid.columns) + 1), np.uint8)
+    below = np.arange(grid.rows)[:, None] > cv2.dilate(lowest[None], beside)
+    across = ((np.arange(grid.columns) + 0.5) * (width / grid.columns) - 0.5) / width
+    down = ((np.arange(grid.rows) + 0.5) * (height / grid.rows) - 0.5) / width
+    bound = plane[0] * across + plane[1] * down[:, None] + plane[2]
+    known = below & (bound > 0.0)
+    return np.where(known, -np.log(np.where(known, bound, 1.0)), np.inf).astype(np.float32)
+
+
+def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.ndarray | None:
+    """
+    Return the coefficients (3,) of the ground's disparity at ``places`` (n, 3), or None.
+
+    Of planes through three points whose horizon is below the place ``above`` (3,) the one that
+    most are on counts, fitted to these.
+    """
+    if len(places) < _LEAST:
+        return None
+    some = np.random.default_rng(0).integers(0, len(places), (_TRIPLES, 3))
+    some = some[np.abs(np.linalg.det(places[some])) > _AREA]
+    planes = np.linalg.solve(places[some], disparity[some][..., None])[..., 0]
+    planes = planes[planes @ above < 0.0]
+    if len(planes) == 0:
+        return None
+    relative = places / disparity[:, None]
+    under = _log_under(relative, planes.T)
+    share = (np.abs(under) < _ON).mean(axis=0)
+    share[(under > 2.0 * _ON).mean(axis=0) > _BELOW] = 0.0
+    plane = planes[np.argmax(share)]
+    for _ in range(_FITS):
+        # Tukey's biweight, as a wall begins where the ground ends.
+        weight = np.clip(1.0 - np.square(_log_under(relative, plane) / _ON), 0.0, None)
+        if np.count_nonzero(weight) < max(_LEAST, _SHARE * len(places)):
+            return None
+        plane = np.linalg.lstsq(relative * weight[:, None], weight, rcond=None)[0]
+    below = np.mean(_log_under(relative, plane) > 2.0 * _ON)
+    return plane if below <= _BELOW and plane @ above < 0.0 else None
+
+
+def _log_under(relative: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Return log of the points' depth over that of planes (3, ...): positive below them."""
+    return np.log(np.maximum(relative @ planes, 1e-3))
