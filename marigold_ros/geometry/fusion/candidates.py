@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion.edge_aware import edge_weights, typical_weight
-from marigold_ros.geometry.fusion.ground_bound import ground_bound
+from marigold_ros.geometry.fusion.ground_bound import below_points, ground_bound
 from marigold_ros.geometry.fusion.interpolation import (
     interpolate,
     nearest_points,
@@ -51,9 +51,9 @@ class Candidates:
     Log of depth in metres by each way, (rows, columns) float32, and where the points are.
 
     ``linear`` interpolates disparity, ``smooth`` follows the image's edges, ``nearest`` is the
-    nearest point's, ``low`` and ``high`` bound the points around; ``ground`` bounds all of them
-    below the points, None if these show none; ``inside`` is the points' hull, and ``image`` (rows,
-    columns, 3) is the image on the grid, 0 to 255, or None.
+    nearest point's, ``low`` and ``high`` bound the points around; ``below`` are the cells below
+    the points, where ``ground`` bounds depth, None if they show none; ``inside`` is the points'
+    hull, and ``image`` (rows, columns, 3) is the image on the grid, 0 to 255, or None.
     """
 
     grid: WorkGrid
@@ -63,6 +63,7 @@ class Candidates:
     nearest: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    below: np.ndarray  # bool
     ground: np.ndarray | None
     inside: np.ndarray  # bool
     points: NearestPoints
@@ -111,6 +112,7 @@ class Surroundings:
     nearest: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    below: np.ndarray
     ground: np.ndarray | None
 
 
@@ -147,6 +149,7 @@ def join_candidates(
         around.nearest,
         np.minimum(around.low, across.linear),
         np.maximum(around.high, across.linear),
+        around.below,
         around.ground,
         across.inside,
         points.nearest,
@@ -183,8 +186,10 @@ def surroundings(points: GridPoints) -> Surroundings:
     with np.errstate(divide='ignore'):
         known = -np.log(points.mean)
     low, high = depth_range(known, points.nearest)
-    ground = ground_bound(points.u, points.v, points.disparity, points.grid)
-    return Surroundings(points.nearest.spread(known), low, high, ground)
+    u, v, grid = points.u, points.v, points.grid
+    below = below_points(u, v, grid)
+    ground = ground_bound(u, v, points.disparity, below, grid)
+    return Surroundings(points.nearest.spread(known), low, high, below, ground)
 
 
 def _smooth(

@@ -26,11 +26,20 @@ _HORIZON = 2.0
 _BESIDE = 0.03
 
 
+def below_points(u: np.ndarray, v: np.ndarray, grid: WorkGrid) -> np.ndarray:
+    """Return which cells (rows, columns) are below all points (M,) around their column."""
+    row, column = grid.cell_of(u, v)
+    lowest = np.full(grid.columns, -1.0, np.float32)
+    np.maximum.at(lowest, column, row.astype(np.float32))
+    beside = np.ones((1, 2 * round(_BESIDE * grid.columns) + 1), np.uint8)
+    return np.asarray(np.arange(grid.rows)[:, None] > cv2.dilate(lowest[None], beside))
+
+
 def ground_bound(
-    u: np.ndarray, v: np.ndarray, disparity: np.ndarray, grid: WorkGrid
+    u: np.ndarray, v: np.ndarray, disparity: np.ndarray, below: np.ndarray, grid: WorkGrid
 ) -> np.ndarray | None:
     """
-    Return the log of the most depth in each cell below the points, infinite elsewhere.
+    Return the log of the most depth in each cell ``below`` the points, infinite elsewhere.
 
     Pixels and disparity (M,) of the points, the answer (rows, columns) float32. None if they show
     no ground: a plane with a horizon, many points on it and hardly any below.
@@ -44,11 +53,6 @@ def ground_bound(
     plane = _ground(places, disparity[some], above)
     if plane is None:
         return None
-    row, column = grid.cell_of(u, v)
-    lowest = np.full(grid.columns, -1.0, np.float32)
-    np.maximum.at(lowest, column, row.astype(np.float32))
-    beside = np.ones((1, 2 * round(_BESIDE * grid.columns) + 1), np.uint8)
-    below = np.arange(grid.rows)[:, None] > cv2.dilate(lowest[None], beside)
     across = ((np.arange(grid.columns) + 0.5) * (width / grid.columns) - 0.5) / width
     down = ((np.arange(grid.rows) + 0.5) * (height / grid.rows) - 0.5) / width
     bound = plane[0] * across + plane[1] * down[:, None] + plane[2]

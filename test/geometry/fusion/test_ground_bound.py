@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
-from marigold_ros.geometry.fusion.ground_bound import ground_bound
+from marigold_ros.geometry.fusion.ground_bound import below_points, ground_bound
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
 import pytest
@@ -32,13 +32,17 @@ def points_of(depth, rows=LINES, step=2):
     return u, v, 1.0 / depth[v, u]
 
 
+def bound_of(u, v, disparity):
+    return ground_bound(u, v, disparity, below_points(u, v, GRID), GRID)
+
+
 def on_grid(depth):
     """Log depth (rows, columns) in the middle of each cell."""
     return np.log(1.0 / GRID.shrink((1.0 / depth).astype(np.float32)))
 
 
 @given(
-    height=st.floats(0.3, 3.0),
+    height=st.floats(0.3, 2.0),
     roll=st.floats(-0.2, 0.2),
     noise=st.floats(0.0, 0.01),
     seed=st.integers(0, 10**6),
@@ -47,7 +51,7 @@ def test_below_the_points_the_bound_is_the_ground(height, roll, noise, seed):
     depth = scene(height, roll)
     u, v, disparity = points_of(depth)
     disparity = disparity * np.exp(noise * np.random.default_rng(seed).normal(size=len(u)))
-    bound = ground_bound(u, v, disparity, GRID)
+    bound = bound_of(u, v, disparity)
     below = GRID.cell_of(np.array([0]), np.array([LINES[-1] + 2]))[0][0]
     assert np.abs(bound[below:] - on_grid(depth)[below:]).max() < 0.03
     assert np.isinf(bound[: GRID.cell_of(np.array([0]), np.array([LINES[0]]))[0][0]]).all()
@@ -56,7 +60,7 @@ def test_below_the_points_the_bound_is_the_ground(height, roll, noise, seed):
 def test_things_on_the_ground_do_not_hide_it():
     depth = scene()
     depth[30:, 40:110] = np.minimum(depth[30:, 40:110], 2.2)  # a box in the middle
-    bound = ground_bound(*points_of(depth), GRID)
+    bound = bound_of(*points_of(depth))
     assert np.abs(bound[-5:] - on_grid(scene())[-5:]).max() < 0.03
 
 
@@ -76,15 +80,15 @@ def test_without_ground_there_is_no_bound(kind):
     else:
         depth = scene()[::-1]
         rows = SHAPE[0] - 1 - LINES
-    assert ground_bound(*points_of(depth, rows, step), GRID) is None
+    assert bound_of(*points_of(depth, rows, step)) is None
 
 
 @given(st.integers(0, 10**6))
 def test_the_order_of_the_points_does_not_matter(seed):
     u, v, disparity = points_of(scene())
     order = np.random.default_rng(seed).permutation(len(u))
-    mixed = ground_bound(u[order], v[order], disparity[order], GRID)
-    np.testing.assert_array_equal(mixed, ground_bound(u, v, disparity, GRID))
+    mixed = bound_of(u[order], v[order], disparity[order])
+    np.testing.assert_array_equal(mixed, bound_of(u, v, disparity))
 
 
 def test_columns_with_a_lower_point_beside_them_stay_as_they_are():
@@ -92,7 +96,7 @@ def test_columns_with_a_lower_point_beside_them_stay_as_they_are():
     more = np.arange(0, 60, 2), np.full(30, 110)
     with_more = [np.concatenate(pair) for pair in zip((u, v), more, strict=True)]
     disparity = np.concatenate([disparity, 1.0 / scene()[more[1], more[0]]])
-    bound = ground_bound(*with_more, disparity, GRID)
+    bound = bound_of(*with_more, disparity)
     row = GRID.cell_of(np.array([0]), np.array([100]))[0][0]
     assert np.isinf(bound[row, : GRID.columns // 4]).all()
     assert np.isfinite(bound[row, GRID.columns // 2 :]).all()
@@ -108,3 +112,20 @@ def test_fused_depth_in_front_of_a_robot_lies_on_the_road_and_nearer_things_stay
     assert np.abs(fused[below] / depth[below] - 1.0).max() < 0.03
     continued = depth[LINES[-1]].max() / depth[-1].max()
     assert continued > 1.5  # which the nearest points would give
+
+
+def fused_sigma(depth, rows):
+    """Relative sigma of fused depth, without a map."""
+    u, v, disparity = points_of(depth, rows)
+    sparse = SparseDepth(u, v, (1.0 / disparity).astype(np.float32))
+    guide = FusionGuide(SHAPE, np.full((*SHAPE, 3), 90, np.uint8))
+    fused = fuse(Alignment(space='log'), sparse, AlignmentConfig(), guide)
+    return fused.sigma / fused.metric
+
+
+def test_below_the_points_sigma_is_wide_where_they_show_no_ground():
+    below = np.s_[LINES[-1] + 4 :]
+    wall = fused_sigma(np.full(SHAPE, 5.0), LINES)
+    assert wall[below].min() >= 0.2 - 1e-6
+    assert np.median(wall[LINES[0] : LINES[-1]]) < 0.1
+    assert np.median(fused_sigma(scene(), LINES)[below]) < 0.2
