@@ -15,9 +15,9 @@ import numpy as np
 
 # The plane is looked for in the lower part of the points, at so many of them, by so many triples
 # of at least some area, in squares of the image's width.
-_LOWER, _SAMPLES, _TRIPLES, _AREA = 0.5, 400, 200, 1e-4
-# Log depth within which points are on a plane; of the ground so many and such a part are on it,
-# and hardly any are twice as far below it.
+_LOWER, _SAMPLES, _TRIPLES, _AREA = 0.5, 300, 150, 1e-4
+# Part of depth within which points are on a plane; of the ground so many and such a part are on
+# it, and hardly any are twice as far below it.
 _ON, _LEAST, _SHARE, _BELOW = 0.03, 30, 0.1, 0.02
 _FITS = 4
 # Heights of the image above the lowest point within which its horizon is; a wall has none.
@@ -53,11 +53,15 @@ def ground_bound(
     plane = _ground(places, disparity[some], above)
     if plane is None:
         return None
+    bound = np.full(below.shape, np.inf, np.float32)
+    first = int(np.argmax(below.any(axis=1)))
     across = ((np.arange(grid.columns) + 0.5) * (width / grid.columns) - 0.5) / width
-    down = ((np.arange(grid.rows) + 0.5) * (height / grid.rows) - 0.5) / width
-    bound = plane[0] * across + plane[1] * down[:, None] + plane[2]
-    known = below & (bound > 0.0)
-    return np.where(known, -np.log(np.where(known, bound, 1.0)), np.inf).astype(np.float32)
+    down = ((np.arange(first, grid.rows) + 0.5) * (height / grid.rows) - 0.5) / width
+    level = (plane[0] * across + plane[2]).astype(np.float32)
+    ground = level + (plane[1] * down[:, None]).astype(np.float32)
+    known = below[first:] & (ground > 0.0)
+    np.log(ground, out=bound[first:], where=known)
+    return np.negative(bound, out=bound, where=np.isfinite(bound))
 
 
 def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.ndarray | None:
@@ -75,21 +79,17 @@ def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.
     planes = planes[planes @ above < 0.0]
     if len(planes) == 0:
         return None
+    # Depth of the points over that of a plane: more than 1 is below it.
     relative = places / disparity[:, None]
-    under = _log_under(relative, planes.T)
-    share = (np.abs(under) < _ON).mean(axis=0)
-    share[(under > 2.0 * _ON).mean(axis=0) > _BELOW] = 0.0
+    ratio = planes @ relative.T
+    share = (np.abs(ratio - 1.0) < _ON).mean(axis=1)
+    share[(ratio > 1.0 + 2.0 * _ON).mean(axis=1) > _BELOW] = 0.0
     plane = planes[np.argmax(share)]
     for _ in range(_FITS):
         # Tukey's biweight, as a wall begins where the ground ends.
-        weight = np.clip(1.0 - np.square(_log_under(relative, plane) / _ON), 0.0, None)
+        weight = np.clip(1.0 - np.square((relative @ plane - 1.0) / _ON), 0.0, None)
         if np.count_nonzero(weight) < max(_LEAST, _SHARE * len(places)):
             return None
         plane = np.linalg.lstsq(relative * weight[:, None], weight, rcond=None)[0]
-    below = np.mean(_log_under(relative, plane) > 2.0 * _ON)
+    below = np.mean(relative @ plane > 1.0 + 2.0 * _ON)
     return plane if below <= _BELOW and plane @ above < 0.0 else None
-
-
-def _log_under(relative: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    """Return log of the points' depth over that of planes (3, ...): positive below them."""
-    return np.log(np.maximum(relative @ planes, 1e-3))
