@@ -24,6 +24,9 @@ _THICKNESS, _SAMPLES = 2.0, 400
 # Neighbours in a plane are on one surface up to this ratio of their depths; what is behind it is
 # so many times as deep. Chosen on synthetic drives.
 _SURFACE, _BEHIND = 1.3, 1.1
+# Radians of a plane at least, and surfaces of it that a point is compared to: whatever a scan
+# holds, time and memory are bounded.
+_FINEST, _MOST = 1e-4, 500
 
 
 def not_hidden(
@@ -78,6 +81,7 @@ def behind_surfaces(
     camera, scan = towards / away, (towards - np.float32(distance)) / away
     # Half as thick as asked for, as two are looked at together.
     thickness = 0.5 * _THICKNESS * angle / median(1.0 / np.sqrt(1.0 + np.square(scan[seen])))
+    thickness = max(thickness, _FINEST)
     plane = np.floor(np.arctan2(across, first) / thickness).astype(np.int64)
     plane -= plane.min()
     taken = np.zeros(int(plane.max()) + 3, dtype=bool)
@@ -128,7 +132,7 @@ def _out_of_order(
                 i, other = other, other + 1
             behind = False
             if asked[i] and camera[i] < highest and z[i] > _BEHIND * nearest:
-                for j in range(surfaces):
+                for j in range(max(surfaces - _MOST, 0), surfaces):
                     if low[j] <= camera[i] <= high[j] and z[i] > _BEHIND * depth[j]:
                         behind = True
                         break

@@ -127,6 +127,14 @@ def test_a_lidar_straight_ahead_or_behind_has_planes_too(ahead):
     assert hidden[visible[seen]].mean() < 0.01
 
 
+def test_a_hundred_thousand_points_in_one_plane_do_not_take_forever():
+    rng = np.random.default_rng(0)
+    y, z = rng.uniform(-5, 5, 100_000), rng.uniform(1, 50, 100_000)
+    points = np.stack([0.0 * y, y, z]).astype(np.float32)
+    every = np.arange(100_000)
+    assert behind_surfaces(points, np.asarray(ABOVE), every, 1e-12).any()
+
+
 @given(st.integers(0, 99))
 def test_the_window_agrees_with_the_rule_written_out(seed):
     rng = np.random.default_rng(seed)
