@@ -9,7 +9,7 @@ paired, projected and judged as in a replay.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 import math
 from pathlib import Path
@@ -79,8 +79,10 @@ def _sample(item: BagFrame, options: ReplayOptions) -> BagSample:
     """Find the points in view of a frame, or why there are none."""
     if item.frame is None:
         return BagSample(item, None, str(item.error))
+    # Hidden points are in view as well; to find them, Numba would be imported for a look.
+    every = replace(options.pipeline.alignment, occlusion_window=1)
     try:
-        points, refusal = sparse_of_frame(item.frame, options.pipeline.alignment)
+        points, refusal = sparse_of_frame(item.frame, every)
     except MarigoldError as error:
         return BagSample(item, None, str(error))
     reason = sentence(refusal)
