@@ -25,7 +25,7 @@ import cv2
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
-from marigold_ros.geometry.cloud.organised import cloud_of
+from marigold_ros.geometry.cloud.organised import cloud_of, unproject_depth
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models import load_compiled
 from marigold_ros.models.image_sizes import warm_up_sizes
@@ -123,8 +123,7 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
         pipeline.reset()
         place = np.linspace(0.3 * depth.size, depth.size - 1, min(count, depth.size // 2))
         v, u = np.divmod(place.astype(np.int64), width)
-        rays = np.stack([(u - K[0, 2]) / width, (v - K[1, 2]) / width, np.ones(len(u))], 1)
-        points_lidar = rays * depth[v, u, None] - T_cam_lidar[:3, 3]
+        points_lidar = unproject_depth(depth, K)[v, u] - T_cam_lidar[:3, 3]
         points = SparseInput('pointcloud', points_lidar=points_lidar, T_cam_lidar=T_cam_lidar)
         frame = Frame(rgb=rgb, camera=camera, inputs=(points,))
         pipeline.process(frame)

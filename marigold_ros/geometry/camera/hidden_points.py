@@ -19,8 +19,8 @@ from marigold_ros.kernels.neighbours import nearest_neighbours
 import numpy as np
 
 _FAR = np.float32(1e9)
-# Points of one plane: so many distances between neighbours of the scan, at so many samples.
-_THICKNESS, _SAMPLES = 2.0, 400
+# Points at which the distance between neighbours of a scan is measured.
+_SAMPLES = 400
 # Neighbours in a plane are on one surface up to this ratio of their depths; what is behind it is
 # so many times as deep. Chosen on synthetic drives.
 _SURFACE, _BEHIND = 1.3, 1.1
@@ -79,9 +79,8 @@ def behind_surfaces(
     away = np.maximum(np.hypot(first, across), np.float32(1e-6))
     # Cotangents of the angles at both sensors, from the baseline.
     camera, scan = towards / away, (towards - np.float32(distance)) / away
-    # Half as thick as asked for, as two are looked at together.
-    thickness = 0.5 * _THICKNESS * angle / median(1.0 / np.sqrt(1.0 + np.square(scan[seen])))
-    thickness = max(thickness, _FINEST)
+    # As thick as neighbours are apart; two planes side by side are looked at together.
+    thickness = max(angle / median(1.0 / np.sqrt(1.0 + np.square(scan[seen]))), _FINEST)
     plane = np.floor(np.arctan2(across, first) / thickness).astype(np.int64)
     plane -= plane.min()
     taken = np.zeros(int(plane.max()) + 3, dtype=bool)
@@ -122,15 +121,15 @@ def _out_of_order(
     hidden = np.zeros(len(z), np.bool_)
     low, high, depth = np.empty(len(z)), np.empty(len(z)), np.empty(len(z))
     for plane in range(len(starts) - 2):
-        one, other, end = starts[plane], starts[plane + 1], starts[plane + 2]
-        middle = other
+        one, middle, end = starts[plane], starts[plane + 1], starts[plane + 2]
+        other = middle
         surfaces, kept, last, highest, nearest = 0, 0, 0, -np.inf, np.inf
         while one < middle or other < end:
             if other == end or (one < middle and scan[one] <= scan[other]):
                 i, one = one, one + 1
             else:
                 i, other = other, other + 1
-            behind = False
+            behind = False  # in these two planes
             if asked[i] and camera[i] < highest and z[i] > _BEHIND * nearest:
                 for j in range(max(surfaces - _MOST, 0), surfaces):
                     if low[j] <= camera[i] <= high[j] and z[i] > _BEHIND * depth[j]:

@@ -68,7 +68,7 @@ def project_lidar(
     near = (z >= config.min_depth) & (z <= config.max_depth)
     counts['out_of_range'] = len(index) - int(near.sum())
     index, x, y, z = index[near], x[near], y[near], z[near]
-    in_range = np.stack((x, y, z), dtype=np.float32, casting='same_kind')
+    in_range = x, y, z
 
     K = camera.K
     u = np.floor((K[0, 0] * x + K[0, 1] * y) / z + (K[0, 2] + 0.5))
@@ -88,8 +88,8 @@ def project_lidar(
     if config.occlusion_window > 1 and np.linalg.norm(T[:3, 3]) > _ONE_PLACE:
         seen = not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
         if len(z) > 1:
-            angle = scan_angle(u, v, K[0, 0])
-            seen &= ~behind_surfaces(in_range, T[:3, 3], place, angle)
+            scan = np.stack(in_range, dtype=np.float32, casting='same_kind')
+            seen &= ~behind_surfaces(scan, T[:3, 3], place, scan_angle(u, v, K[0, 0]))
     counts['occluded'] = len(index) - int(seen.sum())
     counts['kept'] = int(seen.sum())
     return SparseDepth(u[seen], v[seen], z[seen], index[seen], counts)

@@ -19,8 +19,8 @@ INIT = {
     'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
     'unet': {'channels': [16, 32]},
 }
-# Each process is killed before it completes this write, with the bag read, amid training the map,
-# and with all but the last export written; the last process ends by itself.
+# Each process is killed before it completes this write: with the bag read, amid training the map,
+# and with both networks trained and none exported; the last process ends by itself.
 KILLED_AT = (2, 5, 15)
 
 
