@@ -73,6 +73,8 @@ CONDITIONS = (
         )
         for n, share in ((500, 10), (2000, 3), (2000, 30))
     ),
+    _EXACT('1 row', _ON_A_ROW, rows=1, blind=0.5),
+    _EXACT('4 rows close by', 4 * _ON_A_ROW, rows=4, blind=0.42, seen=0.58),
     *(_EXACT(f'{n} rows', n * _ON_A_ROW, rows=n) for n in (4, 16, 24, 32, 64)),
     _EXACT('64 rows all over', 64 * _ON_A_ROW, rows=64, blind=0.02),
     _EXACT('azimuth sectors', 4000, rows=64, part='sectors'),
@@ -340,7 +342,7 @@ def only(candidate: str) -> FusionModel:
         nothing = np.zeros_like(channels[0])
         change = nothing if candidate == 'linear' else channels[CHANNELS.index(candidate)]
         share = np.full_like(nothing, candidate == 'map')
-        return np.stack([change, nothing, share, nothing if candidate == 'map' else change])
+        return np.stack([change, nothing, share])
 
     return outputs
 

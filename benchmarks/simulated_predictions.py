@@ -49,6 +49,7 @@ class PointPattern:
     rows: int = 0  # scan rows they lie on, from the blind part downwards; 0 is anywhere
     part: str = 'all'  # of the image, a key of _PARTS
     blind: float = _BLIND  # share of the image above the first row
+    seen: float = 1.0  # share of the image down to the last row
     outliers: float = 0.1  # share of points with a random depth
     factors: tuple[float, float] | None = None  # of outliers to the truth; None: in its range
     noise: float = _POINT_NOISE  # relative, of all points
@@ -237,8 +238,9 @@ def sample_points(
     height, known = len(depth), depth > 0
     allowed = known & _PARTS[pattern.part](rng, depth, known)
     if pattern.rows:
-        seen = np.linspace(height * pattern.blind, height - 1, pattern.rows).astype(int)
-        allowed &= np.isin(np.arange(height), seen)[:, None]
+        first, last = height * pattern.blind, height * pattern.seen - 1
+        rows = np.linspace(first, last, pattern.rows).astype(int)
+        allowed &= np.isin(np.arange(height), rows)[:, None]
     v, u = np.nonzero(allowed)
     chosen = rng.choice(len(v), min(pattern.points, len(v)), replace=False)
     u, v = u[chosen], v[chosen]

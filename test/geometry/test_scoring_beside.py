@@ -27,7 +27,7 @@ class Network:
             if self.failing:
                 raise RuntimeError('planted')
         change = np.zeros_like(channels[0])
-        return np.stack([change, np.full_like(change, np.log(0.1)), change, change])
+        return np.stack([change, np.full_like(change, np.log(0.1)), change])
 
 
 def frame(number):

@@ -36,7 +36,7 @@ class Grids:
 
     def __call__(self, channels):
         self.sizes.add(channels.shape)
-        return np.zeros((4, *channels.shape[1:]), np.float32)
+        return np.zeros((3, *channels.shape[1:]), np.float32)
 
 
 @pytest.fixture

@@ -34,8 +34,9 @@ from marigold_ros.geometry.fusion.held_out_scores import (
     score_points,
     ScoredCandidates,
     ScoredPoints,
+    without_map,
 )
-from marigold_ros.geometry.fusion.mixing import FusionModel, mix
+from marigold_ros.geometry.fusion.mixing import average, FusionModel, mix
 from marigold_ros.geometry.fusion.work_grid import (
     enlarge_depth,
     through_points,
@@ -264,7 +265,12 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
     """Mix the candidates, and bring the mixture to what was measured."""
     candidates, points = scored.points.candidates, scored.points.sparse
     grid = candidates.grid
-    mixture = mix(scored.channels, guide.network, scored.map_weight)
+    mixture = mix(scored.channels, guide.network)
+    if 0.0 < scored.map_weight < 1.0:
+        beyond = ~candidates.inside
+        without = mix(without_map(scored, beyond).channels, guide.network)
+        weight = np.where(beyond, np.float32(scored.map_weight), np.float32(1.0))
+        mixture = average(mixture, without, weight)
     error = np.exp(mixture.log_error)
     if candidates.ground is not None:
         bounded = np.minimum(mixture.log_depth, candidates.ground)

@@ -38,6 +38,7 @@ from marigold_ros.geometry.fusion.mixing import (
 )
 from marigold_ros.geometry.fusion.sound_points import sound_of_sources
 from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
+from marigold_ros.geometry.median import median
 from marigold_ros.reasons import Reason
 import numpy as np
 
@@ -50,9 +51,11 @@ _NEARLY_ALL = 0.95
 # Part of interpolation's error below which a map has a share among the points.
 _GAINS = 0.6
 # Beyond them its weight falls with the fourth power of its error over the nearest point's, times
-# that over interpolation's among them, squared. Standard errors are added, as neighbours err
-# alike; below the least weight it has no share.
-_STEEPNESS, _DOUBT, _MARGIN, _LEAST_WEIGHT = 4.0, 2.0, 3.0, 0.3
+# that over interpolation's among them, and that over a part of the deviation in blocks of points:
+# maps of another scene leave .6 to 1 of it. Standard errors are added, as neighbours err alike;
+# below the least weight it has no share, above the most depth without it has none.
+_STEEPNESS, _UNEXPLAINED, _MARGIN = 4.0, 0.55, 3.0
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.3, 0.95
 # Share of the image that points surround, from which what is beyond them is not worth a map.
 _ALL_OVER = 0.98
 # Added to the log error of the nearest point beyond the points, for what no border shows.
@@ -62,8 +65,10 @@ _NO_FIT, _NO_FIT_LEAST = 3.0, 0.05
 _EXACT = 1e-9  # as an error
 # Powers of depth that are affine in a map of these spaces; 'log' is in its logarithm.
 _POWER_OF_SPACE = {'depth': 1.0, 'disparity': -1.0, 'metric': 1.0}
-# Points from which scale and shift are fitted anew for the border.
+# Points from which scale and shift are fitted anew.
 _FEWEST_IN_FIT = 5
+# Blocks of columns with as many points each, of which each is held out; points that are used.
+_BLOCKS, _IN_BLOCKS = 4, 4000
 
 
 @dataclass(frozen=True)
@@ -89,17 +94,23 @@ class ScoredCandidates:
     fitted: MapCandidate | None
     channels: np.ndarray  # (18, rows, columns), see `fusion_channels`
     saw_points: bool = False  # of the map, as of its Alignment
-    map_weight: np.ndarray | None = None  # (rows, columns) float32, as for `mixing.mix`
+    map_weight: float = 1.0  # of the map beyond the points, against depth without it
 
     @cached_property
     def held_out(self) -> tuple[np.ndarray, np.ndarray]:
         """Errors of log depth of map and interpolation, (n,) each, where both are known."""
-        return self._errors('held_out')
+        return self._errors('held_out', self.points.candidates.held_out)
 
     @cached_property
     def held_border(self) -> tuple[np.ndarray, np.ndarray]:
         """The same of map and nearest point, at the border."""
-        return self._errors('held_border')
+        return self._errors('held_border', self.points.candidates.held_border)
+
+    @cached_property
+    def held_blocks(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of map and median of all points, in blocks of columns."""
+        log_depth = np.log(self.points.sparse.z)
+        return self._errors('held_blocks', log_depth - median(log_depth))
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -107,8 +118,8 @@ class ScoredCandidates:
         of_map, of_points = self.held_out
         return relative_error(of_map, np.mean), relative_error(of_points, np.mean)
 
-    def _errors(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        of_points = np.abs(getattr(self.points.candidates, name))
+    def _errors(self, name: str, of_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        of_points = np.abs(of_points)
         of_map = np.abs(getattr(self.fitted, name, np.full(len(of_points), np.nan)))
         both = np.isfinite(of_map + of_points)
         most = LARGEST_LOG_RATIO
@@ -195,34 +206,37 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
 
     Among the points it gains or not, by tiles of them. Beyond them it has a weight, by its error
     at their border over that of the nearest point. The latter grows with the distance, that of a
-    map does not; but a border can be met by chance, so that what a map errs among the points
-    counts as well. Of a map that saw points, those of the border are judged while it knows others
-    of the border, and the nearest point does not: they can refute it only.
+    map does not; but a border can be met by chance, and a single line has none, so that what a map
+    errs among the points, and in blocks of them that it was not fitted to, counts as well. Of a
+    map that saw points, those of the border are judged while it knows others of the border, and
+    the nearest point does not: they can refute it only.
     """
     if scored.fitted is None:
         return scored, None
     among = _gains(*scored.held_out, _GAINS)
     inside = scored.points.candidates.inside
     unproved = scored.saw_points and not among
-    beyond = 0.0 if unproved or inside.mean() > _ALL_OVER else _weight_beyond(scored)
-    if not among and not beyond:
+    weight = 0.0 if unproved or inside.mean() > _ALL_OVER else _weight_beyond(scored)
+    if not among and not weight:
         return without_map(scored), no_gain(scored)
-    weight = np.where(inside, np.float32(1.0), np.float32(beyond))
-    proved = without_map(scored, ~np.where(inside, among, beyond > 0.0))
+    proved = without_map(scored, ~np.where(inside, among, weight > 0.0))
     return replace(proved, map_weight=weight), None
 
 
 def _weight_beyond(scored: ScoredCandidates) -> float:
     """Return the weight of the map beyond the points, 0 to 1."""
-    at_border, of_nearest = scored.held_border
     among, of_points = scored.held_out
-    if min(len(at_border), len(among)) < 2:
+    in_blocks, deviation = scored.held_blocks
+    at_border, of_nearest = scored.held_border
+    if min(len(among), len(in_blocks)) < 2:
         return 0.0
+    expected, other = in_blocks, deviation.mean()
+    if len(at_border) > 1:
+        expected, other = at_border, scored.points.candidates.farther * of_nearest.mean()
     part = _at_most(among) / max(of_points.mean(), _EXACT)
-    expected = _at_most(at_border) * part**_DOUBT
-    of_nearest = scored.points.candidates.farther * of_nearest.mean() + _UNSEEN
-    weight = 1.0 / (1.0 + (expected / of_nearest) ** _STEEPNESS)
-    return float(weight) if weight > _LEAST_WEIGHT else 0.0
+    part *= in_blocks.mean() / max(_UNEXPLAINED * deviation.mean(), _EXACT)
+    weight = 1.0 / (1.0 + (part * _at_most(expected) / (other + _UNSEEN)) ** _STEEPNESS)
+    return float(weight) if _LEAST_WEIGHT < weight < _MOST_WEIGHT else float(weight > 0.5)
 
 
 def _at_most(errors: np.ndarray) -> float:
@@ -286,38 +300,70 @@ def _with_map(points: ScoredPoints, fit: Alignment, held_out: np.ndarray) -> Sco
     held_out = held_out[points.sound]
     if fit.saw_points:
         held_border = np.where(candidates.border, held_out, np.nan)
+        held_blocks = held_out
     else:
-        held_border = _held_border(affine, fit.space, known, candidates)
-    fitted = MapCandidate(log_map, affine, held_out, held_border)
-    channels = network_input(candidates, known, fitted)
-    return ScoredCandidates(points, fitted, channels, fit.saw_points)
+        fitted = affine[candidates.grid.cell_of(known.u, known.v)].astype(np.float64)
+        held_border = _held_border(fitted, fit.space, known, candidates)
+        held_blocks = _held_blocks(fitted, fit.space, known)
+    of_map = MapCandidate(log_map, affine, held_out, held_border, held_blocks)
+    channels = network_input(candidates, known, of_map)
+    return ScoredCandidates(points, of_map, channels, fit.saw_points)
 
 
 def _held_border(
-    affine: np.ndarray, space: str, points: SparseDepth, candidates: Candidates
+    fitted: np.ndarray, space: str, points: SparseDepth, candidates: Candidates
 ) -> np.ndarray:
     """
     Log ratio (M,) of points at the border to a map fitted to the others; NaN elsewhere.
 
-    ``affine`` (rows, columns) is log depth by scale and shift of all points. What the nearest of
-    the others misses is added, as the correction field does.
+    ``fitted`` (M,) is log depth by scale and shift of all points. What the nearest of the others
+    misses is added, as the correction field does.
     """
     border, grid = candidates.border, candidates.grid.halved()
     ratio = np.full(len(points), np.nan)
     if not border.any():
         return ratio
-    fitted = affine[candidates.grid.cell_of(points.u, points.v)].astype(np.float64)
-    log_depth = np.log(points.z.astype(np.float64))
-    used = ~border & (np.abs(log_depth - fitted) < REJECT_LOG)
-    if space != 'metric' and np.count_nonzero(used) >= _FEWEST_IN_FIT:
-        fitted = _refitted(fitted, log_depth, used, _POWER_OF_SPACE.get(space))
-    missed = log_depth - fitted
+    missed, used = _missed(fitted, space, np.log(points.z.astype(np.float64)), border)
     if used.any():
         mean, count = grid.mean_in_cells(points.u[used], points.v[used], missed[used])
         nearest = nearest_points(count).spread(mean)
         missed -= nearest[grid.cell_of(points.u, points.v)]
     ratio[border] = missed[border]
     return ratio
+
+
+def _held_blocks(fitted: np.ndarray, space: str, points: SparseDepth) -> np.ndarray:
+    """
+    Log ratio (M,) of points in each block of columns to a map fitted to the others.
+
+    ``fitted`` (M,) as of `_held_border`; NaN where the others are too few, and at points of many
+    that are left out.
+    """
+    ratio = np.full(len(points), np.nan)
+    some = slice(None, None, max(1, len(points) // _IN_BLOCKS))
+    fitted, log_depth, u = fitted[some], np.log(points.z[some].astype(np.float64)), points.u[some]
+    block = np.searchsorted(np.quantile(u, np.arange(1, _BLOCKS) / _BLOCKS), u)
+    held = np.full(len(u), np.nan)
+    for left_out in (block == number for number in range(_BLOCKS)):
+        missed, used = _missed(fitted, space, log_depth, left_out)
+        if np.count_nonzero(used) >= _FEWEST_IN_FIT:
+            held[left_out] = missed[left_out]
+    ratio[some] = held
+    return ratio
+
+
+def _missed(
+    fitted: np.ndarray, space: str, log_depth: np.ndarray, left_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return what a map misses, fitted to points that are not left out, and which it used, (M,) each.
+
+    ``fitted`` (M,) is log depth by scale and shift of all points.
+    """
+    used = ~left_out & (np.abs(log_depth - fitted) < REJECT_LOG)
+    if space != 'metric' and np.count_nonzero(used) >= _FEWEST_IN_FIT:
+        fitted = _refitted(fitted, log_depth, used, _POWER_OF_SPACE.get(space))
+    return log_depth - fitted, used
 
 
 def _refitted(

@@ -20,9 +20,8 @@ from marigold_ros.geometry.median import median
 from marigold_ros.kernels.pull_push import pull_push
 import numpy as np
 
-# Maps the channels (18, rows, columns) to four, float32: log depth relative to the linear
-# candidate, the log of the expected relative error, the share of the map, and the first without
-# that share.
+# Maps the channels (18, rows, columns) to three, float32: log depth relative to the linear
+# candidate, the log of the expected relative error, and the share of the map.
 FusionModel = Callable[[np.ndarray], np.ndarray]
 
 # Log ratio of depths that counts at most: a single outlier decides nothing.
@@ -46,14 +45,16 @@ class MapCandidate:
     """
     A fitted map: log depth on the grid (rows, columns), and by scale and shift alone.
 
-    ``held_out`` (M,) are the log ratios of the points to a field without their fold, and
-    ``held_border`` (M,) those of the points at the border to scale and shift of the others.
+    ``held_out`` (M,) are the log ratios of the points to a field without their fold,
+    ``held_border`` (M,) those of the points at the border to scale and shift of the others, and
+    ``held_blocks`` (M,) those of each block of columns.
     """
 
     log_depth: np.ndarray
     affine: np.ndarray
     held_out: np.ndarray
     held_border: np.ndarray
+    held_blocks: np.ndarray
 
 
 def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
@@ -120,26 +121,24 @@ class MixedDepth:
     map_share: np.ndarray
 
 
-def mix(
-    channels: np.ndarray, network: FusionModel | None, map_weight: np.ndarray | None = None
-) -> MixedDepth:
-    """
-    Mix the candidates in ``fusion_channels.CHANNELS`` (18, rows, columns).
-
-    ``map_weight`` (rows, columns), 0 to 1, is the weight of depth with the map against depth
-    without it; None is 1.
-    """
-    part = dict(zip(CHANNELS, channels, strict=True))
-    change, log_error, map_share, without = (network or _closed_form)(channels)
-    if map_weight is not None:
-        apart = change - without
-        change = without + map_weight * apart
-        map_share = map_weight * map_share
-        # The variance of a mixture: either of both may be right.
-        apart *= apart * map_weight * (1.0 - map_weight)
-        log_error = np.float32(0.5) * np.log(np.exp(2.0 * log_error) + apart)
-    log_depth = part['linear'] + change + level_of(channels)
+def mix(channels: np.ndarray, network: FusionModel | None) -> MixedDepth:
+    """Mix the candidates in ``fusion_channels.CHANNELS`` (18, rows, columns)."""
+    change, log_error, map_share = (network or _closed_form)(channels)
+    log_depth = channels[CHANNELS.index('linear')] + change + level_of(channels)
     return MixedDepth(log_depth, log_error, map_share)
+
+
+def average(with_map: MixedDepth, without: MixedDepth, weight: np.ndarray) -> MixedDepth:
+    """
+    Average depth with the map, of a weight (rows, columns) float32 from 0 to 1, and without it.
+
+    The expected error is that of a mixture: either of both may be right.
+    """
+    apart, rest = with_map.log_depth - without.log_depth, np.float32(1.0) - weight
+    variance = weight * np.exp(2.0 * with_map.log_error) + rest * np.exp(2.0 * without.log_error)
+    variance += weight * rest * apart * apart
+    log_depth = without.log_depth + weight * apart
+    return MixedDepth(log_depth, np.float32(0.5) * np.log(variance), weight * with_map.map_share)
 
 
 def _closed_form(channels: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -154,7 +153,7 @@ def _closed_form(channels: np.ndarray) -> tuple[np.ndarray, ...]:
     odds = np.clip(np.float32(_POWER) * (log_error - of_map), -30.0, 30.0)
     share = part['has_map'] / (1.0 + np.exp(-odds))
     change = points + share * (part['map'] - points)
-    return change, log_error + share * (of_map - log_error), share, points
+    return change, log_error + share * (of_map - log_error), share
 
 
 def _expected(

@@ -36,7 +36,7 @@ class LoadedFusion:
         self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
-        """Map (18, rows, columns) to four, float32, as ``mixing.FusionModel``."""
+        """Map (18, rows, columns) to three, float32, as ``mixing.FusionModel``."""
         with self._turn:
             return self._run([channels[None]])[0]
 

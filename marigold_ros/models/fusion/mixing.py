@@ -42,7 +42,7 @@ class _Mixing(nn.Module):
     Maps the channels to what ``geometry.fusion.mixing.FusionModel`` states.
 
     `network.mix_candidates` computes the same. Here the four cells that the network packs into
-    channels stay there until they are mixed, which takes a third less time: four answers are
+    channels stay there until they are mixed, which takes a third less time: three answers are
     unpacked in place of eight, and rows of cells are not copied. Takes the network over.
     """
 
@@ -68,7 +68,7 @@ class _Mixing(nn.Module):
         share = has_map * torch.sigmoid(of_map - most - torch.log(total))
         correction = LARGEST_CORRECTION * torch.tanh(residual)
         change = points + share * (in_map - points)
-        answers = (change + correction, log_error + self.typical, share, points + correction)
+        answers = (change + correction, log_error + self.typical, share)
         return functional.pixel_shuffle(torch.cat(answers, 1), 2)
 
     def run(self, device: torch.device, stream: Any, arguments: list[np.ndarray]) -> np.ndarray:

@@ -108,13 +108,12 @@ class FusionNetwork(nn.Module):
 
 def mix_candidates(
     network: FusionNetwork, channels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     Mix the candidates among ``fusion_channels.CHANNELS`` (B, 18, rows, columns).
 
     Returns log depth relative to the linear candidate and the log of the expected relative error,
-    (B, rows, columns) each, the shares (B, 6, rows, columns), the map's 0 where there is none, and
-    the first as it would be without the map's share.
+    (B, rows, columns) each, and the shares (B, 6, rows, columns), the map's 0 where there is none.
     """
     channel = {name: channels[:, place] for place, name in enumerate(CHANNELS)}
     outputs = network(channels).float()
@@ -125,6 +124,4 @@ def mix_candidates(
     others = torch.stack([channel[name] for name in CANDIDATES[1:]], 1)
     correction = outputs[:, count]
     change = (shares[:, 1:] * others).sum(1) + correction
-    of_points = torch.softmax(logits, 1)[:, 1:]
-    without_map = (of_points * others[:, :-1]).sum(1) + correction
-    return change, outputs[:, count + 1], shares, without_map
+    return change, outputs[:, count + 1], shares

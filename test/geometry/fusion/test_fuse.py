@@ -60,7 +60,7 @@ USELESS = {
 def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
     _, sparse, rgb = street(n=40)
     unscored = Alignment(state='fitted', scale=1.0, metric=np.full(SHAPE, 90.0, np.float32))
-    guide = FusionGuide(SHAPE, rgb, lambda channels: np.zeros_like(channels[:4]))
+    guide = FusionGuide(SHAPE, rgb, lambda channels: np.zeros_like(channels[:3]))
     fused = fuse(unscored, sparse, CONFIG, guide)
     assert fused.shares == {'map': 0.0, 'points': 1.0}
 

@@ -322,8 +322,18 @@ def test_a_map_of_another_scene_that_meets_the_border_by_chance_does_no_harm_bey
     assert errors[0] < errors[1] + 0.015
 
 
-def weight_beyond(of_map, at_border):
-    """Weight beyond the points of a map with errors as parts of those of points and nearest."""
+def deviation_of(sparse):
+    """Return the mean deviation of log depth from its median."""
+    log_depth = np.log(sparse.z)
+    return np.abs(log_depth - np.median(log_depth)).mean()
+
+
+def weight_beyond(of_map, at_border, in_blocks=0.55):
+    """
+    Weight beyond the points of a map with errors as parts of those of points and nearest.
+
+    Its errors in blocks are parts of the mean deviation.
+    """
     sparse, depth, _ = smooth_scene(count=200)
     low = sparse.chosen(sparse.v > 60)
     held_out = np.full(len(low), 0.1)
@@ -331,32 +341,68 @@ def weight_beyond(of_map, at_border):
     candidates = replace(scored.points.candidates, held_out=held_out, farther=1.0)
     border = np.where(candidates.border, 0.1, np.nan)
     candidates = replace(candidates, held_border=border)
-    planted = replace(scored.fitted, held_out=of_map * held_out, held_border=at_border * border)
+    blocks = np.full(len(low), in_blocks * deviation_of(low))
+    parts = {'held_out': of_map * held_out, 'held_border': at_border * border}
+    planted = replace(scored.fitted, held_blocks=blocks, **parts)
     points = replace(scored.points, candidates=candidates)
     judged, _ = judge_map(replace(scored, points=points, fitted=planted))
     beyond = ~candidates.inside
     has_map = judged.channels[CHANNELS.index('has_map')][beyond]
-    if judged.map_weight is None or not has_map.any():
+    if not has_map.any():
         return 0.0
-    weight = np.unique(judged.map_weight[beyond])
     assert has_map.all()
-    assert len(weight) == 1
-    return float(weight[0])
+    return judged.map_weight
 
 
 def test_beyond_the_points_the_map_counts_by_its_error_over_that_of_the_nearest_point():
     # That is the one at the border, and 6 % for what no border shows.
     assert weight_beyond(1.0, 1.6) == pytest.approx(1 / 2)
     assert weight_beyond(1.0, 0.8) == pytest.approx(16 / 17)
-    assert weight_beyond(1.0, 0.0) == 1.0
+    assert weight_beyond(1.0, 0.7) == 1.0  # above 0.95 it is all
     assert weight_beyond(1.0, 3.2) == 0.0  # 1 / 17 is less than counts
 
 
-def test_a_map_that_errs_more_among_the_points_counts_less_beyond_them():
-    weights = [weight_beyond(of_map, 0.8) for of_map in (0.3, 0.8, 1.0, 1.3, 2.0, 4.0)]
+@pytest.mark.parametrize('name', ['of_map', 'in_blocks'])
+def test_a_map_that_errs_more_among_the_points_counts_less_beyond_them(name):
+    usual = {'of_map': 1.0, 'in_blocks': 0.55}
+    weights = [
+        weight_beyond(at_border=0.8, **(usual | {name: part * usual[name]}))
+        for part in (0.3, 0.8, 1.0, 1.3, 2.0, 4.0)
+    ]
     assert weights == sorted(weights, reverse=True)
     assert weights[0] > 0.95
     assert weights[-1] == 0.0
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity', 'metric'])
+def test_blocks_of_points_show_what_a_map_misses_that_was_fitted_to_the_others(space):
+    sparse, depth, _ = smooth_scene(count=600)
+    wrong = sparse.u >= np.quantile(sparse.u, 0.75)
+    for factor, least, most in ((1.0, 0.0, 0.01), (0.7, 0.2, 0.5)):
+        planted = replace(sparse, z=np.where(wrong, sparse.z / np.float32(factor), sparse.z))
+        fit = Alignment(state='fitted', metric=depth, held_out=np.zeros(600), space=space)
+        errors = np.abs(scored_of(planted, None, fit).fitted.held_blocks)
+        assert least <= np.median(errors[wrong]) <= most
+
+
+def test_a_map_that_a_few_points_fit_was_held_out_at_no_block():
+    sparse, depth, _ = smooth_scene(count=5)
+    scored = scored_of(sparse, None, fitted(depth, np.zeros(5)))
+    assert np.isnan(scored.fitted.held_blocks).all()
+
+
+@pytest.mark.parametrize('seed', [1, 2, 3])
+def test_above_and_below_a_single_line_a_map_of_this_scene_leads_and_of_another_does_not(seed):
+    depth, foreign = blocks_on_a_slope(), blocks_on_a_slope(seed)
+    u = np.arange(0, 160, 2)
+    line = SparseDepth(u, np.full(len(u), 70), depth[70, u])
+    judged, refusal = judged_of(line, depth)
+    beyond = ~judged.points.candidates.inside
+    assert refusal is None
+    assert not judged.points.candidates.border.any()
+    assert judged.map_weight > 0.9
+    judged, refusal = judged_of(line, foreign)
+    assert refusal is not None or not judged.channels[CHANNELS.index('has_map')][beyond].any()
 
 
 @pytest.mark.parametrize(('first', 'has_share'), [(5, True), (0, False)])

@@ -21,7 +21,7 @@ def stating(error):
 
     def network(channels):
         change = np.zeros_like(channels[0])
-        return np.stack([change, np.full_like(change, np.log(error)), change, change])
+        return np.stack([change, np.full_like(change, np.log(error)), change])
 
     return network
 
@@ -85,7 +85,7 @@ def test_errors_count_at_the_depth_that_was_published():
     def surface(channels):
         linear = channels[CHANNELS.index('linear')]
         change = np.float32(np.log(4.0)) - level_of(channels) - linear
-        return np.stack([change, np.full_like(change, np.log(0.1)), 0 * change, change])
+        return np.stack([change, np.full_like(change, np.log(0.1)), 0 * change])
 
     scale = score_sigma(None, fused(sparse), sparse, guide(surface))
     by_range = scale.counts.sum(axis=2)

@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-GENERATION = 11  # of simulation and network input; another number invalidates all caches
+GENERATION = 12  # of simulation and network input; another number invalidates all caches
 # Probabilities of changes to an example.
 _MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS = 0.5, 0.3, 0.1
 _WITHOUT_MAP, _MAP_AMONG = 0.3, 0.2  # a map may be proved among the points only
