@@ -45,7 +45,10 @@ def widen_unseen(sigma: np.ndarray, alignment: Alignment, sparse: SparseDepth) -
     if alignment.inlier is not None:
         some = some[alignment.inlier[some]]
     u, v, z = sparse.u[some], sparse.v[some], sparse.z[some]
-    if is_line(u, v, width) or is_plane(u, v, z):
+    line = is_line(u, v, width)
+    if line and alignment.led_by == 'map':
+        return sigma  # it foretold parts of the line; those of a plane most maps foretell
+    if line or is_plane(u, v, z):
         spacing = _PER_GAP * median_gap(sparse.u, sparse.v, (height, width), among=True)[0]
         least = 0.0
     elif sparse.kind.is_range_limited or fills_areas(empty):

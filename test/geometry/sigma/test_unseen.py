@@ -19,9 +19,9 @@ def points_at(seen, depth, **more):
     return SparseDepth(u, v, depth[v, u].astype(np.float32), **more)
 
 
-def widened(points, depth):
+def widened(points, depth, **more):
     """Sigma that was 0.1 everywhere, of depth (H, W)."""
-    fit = Alignment('fitted', metric=np.broadcast_to(np.float32(depth), SHAPE))
+    fit = Alignment('fitted', metric=np.broadcast_to(np.float32(depth), SHAPE), **more)
     return widen_unseen(np.full(SHAPE, 0.1, np.float32), fit, points)
 
 
@@ -61,6 +61,7 @@ def test_off_the_only_plane_that_is_seen_all_is_widened():
     sigma = widened(points_at(seen, floor), floor)
     np.testing.assert_allclose(sigma[30:], 0.1)
     np.testing.assert_allclose(sigma[:8], 0.45 * floor[:8], rtol=1e-6)
+    np.testing.assert_array_equal(widened(points_at(seen, floor), floor, led_by='map'), sigma)
     step = np.where(u < 32, floor, 0.8 * floor)
     np.testing.assert_allclose(widened(points_at(seen, step), floor), 0.1)
 
@@ -84,6 +85,8 @@ def test_beside_the_line_of_a_planar_laser_all_is_widened():
     sigma = widened(points_at(seen, depth), 3.0)
     assert sigma[30].max() == pytest.approx(0.1)
     assert sigma[:20].min() == pytest.approx(0.45 * 3.0)
+    # Of depth of a map that foretold the line sigma is the map's.
+    np.testing.assert_allclose(widened(points_at(seen, depth), 3.0, led_by='map'), 0.1)
     seen[10, ::2] = True
     np.testing.assert_allclose(widened(points_at(seen, depth), 3.0), 0.1)
 
