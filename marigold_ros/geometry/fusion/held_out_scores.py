@@ -230,11 +230,12 @@ def _weight_beyond(scored: ScoredCandidates) -> float:
     at_border, of_nearest = scored.held_border
     if min(len(among), len(in_blocks)) < 2:
         return 0.0
-    expected, other = in_blocks, deviation.mean()
+    foretold = max(_UNEXPLAINED * deviation.mean(), _EXACT)
+    expected, other = in_blocks, foretold
     if len(at_border) > 1:
         expected, other = at_border, scored.points.candidates.farther * of_nearest.mean()
     part = _at_most(among) / max(of_points.mean(), _EXACT)
-    part *= in_blocks.mean() / max(_UNEXPLAINED * deviation.mean(), _EXACT)
+    part *= in_blocks.mean() / foretold
     weight = 1.0 / (1.0 + (part * _at_most(expected) / (other + _UNSEEN)) ** _STEEPNESS)
     return float(weight) if _LEAST_WEIGHT < weight < _MOST_WEIGHT else float(weight > 0.5)
 
