@@ -23,7 +23,7 @@ class Planted:
     """A map of the true depth, or one that is so far off that points alone are better."""
 
     def __init__(self, good: bool) -> None:
-        noise = np.random.default_rng(0).normal(0.0, 0.02 if good else 0.25, (12, 16))
+        noise = np.random.default_rng(0).normal(0.0, 0.02 if good else 0.4, (12, 16))
         fine = np.kron(noise, np.ones((10, 10)))
         depth = SAMPLE.depth * np.exp(fine)
         self.prediction = Prediction((1.0 / depth).astype(np.float32), space='disparity')

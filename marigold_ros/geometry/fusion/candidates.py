@@ -46,34 +46,6 @@ _RANGE_REACH, _RANGE_LEAST = 1.5, 2.0
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """
-    Log of depth in metres by each way, (rows, columns) float32, and where the points are.
-
-    ``linear`` interpolates disparity, ``smooth`` follows the image's edges, ``nearest`` is the
-    nearest point's, ``low`` and ``high`` bound the points around; ``below`` are the cells below
-    the points, where ``ground`` bounds depth, None if they show none; ``inside`` is the points'
-    hull, and ``image`` (rows, columns, 3) is the image on the grid, 0 to 255, or None.
-    """
-
-    grid: WorkGrid
-    image: np.ndarray | None  # float32
-    linear: np.ndarray
-    smooth: np.ndarray
-    nearest: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    below: np.ndarray  # bool
-    ground: np.ndarray | None
-    inside: np.ndarray  # bool
-    points: NearestPoints
-    held_out: np.ndarray  # (M,) log ratio of each point to an interpolation without its fold
-    border: np.ndarray  # (M,) bool, points at the border of the hull
-    held_border: np.ndarray  # (M,) log ratio of these to the nearest of the others, NaN elsewhere
-    farther: float  # distance of cells beyond from points, over that of these from others
-
-
-@dataclass(frozen=True)
 class GridPoints:
     """
     Sound points on a grid: pixels and disparity (M,), their mean in each cell, what is nearest.
@@ -94,26 +66,45 @@ class GridPoints:
 
 @dataclass(frozen=True)
 class Surfaces:
-    """The candidates that triangles and image give, and the border; as in `Candidates`."""
+    """
+    Log of depth in metres by triangles and image, (rows, columns) float32.
 
-    image: np.ndarray | None
+    ``linear`` interpolates disparity, ``smooth`` follows the image's edges; ``inside`` is the
+    points' hull, and ``image`` (rows, columns, 3) is the image on the grid, 0 to 255, or None.
+    """
+
+    image: np.ndarray | None  # float32
     linear: np.ndarray
     smooth: np.ndarray
-    inside: np.ndarray
-    border: np.ndarray
-    held_border: np.ndarray
-    farther: float
+    inside: np.ndarray  # bool
+    border: np.ndarray  # (M,) bool, points at the border of the hull
+    held_border: np.ndarray  # (M,) log ratio of these to the nearest of the others, NaN elsewhere
+    farther: float  # distance of cells beyond from points, over that of these from others
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The candidates and bounds that the points around a cell give; as in `Candidates`."""
+    """
+    Log of depth in metres of the points around, (rows, columns) float32.
+
+    ``nearest`` is the nearest point's, ``low`` and ``high`` bound the points around; ``below`` are
+    the cells below the points, where ``ground`` bounds depth, None if they show none.
+    """
 
     nearest: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    below: np.ndarray
+    below: np.ndarray  # bool
     ground: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Candidates(Surfaces, Surroundings):
+    """The candidates on their grid, where the points are, and their proof among the points."""
+
+    grid: WorkGrid
+    points: NearestPoints
+    held_out: np.ndarray  # (M,) log ratio of each point to an interpolation without its fold
 
 
 def points_on_grid(
@@ -141,23 +132,10 @@ def join_candidates(
     points: GridPoints, across: Surfaces, around: Surroundings, held_out: np.ndarray
 ) -> Candidates:
     """Join the parts, which several threads may have made."""
-    return Candidates(
-        points.grid,
-        across.image,
-        across.linear,
-        across.smooth,
-        around.nearest,
-        np.minimum(around.low, across.linear),
-        np.maximum(around.high, across.linear),
-        around.below,
-        around.ground,
-        across.inside,
-        points.nearest,
-        held_out,
-        across.border,
-        across.held_border,
-        across.farther,
-    )
+    parts = {**vars(across), **vars(around)}
+    parts['low'] = np.minimum(around.low, across.linear)
+    parts['high'] = np.maximum(around.high, across.linear)
+    return Candidates(**parts, grid=points.grid, points=points.nearest, held_out=held_out)
 
 
 def surfaces(points: GridPoints, rgb: np.ndarray | None) -> Surfaces:

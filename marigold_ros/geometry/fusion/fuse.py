@@ -36,7 +36,7 @@ from marigold_ros.geometry.fusion.held_out_scores import (
     ScoredPoints,
     without_map,
 )
-from marigold_ros.geometry.fusion.mixing import average, FusionModel, mix
+from marigold_ros.geometry.fusion.mixing import average, FusionModel, led_by_map, mix
 from marigold_ros.geometry.fusion.work_grid import (
     enlarge_depth,
     through_points,
@@ -266,11 +266,14 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
     candidates, points = scored.points.candidates, scored.points.sparse
     grid = candidates.grid
     mixture = mix(scored.channels, guide.network)
-    if 0.0 < scored.map_weight < 1.0:
+    if scored.fitted is not None and scored.map_weight > 0.0:
         beyond = ~candidates.inside
-        without = mix(without_map(scored, beyond).channels, guide.network)
-        weight = np.where(beyond, np.float32(scored.map_weight), np.float32(1.0))
-        mixture = average(mixture, without, weight)
+        in_blocks, _ = scored.held_blocks
+        led = led_by_map(mixture, scored.fitted.log_depth, float(in_blocks.mean()))
+        if scored.map_weight < 1.0:
+            without = mix(without_map(scored, beyond).channels, guide.network)
+            led = average(led, without, np.float32(scored.map_weight))
+        mixture = average(led, mixture, beyond.astype(np.float32))
     error = np.exp(mixture.log_error)
     if candidates.ground is not None:
         bounded = np.minimum(mixture.log_depth, candidates.ground)

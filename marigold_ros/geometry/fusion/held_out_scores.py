@@ -341,15 +341,13 @@ def _held_blocks(fitted: np.ndarray, space: str, points: SparseDepth) -> np.ndar
     that are left out.
     """
     ratio = np.full(len(points), np.nan)
-    some = slice(None, None, max(1, len(points) // _IN_BLOCKS))
-    fitted, log_depth, u = fitted[some], np.log(points.z[some].astype(np.float64)), points.u[some]
+    some = np.arange(0, len(points), max(1, len(points) // _IN_BLOCKS))
+    log_depth, u = np.log(points.z[some].astype(np.float64)), points.u[some]
     block = np.searchsorted(np.quantile(u, np.arange(1, _BLOCKS) / _BLOCKS), u)
-    held = np.full(len(u), np.nan)
     for left_out in (block == number for number in range(_BLOCKS)):
-        missed, used = _missed(fitted, space, log_depth, left_out)
+        missed, used = _missed(fitted[some], space, log_depth, left_out)
         if np.count_nonzero(used) >= _FEWEST_IN_FIT:
-            held[left_out] = missed[left_out]
-    ratio[some] = held
+            ratio[some[left_out]] = missed[left_out]
     return ratio
 
 

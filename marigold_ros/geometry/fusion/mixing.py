@@ -27,6 +27,8 @@ FusionModel = Callable[[np.ndarray], np.ndarray]
 # Log ratio of depths that counts at most: a single outlier decides nothing.
 LARGEST_LOG_RATIO = 1.5
 _LEAST_ERROR = 0.005
+# Half of the weight is the map's where the mixture's error is so many times its own.
+_LEADS = 10.0
 # Cells over which errors of single points are averaged.
 _SMOOTHED = 5
 
@@ -128,17 +130,30 @@ def mix(channels: np.ndarray, network: FusionModel | None) -> MixedDepth:
     return MixedDepth(log_depth, log_error, map_share)
 
 
-def average(with_map: MixedDepth, without: MixedDepth, weight: np.ndarray) -> MixedDepth:
+def led_by_map(mixture: MixedDepth, log_depth: np.ndarray, error: float) -> MixedDepth:
     """
-    Average depth with the map, of a weight (rows, columns) float32 from 0 to 1, and without it.
+    Let a map (rows, columns) lead where its ``error``, the mean of log depth, is far below.
+
+    The network learnt of maps of any quality, and stays with the points far beyond them.
+    """
+    error = max(error, _LEAST_ERROR)
+    of_map = MixedDepth(log_depth, np.full_like(log_depth, np.log(error)), np.ones_like(log_depth))
+    ratio = np.float32(_LEADS * error) * np.exp(-mixture.log_error)
+    return average(of_map, mixture, 1.0 / (1.0 + np.square(np.square(ratio))))
+
+
+def average(one: MixedDepth, other: MixedDepth, weight: np.ndarray | np.float32) -> MixedDepth:
+    """
+    Average depth of two mixtures by the weight of one, (rows, columns) float32 from 0 to 1.
 
     The expected error is that of a mixture: either of both may be right.
     """
-    apart, rest = with_map.log_depth - without.log_depth, np.float32(1.0) - weight
-    variance = weight * np.exp(2.0 * with_map.log_error) + rest * np.exp(2.0 * without.log_error)
+    apart, rest = one.log_depth - other.log_depth, np.float32(1.0) - weight
+    variance = weight * np.exp(2.0 * one.log_error) + rest * np.exp(2.0 * other.log_error)
     variance += weight * rest * apart * apart
-    log_depth = without.log_depth + weight * apart
-    return MixedDepth(log_depth, np.float32(0.5) * np.log(variance), weight * with_map.map_share)
+    log_depth, share = other.log_depth + weight * apart, weight * one.map_share
+    share += rest * other.map_share
+    return MixedDepth(log_depth, np.float32(0.5) * np.log(variance), share)
 
 
 def _closed_form(channels: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -401,6 +401,9 @@ def test_above_and_below_a_single_line_a_map_of_this_scene_leads_and_of_another_
     assert refusal is None
     assert not judged.points.candidates.border.any()
     assert judged.map_weight > 0.9
+    fit = align_map(relative_of(depth), line, AlignmentConfig())
+    error = np.log(fuse(fit, line, AlignmentConfig(), FusionGuide(SHAPE)).metric / depth)
+    assert np.abs(error).mean() < 0.03  # the nearest point's is 0.3
     judged, refusal = judged_of(line, foreign)
     assert refusal is not None or not judged.channels[CHANNELS.index('has_map')][beyond].any()
 

@@ -5,7 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.fusion_channels import CHANNELS, level_of
-from marigold_ros.geometry.fusion.mixing import average, mix, MixedDepth
+from marigold_ros.geometry.fusion.mixing import average, led_by_map, mix, MixedDepth
 import numpy as np
 import pytest
 
@@ -43,6 +43,7 @@ def test_at_a_weight_of_one_or_none_depth_is_that_of_one_answer(change, other, e
     parts = stated(change, error, share), stated(other, wide)
     assert averaged(*parts, 1.0) == pytest.approx([change, error, share], abs=1e-6)
     assert averaged(*parts, 0.0) == pytest.approx([other, wide, 0.0], abs=1e-6)
+    assert averaged(*parts[::-1], 0.0) == pytest.approx([change, error, share], abs=1e-6)
 
 
 @given(LOG_DEPTHS, LOG_DEPTHS, st.integers(0, 100), ERRORS, ERRORS)
@@ -53,3 +54,14 @@ def test_the_error_is_that_of_a_mixture_of_both_answers(change, other, of_map, e
     draws = np.where(of_map, change, other) + np.where(of_map, error, wide) * [-1.0, 1.0]
     assert log_depth == pytest.approx(draws.mean(), abs=1e-5)
     assert expected == pytest.approx(draws.std(), rel=1e-4)
+
+
+@pytest.mark.parametrize(('part', 'share'), [(0.01, 1.0), (0.1, 0.6), (1.0, 0.2)])
+def test_a_map_leads_where_its_error_is_far_below_that_of_the_mixture(part, share):
+    # Of a tenth it has half, beside the part that the mixture gave it.
+    mixture, log_depth = stated(0.0, 0.3, 0.2), np.full(SHAPE, 0.4, np.float32)
+    led = led_by_map(mixture, log_depth, 0.3 * part)
+    lead = (share - 0.2) / 0.8
+    assert led.map_share[0, 0] == pytest.approx(share, abs=2e-3)
+    assert led.log_depth[0, 0] == pytest.approx(0.4 * lead, abs=1e-3)
+    assert all(part.dtype == np.float32 for part in (led.log_depth, led.log_error, led.map_share))
