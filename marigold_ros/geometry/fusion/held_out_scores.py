@@ -64,7 +64,7 @@ _UNSEEN = 0.06
 _NO_FIT, _NO_FIT_LEAST = 3.0, 0.05
 _EXACT = 1e-9  # as an error
 # Powers of depth that are affine in a map of these spaces; 'log' is in its logarithm.
-_POWER_OF_SPACE = {'depth': 1.0, 'disparity': -1.0, 'metric': 1.0}
+_POWER_OF_SPACE = {'depth': 1.0, 'disparity': -1.0}
 # Points from which scale and shift are fitted anew.
 _FEWEST_IN_FIT = 5
 # Blocks of columns with as many points each, of which each is held out; points that are used.
@@ -342,10 +342,11 @@ def _held_blocks(fitted: np.ndarray, space: str, points: SparseDepth) -> np.ndar
     """
     ratio = np.full(len(points), np.nan)
     some = np.arange(0, len(points), max(1, len(points) // _IN_BLOCKS))
-    log_depth, u = np.log(points.z[some].astype(np.float64)), points.u[some]
+    fitted, u = fitted[some], points.u[some]
+    log_depth = np.log(points.z[some].astype(np.float64))
     block = np.searchsorted(np.quantile(u, np.arange(1, _BLOCKS) / _BLOCKS), u)
     for left_out in (block == number for number in range(_BLOCKS)):
-        missed, used = _missed(fitted[some], space, log_depth, left_out)
+        missed, used = _missed(fitted, space, log_depth, left_out)
         if np.count_nonzero(used) >= _FEWEST_IN_FIT:
             ratio[some[left_out]] = missed[left_out]
     return ratio

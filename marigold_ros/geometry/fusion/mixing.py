@@ -28,7 +28,7 @@ FusionModel = Callable[[np.ndarray], np.ndarray]
 LARGEST_LOG_RATIO = 1.5
 _LEAST_ERROR = 0.005
 # Half of the weight is the map's where the mixture's error is so many times its own.
-_LEADS = 10.0
+_SURER = 10.0
 # Cells over which errors of single points are averaged.
 _SMOOTHED = 5
 
@@ -138,7 +138,7 @@ def led_by_map(mixture: MixedDepth, log_depth: np.ndarray, error: float) -> Mixe
     """
     error = max(error, _LEAST_ERROR)
     of_map = MixedDepth(log_depth, np.full_like(log_depth, np.log(error)), np.ones_like(log_depth))
-    ratio = np.float32(_LEADS * error) * np.exp(-mixture.log_error)
+    ratio = np.float32(_SURER * error) * np.exp(-mixture.log_error)
     return average(of_map, mixture, 1.0 / (1.0 + np.square(np.square(ratio))))
 
 

@@ -359,6 +359,7 @@ def test_beyond_the_points_the_map_counts_by_its_error_over_that_of_the_nearest_
     assert weight_beyond(1.0, 1.6) == pytest.approx(1 / 2)
     assert weight_beyond(1.0, 0.8) == pytest.approx(16 / 17)
     assert weight_beyond(1.0, 0.7) == 1.0  # above 0.95 it is all
+    assert weight_beyond(1.0, 0.0) == 1.0
     assert weight_beyond(1.0, 3.2) == 0.0  # 1 / 17 is less than counts
 
 
@@ -406,6 +407,24 @@ def test_above_and_below_a_single_line_a_map_of_this_scene_leads_and_of_another_
     assert np.abs(error).mean() < 0.03  # the nearest point's is 0.3
     judged, refusal = judged_of(line, foreign)
     assert refusal is not None or not judged.channels[CHANNELS.index('has_map')][beyond].any()
+
+
+def test_depth_at_half_the_weight_is_between_that_with_the_map_and_that_of_no_map(monkeypatch):
+    depth, noise = blocks_on_a_slope(), np.log(blocks_on_a_slope(1) / blocks_on_a_slope(2))
+    sparse, guide = rows_of(depth, 12), FusionGuide(SHAPE)
+    fit = align_map(relative_of(depth * np.exp(noise)), sparse, AlignmentConfig())
+    found = {}
+    for weight in (1.0, 0.5, 1e-9):
+        monkeypatch.setattr(
+            'marigold_ros.geometry.fusion.fuse.judge_map',
+            lambda scored, weight=weight: (replace(scored, map_weight=weight), None),
+        )
+        found[weight] = np.log(fuse(fit, sparse, AlignmentConfig(), guide).metric)
+    alone = np.log(fuse(Alignment(), sparse, AlignmentConfig(), guide).metric)
+    far = slice(0, sparse.v.min() - 12)
+    assert np.abs(found[1.0] - alone)[far].mean() > 0.1
+    np.testing.assert_allclose(found[1e-9][far], alone[far], atol=1e-6)
+    np.testing.assert_allclose(found[0.5][far], (found[1.0] + alone)[far] / 2, atol=0.01)
 
 
 @pytest.mark.parametrize(('first', 'has_share'), [(5, True), (0, False)])
