@@ -26,7 +26,7 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
-# Seconds to wait for a callback group; its callbacks take milliseconds.
+# Seconds to wait for a callback group, whose callbacks take milliseconds, or for rclpy's thread.
 _PATIENCE = 1.0
 # What rclpy raises for invalid --ros-args or a broken parameter file.
 ARGUMENT_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
@@ -131,7 +131,12 @@ def spin(executor) -> None:
 
 
 def shut_down(executor) -> None:
-    """Shut an executor down without waiting for callbacks that do not end."""
+    """Shut an executor down whose context ends, without waiting for callbacks that do not end."""
+    # After a signal rclpy's own thread walks the guard conditions that are destroyed here, with
+    # nothing to keep them, and then ends the context.
+    deadline = time.monotonic() + _PATIENCE
+    while executor.context.ok() and time.monotonic() < deadline:
+        time.sleep(0.001)
     # Since Kilted the default waits for all threads of the pool, even one that loads a model.
     known = inspect.signature(executor.shutdown).parameters
     executor.shutdown(0.3, **({'wait_for_threads': False} if 'wait_for_threads' in known else {}))

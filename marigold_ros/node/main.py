@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+from typing import NoReturn
 
 from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.node.depth_node import DepthNode, PATIENCE
@@ -116,11 +117,11 @@ def main(argv: list[str] | None = None) -> int:
     except MarigoldError as error:
         return _refuse(error)
     except KeyboardInterrupt:
-        return 0
+        return _end(0)
     except Exception:
         if rclpy.ok():
             raise
-        return 0  # a signal ended the context while nodes were created
+        return _end(0)  # a signal ended the context while nodes were created
     try:
         spin(executor)
     except (ExternalShutdownException, KeyboardInterrupt):
@@ -136,11 +137,19 @@ def main(argv: list[str] | None = None) -> int:
             for node in nodes:
                 node.destroy_node()
             rclpy.try_shutdown()
-    # Python's own exit takes seconds with torch on a busy machine, or crashes while a thread is
-    # inside it; launch kills what does not end within 5 s.
+    return _end(max(node.exit_code for node in nodes))
+
+
+def _end(code: int) -> NoReturn:
+    """
+    End the process.
+
+    Python's own exit takes seconds with torch on a busy machine, or crashes while a thread is
+    inside it or rclpy ends its contexts; launch kills what does not end within 5 s.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(max(node.exit_code for node in nodes))
+    os._exit(code)
 
 
 def _autostart(nodes: Sequence[DepthNode]) -> None:

@@ -6,7 +6,13 @@ import threading
 from types import SimpleNamespace
 
 from marigold_ros.live_run.process import own_context
-from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor
+from marigold_ros.node.distro import (
+    HoldableGroup,
+    OncePool,
+    shut_down,
+    spin,
+    threaded_executor,
+)
 from marigold_ros.node.interface.publishers import TOPICS
 from marigold_ros.node.interface.qos import describe_profile, input_profile
 import pytest
@@ -176,20 +182,33 @@ def test_spin_survives_an_entity_destroyed_meanwhile(alive):
     assert next(rounds, 'both rounds') == ('both rounds' if alive else None)
 
 
-@pytest.mark.parametrize('shut_down', [True, False])
-def test_spin_ignores_lost_guards_only_at_shutdown(shut_down):
+@pytest.mark.parametrize('ended', [True, False])
+def test_spin_ignores_lost_guards_only_at_shutdown(ended):
     class Executor:
         context = SimpleNamespace(ok=lambda: True)
-        _is_shutdown = shut_down
+        _is_shutdown = ended
 
         def spin(self):
             raise AttributeError("'NoneType' object has no attribute 'handle'")
 
-    if shut_down:
+    if ended:
         spin(Executor())
         return
     with pytest.raises(AttributeError):
         spin(Executor())
+
+
+def test_guards_are_destroyed_after_rclpys_signal_thread_has_walked_them():
+    # It ends the context next; rclpy frees the list while the thread reads it.
+    walking = iter([True, True, False])
+
+    class Executor:
+        context = SimpleNamespace(ok=lambda: next(walking))
+
+        def shutdown(self, timeout_sec):
+            assert next(walking, 'over') == 'over'
+
+    shut_down(Executor())
 
 
 def test_subscriptions_go_while_their_group_is_held(bench):
