@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import JumpThreshold
+from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
@@ -66,6 +66,16 @@ class HoldableGroup(MutuallyExclusiveCallbackGroup):
         finally:
             if mine:
                 self.ending_execution(self)
+
+
+def look_each_second(node) -> None:
+    """
+    Wake the node's executor each second, so that it sees when its context has ended.
+
+    rclpy's signal thread wakes executors just before it ends the context. One that looks in
+    between waits again, for ever if nothing else wakes it.
+    """
+    node.create_timer(1.0, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
 
 def watch_clock(node, callback: Callable[[Any], None]):

@@ -13,7 +13,7 @@ import threading
 import traceback
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import guard_change_state, overrides
+from marigold_ros.node.distro import guard_change_state, look_each_second, overrides
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
@@ -69,6 +69,7 @@ class ManagedNode(LifecycleNode):
         self.transition_lock = threading.Lock()
         self.exit_code = 0
         guard_change_state(self, self._change_state)
+        look_each_second(self)
 
     def _change_state(self, handler, request, response):
         if not self.transition_lock.acquire(blocking=False):

@@ -10,12 +10,15 @@ import weakref
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from marigold_ros.errors import CheckpointError
+from marigold_ros.live_run.process import own_context
 from marigold_ros.message_codec import header_ns
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.locate import FUSION
+from marigold_ros.node.distro import spin, threaded_executor
 from marigold_ros.node.frame_server import FrameServer
 from marigold_ros.node.interface.subscriptions import Inputs
+from marigold_ros.node.lifecycle import ManagedNode
 from marigold_ros.node.loading import load
 from marigold_ros.node.worker import Mailbox
 import pytest
@@ -319,3 +322,17 @@ def test_beside_a_gpu_an_image_is_predicted_while_the_last_one_waits_for_its_sca
     running.robot.lidar.publish(running.robot.scan_of_plane(2 * SECOND))
     found = running.wait_received(RELATIVE, 2)
     assert [header_ns(message) for message in found] == [SECOND, 2 * SECOND]
+
+
+def test_an_idle_executor_sees_an_end_of_its_context_that_woke_nobody():
+    # As rclpy's signal thread ends it, which wakes the executor before and not after.
+    with own_context() as context:
+        node = ManagedNode('idle', context=context, use_global_arguments=False)
+        executor = threaded_executor(context, 2)
+        executor.add_node(node)
+        thread = threading.Thread(target=spin, args=(executor,), daemon=True)
+        thread.start()
+        with context.handle:
+            context.handle.shutdown()
+        thread.join(10)
+        assert not thread.is_alive()
