@@ -55,7 +55,7 @@ _GAINS = 0.6
 # maps of another scene leave .6 to 1 of it. Standard errors are added, as neighbours err alike;
 # below the least weight it has no share, above the most depth without it has none.
 _STEEPNESS, _UNEXPLAINED, _MARGIN = 4.0, 0.55, 3.0
-_LEAST_WEIGHT, _MOST_WEIGHT = 0.3, 0.95
+_LEAST_WEIGHT, _MOST_WEIGHT = 0.3, 0.7
 # Share of the image that points surround, from which what is beyond them is not worth a map.
 _ALL_OVER = 0.98
 # Added to the log error of the nearest point beyond the points, for what no border shows.

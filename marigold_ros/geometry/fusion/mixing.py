@@ -62,11 +62,13 @@ class MapCandidate:
 def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """Average log of depth (H, W) in the cells of ``linear``, which counts where it is NaN."""
     size = linear.shape[::-1]
-    known = np.isfinite(metric) & (metric > 0)
-    if known.all():
-        return np.asarray(cv2.resize(np.log(metric), size, interpolation=cv2.INTER_AREA))
+    logs = cv2.log(np.ascontiguousarray(metric))
+    mean = np.asarray(cv2.resize(logs, size, interpolation=cv2.INTER_AREA))
+    if np.isfinite(mean).all():
+        return mean
+    known = np.isfinite(logs)
     share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    logs = np.log(metric, out=np.zeros_like(metric), where=known)
+    logs = np.where(known, logs, np.float32(0.0))
     total = cv2.resize(logs, size, interpolation=cv2.INTER_AREA)
     return np.where(share > 0.5, total / np.maximum(share, np.float32(0.5)), linear)
 

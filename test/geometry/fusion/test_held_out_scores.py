@@ -357,8 +357,8 @@ def weight_beyond(of_map, at_border, in_blocks=0.55):
 def test_beyond_the_points_the_map_counts_by_its_error_over_that_of_the_nearest_point():
     # That is the one at the border, and 6 % for what no border shows.
     assert weight_beyond(1.0, 1.6) == pytest.approx(1 / 2)
-    assert weight_beyond(1.0, 0.8) == pytest.approx(16 / 17)
-    assert weight_beyond(1.0, 0.7) == 1.0  # above 0.95 it is all
+    assert weight_beyond(1.0, 1.6 * 0.5**0.25) == pytest.approx(2 / 3)
+    assert weight_beyond(1.0, 0.8) == 1.0  # 16 / 17 is above 0.7: all
     assert weight_beyond(1.0, 0.0) == 1.0
     assert weight_beyond(1.0, 3.2) == 0.0  # 1 / 17 is less than counts
 
