@@ -460,6 +460,8 @@ class Alignment:
         How old the held fit is; 0 when fitted.
     sigma : (H, W) float32 or None, metres
         Standard deviation of ``metric`` where the method states it (``fused``).
+    map_share : (rows, columns) float32 or None
+        Share of the map in fused depth, over the image; None where it has none.
     led_by, shares : str, mapping of str to float or None
         ``map``, ``points`` or ``memory``: what had the largest share, and all shares; unless
         fused empty and None.
@@ -483,6 +485,7 @@ class Alignment:
     condition: float = float('nan')
     age_ns: int = 0
     sigma: np.ndarray | None = None
+    map_share: np.ndarray | None = None
     led_by: str = ''
     shares: Mapping[str, float] | None = None
     hold_refusal: Reason | None = None

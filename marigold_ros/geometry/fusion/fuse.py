@@ -295,6 +295,7 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
         refusal=None,
         metric=through_points(metric, points, error, grid),
         sigma=metric * grid.enlarge(error),
+        map_share=mixture.map_share if of_map > 0.0 else None,
         held_out=None,
         rms=float(np.sqrt(np.mean(np.square(z - mixed)))),
         spread_log=robust_deviation(log_ratio(z, mixed)),

@@ -12,6 +12,7 @@ factor of sigma in it (conformal prediction).
 
 from dataclasses import dataclass, replace
 
+import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import (
@@ -234,7 +235,8 @@ def with_scaled_sigma(
     """
     Multiply sigma of a fused alignment, if it has one, by the factor at its depth.
 
-    Beyond the points of the frame sigma does not shrink.
+    Beyond the points of the frame sigma does not shrink, nor does the map's share of it: the
+    factors are those of depth without a map.
     """
     sigma, metric = alignment.sigma, alignment.metric
     if sigma is None or metric is None or scale is None:
@@ -249,7 +251,12 @@ def with_scaled_sigma(
         inside = hull_of(seen)
     depth = np.ascontiguousarray(metric, np.float32)
     flat = sigma.ravel(), depth.view(np.int32).ravel(), inside.ravel()
-    return replace(alignment, sigma=_scaled(*flat, table).reshape(metric.shape))
+    scaled = _scaled(*flat, table).reshape(metric.shape)
+    if alignment.map_share is not None:
+        kept = cv2.resize(alignment.map_share, metric.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        kept *= np.maximum(sigma - scaled, np.float32(0.0))
+        scaled += kept
+    return replace(alignment, sigma=scaled)
 
 
 @compiled()

@@ -104,6 +104,20 @@ def test_beyond_the_points_sigma_does_not_shrink():
     assert (scaled.sigma[60:80, 30:90] < 0.5 * stated.sigma[60:80, 30:90]).all()
 
 
+def test_the_share_of_a_map_shrinks_not_and_widens_as_the_rest():
+    # Factors are scored without a map, whose errors are its own.
+    sparse = points(0.02)
+    for stated, shrinks in ((0.5, True), (0.005, False)):
+        scale = score_sigma(None, fused(sparse), sparse, guide(stating(stated)))
+        plain = with_scaled_sigma(fused(sparse, stated), scale, None).sigma
+        assert (plain < 0.5 * fused(sparse, stated).sigma).all() == shrinks
+        for share in (0.0, 0.25, 1.0):
+            with_map = replace(fused(sparse, stated), map_share=np.full((12, 16), share, 'f4'))
+            scaled = with_scaled_sigma(with_map, scale, None).sigma
+            kept = share * (with_map.sigma - plain) if shrinks else 0.0
+            np.testing.assert_allclose(scaled, plain + kept, rtol=1e-6)
+
+
 def test_one_frame_in_six_is_scored_and_older_ones_are_forgotten():
     calm, rough = points(0.02), points(0.3)
     scale, network = None, stating(0.1)
