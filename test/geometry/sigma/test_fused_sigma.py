@@ -104,7 +104,7 @@ def test_beyond_the_points_sigma_does_not_shrink():
     assert (scaled.sigma[60:80, 30:90] < 0.5 * stated.sigma[60:80, 30:90]).all()
 
 
-def test_the_share_of_a_map_shrinks_not_and_widens_as_the_rest():
+def test_the_maps_share_of_sigma_is_widened_and_not_narrowed():
     # Factors are scored without a map, whose errors are its own.
     sparse = points(0.02)
     for stated, shrinks in ((0.5, True), (0.005, False)):
