@@ -21,7 +21,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.diagnostics import diagnostics, warnings_of
-from marigold_ros.node.distro import watch_clock
+from marigold_ros.node.distro import STEADY, watch_clock
 from marigold_ros.node.frame_server import FrameServer
 from marigold_ros.node.health import Health, WarningLog
 from marigold_ros.node.interface import parameters
@@ -35,12 +35,10 @@ from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.sparse_sources import GROUND, source_names
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.clock import Clock, ClockType
 from std_srvs.srv import Trigger
 
 # SIGINT must end the process within 4 s on a busy machine too: a frame in work gets these seconds.
 PATIENCE = 1.5
-_STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class DepthNode(ManagedNode):
@@ -130,7 +128,7 @@ class DepthNode(ManagedNode):
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
         self._own_timers = [
             # With use_sim_time the ROS clock may stand still: that is to be reported, too.
-            self.create_timer(1.0, tolerant(self, work), self._timer_group, _STEADY)
+            self.create_timer(1.0, tolerant(self, work), self._timer_group, STEADY)
             for work in (self._inputs.refresh_qos, self.publish_diagnostics)
         ]
         self._active = True

@@ -31,6 +31,8 @@ _PATIENCE = 1.0
 # What rclpy raises for invalid --ros-args or a broken parameter file.
 ARGUMENT_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
 
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
 
 def on_incompatible_qos(callback: Callable[[Any], None]) -> SubscriptionEventCallbacks:
     """Return event callbacks of a subscription that report publishers with incompatible QoS."""
@@ -58,14 +60,20 @@ class HoldableGroup(MutuallyExclusiveCallbackGroup):
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the group once its running callback ends; not to be called from such a callback."""
-        deadline = time.monotonic() + _PATIENCE
-        while not (mine := self.beginning_execution(self)) and time.monotonic() < deadline:
-            time.sleep(0.001)
+        mine = _wait_for(lambda: self.beginning_execution(self))
         try:
             yield
         finally:
             if mine:
                 self.ending_execution(self)
+
+
+def _wait_for(condition: Callable[[], bool]) -> bool:
+    """Wait until a condition holds; returns False if it does not in time."""
+    deadline = time.monotonic() + _PATIENCE
+    while not (holds := condition()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return holds
 
 
 def look_each_second(node) -> None:
@@ -75,7 +83,7 @@ def look_each_second(node) -> None:
     rclpy's signal thread wakes executors just before it ends the context. One that looks in
     between waits again, for ever if nothing else wakes it.
     """
-    node.create_timer(1.0, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+    node.create_timer(1.0, lambda: None, clock=STEADY)
 
 
 def watch_clock(node, callback: Callable[[Any], None]):
@@ -144,9 +152,7 @@ def shut_down(executor) -> None:
     """Shut an executor down whose context ends, without waiting for callbacks that do not end."""
     # After a signal rclpy's own thread walks the guard conditions that are destroyed here, with
     # nothing to keep them, and then ends the context.
-    deadline = time.monotonic() + _PATIENCE
-    while executor.context.ok() and time.monotonic() < deadline:
-        time.sleep(0.001)
+    _wait_for(lambda: not executor.context.ok())
     # Since Kilted the default waits for all threads of the pool, even one that loads a model.
     known = inspect.signature(executor.shutdown).parameters
     executor.shutdown(0.3, **({'wait_for_threads': False} if 'wait_for_threads' in known else {}))

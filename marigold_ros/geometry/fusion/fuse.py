@@ -268,12 +268,12 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
     mixture = mix(scored.channels, guide.network)
     if scored.fitted is not None and scored.map_weight > 0.0:
         beyond = ~candidates.inside
-        in_blocks, _ = scored.held_blocks
-        led = led_by_map(mixture, scored.fitted.log_depth, float(in_blocks.mean()))
+        in_blocks = float(scored.held_blocks[0].mean())
+        mixture = led_by_map(mixture, scored.fitted.log_depth, in_blocks, beyond)
         if scored.map_weight < 1.0:
             without = mix(without_map(scored, beyond).channels, guide.network)
-            led = average(led, without, np.float32(scored.map_weight))
-        mixture = average(led, mixture, beyond.astype(np.float32))
+            weight = np.where(beyond, scored.map_weight, 1.0).astype(np.float32)
+            mixture = average(mixture, without, weight)
     error = np.exp(mixture.log_error)
     if candidates.ground is not None:
         bounded = np.minimum(mixture.log_depth, candidates.ground)

@@ -68,8 +68,7 @@ def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
         return mean
     known = np.isfinite(logs)
     share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    logs = np.where(known, logs, np.float32(0.0))
-    total = cv2.resize(logs, size, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(np.where(known, logs, np.float32(0.0)), size, interpolation=cv2.INTER_AREA)
     return np.where(share > 0.5, total / np.maximum(share, np.float32(0.5)), linear)
 
 
@@ -132,16 +131,19 @@ def mix(channels: np.ndarray, network: FusionModel | None) -> MixedDepth:
     return MixedDepth(log_depth, log_error, map_share)
 
 
-def led_by_map(mixture: MixedDepth, log_depth: np.ndarray, error: float) -> MixedDepth:
+def led_by_map(
+    mixture: MixedDepth, log_depth: np.ndarray, error: float, cells: np.ndarray
+) -> MixedDepth:
     """
     Let a map (rows, columns) lead where its ``error``, the mean of log depth, is far below.
 
-    The network learnt of maps of any quality, and stays with the points far beyond them.
+    At ``cells`` (rows, columns) bool. The network learnt of maps of any quality, and stays
+    with the points far beyond them.
     """
     error = max(error, _LEAST_ERROR)
     of_map = MixedDepth(log_depth, np.full_like(log_depth, np.log(error)), np.ones_like(log_depth))
     ratio = np.float32(_SURER * error) * np.exp(-mixture.log_error)
-    return average(of_map, mixture, 1.0 / (1.0 + np.square(np.square(ratio))))
+    return average(of_map, mixture, cells / (1.0 + np.square(np.square(ratio))))
 
 
 def average(one: MixedDepth, other: MixedDepth, weight: np.ndarray | np.float32) -> MixedDepth:

@@ -60,8 +60,10 @@ def test_the_error_is_that_of_a_mixture_of_both_answers(change, other, of_map, e
 def test_a_map_leads_where_its_error_is_far_below_that_of_the_mixture(part, share):
     # Of a tenth it has half, beside the part that the mixture gave it.
     mixture, log_depth = stated(0.0, 0.3, 0.2), np.full(SHAPE, 0.4, np.float32)
-    led = led_by_map(mixture, log_depth, 0.3 * part)
+    led = led_by_map(mixture, log_depth, 0.3 * part, np.arange(SHAPE[1]) < 5)
     lead = (share - 0.2) / 0.8
     assert led.map_share[0, 0] == pytest.approx(share, abs=2e-3)
     assert led.log_depth[0, 0] == pytest.approx(0.4 * lead, abs=1e-3)
+    np.testing.assert_allclose(led.log_error[:, 5:], mixture.log_error[:, 5:], atol=1e-6)
+    assert (led.log_depth[:, 5:] == mixture.log_depth[:, 5:]).all()
     assert all(part.dtype == np.float32 for part in (led.log_depth, led.log_error, led.map_share))
