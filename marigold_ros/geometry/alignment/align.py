@@ -207,8 +207,7 @@ def _check_points(
 ) -> Reason | None:
     """Return why the usable points, of those offered, cannot determine a fit."""
     if len(z) < needed:
-        counts = {'usable': len(z), 'offered': offered, 'needed': needed}
-        return Reason('few_points', counts)
+        return Reason('few_points', {'usable': len(z), 'offered': offered, 'needed': needed})
     low, high = np.percentile(z, [5, 95])
     if high < config.min_depth_ratio * low:
         span = {'low': low, 'high': high, 'ratio': high / low}

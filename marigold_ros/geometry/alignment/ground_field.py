@@ -5,11 +5,11 @@
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import robust_deviation
+from marigold_ros.geometry.alignment.kriging_field import grid_shape
 import numpy as np
 
 # Points on the ground, about as many to an image, however large.
 _POINTS = 12_000
-_LONGEST_SIDE = 192
 # Share of the cells around that may lack a point before the correction fades.
 _LACKING = 0.3
 
@@ -35,8 +35,7 @@ def ground_field(
     of_map = robust_deviation(ratio)
     of_plane = np.zeros(1) if sparse.sigma is None else (sparse.sigma / sparse.z)[known]
     wanted = ratio * (of_map**2 / np.maximum(of_map**2 + of_plane**2, 1e-12))
-    shrink = min(1.0, _LONGEST_SIDE / max(shape))
-    rows, columns = max(2, round(shape[0] * shrink)), max(2, round(shape[1] * shrink))
+    rows, columns = grid_shape(shape)
     row, column = sparse.v[known] * rows // shape[0], sparse.u[known] * columns // shape[1]
     weights = wanted, np.ones_like(wanted)
     place, size = row * columns + column, rows * columns

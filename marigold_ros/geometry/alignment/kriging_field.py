@@ -67,7 +67,7 @@ class CorrectionField:
     used: np.ndarray  # (M,) bool, points that took part
 
 
-def grid_shape(shape: tuple[int, int]) -> tuple[int, int]:
+def grid_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return rows and columns of the field of an image (H, W)."""
     shrink = min(1.0, LONGEST_SIDE / max(shape))
     return max(2, round(shape[0] * shrink)), max(2, round(shape[1] * shrink))

@@ -5,7 +5,7 @@ A smooth correction field from residuals at points, by normalised convolution, c
 
 Each level smooths the residual of the coarser ones, so gaps between scan lines are filled from
 afar while dense places keep detail. A prior of no correction in each level fades the field to 1
-away from points. Nearest neighbours were rejected: slower, and they pass every outlier on.
+away from points.
 """
 
 import cv2

@@ -201,11 +201,10 @@ def fuse(
         fit = Alignment(space=fit.space, map_refusal=no_gain(scored))
     scored, unproved = judge_map(scored)
     fit = replace(fit, map_refusal=fit.map_refusal or unproved)
-    inlier = np.zeros(len(sparse), bool)
-    inlier[np.flatnonzero(usable)[scored.points.sound]] = True
+    inlier = usable.copy()
+    inlier[usable] = scored.points.sound
     mixed = _mixed(scored, fit, guide)
-    n_inliers = int(np.count_nonzero(inlier))
-    return replace(mixed, inlier=inlier, n_points=len(sparse), n_inliers=n_inliers)
+    return replace(mixed, inlier=inlier, n_points=len(sparse), n_inliers=int(inlier.sum()))
 
 
 def _usable(sparse: SparseDepth, config: AlignmentConfig) -> tuple[np.ndarray, Reason | None]:
@@ -276,8 +275,7 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
             mixture = average(mixture, without, weight)
     error = np.exp(mixture.log_error)
     if candidates.ground is not None:
-        bounded = np.minimum(mixture.log_depth, candidates.ground)
-        mixture = replace(mixture, log_depth=bounded)
+        mixture = replace(mixture, log_depth=np.minimum(mixture.log_depth, candidates.ground))
     else:
         unseen = candidates.below & ~candidates.inside
         np.maximum(error, _UNSEEN, out=error, where=unseen)

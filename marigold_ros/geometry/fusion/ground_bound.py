@@ -53,15 +53,13 @@ def ground_bound(
     plane = _ground(places, disparity[some], above)
     if plane is None:
         return None
-    bound = np.full(below.shape, np.inf, np.float32)
-    first = int(np.argmax(below.any(axis=1)))
-    across = ((np.arange(grid.columns) + 0.5) * (width / grid.columns) - 0.5) / width
-    down = ((np.arange(first, grid.rows) + 0.5) * (height / grid.rows) - 0.5) / width
-    level = (plane[0] * across + plane[2]).astype(np.float32)
-    ground = level + (plane[1] * down[:, None]).astype(np.float32)
-    known = below[first:] & (ground > 0.0)
-    np.log(ground, out=bound[first:], where=known)
-    return np.negative(bound, out=bound, where=np.isfinite(bound))
+    across, down = (
+        ((np.arange(cells) + 0.5) * (side / cells) - 0.5) / width
+        for side, cells in ((width, grid.columns), (height, grid.rows))
+    )
+    ground = plane[0] * across + plane[2] + plane[1] * down[:, None]
+    bound = np.full(below.shape, -np.inf, np.float32)
+    return -np.log(ground, out=bound, where=below & (ground > 0.0))
 
 
 def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.ndarray | None:
@@ -69,27 +67,35 @@ def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.
     Return the coefficients (3,) of the ground's disparity at ``places`` (n, 3), or None.
 
     Of planes through three points whose horizon is below the place ``above`` (3,) the one that
-    most are on counts, fitted to these.
+    the points fit best, fitted to those on it while that is better.
     """
-    if len(places) < _LEAST:
-        return None
     some = np.random.default_rng(0).integers(0, len(places), (_TRIPLES, 3))
     some = some[np.abs(np.linalg.det(places[some])) > _AREA]
     planes = np.linalg.solve(places[some], disparity[some][..., None])[..., 0]
     planes = planes[planes @ above < 0.0]
-    if len(planes) == 0:
-        return None
     # Depth of the points over that of a plane: more than 1 is below it.
     relative = places / disparity[:, None]
-    ratio = planes @ relative.T
-    share = (np.abs(ratio - 1.0) < _ON).mean(axis=1)
-    share[(ratio > 1.0 + 2.0 * _ON).mean(axis=1) > _BELOW] = 0.0
-    plane = planes[np.argmax(share)]
+    # No count: planes askew through ground and wall win that (MSAC: Torr and Zisserman, 2000).
+    score = _score(planes, relative)
+    if not score.any():
+        return None
+    plane = planes[np.argmax(score)]
     for _ in range(_FITS):
-        # Tukey's biweight, as a wall begins where the ground ends.
-        weight = np.clip(1.0 - np.square((relative @ plane - 1.0) / _ON), 0.0, None)
-        if np.count_nonzero(weight) < max(_LEAST, _SHARE * len(places)):
-            return None
-        plane = np.linalg.lstsq(relative * weight[:, None], weight, rcond=None)[0]
-    below = np.mean(relative @ plane > 1.0 + 2.0 * _ON)
-    return plane if below <= _BELOW and plane @ above < 0.0 else None
+        weight = _weight(relative @ plane)
+        fitted = np.linalg.lstsq(relative * weight[:, None], weight, rcond=None)[0]
+        planes = np.stack([plane, fitted])
+        plane = planes[np.argmax(_score(planes, relative))]
+    found = np.count_nonzero(_weight(relative @ plane)) >= max(_LEAST, _SHARE * len(places))
+    return plane if found and plane @ above < 0.0 else None
+
+
+def _weight(ratio: np.ndarray) -> np.ndarray:
+    """Return Tukey's weights of points by their depth over that of a plane."""
+    return np.clip(1.0 - np.square((ratio - 1.0) / _ON), 0.0, None)
+
+
+def _score(planes: np.ndarray, relative: np.ndarray) -> np.ndarray:
+    """Sum the weights of the points on ``planes`` (n, 3); 0 where too many are below."""
+    ratio = planes @ relative.T
+    few_below = (ratio > 1.0 + 2.0 * _ON).mean(axis=1) <= _BELOW
+    return np.asarray(few_below * _weight(ratio).sum(axis=1))

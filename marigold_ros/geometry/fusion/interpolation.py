@@ -63,8 +63,7 @@ def interpolate(
     mean, count = grid.mean_in_cells(u, v, values)
     if len(u) > most:
         if np.count_nonzero(count) > most:
-            filled = pull_push(mean, count)
-            return filled, hull_of(count)
+            return pull_push(mean, count), hull_of(count)
         x, y = (grid.mean_in_cells(u, v, place)[0][count > 0] for place in (u, v))
         u, v, values = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp), mean[count > 0]
     linear = _triangulate(u, v, values, grid)
@@ -85,5 +84,4 @@ def _triangulate(u: np.ndarray, v: np.ndarray, values: np.ndarray, grid: WorkGri
     subdivision.insert(pixels)  # type: ignore[call-overload]
     of_pixel = np.empty(grid.shape)
     of_pixel[v[order], u[order]] = values[order]
-    edges = np.asarray(subdivision.getEdgeList())
-    return scan_edges(edges, of_pixel, grid.rows, grid.columns)
+    return scan_edges(np.asarray(subdivision.getEdgeList()), of_pixel, grid.rows, grid.columns)

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Below the lowest points depth is no farther than the ground that they show."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, SparseDepth
@@ -47,6 +47,8 @@ def on_grid(depth):
     noise=st.floats(0.0, 0.01),
     seed=st.integers(0, 10**6),
 )
+@example(height=1.14, roll=0.0, noise=0.0, seed=0)
+@example(height=1.8, roll=0.003, noise=0.0, seed=0)
 def test_below_the_points_the_bound_is_the_ground(height, roll, noise, seed):
     depth = scene(height, roll)
     u, v, disparity = points_of(depth)
