@@ -21,7 +21,7 @@ import numpy as np
 # Share of a normal distribution within one deviation.
 ONE_SIGMA = 0.6827
 # Tukey's constant for 95 % efficiency on normal residuals.
-TUKEY = 4.685
+_TUKEY = 4.685
 # Deviation of a normal distribution over its median absolute deviation.
 _DEVIATION_OF_MEDIAN = 1.4826
 # 40 % outliers corrupt 64 % of the pairs: of 128 pairs all are corrupted with probability 1e-25.
@@ -165,7 +165,7 @@ def robust_deviation(residual: np.ndarray) -> float:
 def tukey_weights(residual: np.ndarray, floor: float) -> np.ndarray:
     """Return Tukey's biweight of residuals about zero; their deviation is at least ``floor``."""
     scale = max(robust_deviation(residual), floor)
-    return np.square(np.clip(1.0 - np.square(residual / (TUKEY * scale)), 0.0, None))
+    return np.square(np.clip(1.0 - np.square(residual / (_TUKEY * scale)), 0.0, None))
 
 
 def weighted_line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

@@ -41,7 +41,6 @@ def ground_field(
     place, size = row * columns + column, rows * columns
     sums = (np.bincount(place, weight, size).reshape(rows, columns) for weight in weights)
     spacing = ground_spacing(shape) * columns / shape[1]
-    width = max(0.5, spacing)
-    total, count = (cv2.GaussianBlur(part, (0, 0), width) for part in sums)
+    total, count = (cv2.GaussianBlur(part, (0, 0), max(0.5, spacing)) for part in sums)
     expected = (1.0 - _LACKING) * min(1.0, spacing**-2)
     return np.asarray(np.exp(total / np.maximum(count, expected)), np.float32)

@@ -17,7 +17,11 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.geometry.alignment.affine_fit import fitted_depth, robust_deviation, TUKEY
+from marigold_ros.geometry.alignment.affine_fit import (
+    fitted_depth,
+    robust_deviation,
+    tukey_weights,
+)
 from marigold_ros.geometry.alignment.local_field import (
     add_levels,
     checkerboard_fold,
@@ -328,11 +332,9 @@ def krige(
     kernel += tone
     trust = np.ones(len(x), dtype=np.float32)
     alpha, inverse = _solve(kernel, values, trust)
-    diagonal = np.diag(inverse)
     # Leave-one-out: residual over deviation, by Sundararajan and Keerthi (2001).
-    residual = alpha / np.sqrt(diagonal)
-    scale = max(robust_deviation(residual), floor / _PROCESS_NOISE)
-    trust = np.square(np.clip(1 - np.square(residual / (TUKEY * scale)), 0, None))
+    residual = alpha / np.sqrt(np.diag(inverse))
+    trust = tukey_weights(residual, floor / _PROCESS_NOISE)
     alpha, inverse = _solve(kernel, values, trust)
     return Process(x, y, log_depth, reach, alpha, inverse, trust)
 

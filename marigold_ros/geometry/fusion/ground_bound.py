@@ -67,7 +67,7 @@ def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.
     Return the coefficients (3,) of the ground's disparity at ``places`` (n, 3), or None.
 
     Of planes through three points whose horizon is below the place ``above`` (3,) the one that
-    the points fit best, fitted to those on it while that is better.
+    fits the points best, refined by least squares while that fits them better.
     """
     some = np.random.default_rng(0).integers(0, len(places), (_TRIPLES, 3))
     some = some[np.abs(np.linalg.det(places[some])) > _AREA]
@@ -75,7 +75,6 @@ def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.
     planes = planes[planes @ above < 0.0]
     # Depth of the points over that of a plane: more than 1 is below it.
     relative = places / disparity[:, None]
-    # No count: planes askew through ground and wall win that (MSAC: Torr and Zisserman, 2000).
     score = _score(planes, relative)
     if not score.any():
         return None
@@ -90,12 +89,12 @@ def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.
 
 
 def _weight(ratio: np.ndarray) -> np.ndarray:
-    """Return Tukey's weights of points by their depth over that of a plane."""
+    """Return the root of Tukey's biweight of points, by their depth over that of a plane."""
     return np.clip(1.0 - np.square((ratio - 1.0) / _ON), 0.0, None)
 
 
 def _score(planes: np.ndarray, relative: np.ndarray) -> np.ndarray:
-    """Sum the weights of the points on ``planes`` (n, 3); 0 where too many are below."""
+    """Sum the weights on ``planes`` (n, 3), 0 with many points below (MSAC, Torr, Zisserman)."""
     ratio = planes @ relative.T
     few_below = (ratio > 1.0 + 2.0 * _ON).mean(axis=1) <= _BELOW
     return np.asarray(few_below * _weight(ratio).sum(axis=1))
