@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion.along_lines import between_neighbours
+from marigold_ros.kernels.around_points import draw_to_points, range_around, spread_at
 from marigold_ros.kernels.bilinear import sample_grid
 from marigold_ros.kernels.cells import mean_in_cells
 from marigold_ros.kernels.joint_bilateral import cells_before, place_by_colour
@@ -34,8 +35,10 @@ _STEP = 1.1
 # Pixels to which a measured one spreads, and points that count for no change around it.
 _SPREAD, _PRIOR = 1.0, 0.5
 # Expected errors up to which a measured pixel is published as measured, and from which it is not.
-_SOUND, _DOUBTFUL = 3.0, 6.0
-_LEAST_NOISE = 0.02
+_SOUND, _DOUBTFUL, _LEAST_NOISE = 3.0, 6.0, 0.02
+# Share of the pixels that are measured from which others are drawn to those of their surface: by
+# distance, px, and change of depth that halves it, beside a weight of no change.
+_DENSE, _NEAR_SPREAD, _ALIKE, _NEAR_PRIOR = 0.05, 0.8, 0.3, 0.05
 _WINDOW = np.ones((3, 3), np.uint8)
 
 
@@ -168,29 +171,25 @@ def through_points(
     Bring depth (H, W) in metres to what was measured, at the measured pixels and around them.
 
     ``error`` (rows, columns) is the relative error expected of depth: points that are farther off
-    by several times as much are doubtful, and change nothing.
+    by several times as much, from all depth around, are doubtful, and change nothing.
     """
     known = SparseDepth.joined([points, between_neighbours(points, depth.shape[1])])
     measured = slice(len(points))  # these alone move pixels around them
     pixel = known.v * depth.shape[1] + known.u
     missed = np.log(known.z / depth.ravel()[pixel])
-    sound = np.abs(missed)
-    sound /= -np.maximum(error[grid.cell_of(known.u, known.v)], np.float32(_LEAST_NOISE))
-    sound += _DOUBTFUL
-    sound /= _DOUBTFUL - _SOUND
-    np.clip(sound, 0.0, 1.0, out=sound)
+    least, largest = range_around(depth, known.u, known.v)
+    off = np.log(np.maximum(np.maximum(known.z / largest, least / known.z), np.float32(1.0)))
+    off /= np.maximum(error[grid.cell_of(known.u, known.v)], np.float32(_LEAST_NOISE))
+    sound = np.clip((_DOUBTFUL - off) / (_DOUBTFUL - _SOUND), 0.0, 1.0)
     missed *= sound
-    change = _spread_points(missed[measured], pixel[measured], depth.shape)
-    weight = _spread_points(sound[measured], pixel[measured], depth.shape)
-    weight += np.float32(_PRIOR)
+    change = spread_at(pixel[measured], missed[measured], depth.shape, _SPREAD)
+    weight = spread_at(pixel[measured], sound[measured], depth.shape, _SPREAD) + np.float32(_PRIOR)
     cv2.divide(change, weight, change)
     of_pixels = change.ravel()
     of_pixels[pixel] = missed + (np.float32(1.0) - sound) * of_pixels[pixel]
-    return np.asarray(cv2.multiply(depth, cv2.exp(change, change), change))
-
-
-def _spread_points(values: np.ndarray, pixel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum values (M,) at flat pixels over a kernel of height 1, (H, W) float32."""
-    image = np.zeros(shape, np.float32)
-    image.ravel()[pixel] = values * np.float32(2.0 * np.pi * _SPREAD**2)
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), _SPREAD, dst=image))
+    whole = np.asarray(cv2.multiply(depth, cv2.exp(change, change), change))
+    if len(points) < _DENSE * whole.size:
+        return whole
+    # Each pixel between goes to the surface that it is close to, so that steps stay steps.
+    around = points.u, points.v, points.z, sound[measured]
+    return draw_to_points(whole, around, pixel, _NEAR_SPREAD, _ALIKE, _NEAR_PRIOR)

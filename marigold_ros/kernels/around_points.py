@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What measured pixels say of those around them. Letters: H, W image, M points."""
+
+import cv2
+from marigold_ros.kernels.compiled import compiled
+import numpy as np
+
+Points = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+# Pixels from a point to those of which depth may be its own.
+_REACH = 2
+
+
+@compiled()
+def range_around(depth: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest depth (H, W) around pixels, beside a step, (M,) each."""
+    height, width = depth.shape
+    least, largest = np.empty(len(u), np.float32), np.empty(len(u), np.float32)
+    for k in range(len(u)):
+        low = high = depth[v[k], u[k]]
+        for y in range(max(v[k] - _REACH, 0), min(v[k] + _REACH + 1, height)):
+            for x in range(max(u[k] - _REACH, 0), min(u[k] + _REACH + 1, width)):
+                low, high = min(low, depth[y, x]), max(high, depth[y, x])
+        least[k], largest[k] = low, high
+    return least, largest
+
+
+def spread_at(
+    pixel: np.ndarray, values: np.ndarray, shape: tuple[int, ...], deviation: float
+) -> np.ndarray:
+    """Sum values (M,) at flat pixels over a Gaussian of height 1, (H, W) float32."""
+    image = np.zeros(shape, np.float32)
+    image.ravel()[pixel] = values * np.float32(2.0 * np.pi * deviation**2)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), deviation, dst=image))
+
+
+def draw_to_points(
+    depth: np.ndarray,
+    points: Points,
+    fixed: np.ndarray,
+    deviation: float,
+    alike: float,
+    prior: float,
+) -> np.ndarray:
+    """
+    Draw depth (H, W) to the points of the surface that each pixel is close to, (H, W) float32.
+
+    ``points`` are u, v, depth and weight, (M,) each. The weight falls with distance as a Gaussian
+    of ``deviation`` pixels, and to a half where depth would change by a share of ``alike``;
+    ``prior`` is that of no change. The flat pixels ``fixed`` (M,) stay. In a bilateral filter
+    (Tomasi and Manduchi, ICCV 1998) the second weight is by the value, too.
+    """
+    stays = np.zeros(depth.shape, np.bool_)
+    stays.ravel()[fixed] = True
+    near = np.exp(np.square(np.arange(-_REACH, _REACH + 1)) / (-2.0 * deviation**2))
+    kernel = np.outer(near, near).astype(np.float32)
+    change, weight = _change_around(depth, points, stays, kernel, np.float32(1.0 / alike))
+    weight += np.float32(prior)
+    cv2.divide(change, weight, change)
+    change += np.float32(1.0)
+    return np.asarray(cv2.multiply(depth, change, change))
+
+
+@compiled()
+def _change_around(
+    depth: np.ndarray, points: Points, stays: np.ndarray, kernel: np.ndarray, unlike: np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum by how much points change depth, relative to it, and their weights, (H, W) each."""
+    (height, width), (u, v, z, sound), one = depth.shape, points, np.float32(1.0)
+    change, weights = np.zeros_like(depth), np.zeros_like(depth)
+    rows, columns = kernel.shape
+    for k in range(len(u)):
+        top, left = v[k] - rows // 2, u[k] - columns // 2
+        for j in range(max(-top, 0), min(height - top, rows)):
+            for i in range(max(-left, 0), min(width - left, columns)):
+                y, x = top + j, left + i
+                if not stays[y, x]:
+                    apart = z[k] / depth[y, x] - one
+                    away = unlike * apart
+                    weight = sound[k] * kernel[j, i] / (one + away * away)
+                    change[y, x] += weight * apart
+                    weights[y, x] += weight
+    return change, weights

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Loops over points, against OpenCV's filters and sums written out."""
+
+import cv2
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.kernels.around_points import draw_to_points, range_around, spread_at
+import numpy as np
+import pytest
+from scipy.interpolate import LinearNDInterpolator
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def scene(seed, share=0.3):
+    """Return depth of any size, and u, v and depth of some of its pixels."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 20, 2))
+    depth = rng.uniform(1, 10, shape).astype(np.float32)
+    v, u = np.nonzero(rng.random(shape) < share)
+    return depth, u, v, rng.uniform(1, 10, len(u)).astype(np.float32)
+
+
+@given(seed=SEEDS)
+def test_the_range_around_pixels_is_that_of_5x5(seed):
+    depth, u, v, _ = scene(seed)
+    least, largest = range_around(depth, u, v)
+    window = np.ones((5, 5), np.uint8)
+    np.testing.assert_array_equal(least, cv2.erode(depth, window)[v, u])
+    np.testing.assert_array_equal(largest, cv2.dilate(depth, window)[v, u])
+
+
+def test_a_value_is_spread_over_a_gaussian_of_height_one():
+    found = spread_at(np.array([20 * 41 + 20]), np.array([3.0], np.float32), (41, 41), 1.0)
+    y, x = np.mgrid[-20:21, -20:21]
+    np.testing.assert_allclose(found, 3 * np.exp(-(x**2 + y**2) / 2), atol=0.01)
+
+
+@given(seed=SEEDS, deviation=st.floats(0.3, 3), alike=st.floats(0.02, 2), prior=st.floats(0.01, 2))
+def test_depth_is_drawn_by_distance_and_by_how_close_it_is(seed, deviation, alike, prior):
+    depth, u, v, z = scene(seed)
+    weight = np.random.default_rng(seed).random(len(u)).astype(np.float32)
+    pixel = v * depth.shape[1] + u
+    found = draw_to_points(depth, (u, v, z, weight), pixel, deviation, alike, prior)
+    wanted = depth.astype(np.float64)
+    for y, x in np.ndindex(depth.shape):
+        near = (np.abs(u - x) <= 2) & (np.abs(v - y) <= 2)
+        apart = z[near] / wanted[y, x] - 1
+        by = weight[near] * np.exp(((u - x) ** 2 + (v - y) ** 2)[near] / (-2 * deviation**2))
+        by /= 1 + (apart / alike) ** 2
+        if y * depth.shape[1] + x not in pixel:
+            wanted[y, x] *= 1 + (by * apart).sum() / (by.sum() + prior)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize('every', [2, 3])
+def test_beside_a_step_depth_is_closer_than_interpolation(every):
+    """Depth that is two pixels wrong about a slanted step, measured on a lattice."""
+    v, u = np.mgrid[:60, :80]
+    truth = np.where(u + v / 3 < 45, 2.0, 5.0).astype(np.float32)
+    blurred = cv2.GaussianBlur(truth, (0, 0), 1.0)
+    measured = (u % every == 0) & (v % every == 0)
+    v, u = np.nonzero(measured)
+    z = truth[v, u]
+    ones = np.ones(len(u), np.float32)
+    found = draw_to_points(blurred, (u, v, z, ones), np.flatnonzero(measured), 0.8, 0.2, 0.05)
+    rest = ~measured
+    rest[-every:], rest[:, -every:] = False, False
+    linear = LinearNDInterpolator(np.stack([v, u], 1), z)(*np.nonzero(rest))
+    error, before, rival = (
+        np.abs(depth - truth[rest]) for depth in (found[rest], blurred[rest], linear)
+    )
+    assert error.mean() < min(before.mean(), rival.mean())
+    assert np.square(error).mean() < np.square(rival).mean()
