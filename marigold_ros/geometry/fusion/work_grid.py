@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import cv2
 from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.around_points import draw_to_points, range_around, spread_at
 from marigold_ros.geometry.fusion.along_lines import between_neighbours
-from marigold_ros.kernels.around_points import draw_to_points, range_around, spread_at
 from marigold_ros.kernels.bilinear import sample_grid
 from marigold_ros.kernels.cells import mean_in_cells
 from marigold_ros.kernels.joint_bilateral import cells_before, place_by_colour
@@ -38,7 +38,7 @@ _SPREAD, _PRIOR = 1.0, 0.5
 _SOUND, _DOUBTFUL, _LEAST_NOISE = 3.0, 6.0, 0.02
 # Share of the pixels that are measured from which others are drawn to those of their surface: by
 # distance, px, and change of depth that halves it, beside a weight of no change.
-_DENSE, _NEAR_SPREAD, _ALIKE, _NEAR_PRIOR = 0.05, 0.8, 0.3, 0.05
+_DENSE, _NEAR_SPREAD, _ALIKE, _NEAR_PRIOR = 0.05, 0.8, 0.3, 0.1
 _WINDOW = np.ones((3, 3), np.uint8)
 
 

@@ -5,7 +5,7 @@
 import cv2
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.kernels.around_points import draw_to_points, range_around, spread_at
+from marigold_ros.geometry.around_points import draw_to_points, range_around, spread_at
 import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator
