@@ -9,6 +9,12 @@ import numpy as np
 Points = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 # Pixels from a point to those of which depth may be its own.
 _REACH = 2
+_WINDOW = 2 * _REACH + 1, 2 * _REACH + 1
+# Deviation, px, by which a point's weight falls, change of depth that halves it, and the weight of
+# no change.
+_NEAR, _ALIKE, _PRIOR = 0.8, 0.3, 0.1
+# Difference of log depth from its mean around that halves what is drawn: a slope has none.
+_BEND = 0.04
 
 
 @compiled()
@@ -34,29 +40,26 @@ def spread_at(
     return np.asarray(cv2.GaussianBlur(image, (0, 0), deviation, dst=image))
 
 
-def draw_to_points(
-    depth: np.ndarray,
-    points: Points,
-    fixed: np.ndarray,
-    deviation: float,
-    alike: float,
-    prior: float,
-) -> np.ndarray:
+def draw_to_points(depth: np.ndarray, points: Points, fixed: np.ndarray) -> np.ndarray:
     """
-    Draw depth (H, W) to the points of the surface that each pixel is close to, (H, W) float32.
+    Draw depth (H, W) beside steps to the points of the surface that each pixel is close to.
 
-    ``points`` are u, v, depth and weight, (M,) each. The weight falls with distance as a Gaussian
-    of ``deviation`` pixels, and to a half where depth would change by a share of ``alike``;
-    ``prior`` is that of no change. The flat pixels ``fixed`` (M,) stay. In a bilateral filter
-    (Tomasi and Manduchi, ICCV 1998) the second weight is by the value, too.
+    ``points`` are u, v, depth and weight, (M,) each. The weight falls with distance and with the
+    change of depth, as in a bilateral filter (Tomasi and Manduchi, ICCV 1998). The flat pixels
+    ``fixed`` (M,) stay, as slopes do. Returns (H, W) float32.
     """
     stays = np.zeros(depth.shape, np.bool_)
     stays.ravel()[fixed] = True
-    near = np.exp(np.square(np.arange(-_REACH, _REACH + 1)) / (-2.0 * deviation**2))
+    near = np.exp(np.square(np.arange(-_REACH, _REACH + 1)) / (-2.0 * _NEAR**2))
     kernel = np.outer(near, near).astype(np.float32)
-    change, weight = _change_around(depth, points, stays, kernel, np.float32(1.0 / alike))
-    weight += np.float32(prior)
+    change, weight = _change_around(depth, points, stays, kernel, np.float32(1.0 / _ALIKE))
+    weight += np.float32(_PRIOR)
     cv2.divide(change, weight, change)
+    log_depth, bend = cv2.log(depth), np.zeros_like(depth)
+    inner = np.s_[_REACH:-_REACH, _REACH:-_REACH]  # whose means do not go over the border
+    bend[inner] = cv2.absdiff(log_depth, cv2.blur(log_depth, _WINDOW))[inner]
+    bend = cv2.dilate(bend, np.ones(_WINDOW, np.uint8)) ** 2
+    change *= bend / (bend + np.float32(_BEND**2))
     change += np.float32(1.0)
     return np.asarray(cv2.multiply(depth, change, change))
 

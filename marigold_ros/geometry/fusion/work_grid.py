@@ -36,9 +36,8 @@ _STEP = 1.1
 _SPREAD, _PRIOR = 1.0, 0.5
 # Expected errors up to which a measured pixel is published as measured, and from which it is not.
 _SOUND, _DOUBTFUL, _LEAST_NOISE = 3.0, 6.0, 0.02
-# Share of the pixels that are measured from which others are drawn to those of their surface: by
-# distance, px, and change of depth that halves it, beside a weight of no change.
-_DENSE, _NEAR_SPREAD, _ALIKE, _NEAR_PRIOR = 0.05, 0.8, 0.3, 0.1
+# Share of the pixels that are measured from which those between are drawn to them.
+_DENSE = 0.05
 _WINDOW = np.ones((3, 3), np.uint8)
 
 
@@ -190,6 +189,4 @@ def through_points(
     whole = np.asarray(cv2.multiply(depth, cv2.exp(change, change), change))
     if len(points) < _DENSE * whole.size:
         return whole
-    # Each pixel between goes to the surface that it is close to, so that steps stay steps.
-    around = points.u, points.v, points.z, sound[measured]
-    return draw_to_points(whole, around, pixel, _NEAR_SPREAD, _ALIKE, _NEAR_PRIOR)
+    return draw_to_points(whole, (points.u, points.v, points.z, sound[measured]), pixel)
