@@ -72,7 +72,7 @@ def test_a_slope_gets_no_stairs(slope, sideways, every):
 
 @pytest.mark.parametrize('every', [2, 3])
 def test_beside_a_step_depth_is_closer_than_interpolation(every):
-    """Depth that is two pixels wrong about a slanted step, measured on a lattice."""
+    """Depth that is blurred across a slanted step, measured on a lattice."""
     v, u = np.mgrid[:60, :80]
     truth = np.where(u + v / 3 < 45, 2.0, 5.0).astype(np.float32)
     blurred = cv2.GaussianBlur(truth, (0, 0), 1.0)

@@ -182,7 +182,8 @@ def through_points(
     sound = np.clip((_DOUBTFUL - off) / (_DOUBTFUL - _SOUND), 0.0, 1.0)
     missed *= sound
     change = spread_at(pixel[measured], missed[measured], depth.shape, _SPREAD)
-    weight = spread_at(pixel[measured], sound[measured], depth.shape, _SPREAD) + np.float32(_PRIOR)
+    weight = spread_at(pixel[measured], sound[measured], depth.shape, _SPREAD)
+    weight += np.float32(_PRIOR)
     cv2.divide(change, weight, change)
     of_pixels = change.ravel()
     of_pixels[pixel] = missed + (np.float32(1.0) - sound) * of_pixels[pixel]
