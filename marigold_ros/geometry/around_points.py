@@ -48,8 +48,12 @@ def draw_to_points(depth: np.ndarray, points: Points, fixed: np.ndarray) -> np.n
     change of depth, as in a bilateral filter (Tomasi and Manduchi, ICCV 1998). The flat pixels
     ``fixed`` (M,) stay, as slopes do. Returns (H, W) float32.
     """
-    stays = np.zeros(depth.shape, np.bool_)
+    stays = np.zeros(depth.shape, np.uint8)
     stays.ravel()[fixed] = True
+    u, v, z, sound = points
+    # Points among pixels that all stay have nothing to draw: most of those of a depth camera.
+    drawing = np.flatnonzero(cv2.erode(stays, np.ones(_WINDOW, np.uint8))[v, u] == 0)
+    points = u[drawing], v[drawing], z[drawing], sound[drawing]
     near = np.exp(np.square(np.arange(-_REACH, _REACH + 1)) / (-2.0 * _NEAR**2))
     kernel = np.outer(near, near).astype(np.float32)
     change, weight = _change_around(depth, points, stays, kernel, np.float32(1.0 / _ALIKE))
@@ -58,8 +62,11 @@ def draw_to_points(depth: np.ndarray, points: Points, fixed: np.ndarray) -> np.n
     log_depth, bend = cv2.log(depth), np.zeros_like(depth)
     inner = np.s_[_REACH:-_REACH, _REACH:-_REACH]  # whose means do not go over the border
     bend[inner] = cv2.absdiff(log_depth, cv2.blur(log_depth, _WINDOW))[inner]
-    bend = cv2.dilate(bend, np.ones(_WINDOW, np.uint8)) ** 2
-    change *= bend / (bend + np.float32(_BEND**2))
+    bend = cv2.dilate(bend, np.ones(_WINDOW, np.uint8), dst=bend)
+    bend *= bend
+    change *= bend
+    bend += np.float32(_BEND**2)
+    cv2.divide(change, bend, change)
     change += np.float32(1.0)
     return np.asarray(cv2.multiply(depth, change, change))
 

@@ -37,9 +37,9 @@ def test_a_value_is_spread_over_a_gaussian_of_height_one():
     np.testing.assert_allclose(found, 3 * np.exp(-(x**2 + y**2) / 2), atol=0.01)
 
 
-@given(seed=SEEDS)
-def test_depth_is_drawn_by_distance_and_by_how_close_it_is(seed):
-    depth, u, v, z = scene(seed)
+@given(seed=SEEDS, share=st.sampled_from([0.3, 0.95]))
+def test_depth_is_drawn_by_distance_and_by_how_close_it_is(seed, share):
+    depth, u, v, z = scene(seed, share)
     weight = np.random.default_rng(seed).random(len(u)).astype(np.float32)
     pixel = v * depth.shape[1] + u
     found = draw_to_points(depth, (u, v, z, weight), pixel)

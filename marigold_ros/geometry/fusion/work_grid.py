@@ -176,10 +176,12 @@ def through_points(
     measured = slice(len(points))  # these alone move pixels around them
     pixel = known.v * depth.shape[1] + known.u
     missed = np.log(known.z / depth.ravel()[pixel])
-    least, largest = range_around(depth, known.u, known.v)
-    off = np.log(np.maximum(np.maximum(known.z / largest, least / known.z), np.float32(1.0)))
-    off /= np.maximum(error[grid.cell_of(known.u, known.v)], np.float32(_LEAST_NOISE))
-    sound = np.clip((_DOUBTFUL - off) / (_DOUBTFUL - _SOUND), 0.0, 1.0)
+    noise = np.maximum(error[grid.cell_of(known.u, known.v)], np.float32(_LEAST_NOISE))
+    sound = np.ones_like(missed)
+    asked = np.flatnonzero(np.abs(missed) > _SOUND * noise)
+    z, (least, largest) = known.z[asked], range_around(depth, known.u[asked], known.v[asked])
+    off = np.log(np.maximum(np.maximum(z / largest, least / z), np.float32(1.0))) / noise[asked]
+    sound[asked] = np.clip((_DOUBTFUL - off) / (_DOUBTFUL - _SOUND), 0.0, 1.0)
     missed *= sound
     change = spread_at(pixel[measured], missed[measured], depth.shape, _SPREAD)
     weight = spread_at(pixel[measured], sound[measured], depth.shape, _SPREAD)
