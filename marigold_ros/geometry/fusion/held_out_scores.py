@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from marigold_ros.frame import Alignment, SparseDepth
-from marigold_ros.fusion_channels import CHANNELS, OF_MAP
+from marigold_ros.fusion_channels import CHANNELS, level_of, OF_MAP
 from marigold_ros.geometry.alignment.affine_fit import weighted_line
 from marigold_ros.geometry.alignment.local_field import (
     checkerboard_fold,
@@ -38,7 +38,6 @@ from marigold_ros.geometry.fusion.mixing import (
 )
 from marigold_ros.geometry.fusion.sound_points import sound_of_sources
 from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
-from marigold_ros.geometry.median import median
 from marigold_ros.reasons import Reason
 import numpy as np
 
@@ -109,8 +108,11 @@ class ScoredCandidates:
     @cached_property
     def held_blocks(self) -> tuple[np.ndarray, np.ndarray]:
         """The same of map and median of all points, in blocks of columns."""
-        log_depth = np.log(self.points.sparse.z)
-        return self._errors('held_blocks', log_depth - median(log_depth))
+        z = self.points.sparse.z
+        known = np.isfinite(getattr(self.fitted, 'held_blocks', np.full(len(z), np.nan)))
+        deviation = np.full(len(z), np.nan)
+        deviation[known] = np.log(z[known]) - level_of(self.channels)
+        return self._errors('held_blocks', deviation)
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -190,8 +192,9 @@ def score_map(
     if np.isfinite(held_out).any() and of_map < _GOOD_MAP * of_points:
         contradicted = points.sound & np.isfinite(held_out)
         contradicted &= ~consistent_points(given.u, given.v, held_out)
-        if np.count_nonzero(contradicted) > _FEW * np.count_nonzero(np.isfinite(held_out)):
-            sound = points.sound & ~contradicted
+        sound = points.sound & ~contradicted
+        few = _FEW * np.count_nonzero(np.isfinite(held_out))
+        if np.count_nonzero(contradicted) > few and sound.any():
             agreeing = _chosen(given, sound, points.candidates.grid)
             again = agreeing.scored(point_candidates(agreeing.on_grid, rgb))
             of_agreeing = _with_map(again, fit, held_out)
@@ -328,7 +331,7 @@ def _held_border(
     if used.any():
         mean, count = grid.mean_in_cells(points.u[used], points.v[used], missed[used])
         nearest = nearest_points(count).spread(mean)
-        missed -= nearest[grid.cell_of(points.u, points.v)]
+        missed[border] -= nearest[grid.cell_of(points.u[border], points.v[border])]
     ratio[border] = missed[border]
     return ratio
 

@@ -5,7 +5,7 @@
 from dataclasses import replace
 
 import cv2
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
@@ -73,6 +73,7 @@ def test_pixels_may_be_of_any_type_of_integers(kind):
     np.testing.assert_array_equal(found.channels, wanted.channels)
 
 
+@example(seed=0, height=20, width=134, points=2, parts=(True, True))  # both are contradicted
 @settings(max_examples=min(30, settings().max_examples))
 @given(
     seed=SEEDS,
