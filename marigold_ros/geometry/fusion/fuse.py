@@ -286,7 +286,7 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
     if of_map > 0.0 and fit.metric is not None and scored.fitted is not None:
         change = mixture.log_depth - scored.fitted.log_depth
         metric = with_detail(metric, fit.metric, change, mixture.map_share, grid)
-    z, mixed = (depth.astype(np.float64) for depth in (points.z, metric[points.v, points.u]))
+    mixed = metric[points.v, points.u]
     return replace(
         fit,
         state='fitted',
@@ -295,8 +295,8 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
         sigma=metric * grid.enlarge(error),
         map_share=mixture.map_share if of_map > 0.0 else None,
         held_out=None,
-        rms=float(np.sqrt(np.mean(np.square(z - mixed)))),
-        spread_log=robust_deviation(log_ratio(z, mixed)),
+        rms=float(np.sqrt(np.mean(np.square(points.z - mixed)))),
+        spread_log=robust_deviation(log_ratio(points.z, mixed)),
         led_by='map' if of_map > _LEADS else 'points',
         shares={'map': of_map, 'points': 1.0 - of_map},
     )

@@ -88,7 +88,7 @@ def network_input(
         channels[:3] = np.moveaxis(np.rint(candidates.image), 2, 0)
         channels[:3] *= np.float32(4 / 255)
         channels[:3] -= np.float32(2)
-    level = median(np.log(sparse.z))
+    level = np.log(median(sparse.z))
     part['linear'][...] = linear - np.float32(level)
     for name in ('smooth', 'nearest', 'low', 'high'):
         part[name][...] = getattr(candidates, name) - linear
