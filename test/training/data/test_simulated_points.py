@@ -41,6 +41,14 @@ def test_a_scene_closer_than_wrong_returns_is_drawn_too(seed):
     assert len(points) >= 3
 
 
+def test_a_plane_up_to_its_horizon_is_drawn():
+    v = np.arange(HEIGHT, dtype=np.float32)[:, None]
+    ground = np.repeat(np.where(v > 16, 64 / np.maximum(v - 16, 1), np.inf), WIDTH, axis=1)
+    ground[:40, 60:64] = 3.0  # a pole across it
+    for seed in range(400):  # where a warning is an error
+        assert len(draw_points(np.random.default_rng(seed), ground)) >= 3
+
+
 def test_every_density_is_drawn_and_most_points_are_near_the_truth():
     depth, counts, right = scene(), [], []
     for seed in range(400):

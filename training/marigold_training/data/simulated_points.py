@@ -162,8 +162,7 @@ def _on_one_surface(rng: np.random.Generator, depth: np.ndarray, known: np.ndarr
     down = (inverse[v + 2, u] - inverse[v - 2, u]) / 4
     y, x = np.mgrid[:height, :width]
     plane = inverse[v, u] + across * (x - u) + down * (y - v)
-    with np.errstate(invalid='ignore'):
-        return np.abs(inverse / plane - 1) < 0.03
+    return np.asarray(np.abs(inverse - plane) < 0.03 * np.abs(plane))
 
 
 def _part(
