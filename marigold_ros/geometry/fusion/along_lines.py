@@ -22,16 +22,17 @@ def between_neighbours(points: SparseDepth, width: int) -> SparseDepth:
     ``width`` is that of the image; of each pixel there is one point at most, and none of these.
     """
     order = pixel_order(points.u, points.v)
-    u, v, disparity = points.u[order], points.v[order], 1.0 / points.z[order]
+    u, v, z = points.u[order], points.v[order], points.z[order]
     gap = np.diff(u)
-    agree = np.abs(np.diff(np.log(disparity))) < _AGREE
-    first = np.flatnonzero((np.diff(v) == 0) & (gap > 1) & (gap <= _APART * width) & agree)
+    apart = np.flatnonzero((np.diff(v) == 0) & (gap > 1) & (gap <= _APART * width))
+    first = apart[np.abs(np.log(z[apart + 1] / z[apart])) < _AGREE]
     count = gap[first] - 1
     left = np.repeat(first, count)
     step = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count) + 1
     share = (step / gap[left]).astype(np.float32)
-    z = 1.0 / (disparity[left] + share * (disparity[left + 1] - disparity[left]))
-    return SparseDepth(u[left] + step, v[left], z.astype(np.float32))
+    start = 1.0 / z[left]
+    disparity = start + share * (1.0 / z[left + 1] - start)
+    return SparseDepth(u[left] + step, v[left], (1.0 / disparity).astype(np.float32))
 
 
 def pixel_order(u: np.ndarray, v: np.ndarray) -> np.ndarray:
