@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """How threads of numerical libraries wait, and memory is kept; work beside other work."""
 
-from collections.abc import Callable, Generator, Mapping, MutableMapping
+from collections.abc import Callable, Generator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 import ctypes
 from functools import cache
@@ -63,6 +63,13 @@ def run_beside(steps: Mapping[Future, Callable[[], Any]]) -> None:
     The thread is kept for the next call: to start one takes a millisecond.
     """
     _kept_threads().submit(_run, steps)
+
+
+def side_by_side(steps: Sequence[Callable[[], Item]]) -> list[Item]:
+    """Return what steps do, of which the first is done here and the others in a thread."""
+    beside: dict[Future[Item], Callable[[], Item]] = {Future(): step for step in steps[1:]}
+    run_beside(beside)
+    return [*(step() for step in steps[:1]), *(future.result() for future in beside)]
 
 
 def _run(steps: Mapping[Future, Callable[[], Any]]) -> None:

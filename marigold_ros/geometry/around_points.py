@@ -62,7 +62,7 @@ def draw_to_points(depth: np.ndarray, points: Points, fixed: np.ndarray) -> np.n
     log_depth, bend = cv2.log(depth), np.zeros_like(depth)
     inner = np.s_[_REACH:-_REACH, _REACH:-_REACH]  # whose means do not go over the border
     bend[inner] = cv2.absdiff(log_depth, cv2.blur(log_depth, _WINDOW))[inner]
-    bend = cv2.dilate(bend, np.ones(_WINDOW, np.uint8), dst=bend)
+    cv2.dilate(bend, np.ones(_WINDOW, np.uint8), dst=bend)
     bend *= bend
     change *= bend
     bend += np.float32(_BEND**2)

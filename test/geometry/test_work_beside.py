@@ -18,7 +18,7 @@ from marigold_ros.geometry.measured_points import measure_points
 from marigold_ros.models.fusion.load import own_threads
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.scenes.scene import make_sample
-from marigold_ros.threads import end_threads, run_beside
+from marigold_ros.threads import end_threads, run_beside, side_by_side
 import numpy as np
 import pytest
 
@@ -46,6 +46,19 @@ def test_the_error_of_a_step_goes_to_who_asks_and_the_next_one_runs():
     assert right.result(20) == 'right'
     with pytest.raises(IndexError):
         wrong.result(20)
+
+
+def test_of_two_steps_one_runs_beside_the_other():
+    both = threading.Barrier(2, timeout=20)
+
+    def step(name):
+        both.wait()  # for the other step
+        return name
+
+    assert side_by_side([lambda: step('first'), lambda: step('second')]) == ['first', 'second']
+    assert side_by_side([]) == []
+    with pytest.raises(IndexError):
+        side_by_side([lambda: 1, lambda: [][0]])
 
 
 def test_the_end_of_threads_is_the_end_of_their_work():

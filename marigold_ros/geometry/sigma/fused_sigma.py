@@ -11,6 +11,7 @@ factor of sigma in it (conformal prediction).
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -35,6 +36,7 @@ from marigold_ros.geometry.sigma.unseen import widen_unseen
 from marigold_ros.kernels.compiled import compiled
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
+from marigold_ros.threads import side_by_side
 import numpy as np
 
 # Depths in metres in the middle of the ranges; between them the factor is interpolated.
@@ -195,16 +197,21 @@ def score_sigma(
     distance = nearest_points(count).distance
     border = border_points(points.u, points.v, hull_of(count), distance, grid)
     counts = np.zeros((2, len(_DEPTHS), len(_RATIOS) + 1)) if before is None else before.counts
-    for part, scored in enumerate((tiles, border)):
-        # The first frame of a stream scores both parts, later ones in turns.
-        if before is not None and before.frames // _EVERY % 2 == part:
-            continue
-        if min(np.count_nonzero(scored), np.count_nonzero(~scored)) >= _FEWEST:
-            counts = counts.copy()
-            counts[part] *= _FORGETTING
-            z, ratio = _held_out_ratios(points, scored, guide, grid)
-            place = np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)
-            np.add.at(counts[part], place, 1.0)
+    # The first frame of a stream scores both parts, later ones in turns.
+    turn = None if before is None else before.frames // _EVERY % 2
+    held_out = {
+        part: scored
+        for part, scored in enumerate((tiles, border))
+        if part != turn and min(np.count_nonzero(scored), np.count_nonzero(~scored)) >= _FEWEST
+    }
+    ratios = side_by_side(
+        [partial(_held_out_ratios, points, scored, guide, grid) for scored in held_out.values()]
+    )
+    for part, (z, ratio) in zip(held_out, ratios, strict=True):
+        counts = counts.copy()
+        counts[part] *= _FORGETTING
+        place = np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)
+        np.add.at(counts[part], place, 1.0)
     if not counts.any():
         return before
     return SigmaScale(counts, 1 if before is None else before.frames + 1)
