@@ -30,8 +30,7 @@ def between_neighbours(points: SparseDepth, width: int) -> SparseDepth:
     left = np.repeat(first, count)
     step = np.arange(len(left)) - np.repeat(np.cumsum(count) - count, count) + 1
     share = (step / gap[left]).astype(np.float32)
-    start = 1.0 / z[left]
-    disparity = start + share * (1.0 / z[left + 1] - start)
+    disparity = (1.0 - share) / z[left] + share / z[left + 1]
     return SparseDepth(u[left] + step, v[left], (1.0 / disparity).astype(np.float32))
 
 

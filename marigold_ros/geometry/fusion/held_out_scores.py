@@ -110,9 +110,8 @@ class ScoredCandidates:
         """The same of map and median of all points, in blocks of columns."""
         z = self.points.sparse.z
         known = np.isfinite(getattr(self.fitted, 'held_blocks', np.full(len(z), np.nan)))
-        deviation = np.full(len(z), np.nan)
-        deviation[known] = np.log(z[known]) - level_of(self.channels)
-        return self._errors('held_blocks', deviation)
+        log_depth = np.log(z, out=np.full_like(z, np.nan), where=known)
+        return self._errors('held_blocks', log_depth - level_of(self.channels))
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -188,13 +187,11 @@ def score_map(
     given = points.given
     held_out = np.full(len(given), np.nan) if fit.held_out is None else fit.held_out
     scored = _with_map(points, fit, held_out)
-    of_map, of_points = scored.errors
-    if np.isfinite(held_out).any() and of_map < _GOOD_MAP * of_points:
-        contradicted = points.sound & np.isfinite(held_out)
-        contradicted &= ~consistent_points(given.u, given.v, held_out)
+    known, (of_map, of_points) = np.isfinite(held_out), scored.errors
+    if known.any() and of_map < _GOOD_MAP * of_points:
+        contradicted = points.sound & known & ~consistent_points(given.u, given.v, held_out)
         sound = points.sound & ~contradicted
-        few = _FEW * np.count_nonzero(np.isfinite(held_out))
-        if np.count_nonzero(contradicted) > few and sound.any():
+        if np.count_nonzero(contradicted) > _FEW * np.count_nonzero(known) and sound.any():
             agreeing = _chosen(given, sound, points.candidates.grid)
             again = agreeing.scored(point_candidates(agreeing.on_grid, rgb))
             of_agreeing = _with_map(again, fit, held_out)
