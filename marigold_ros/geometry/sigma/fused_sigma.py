@@ -196,7 +196,8 @@ def score_sigma(
     _, count = grid.mean_in_cells(points.u, points.v, points.z)
     distance = nearest_points(count).distance
     border = border_points(points.u, points.v, hull_of(count), distance, grid)
-    counts = np.zeros((2, len(_DEPTHS), len(_RATIOS) + 1)) if before is None else before.counts
+    new = np.zeros((2, len(_DEPTHS), len(_RATIOS) + 1))
+    counts = new if before is None else before.counts.copy()
     # The first frame of a stream scores both parts, later ones in turns.
     turn = None if before is None else before.frames // _EVERY % 2
     held_out = {
@@ -208,7 +209,6 @@ def score_sigma(
         [partial(_held_out_ratios, points, scored, guide, grid) for scored in held_out.values()]
     )
     for part, (z, ratio) in zip(held_out, ratios, strict=True):
-        counts = counts.copy()
         counts[part] *= _FORGETTING
         place = np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)
         np.add.at(counts[part], place, 1.0)
