@@ -68,7 +68,8 @@ def run_beside(steps: Mapping[Future, Callable[[], Any]]) -> None:
 def side_by_side(steps: Sequence[Callable[[], Item]]) -> list[Item]:
     """Return what steps do, of which the first is done here and the others in a thread."""
     beside: dict[Future[Item], Callable[[], Item]] = {Future(): step for step in steps[1:]}
-    run_beside(beside)
+    if beside:  # or a thread would be woken, or begun, for nothing
+        run_beside(beside)
     return [*(step() for step in steps[:1]), *(future.result() for future in beside)]
 
 

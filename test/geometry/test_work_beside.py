@@ -48,7 +48,7 @@ def test_the_error_of_a_step_goes_to_who_asks_and_the_next_one_runs():
         wrong.result(20)
 
 
-def test_of_two_steps_one_runs_beside_the_other():
+def test_of_two_steps_one_runs_beside_the_other(monkeypatch):
     both = threading.Barrier(2, timeout=20)
 
     def step(name):
@@ -57,6 +57,9 @@ def test_of_two_steps_one_runs_beside_the_other():
 
     assert side_by_side([lambda: step('first'), lambda: step('second')]) == ['first', 'second']
     assert side_by_side([]) == []
+    with monkeypatch.context() as patched:
+        patched.setattr('marigold_ros.threads.run_beside', lambda steps: pytest.fail('a thread'))
+        assert side_by_side([lambda: 'alone']) == ['alone']
     with pytest.raises(IndexError):
         side_by_side([lambda: 1, lambda: [][0]])
 
