@@ -73,7 +73,7 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
     np.clip(image, 1.0, 255.0, out=image)
     valid = np.isfinite(depth) & (np.asarray(depth) > 0)
     index = np.where(valid, image, np.float32(0.0)).astype(np.uint8)
-    return cv2.applyColorMap(index, _table('viridis', order, True))
+    return _looked_up(index, _table('viridis', order, True))
 
 
 def colourise_relative(
@@ -90,7 +90,13 @@ def colourise_relative(
 def _coloured(shares: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Draw shares (H, W) of a colour table's length, those beyond 0 and 1 in its end's colour."""
     index = np.where(np.isfinite(shares), 1.0 + 254.0 * np.clip(shares, 0.0, 1.0), 0.0)
-    return cv2.applyColorMap(index.astype(np.uint8), table)
+    return _looked_up(index.astype(np.uint8), table)
+
+
+def _looked_up(index: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return the colours (H, W, 3) of entries (H, W) of a table, of no entries too."""
+    # OpenCV divides by the number of entries, which ends the process where it is 0.
+    return cv2.applyColorMap(index, table) if index.size else table[index, 0]
 
 
 def overlay_points(

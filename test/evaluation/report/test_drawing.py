@@ -73,6 +73,12 @@ def test_large_errors_are_brighter_than_small_ones():
     assert (drawn[10, 35] == INVALID_GREY).all()
 
 
+def test_an_image_without_points_is_darkened_only():
+    rgb, nothing = np.full((20, 40, 3), 90, np.uint8), np.zeros(0, int)
+    assert (overlay_points(rgb, nothing, nothing, np.zeros(0), 1, 100) == 54).all()
+    assert (error_image(rgb, nothing, nothing, np.zeros(0)) == 31).all()
+
+
 def test_legends_are_put_below_and_leave_the_image_alone():
     image = np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)
     for drawn in (with_depth_legend(image, 1, 50), with_error_legend(image)):
