@@ -262,19 +262,26 @@ def _remarks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
 
 
 def _by_range(results: Mapping[str, Any]) -> dict[str, Spec]:
-    protocols = {n: s['by_range'] for n, s in results['protocols'].items() if s.get('by_range')}
-    longest = max(protocols.values(), key=len, default=())
+    """Describe errors over bins of distance; a protocol without points in a bin has none there."""
+    protocols = {
+        PROTOCOL_NAMES.get(name, name): {item['from']: item for item in scores['by_range']}
+        for name, scores in results['protocols'].items()
+        if scores.get('by_range')
+    }
+    # The same bins in all protocols, of which each has those with points.
+    bins = {low: item for parts in protocols.values() for low, item in parts.items()}
+    places = sorted(bins)
     return {
         f'range_{metric.name}': chart(
             f'{metric.title} by true depth ({BETTER_TEXT[metric.better]})',
             {
-                PROTOCOL_NAMES.get(name, name): [_number(item.get(metric.name)) for item in ranges]
-                for name, ranges in protocols.items()
+                name: [_number(parts.get(low, {}).get(metric.name)) for low in places]
+                for name, parts in protocols.items()
             },
             group='range',
             unit=metric.unit,
             x_label='true depth, m',
-            ticks=[_range_text(item) for item in longest],
+            ticks=[_range_text(bins[low]) for low in places],
         )
         for metric in (METRICS[name] for name in _RANGE_METRICS)
     }

@@ -257,6 +257,21 @@ def test_compared_models_have_a_curve_of_their_own(some):
     assert {'name': 'plain', 'values': [0.5, 0.5, 0.5]} in curves
 
 
+def test_errors_stand_over_their_own_distances_whatever_bins_others_lack(some):
+    results = some.results()
+    for name, errors in {
+        'heldout': {0: 0.1, 30: 0.4},
+        'truth': {0: 0.1, 10: 0.2, 50: 0.5},
+    }.items():
+        parts = [{'from': low, 'to': low + 10, 'abs_rel': e} for low, e in errors.items()]
+        results['protocols'][name] = {'by_range': parts}
+    spec = chart_specs(results, [])['range_abs_rel']
+    assert spec['ticks'] == ['0–10', '10–20', '30–40', '50–60']
+    values = {curve['name']: curve['values'] for curve in spec['curves']}
+    assert values['held-out LiDAR points'] == [0.1, None, 0.4, None]
+    assert values['dense truth'] == [0.1, 0.2, None, 0.5]
+
+
 def test_the_reliability_curve_goes_through_its_points(some):
     spec = chart_specs(some.results(), [])['reliability']
     curve = next(c for c in spec['curves'] if c['name'] == 'held-out LiDAR points')
