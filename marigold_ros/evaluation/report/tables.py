@@ -338,7 +338,9 @@ def stability_tables(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _fact(name: str, value: float) -> str:
+def _fact(name: str, value: Any) -> str:
+    if not is_known(value):
+        return '–'
     return f'{100 * value:.2f} %' if name in _SHARES else f'{value:.4g}'
 
 
