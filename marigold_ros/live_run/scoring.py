@@ -193,8 +193,9 @@ def _drawn_frames(job: DemoJob, stride: int) -> Iterator[dict[str, np.ndarray]]:
             'LiDAR': overlay_points(rgb, points.u, points.v, points.z, *scale),
             'depth': colourise_depth(metric, *scale),
         }
-        if item.truth is not None:
-            truth = rectify_image(np.asarray(item.truth, np.float32), frame.camera, True)
+        if job.bag.topics.truth is not None:  # a panel of every frame, also of those without
+            truth = np.full(metric.shape, np.nan) if item.truth is None else item.truth
+            truth = rectify_image(np.asarray(truth, np.float32), frame.camera, True)
             at = sparse_from_depth(truth, limits, 1)
             error = np.abs(metric[at.v, at.u] - at.z) / at.z
             panels['relative error, yellow from 50 %'] = error_image(rgb, at.u, at.v, error)
