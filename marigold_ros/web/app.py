@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+import os
 from pathlib import Path
 import secrets
 import shutil
@@ -127,8 +128,11 @@ class Service:
         if not text or not text.isprintable():
             raise Refused(400, 'the path of the bag is missing; give that of its file or folder')
         work = self._chosen('bag', request.query_params)
-        path = Path(text).expanduser()
-        await to_thread.run_sync(check_bag, path, limiter=self.other_check)
+        path = Path(os.path.expanduser(text))  # that of Path raises for users who are not there
+        try:
+            await to_thread.run_sync(check_bag, path, limiter=self.other_check)
+        except OSError as error:
+            raise Refused(422, f'{text[:80]} cannot be read ({error.strerror})') from error
         name, folder = path.resolve().name, self._new_folder()
         return self._start(Job('bag', name, folder, partial(work, path=path)))
 

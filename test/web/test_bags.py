@@ -49,6 +49,8 @@ def test_an_uploaded_bag_has_its_own_name_in_the_report(server, short_drive):
         ('/dev/null', '/dev/null'),
         ('a\nb', 'missing'),
         ('/etc/passwd', 'passwd'),
+        ('~nobody_here/drive', '~nobody_here/drive does not exist'),
+        ('/' + 'a' * 300, 'File name too long'),
     ],
 )
 def test_a_path_without_a_bag_gets_one_sentence(server, path, word):
