@@ -54,8 +54,11 @@ def _bag_words(facts: Mapping[str, Any]) -> dict[str, str]:
     if lidar:
         count = f'{lidar["in_view"]:.0f} of {lidar["points"]:.0f}'
         found['points in view'] = f'{count}, in {lidar["share"]:.0%} of the image'
-    for text, count in facts['problems'].items():
-        found['problem'] = f'{text} ({count} of {facts["images"]} images)'
+    problems = (
+        f'{text} ({n} of {facts["images"]} images)' for text, n in facts['problems'].items()
+    )
+    if facts['problems']:
+        found['problem'] = '; '.join(problems)
     return found
 
 
