@@ -14,6 +14,7 @@ from typing import Any
 from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
+from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.report.animation import write_animation
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
@@ -222,9 +223,14 @@ def evaluate_offline(
     )
     pipeline = FramePipeline(model, config.pipeline)
     with BagReader(bag.path) as reader:
-        for item in bag_frames(reader, bag.topics, config.lidar, bag.T_cam_lidar):
-            result = None if item.frame is None else pipeline.process(item.frame)
-            if result is not None and result.metric is not None and result.camera is not None:
+        stream = bag_frames(reader, bag.topics, config.lidar, bag.T_cam_lidar)
+        sources = SourcesOfBag(reader, bag.topics, bag.sources, config.ground)
+        for item in itertools.islice(stream, bag.images):
+            try:
+                result = pipeline.process(sources.seen(item))
+            except (InputError, CalibrationError):
+                continue  # among the rejected images of the results
+            if result.metric is not None and result.camera is not None:
                 K = result.camera.K
                 write_cloud(job.folder, result.metric, K, result.rgb, config.points)
                 break

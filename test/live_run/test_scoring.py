@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The animation of a live run, whatever its frames lack."""
+"""The animation of a live run, and the run without a node, whatever their frames lack."""
 
 from types import SimpleNamespace
 
 import cv2
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import NodeConfig
-from marigold_ros.frame import Camera, Frame
+from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.live_run import scoring
-from marigold_ros.live_run.scoring import animate_recording, RecordedFrame
+from marigold_ros.live_run.played_bag import DemoJob, prepare_bag
+from marigold_ros.live_run.scoring import animate_recording, evaluate_offline, RecordedFrame
 from marigold_ros.message_codec import encode_depth
 import numpy as np
 import pytest
@@ -35,3 +36,52 @@ def test_frames_without_truth_or_point_are_part_of_the_animation(tmp_path, monke
     assert animate_recording(job)
     done, animation = cv2.imreadanimation(str(tmp_path / 'demo.webp'))
     assert (done, len(animation.frames)) == (True, 3)
+
+
+class CountedModel:
+    """Predicts a ramp, and counts how often."""
+
+    def __init__(self):
+        self.description = {'name': 'ramp', 'space': 'depth'}
+        self.predicted = 0
+
+    def predict(self, rgb, **options):
+        self.predicted += 1
+        ramp = np.linspace(1, 0, len(rgb), dtype=np.float32)[:, None]
+        return Prediction(np.repeat(ramp, rgb.shape[1], axis=1))
+
+
+@pytest.fixture
+def offline(tmp_path):
+    """Return a function that evaluates images of a bag without a node, by a model."""
+
+    def evaluate(path, images, model):
+        config = NodeConfig()
+        job = DemoJob(prepare_bag(path, config, images), config, tmp_path)
+        return evaluate_offline(job, model, lambda done: None)
+
+    return evaluate
+
+
+def test_an_unusable_image_does_not_end_a_run_without_a_node(offline, changed_drive, tmp_path):
+    first = []
+
+    def change(topic, message, log_ns):
+        if topic.endswith('camera_info') and not first:
+            first.append(log_ns)
+            return topic, {'distortion_model': 'unknown', 'd': np.ones(5)}, log_ns
+        return topic, {}, log_ns
+
+    results = offline(changed_drive(tmp_path / 'bag', change), 2, CountedModel())
+    assert results['frames']['rejected'] == {'calibration': 1}
+    assert (tmp_path / 'cloud.ply').is_file()
+
+
+def test_no_more_images_than_asked_for_are_searched_for_a_cloud(offline, changed_drive, tmp_path):
+    def change(topic, message, log_ns):
+        return None if topic == '/velodyne_points' else (topic, {}, log_ns)
+
+    model = CountedModel()
+    results = offline(changed_drive(tmp_path / 'bag', change), 1, model)
+    assert (results['frames']['read'], results['frames']['metric']) == (1, 0)
+    assert model.predicted == 2
