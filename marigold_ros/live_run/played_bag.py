@@ -317,7 +317,8 @@ def _yaml(value: Any) -> str:
         return f'{value:.12f}'
     if isinstance(value, tuple):
         return f'[{", ".join(f"{x:.12f}" for x in value)}]'
-    return json.dumps(value)
+    # Escapes of JSON cut letters beyond 16 bits in two, which YAML refuses.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def played_messages(reader: BagReader, bag: PlayedBag, every: int) -> Iterator[SerialMessage]:

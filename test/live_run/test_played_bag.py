@@ -29,6 +29,7 @@ from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 from rosbags.typesys import get_typestore, Stores
+import yaml
 
 MS = 1_000_000
 STORE = get_typestore(Stores.ROS2_HUMBLE)
@@ -48,6 +49,12 @@ def test_a_depth_image_is_played_without_extrinsics(tmp_path):
     values = node_values(bag, NodeConfig(), every_frame=False)
     assert values['sparse_source'] == 'depth_image'
     assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(bag, values)
+
+
+def test_a_path_with_letters_beyond_16_bits_reaches_the_node(short_drive):
+    bag, path = prepare_bag(short_drive, NodeConfig(), None), '/home/é/𝄞 "😀"/model'
+    argument = node_arguments(bag, {'model': path})[2]
+    assert yaml.safe_load(argument.partition(':=')[2]) == path
 
 
 @pytest.fixture
