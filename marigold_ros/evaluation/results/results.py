@@ -288,7 +288,8 @@ def _plain(value: Any) -> Any:
 def write_per_frame(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write per_frame.csv, one row a frame in order of time; missing figures are empty."""
     columns = dict.fromkeys(name for row in rows for name in row)
-    with (folder / 'per_frame.csv').open('w', newline='', encoding='utf-8') as file:
+    path, errors = folder / 'per_frame.csv', 'backslashreplace'
+    with path.open('w', newline='', encoding='utf-8', errors=errors) as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(columns)
         writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)

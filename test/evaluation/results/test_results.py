@@ -4,6 +4,7 @@
 
 import json
 import math
+import os
 
 from marigold_ros.commands.terminal.output import summary
 from marigold_ros.evaluation.results.results import (
@@ -11,6 +12,8 @@ from marigold_ros.evaluation.results.results import (
     robustness,
     to_json,
     trained_on,
+    write_per_frame,
+    write_results,
 )
 import numpy as np
 import pytest
@@ -19,6 +22,15 @@ import pytest
 def test_what_is_not_finite_becomes_null_in_json():
     value = {'a': math.nan, 'b': [np.float32(np.inf), np.int64(3)], 'c': np.bool_(True), 'd': ()}
     assert json.loads(to_json(value)) == {'a': None, 'b': [None, 3], 'c': True, 'd': []}
+
+
+def test_a_name_that_is_no_utf_8_is_escaped_in_both_files(tmp_path):
+    name = os.fsdecode(b'model_\xff')
+    write_results(tmp_path, {'models': {name: 1}})
+    write_per_frame(tmp_path, [{'index': 0, f'{name}:total_ms': 1.5}])
+    assert json.loads((tmp_path / 'results.json').read_text()) == {'models': {name: 1}}
+    text = (tmp_path / 'per_frame.csv').read_text()
+    assert text == 'index,model_\\udcff:total_ms\n0,1.5\n'
 
 
 def test_the_hash_of_a_bag_follows_its_content(tmp_path):
