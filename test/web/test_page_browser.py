@@ -7,9 +7,11 @@ from __future__ import annotations
 import base64
 from contextlib import nullcontext
 from pathlib import Path
+import threading
 import time
 
 import cv2
+from marigold_ros.web import app
 import numpy as np
 import pytest
 
@@ -160,6 +162,30 @@ def test_a_job_can_be_cancelled(opened, server):
     gate.set()
     server.settles(lambda: not server.is_busy)
     assert not find(opened, '#result').is_displayed()
+
+
+def test_a_bag_that_is_cancelled_while_it_is_looked_at_is_not_scored(
+    browser, server, short_drive, monkeypatch
+):
+    looked, gate = threading.Event(), server.models.get('tiny').gate
+    monkeypatch.setattr(app, 'check_bag', lambda path: looked.wait(20))
+    gate.clear()
+    before = server.jobs.all()
+    browser.get(server.address)
+    wait(browser, lambda: find(browser, '#model').text)
+    find(browser, '#drop summary').click()
+    find(browser, '#path').send_keys(str(short_drive))
+    find(browser, '#path-form button').click()
+    wait(browser, lambda: find(browser, '#status').text == 'reading the bag')
+    find(browser, '#cancel').click()
+    looked.set()
+    server.settles(lambda: server.jobs.all() != before)
+    (job,) = (job for job in server.jobs.all() if job not in before)
+    try:
+        server.settles(job.stop.is_set)
+    finally:
+        gate.set()
+    server.settles(lambda: job.state == 'cancelled')
 
 
 def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):

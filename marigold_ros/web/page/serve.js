@@ -130,7 +130,7 @@ class Page {
     request.addEventListener('load', () => {
       const answer = request.response;
       if (request.status === 202) this.follow(item, answer);
-      else if (request.status === 429 && this.items.some((other) => other.job && !other.job.ended)) setTimeout(() => { this.unsent.push(item); this.send(); }, WAIT_MS);
+      else if (request.status === 429 && this.items.some((other) => other.job && !other.job.ended)) setTimeout(() => { if (this.items.includes(item)) this.unsent.push(item); this.send(); }, WAIT_MS);
       else this.fail(item, answer ? answer.error : 'the server gave no answer; is it still running?');
     });
     request.addEventListener('error', () => this.fail(item, `${item.name} could not be sent; is the server still running?`));
@@ -147,6 +147,7 @@ class Page {
   }
 
   follow(item, job) {
+    if (!this.items.includes(item)) { this.end(job); return; } // cancelled before it had a job
     if (!item.job) {
       item.job = job;
       this.remember();
@@ -205,9 +206,11 @@ class Page {
     if (job && !item.problem) this.view.update(job, this.others(item));
   }
 
+  end(job) { fetch(`/api/jobs/${job.id}`, { method: 'DELETE' }).catch(() => {}); }
+
   cancel(item) {
     if (item === this.sending) this.request.abort();
-    if (item.job) fetch(`/api/jobs/${item.job.id}`, { method: 'DELETE' }).catch(() => {});
+    if (item.job) this.end(item.job);
     this.remove(item);
     history.replaceState(null, '', '/');
     this.show(null, false);
