@@ -345,15 +345,17 @@ def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMes
     ring = columns[read, 3].astype(np.int32) if has_ring else None
     lines = find_scan_lines(np.ascontiguousarray(columns[read, :3]), ring)
     kept = read[choose_fit_lines(lines, every)]
-    step, width = int(cloud.point_step), int(cloud.width)
-    rows = np.asarray(cloud.data).view(np.uint8).reshape(-1)[: cloud.height * cloud.row_step]
-    points = rows.reshape(cloud.height, cloud.row_step)[:, : width * step].reshape(-1, step)
+    height, width, step = int(cloud.height), int(cloud.width), int(cloud.point_step)
+    # Of a single row drivers do not always give the length.
+    row_step = int(cloud.row_step) if height > 1 else width * step
+    data = np.ascontiguousarray(cloud.data).view(np.uint8)
+    points = np.ndarray((height, width, step), np.uint8, data, strides=(row_step, step, 1))
     changed = replace(
         cloud,
         height=1,
         width=len(kept),
         row_step=len(kept) * step,
-        data=np.ascontiguousarray(points[kept]).reshape(-1),
+        data=points.reshape(-1, step)[kept].reshape(-1),
     )
-    data = get_typestore(Stores.ROS2_HUMBLE).serialize_cdr(changed, 'sensor_msgs/msg/PointCloud2')
-    return replace(message, data=bytes(data))
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    return replace(message, data=bytes(types.serialize_cdr(changed, message.msgtype)))

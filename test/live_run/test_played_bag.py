@@ -108,6 +108,24 @@ def test_the_lidar_is_played_where_nothing_else_is_asked_for(mixed_bag):
     assert set(bag.inputs) == {'image', 'camera_info', 'lidar'}
 
 
+@pytest.mark.parametrize('row_step', [0, 7])
+def test_thinned_scans_are_the_same_whatever_length_their_only_row_has(
+    changed_drive, tmp_path, row_step
+):
+    def play(name, fields):
+        def change(topic, message, log_ns):
+            scan = topic == '/velodyne_points'
+            return None if 'truth' in topic else (topic, fields if scan else {}, log_ns)
+
+        path = changed_drive(tmp_path / name, change)
+        bag = prepare_bag(path, NodeConfig(), None)
+        assert bag.thinned
+        with BagReader(path) as reader:
+            return [m.data for m in played_messages(reader, bag, 8) if m.role == 'lidar']
+
+    assert play('odd', {'row_step': row_step}) == play('usual', {})
+
+
 def message(role, stamp_ms, log_ms):
     return SerialMessage(role, '', b'', stamp_ms * MS, log_ms * MS)
 
