@@ -62,6 +62,7 @@ class Recorder:
     ) -> None:
         self._writer = writer
         self._changed = threading.Condition()
+        self._failure: Exception | None = None
         self.heard: Counter[str] = Counter()
         self._not_metric = 0
         self.arrivals: dict[str, dict[int, float]] = {name: {} for name in outputs}
@@ -75,9 +76,15 @@ class Recorder:
         msgtype = f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
 
         def take(data: bytes) -> None:
-            if self._writer is not None:
-                self._writer.write_raw(topic, msgtype, data, time.time_ns())
-            self._note(name, data)
+            try:
+                if self._writer is not None:
+                    self._writer.write_raw(topic, msgtype, data, time.time_ns())
+                self._note(name, data)
+            except Exception as error:  # ends the thread that spins, so nothing arrives any more
+                with self._changed:
+                    self._failure = error
+                    self._changed.notify_all()
+                raise
 
         node.create_subscription(kind, topic, take, _OUTPUT_QOS, raw=True)
 
@@ -106,9 +113,16 @@ class Recorder:
             self.reports += 1
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until a condition holds, checked on every message; returns whether it does."""
+        """
+        Wait until a condition holds, checked on every message; returns whether it does.
+
+        Raises the error of a message that could not be recorded.
+        """
         with self._changed:
-            return bool(self._changed.wait_for(condition, seconds))
+            self._changed.wait_for(lambda: self._failure or condition(), seconds)
+            if self._failure:
+                raise self._failure
+            return condition()
 
     def require(
         self, condition: Callable[[], bool], what: str, check: Callable[[], None], seconds: float

@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.errors import MarigoldError  # noqa: E402
+from marigold_ros.errors import MarigoldError, WriteError  # noqa: E402
 from marigold_ros.live_run import process
-from marigold_ros.live_run.exchange import LOST_AFTER, Player  # noqa: E402
+from marigold_ros.live_run.exchange import LOST_AFTER, Player, Recorder  # noqa: E402
 from marigold_ros.live_run.played_bag import SerialMessage  # noqa: E402
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
 
@@ -73,6 +73,22 @@ def test_a_node_that_ended_is_an_error_with_its_last_line(start):
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(MarigoldError, match='exit code 7: out of memory'):
         process.check()
+
+
+def test_a_recording_that_cannot_be_written_ends_the_wait_for_messages():
+    takes = []
+    node = SimpleNamespace(create_subscription=lambda *given, raw: takes.append(given[2]))
+
+    def write_raw(*message):
+        raise WriteError('the disk is full')
+
+    recorder = Recorder(node, SimpleNamespace(write_raw=write_raw))
+    assert not recorder.wait(lambda: False, 0.01)
+    with pytest.raises(WriteError):
+        takes[0](b'')
+    for _ in range(2):
+        with pytest.raises(WriteError, match='the disk is full'):
+            recorder.wait(lambda: False, 60)
 
 
 class Silent:
