@@ -212,11 +212,13 @@ def _grade(
     if not found['fitted_to_truth']:
         usable = found['usable_range']
         limit, near = usable['limit'], usable['next'] or {'abs_rel': math.nan, 'interval': None}
-        ends = near['interval'] or _NO_INTERVAL
+        ends, where = near['interval'] or _NO_INTERVAL, 'the nearest 10 m'
+        if near.get('from'):  # nothing nearer was scored
+            where = f'the nearest points ({near["from"]:g} to {near["to"]:g} m)'
         if usable['to'] is None and _side(ends, limit) > 0:
-            faults.append(f'mean error above {100 * limit:g} % in the nearest 10 m')
+            faults.append(f'mean error above {100 * limit:g} % in {where}')
         elif usable['to'] is None:
-            text = f'whether the nearest 10 m are within {100 * limit:g} %'
+            text = f'whether {where} are within {100 * limit:g} %'
             unknown[text] = _needed(n, near['abs_rel'] - limit, _COUNTS * limit, ends)
         frames = results['frames']
         wanted = frames['read'] - frames['dropped']

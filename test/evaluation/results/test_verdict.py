@@ -141,6 +141,11 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
             'better in AbsRel',
         ),
         (
+            {'by_range': [a_bin(20.0, 0.13, 0.11, 0.15)]},
+            'Poor: mean error above 10 % in the nearest points (20 to 30 m)',
+            'better in AbsRel',
+        ),
+        (
             {'by_range': [a_bin(0.0, 0.13, 0.11, 0.15)], 'metric': 19},
             'Poor: mean error above 10 % in the nearest 10 m; metric depth in only 48% of the '
             'frames',
@@ -174,6 +179,8 @@ def test_correlated_frames_without_any_interval_are_no_verdict():
     )
     assert found['text']['range'].endswith('0 to 10 m, too few independent frames to tell')
     assert found['text']['baselines'].startswith('too few independent frames to tell in AbsRel')
+    few['protocols']['heldout']['by_range'] = [a_bin(20.0, 0.05)]
+    assert 'whether the nearest points (20 to 30 m) are within 10 %;' in judge(few)['title']
     # What is known without an interval is said all the same.
     few['frames']['metric'] = 19
     assert judge(few)['title'] == 'Poor: metric depth in only 48% of the frames'
