@@ -281,15 +281,10 @@ def _by_range(results: Mapping[str, Any]) -> dict[str, Spec]:
             group='range',
             unit=metric.unit,
             x_label='true depth, m',
-            ticks=[_range_text(bins[low]) for low in places],
+            ticks=[f'{low:g}–{bins[low]["to"]:g}' for low in places],
         )
         for metric in (METRICS[name] for name in _RANGE_METRICS)
     }
-
-
-def _range_text(item: Mapping[str, Any]) -> str:
-    low, high = _number(item.get('from')), _number(item.get('to'))
-    return f'{low or 0:g}+' if high is None else f'{low or 0:g}–{high:g}'
 
 
 def _reliability(results: Mapping[str, Any]) -> dict[str, Spec]:

@@ -63,7 +63,7 @@ def _results(name='drive', text='plain'):
         'interval': {'abs_rel': [0.08, 0.1]},
         'by_range': [
             {'from': 0, 'to': 10, 'n': 5, 'abs_rel': 0.05, 'rmse': 0.5, 'bias': 0.1},
-            {'from': 10, 'to': None, 'n': 5, 'abs_rel': 0.15, 'rmse': 2.5, 'bias': -0.2},
+            {'from': 10, 'to': 20, 'n': 5, 'abs_rel': 0.15, 'rmse': 2.5, 'bias': -0.2},
         ],
         'by_region': {'left': {'abs_rel': 0.11, 'n': 7}, text: {'abs_rel': 0.12, 'n': 7}},
         'sigma': {'reliability': [{'expected': 0.5, 'observed': 0.6}]},
