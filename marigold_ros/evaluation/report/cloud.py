@@ -14,15 +14,6 @@ import numpy as np
 
 MOST_POINTS = 60_000
 _INT16_MAX = 32767
-_BUTTONS = (  # key, text, meaning
-    ('ArrowLeft', '←', 'turn left'),
-    ('ArrowRight', '→', 'turn right'),
-    ('ArrowUp', '↑', 'from above'),
-    ('ArrowDown', '↓', 'from below'),
-    ('+', '+', 'closer'),
-    ('-', '−', 'farther'),
-    ('0', 'reset', 'reset'),
-)
 
 
 def cloud_data(samples: Sequence[ReportFrame]) -> dict[str, Any] | None:
@@ -79,15 +70,9 @@ def cloud_section(cloud: Mapping[str, Any] | None) -> str:
     """Return the section of the page in which the script draws the cloud; empty without one."""
     if cloud is None:
         return ''
-    buttons = ''.join(
-        f'<button type="button" data-key="{key}" aria-label="{meaning}">{text}</button>'
-        for key, text, meaning in _BUTTONS
-    )
     return (
         f'<section><h2>Point cloud of frame {cloud["index"]}</h2><div class="panel cloud">'
-        '<canvas tabindex="0" role="img" aria-label="Point cloud; arrow keys turn it, plus and '
-        'minus zoom, 0 resets the view"></canvas><output></output>'
-        f'<div class="choices">{buttons}</div><p class="note">Drag to turn, pinch or scroll to '
-        'zoom (after a click), arrow keys and + − 0 on the keyboard. Flying pixels are removed; '
-        f'one in {cloud["stride"]} rows and columns is shown.</p></div></section>'
+        '<p class="note">Drag to turn, pinch or scroll to zoom (after a click), arrow keys and '
+        f'+ − 0 on the keyboard. Flying pixels are removed; one in {cloud["stride"]} rows and '
+        'columns is shown.</p></div></section>'
     )

@@ -1,10 +1,6 @@
 // What a job has found: image and depth with a slider, the frames of a video, a cloud, downloads.
 'use strict';
 
-const BUTTONS = [
-  ['ArrowLeft', '←', 'turn left'], ['ArrowRight', '→', 'turn right'], ['ArrowUp', '↑', 'from above'],
-  ['ArrowDown', '↓', 'from below'], ['+', '+', 'closer'], ['-', '−', 'farther'], ['0', 'reset', 'reset'],
-];
 const PLAY_MS = 200;
 
 async function answerOf(response) {
@@ -117,15 +113,6 @@ class Player {
   }
 }
 
-function cloudPanel(note) {
-  const panel = element('div', { class: 'panel cloud' });
-  const canvas = element('canvas', { tabindex: 0, role: 'img', 'aria-label': 'Point cloud; arrow keys turn it, plus and minus zoom, 0 resets the view' });
-  const buttons = element('div', { class: 'choices' });
-  for (const [key, text, meaning] of BUTTONS) buttons.append(element('button', { type: 'button', 'data-key': key, 'aria-label': meaning }, text));
-  panel.append(element('h3', {}, 'Point cloud'), canvas, element('output'), buttons, element('p', { class: 'note' }, `Drag to turn, pinch or scroll to zoom. ${note}`));
-  return panel;
-}
-
 // Shows the newest state of one job; made anew for the next job.
 class ResultView {
   constructor(section) {
@@ -182,7 +169,8 @@ class ResultView {
     const { points, note } = await response.json();
     // Another file may have been sent meanwhile.
     if (!points || !this.view.panel.isConnected) return;
-    const panel = cloudPanel(note);
+    const panel = element('div', { class: 'panel cloud' });
+    panel.append(element('h3', {}, 'Point cloud'), element('p', { class: 'note' }, `Drag to turn, pinch or scroll to zoom. ${note}`));
     this.section.append(panel);
     new Cloud(panel, points);
   }

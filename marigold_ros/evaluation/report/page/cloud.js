@@ -6,20 +6,33 @@ function bytesOf(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
+const CLOUD_KEYS = [
+  ['ArrowLeft', '←', 'turn left'], ['ArrowRight', '→', 'turn right'], ['ArrowUp', '↑', 'from above'],
+  ['ArrowDown', '↓', 'from below'], ['+', '+', 'closer'], ['-', '−', 'farther'], ['0', 'reset', 'reset'],
+];
+
 class Cloud {
+  // The panel has a note, above which cloud and buttons are put.
   constructor(panel, data) {
     this.xyz = new Int16Array(bytesOf(data.xyz).buffer);
     this.rgb = bytesOf(data.rgb);
     Object.assign(this, { unit: data.unit, size: data.size, target: data.target, count: data.count });
-    this.canvas = panel.querySelector('canvas');
-    this.state = panel.querySelector('output');
+    this.canvas = element('canvas', { tabindex: 0, role: 'img', 'aria-label': 'Point cloud; arrow keys turn it, plus and minus zoom, 0 resets the view' });
+    this.state = element('output');
+    const choices = element('div', { class: 'choices' });
+    for (const [key, text, meaning] of CLOUD_KEYS) {
+      const button = element('button', { type: 'button', 'aria-label': meaning }, text);
+      button.addEventListener('click', () => this.act(key));
+      choices.append(button);
+    }
+    panel.querySelector('.note').before(this.canvas, this.state, choices);
     this.pointers = new Map();
-    this.listen(panel);
+    this.listen();
     this.home();
     new ResizeObserver(() => this.later()).observe(this.canvas);
   }
 
-  listen(panel) {
+  listen() {
     const { canvas } = this;
     canvas.addEventListener('keydown', (event) => this.key(event));
     canvas.addEventListener('pointerdown', (event) => {
@@ -36,7 +49,6 @@ class Cloud {
       event.preventDefault();
       this.turn(0, 0, Math.exp(event.deltaY / 500));
     }, { passive: false });
-    panel.querySelectorAll('button').forEach((button) => button.addEventListener('click', () => this.act(button.dataset.key)));
   }
 
   home() {
