@@ -39,7 +39,7 @@ class HeldOut:
 
 
 def choose_fit_lines(scan_lines: ScanLines, every: int) -> np.ndarray:
-    """Return for each point whether its scan line is for the fit, (N,) bool; never all False."""
+    """Return for each point whether its scan line is for the fit; (N,) bool."""
     if every < 2:
         raise AlignmentError(f'fit-every is {every}; at least 2, or no scan line is left to score')
     # The middle of each group, so that neither the sky nor the bumper's edge is always the fit's.

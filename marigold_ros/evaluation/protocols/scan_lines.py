@@ -60,12 +60,10 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
     elevation = np.degrees(np.arctan2(z, np.hypot(x, y)))
     if ring is not None:
         return _ranked(np.asarray(ring), elevation, 'ring')
-    by_order = _lines_by_order(np.degrees(np.arctan2(y, x)), elevation)
-    if by_order is not None:
-        return _ranked(by_order, elevation, 'order')
-    by_elevation = _lines_by_elevation(elevation)
-    if by_elevation is not None:
-        return _ranked(by_elevation, elevation, 'elevation')
+    if (line := _lines_by_order(np.degrees(np.arctan2(y, x)), elevation)) is not None:
+        return _ranked(line, elevation, 'order')
+    if (line := _lines_by_elevation(elevation)) is not None:
+        return _ranked(line, elevation, 'elevation')
     low, high = np.percentile(elevation, (0.5, 99.5))
     share = (elevation - low) / max(high - low, 1e-9)
     bands = np.clip((share * _BANDS).astype(np.int64), 0, _BANDS - 1)
