@@ -56,15 +56,8 @@ def results(tmp_path_factory):
 def test_heldout_and_truth_at_its_pixels_agree(results, name, share):
     heldout = results['protocols']['heldout']
     exact = heldout['at_truth']
+    assert heldout['macro']['abs_rel'] > 0.02  # the planted error
     assert exact['n_points'] == pytest.approx(heldout['n_points'], rel=0.02)
     assert heldout['macro'][name] == pytest.approx(exact['macro'][name], rel=share)
     # Eight frames of a drive are too few to tell how near the mean is.
     assert 'abs_rel' not in heldout['interval']
-
-
-def test_both_find_the_planted_error(results):
-    heldout = results['protocols']['heldout']
-    assert heldout['macro']['abs_rel'] > 0.02
-    assert heldout['macro']['abs_rel'] == pytest.approx(
-        heldout['at_truth']['macro']['abs_rel'], rel=0.15
-    )
