@@ -55,19 +55,13 @@ class Access:
 
 def access_for(host: str) -> Access:
     """Return who may reach a server: on the loopback too the token keeps other users out."""
-    token = secrets.token_urlsafe(24)
-    if is_loopback(host):
+    token, address = secrets.token_urlsafe(24), _address(host)
+    if host.lower() == 'localhost' or (address is not None and address.is_loopback):
         return Access(LOOPBACK | {host.lower()}, False, token)
     own = socket.gethostname().lower()
     short = own.partition('.')[0]
     names = LOOPBACK | {host.lower(), own, short, f'{short}.local'}
     return Access(names, True, token)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address or name."""
-    address = _address(host)
-    return host.lower() == 'localhost' or (address is not None and address.is_loopback)
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
