@@ -46,12 +46,15 @@ def page(tmp_path_factory, some) -> Path:
     return write_report(folder, some.results(EVIL, EVIL), rows, samples, EVIL, EVIL)
 
 
+def resize(browser, width, height, mobile=False):
+    size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': mobile}
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+
+
 @pytest.fixture(params=[DESKTOP, PHONE], ids=['desktop', 'phone'])
 def opened(request, browser, page):
     """The page at a width, its console read out at the end."""
-    width, height = request.param
-    size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
-    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+    resize(browser, *request.param, request.param == PHONE)
     browser.get(page.as_uri())
     yield browser
     assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
@@ -236,8 +239,7 @@ return [...lines];
 def test_on_paper_all_fits_the_width_in_light_colours_without_controls(opened):
     dark = {'name': 'prefers-color-scheme', 'value': 'dark'}
     opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print', 'features': [dark]})
-    paper = {'width': 690, 'height': 1000, 'deviceScaleFactor': 1, 'mobile': False}  # A4
-    opened.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', paper)
+    resize(opened, 690, 1000)  # A4
     try:
         painted(opened)
         assert opened.execute_script('return document.documentElement.scrollWidth') <= 690
@@ -318,8 +320,7 @@ def violations(browser, path: Path) -> list[str]:
         feature = {'name': 'prefers-color-scheme', 'value': scheme}
         browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': [feature]})
         for width, height in (DESKTOP, PHONE):
-            size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
-            browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+            resize(browser, width, height)
             browser.get(path.as_uri())
             browser.execute_cdp_cmd('Runtime.evaluate', {'expression': axe})
             script = 'const done = arguments[0]; axe.run().then(done)'
@@ -338,9 +339,8 @@ def test_axe_finds_no_violation(browser, page, comparison, kind):
 
 @pytest.mark.parametrize('size', [DESKTOP, PHONE], ids=['desktop', 'phone'])
 def test_a_comparison_fits_the_width_and_begins_with_what_is_best(browser, comparison, size):
-    width, height = size
-    metrics = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
-    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+    width, _ = size
+    resize(browser, *size, size == PHONE)
     browser.get(comparison.as_uri())
     assert browser.execute_script('return document.documentElement.scrollWidth') <= width
     assert 'has the smallest AbsRel' in find(browser, '.lead').text
