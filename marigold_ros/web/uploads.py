@@ -9,6 +9,7 @@ The body of a request is the file itself, so that nothing is parsed and nothing 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import category
 
 import anyio
 from marigold_ros.errors import InputError, MarigoldError
@@ -61,7 +62,7 @@ def check_name(name: str) -> Upload:
     size = len(name.encode())
     if size > _LONGEST_NAME:
         raise Refused(400, f'the name has {size} bytes and may have {_LONGEST_NAME}; shorten it')
-    if not name.isprintable() or '/' in name or '\\' in name or name.startswith('.'):
+    if not is_one_line(name) or '/' in name or '\\' in name or name.startswith('.'):
         raise Refused(
             400,
             f'{ascii(name)} is not a plain file name; leave out folders, control characters and '
@@ -76,6 +77,11 @@ def check_name(name: str) -> Upload:
         raise Refused(415, f'{name}: {UNREAD_REMEDY}')
     known = ', '.join(s for suffixes in kinds.values() for s in suffixes)
     raise Refused(415, f'{name} is of no known kind; give one of {known}')
+
+
+def is_one_line(text: str) -> bool:
+    """Return whether a text has no control character; spaces of other widths are none."""
+    return all(letter.isprintable() or category(letter) == 'Zs' for letter in text)
 
 
 def check_length(upload: Upload, text: str | None, limits: Limits) -> int:

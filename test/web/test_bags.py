@@ -58,6 +58,7 @@ def test_an_uploaded_bag_has_its_own_name_in_the_report(server, short_drive):
         ('/dev/null', '/dev/null'),
         ('a\nb', 'missing'),
         ('/etc/passwd', 'passwd'),
+        ('/nowhere/a\u3000drive', 'does not exist'),
         ('~nobody_here/drive', '~nobody_here/drive does not exist'),
         ('/' + 'a' * 300, 'File name too long'),
     ],

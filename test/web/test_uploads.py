@@ -191,7 +191,13 @@ def test_a_chunked_body_is_refused(server):
     assert answer.status == 411
 
 
-@pytest.mark.parametrize('name', ['street.png', 'Straße – ü.JPG', "a'b & c.webp", '50%.png'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('street.png', 'Straße – ü.JPG', "a'b & c.webp", '50%.png'),
+        *('Screenshot at 9.41.00\u202fAM.png', '写真\u30001.png'),  # as macOS and Japan name them
+    ],
+)
 def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     job = server.wait(server.send(name, encoded('png')).json)
     assert (job['state'], job['name'], job['kind']) == ('done', name, 'photo')
