@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 import errno
 import logging
-import math
 from pathlib import Path
 import secrets
 import shutil
@@ -174,7 +173,8 @@ class JobQueue:
             except Cancelled:
                 state, text = CANCELLED, 'cancelled'
             except FullDisk as error:
-                self.make_room(job.folder, math.inf)
+                with self._changed:
+                    self._forget(self._done())
                 state, text = FAILED, f'older results were deleted; send it again: {error}'
             except MarigoldError as error:
                 state, text = FAILED, str(error)
@@ -193,19 +193,27 @@ class JobQueue:
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def make_room(self, folder: Path, size: float = 0) -> bool:
-        """Forget the oldest results until an upload of ``size`` bytes and its own have room."""
+        """Forget the oldest results if an upload of ``size`` bytes and its own have room then."""
         with self._changed:
-            done = [job for job in self._jobs.values() if job.state == DONE]
-            while shutil.disk_usage(folder).free < size + _ROOM:
-                if not done:
-                    return False
+            done = self._done()
+            free, kept = shutil.disk_usage(folder).free, sum(_bytes_in(job.folder) for job in done)
+            if free + kept < size + _ROOM:
+                return False
+            while done and shutil.disk_usage(folder).free < size + _ROOM:
                 self._forget([done.pop(0)])
-        return True
+            return shutil.disk_usage(folder).free >= size + _ROOM
+
+    def _done(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job.state == DONE]
 
     def _forget(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
             del self._jobs[job.identity]
             shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
 
 
 def full_disk(folder: Path) -> str:

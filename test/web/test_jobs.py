@@ -114,13 +114,17 @@ def test_on_a_full_disk_the_oldest_results_make_room(server, small_disk):
     assert server.ask('GET', f'/api/jobs/{jobs[-1]["id"]}').status == 200
 
 
-def test_a_disk_that_others_filled_is_named_with_the_remedy(server, monkeypatch):
+def test_a_disk_that_others_filled_is_named_with_the_remedy_and_costs_no_results(
+    server, monkeypatch
+):
+    older = server.wait(*send(server, 1))
     monkeypatch.setattr(
         jobs_module.shutil, 'disk_usage', lambda path: SimpleNamespace(free=5_000_000)
     )
     answer = server.send('a.png', PNG)
     assert answer.status == 413
     assert 'the disk has 5.0 MB free; make room' in answer.json['error']
+    assert server.ask('GET', f'/api/jobs/{older["id"]}').status == 200
 
 
 def test_a_job_that_fills_the_disk_says_so_and_older_results_go(server, tmp_path):
