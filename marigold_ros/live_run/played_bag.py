@@ -117,13 +117,13 @@ def synthetic_drive(folder: Path, frames: int, width: int, height: int) -> Path:
     digest = hashlib.sha256()  # of the code that draws: a drive of older code is written anew
     for path in sorted(Path(marigold_ros.synthetic.__file__).parent.rglob('*.py')):
         digest.update(path.read_bytes())
-    written = {**settings, 'made_by': digest.hexdigest()}
+    written = json.dumps({**settings, 'made_by': digest.hexdigest()}).encode() + b'\n'
     if (bag / 'metadata.yaml').is_file() and note.is_file():
-        if json.loads(note.read_text(encoding='utf-8')) == written:
+        if note.read_bytes() == written:
             return bag
         shutil.rmtree(bag)
     write_drive(bag, **settings)  # type: ignore[arg-type]
-    note.write_text(json.dumps(written) + '\n', encoding='utf-8')
+    note.write_bytes(written)
     return bag
 
 

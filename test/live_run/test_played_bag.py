@@ -18,6 +18,7 @@ from marigold_ros.live_run.played_bag import (
     scans_first,
     serial_messages,
     SerialMessage,
+    synthetic_drive,
 )
 from marigold_ros.message_codec import (
     encode_cloud,
@@ -106,6 +107,16 @@ def test_the_lidar_is_played_where_nothing_else_is_asked_for(mixed_bag):
     bag, values = prepared(mixed_bag, 'pointcloud')
     assert (bag.sources, bag.sees_lidar) == (('pointcloud',), True)
     assert set(bag.inputs) == {'image', 'camera_info', 'lidar'}
+
+
+def test_a_drive_is_written_once_and_anew_where_its_note_is_damaged(tmp_path):
+    bag = synthetic_drive(tmp_path, 1, 64, 48)
+    (tmp_path / 'drive.json').write_bytes(b'{')  # as a full disk leaves it
+    stamps = []
+    for _ in range(2):
+        assert synthetic_drive(tmp_path, 1, 64, 48) == bag
+        stamps.append((bag / 'metadata.yaml').stat().st_mtime_ns)
+    assert stamps[0] == stamps[1]
 
 
 @pytest.mark.parametrize('row_step', [0, 7])
