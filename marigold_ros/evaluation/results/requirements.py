@@ -25,12 +25,12 @@ _COMPARE = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operato
 _GRAMMAR = re.compile(r'\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*([-+.\w]+)\s*')
 _PARTS = (
     *('frames', 'rate', 'protocols', 'baselines', 'latency_ms', 'temporal', 'surfaces', 'models'),
-    *('baselines_paired', 'calibration', 'robustness', 'memory'),
+    *('baselines_paired', 'calibration', 'robustness', 'memory', 'alone', 'verdict'),
 )
 # Entries of a protocol beside metrics.
 _OF_PROTOCOL = (
     *('macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points', 'interval', 'sigma'),
-    *('sigma_coverage', 'by_region', 'near_field'),
+    *('sigma_coverage', 'by_region', 'near_field', 'at_truth'),
 )
 
 
@@ -115,7 +115,7 @@ def _check_names(path: tuple[str, ...]) -> None:
         if name in ('macro', 'micro'):
             name, known = (inside[2] if len(inside) > 2 else ''), tuple(METRICS)
     elif len(path) == 1:
-        name, known = path[0], (*METRICS, 'median_abs_rel', 'rate')
+        name, known = path[0], (*METRICS, 'median_abs_rel', 'rate', 'fps')
     else:
         name, known = path[0], (*_PARTS, *PROTOCOLS)
     if name in known:

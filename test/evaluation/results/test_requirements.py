@@ -25,11 +25,15 @@ RESULTS = {
             'median_abs_rel': 0.033,
             'n_points': 1000,
             'interval': {'abs_rel': [0.09, 0.1]},
+            'at_truth': {'macro': {'abs_rel': 0.07}},
         },
         'truth': {'macro': {'abs_rel': 0.05}, 'micro': {'abs_rel': math.nan}},
     },
     'baselines_paired': {'linear': {'abs_rel': {'difference': -0.03}}},
     'latency_ms': {'total': {'p95': 120.0}},
+    'fps': 8.5,
+    'alone': {'plane': {'difference': -0.02}},
+    'verdict': {'speed': {'hertz': 7.5}},
     'provenance': {'scoring': {'baselines_protocol': 'heldout'}},
 }
 
@@ -52,6 +56,10 @@ RESULTS = {
             -0.03,
         ),
         ('latency_ms.total.p95', 'latency_ms.total.p95', 120.0),
+        ('heldout.at_truth.macro.abs_rel', 'heldout.at_truth.macro.abs_rel', 0.07),
+        ('fps', 'fps', 8.5),
+        ('alone.plane.difference', 'alone.plane.difference', -0.02),
+        ('verdict.speed.hertz', 'verdict.speed.hertz', 7.5),
     ],
 )
 def test_a_name_is_that_figure_and_the_limit_separates(text, name, value):
