@@ -11,6 +11,7 @@ Numba is imported then, too, which brings SciPy and takes 0.2 s that other comma
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import update_wrapper
 from threading import RLock
 from typing import Any, cast, TypeVar
@@ -67,6 +68,27 @@ class _Compiled:
 
             try:
                 self._dispatcher = njit(cache=True, **self._settings)(self._function)
+                if hasattr(self._dispatcher, '_cache'):  # not with NUMBA_DISABLE_JIT
+                    _keep_where_possible(self._dispatcher._cache)
             except RuntimeError:  # neither folder can be written
                 self._dispatcher = njit(**self._settings)(self._function)
         return self._dispatcher
+
+
+def _keep_where_possible(cache: Any) -> None:
+    """Compile anew where Numba's files are damaged, as by a power cut, or the disk is full."""
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # half a pickle raises anything
+            with suppress(OSError):
+                cache.flush()
+            return None
+
+    def save_overload(*arguments: Any) -> None:
+        with suppress(Exception):  # it reads the index, too
+            save(*arguments)
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload

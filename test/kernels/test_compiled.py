@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Compiled functions answer as Python does, are kept on disk, and do without a place for that."""
+"""Compiled functions answer as Python does, and are kept on disk where that can be done."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,20 @@ from hypothesis import strategies as st
 from marigold_ros.kernels.compiled import compiled
 import numba
 import numpy as np
+import pytest
 
 SCRIPT = """
+import resource
+import sys
+
 from marigold_ros.kernels.compiled import compiled
 
 @compiled()
 def double(x):
     return 2 * x
 
+if 'full' in sys.argv:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 print(double(21))
 """
 
@@ -58,16 +64,38 @@ def test_a_function_is_compiled_where_nothing_can_be_kept(monkeypatch):
     assert compiled()(lambda x: x + 1)(1) == 2
 
 
-def test_what_is_compiled_is_kept_for_the_next_process(tmp_path):
-    (tmp_path / 'script.py').write_text(SCRIPT)
+def run_script(folder, *arguments, **environment):
+    """Run SCRIPT; return what is kept of its function, with the time of writing."""
+    script, kept = folder / 'script.py', folder / 'kept'
+    if not script.exists():  # as changed source is compiled anew
+        script.write_text(SCRIPT)
     root = str(Path(__file__).resolve().parents[2])
-    kept = tmp_path / 'kept'
-    environment = {**os.environ, 'NUMBA_CACHE_DIR': str(kept), 'PYTHONPATH': root}
-    written = []
-    for _ in range(2):
-        command = [sys.executable, str(tmp_path / 'script.py')]
-        answer = subprocess.run(command, env=environment, capture_output=True, check=True)
-        assert answer.stdout.strip() == b'42'
-        written.append({path: path.stat().st_mtime_ns for path in kept.rglob('*.nbc')})
-    assert len(written[0]) == 1
-    assert written[0] == written[1]
+    environment |= {**os.environ, 'NUMBA_CACHE_DIR': str(kept), 'PYTHONPATH': root}
+    command = [sys.executable, str(script), *arguments]
+    answer = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert answer.stdout.strip() == b'42'
+    return {path: path.stat().st_mtime_ns for path in kept.rglob('*.nb?')}
+
+
+def test_what_is_compiled_is_kept_for_the_next_process(tmp_path):
+    written = run_script(tmp_path)
+    assert len(written) == 2
+    assert run_script(tmp_path) == written
+
+
+@pytest.mark.parametrize('suffix', ['.nbi', '.nbc'])
+def test_damaged_files_are_written_anew(tmp_path, suffix):
+    sizes = {path: path.stat().st_size for path in run_script(tmp_path)}
+    damaged = next(path for path in sizes if path.suffix == suffix)
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    written = run_script(tmp_path)
+    assert {path: path.stat().st_size for path in written} == sizes
+    assert run_script(tmp_path) == written
+
+
+def test_a_function_runs_where_numba_compiles_nothing(tmp_path):
+    assert run_script(tmp_path, NUMBA_DISABLE_JIT='1') == {}
+
+
+def test_a_function_is_compiled_on_a_full_disk(tmp_path):
+    assert run_script(tmp_path, 'full') == {}
