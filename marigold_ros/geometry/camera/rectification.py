@@ -15,10 +15,15 @@ import math
 import cv2
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Camera, Prediction, SparseDepth
+from marigold_ros.kernels.bilinear import sampled
 import numpy as np
 
 # Number of coefficients that OpenCV accepts for each model of sensor_msgs/CameraInfo.
 _COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+# Rounds, and change in pixels, at which undistortion ends: five rounds, the default, err by pixels
+# in the corners of wide images. No ray leads to a pixel from which the best one is so far.
+_ENDS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-3)
+_MISSED = 1.0
 
 
 def rescale(camera: Camera, width: int, height: int) -> Camera:
@@ -81,30 +86,20 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     Move sparse depth registered to the raw image into the rectified one.
 
     Points that leave the image are dropped and count as ``outside``. Raises CalibrationError if
-    the distortion model is unknown.
+    the distortion model is unknown, AlignmentError if a point lies outside of the raw image.
     """
     if is_rectified(camera) or len(sparse) == 0:
         return sparse
-    pixels = np.stack([sparse.u, sparse.v], axis=-1).astype(np.float64)[:, None, :]
-    coefficients = _coefficients(camera.distortion_model, camera.distortion)
-    R = np.eye(3) if camera.R is None else camera.R
-    fisheye = camera.distortion_model == 'equidistant'
-    undistort = cv2.fisheye.undistortPoints if fisheye else cv2.undistortPoints
-    rays = undistort(pixels, camera.K, coefficients)[:, 0]
-    points = np.concatenate([rays, np.ones((len(rays), 1))], axis=1) * sparse.z[:, None] @ R.T
-    z = points[:, 2]
-    ahead = np.isfinite(points).all(axis=1) & (z > 0)
-    K = rectified(camera).K
-    u = np.full(len(z), -1)
-    v = np.full(len(z), -1)
-    projected = (points[ahead] / z[ahead, None]) @ K.T
-    u[ahead], v[ahead] = np.floor(projected[:, :2] + 0.5).clip(-1, 2**30).astype(int).T
-    inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    sparse.require_inside((camera.height, camera.width))
+    u, v, stretch = _moved(sparse.u, sparse.v, _key(camera))
+    z = sparse.z * stretch
+    inside = (stretch > 0) & (z > 0) & (z < np.inf)
     counts = dict(sparse.counts)
     counts['outside'] = counts.get('outside', 0) + int(len(z) - inside.sum())
     counts['kept'] = int(inside.sum())
     index = None if sparse.index is None else sparse.index[inside]
-    return SparseDepth(u[inside], v[inside], z[inside].astype(np.float32), index, counts)
+    u, v, z = u[inside].astype(int), v[inside].astype(int), z[inside].astype(np.float32)
+    return replace(sparse.chosen(inside), u=u, v=v, z=z, index=index, counts=counts)
 
 
 def focal_share(camera: Camera) -> float:
@@ -174,17 +169,62 @@ def _coefficients(model: str, distortion: tuple[float, ...]) -> np.ndarray:
     return values
 
 
+def _model(key: tuple) -> tuple:
+    """Return K, R and P, the coefficients, whether they are a fisheye's, and the size of a key."""
+    *matrices, model, distortion, width, height = key
+    K, R, P = (np.frombuffer(matrix).reshape(3, 3) for matrix in matrices)
+    coefficients = _coefficients(model, distortion)
+    return K, R, P, coefficients, model == 'equidistant', (width, height)
+
+
 # A robot has few cameras; the maps of one at 1280x720 take 7 MB.
 @lru_cache(maxsize=8)
 def _maps(key: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Compute where each rectified pixel lies in the raw image: two (H, W) float32."""
-    *matrices, model, distortion, width, height = key
-    K, R, P = (np.frombuffer(matrix).reshape(3, 3) for matrix in matrices)
-    coefficients = _coefficients(model, distortion)
-    fisheye = model == 'equidistant'
+    K, R, P, coefficients, fisheye, (width, height) = _model(key)
     init = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
     map_x, map_y = init(K, coefficients, R, P, (width, height), cv2.CV_32FC1)
     return map_x, map_y
+
+
+@lru_cache(maxsize=8)
+def _places(key: tuple) -> np.ndarray:
+    """Return what `_moved` knows of each raw pixel, (3, H, W); 0 is not known yet."""
+    *_, width, height = key
+    return np.zeros((3, height, width), np.float32)
+
+
+def _moved(u: np.ndarray, v: np.ndarray, key: tuple) -> np.ndarray:
+    """
+    Return where raw pixels (M,) lie in the rectified image, (3, M).
+
+    Column and row, and depth over raw depth; -1 each where they leave the image.
+    """
+    places = _places(key)
+    new = places[2, v, u] == 0
+    if new.any():  # for the first time: a sensor mostly sees the same pixels
+        places[:, v[new], u[new]] = _undistorted(u[new], v[new], key)
+    return places[:, v, u]
+
+
+def _undistorted(u: np.ndarray, v: np.ndarray, key: tuple) -> np.ndarray:
+    """Compute what `_moved` returns."""
+    K, R, P, coefficients, fisheye, (width, height) = _model(key)
+    pixels = np.stack([u, v], axis=-1).astype(np.float64)[:, None]
+    if fisheye:
+        rays = cv2.fisheye.undistortPoints(pixels, K, coefficients)
+    else:
+        # OpenCV 4 has a function of its own for this.
+        undistort = getattr(cv2, 'undistortPointsIter', cv2.undistortPoints)
+        rays = undistort(pixels, K, coefficients, R=None, P=None, criteria=_ENDS)
+    points = np.concatenate([rays[:, 0], np.ones((len(u), 1))], axis=1) @ R.T
+    stretch = points[:, 2]
+    with np.errstate(invalid='ignore', divide='ignore', over='ignore'):
+        x, y, _ = (points / stretch[:, None] @ P.T).T
+        seen = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5) & (stretch > 0)
+    back = np.stack([sampled(part, x[seen] + 0.5, y[seen] + 0.5) for part in _maps(key)], axis=1)
+    seen[seen] = np.abs(back - pixels[seen, 0]).max(axis=1) < _MISSED
+    return np.where(seen, (np.floor(x + 0.5), np.floor(y + 0.5), stretch), -1.0)
 
 
 @lru_cache(maxsize=8)

@@ -42,4 +42,5 @@ def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int
     first = nearest_per_pixel(u, v, sparse.z, new[1])
     index = None if sparse.index is None else sparse.index[first]
     counts = {**sparse.counts, 'kept': int(first.sum())}
-    return SparseDepth(u[first], v[first], sparse.z[first], index, counts)
+    kept = sparse.chosen(first)
+    return replace(kept, u=u[first], v=v[first], index=index, counts=counts)

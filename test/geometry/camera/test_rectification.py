@@ -3,7 +3,7 @@
 """Rescaling and rectifying, against OpenCV's point projection as an independent oracle."""
 
 import cv2
-from marigold_ros.errors import CalibrationError
+from marigold_ros.errors import AlignmentError, CalibrationError
 from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry.camera.rectification import (
     is_rectified,
@@ -13,6 +13,8 @@ from marigold_ros.geometry.camera.rectification import (
     rectify_sparse,
     rescale,
 )
+from marigold_ros.geometry.camera.resizing import resize_points
+from marigold_ros.point_kinds import PointKind
 import numpy as np
 import pytest
 
@@ -104,6 +106,47 @@ def test_registered_depth_moves_with_the_image(model):
     np.testing.assert_allclose(moved.u, ideal[moved.index, 0], atol=1.6)
     np.testing.assert_allclose(moved.v, ideal[moved.index, 1], atol=1.6)
     np.testing.assert_allclose(moved.z, z[moved.index], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('model', 'distortion'),
+    [
+        ('plumb_bob', (-0.45, 0.25, 0, 0, -0.08)),
+        ('rational_polynomial', (5.3, 3.3, -4e-5, 2e-5, 0.17, 5.64, 4.9, 0.97)),
+        ('equidistant', (-0.02, 0.004, -0.001, 0.0002)),
+    ],
+)
+def test_points_of_wide_images_move_to_where_their_pixel_is_shown(model, distortion):
+    wide = np.array([[158.0, 0, 161.0], [0, 158.0, 118.0], [0, 0, 1]])
+    raw = camera(model, distortion, P=wide)
+    v, u = (index.ravel() for index in np.mgrid[0:240, 0:320])
+    moved = rectify_sparse(SparseDepth(u, v, np.ones(len(u)), np.arange(len(u))), raw)
+    assert moved.counts['outside'] > 1000
+    assert len(moved) > 40000
+    rays = np.stack([moved.u, moved.v, np.ones(len(moved))], axis=1) @ np.linalg.inv(wide).T
+    off = project_raw(rays, raw) - np.stack([u, v], axis=1)[moved.index]
+    assert np.abs(off).max() < 1.5
+
+
+def test_moved_points_keep_what_is_known_of_them():
+    u, z, sigma = np.array([150, 170]), np.array([2.0, 4.0]), np.array([0.1, 0.2])
+    points = SparseDepth(u, u - 50, z, None, {}, sigma, PointKind.RADAR, np.array([0, 1]))
+    for moved in (rectify_sparse(points, camera()), resize_points(points, (240, 320), (120, 160))):
+        np.testing.assert_array_equal(moved.sigma, sigma)
+        np.testing.assert_array_equal(moved.part, points.part)
+        assert moved.kind is PointKind.RADAR
+
+
+@pytest.mark.parametrize('z', [-1.0, 0.0, np.nan, np.inf])
+@pytest.mark.parametrize('place', [0, 120])  # beside the rectified image, and in its middle
+def test_points_without_depth_do_not_move_into_the_image(place, z):
+    points = SparseDepth(np.array([place]), np.array([place]), np.float32([z]))
+    assert len(rectify_sparse(points, camera(P=2 * K))) == 0
+
+
+def test_points_outside_of_the_raw_image_are_refused():
+    with pytest.raises(AlignmentError, match='320x240'):
+        rectify_sparse(SparseDepth(np.array([320]), np.array([0]), np.ones(1)), camera())
 
 
 def test_pixels_without_a_source_are_zero_and_not_valid():
