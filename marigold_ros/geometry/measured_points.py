@@ -163,6 +163,8 @@ def _points_of(
         return _points_of_image(item, item.sparse_image, frame, config)
     if item.sparse is not None:
         return (item.sparse if camera is None else rectify_sparse(item.sparse, camera)), None
+    if item.ground is not None:
+        return None, Reason('no_camera')
     if item.points_lidar is None:
         return None, item.no_points or NO_SPARSE_DEPTH
     if camera is None:

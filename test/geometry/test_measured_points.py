@@ -102,6 +102,11 @@ def test_without_any_points_the_reason_names_every_source():
     assert str(found.refusal) == 'scan: late; radar: off'
 
 
+def test_without_a_camera_the_ground_says_so():
+    frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), inputs=(SparseInput('g', ground=PLANE),))
+    assert measure_points(frame, prediction(), None, CONFIG).refusal.code == 'no_camera'
+
+
 def test_joining_keeps_each_point_with_its_own_deviation():
     one, other = points(2.0, [1, 2], [3]), points(5.0, [7], [8], sigma=np.array([0.4]))
     both = SparseDepth.joined([one, other])
