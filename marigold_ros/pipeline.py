@@ -488,11 +488,11 @@ class FramePipeline:
     def _result(
         self, view: View, fitted: FittedMap, stated: StatedDepth, depth: PublishedDepth
     ) -> FrameResult:
-        prediction, raw_camera = fitted.prediction, view.frame.camera
+        prediction, alignment, raw_camera = fitted.prediction, stated.alignment, view.frame.camera
         return FrameResult(
             relative=prediction.relative,
             space=prediction.space,
-            alignment=stated.alignment,
+            alignment=alignment,
             metric=depth.metric,
             sigma=depth.sigma,
             spread=prediction.spread,
@@ -500,7 +500,7 @@ class FramePipeline:
             rgb=view.rgb,
             sparse=view.measured.sparse,
             stamp_ns=view.current.stamp_ns,
-            counts=count_pixels(prediction, depth, raw_camera, self.config.alignment),
+            counts=count_pixels(prediction, alignment, depth, raw_camera, self.config.alignment),
             domain_gap=prediction.domain_gap,
             sources=view.measured.reports,
         )

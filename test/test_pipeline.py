@@ -463,6 +463,7 @@ def test_conservative_depth_is_nearer_and_keeps_obstacles():
     unknown = FramePipeline(Oracle(), fixed).process(scene(points_lidar=None)[0])
     assert np.isnan(unknown.metric).all()
     assert unknown.counts['invalid'] == unknown.metric.size
+    assert unknown.counts['below_min_depth'] == 0
 
 
 def test_doubtful_pixels_are_invalid_where_that_is_wanted():
@@ -481,6 +482,7 @@ def test_doubtful_pixels_are_invalid_where_that_is_wanted():
     known = np.isfinite(careful.metric)
     np.testing.assert_array_equal(careful.metric[known], plain.metric[known])
     assert careful.counts['invalid'] == np.count_nonzero(~known)
+    assert careful.counts['below_min_depth'] == 0
     assert (confidence(plain.metric, None) == 0).all()
     assert (confidence(np.array([2.0, np.nan]), np.array([np.nan, 1.0])) == 0).all()
 

@@ -78,21 +78,28 @@ def _conservative(
 
 
 def count_pixels(
-    prediction: Prediction, depth: PublishedDepth, camera: Camera | None, config: AlignmentConfig
+    prediction: Prediction,
+    alignment: Alignment,
+    depth: PublishedDepth,
+    camera: Camera | None,
+    config: AlignmentConfig,
 ) -> dict[str, int]:
-    """Count pixels: invalid, of these below ``min_depth``, beyond ``max_depth``, sky, withheld."""
+    """
+    Count pixels: invalid, below ``min_depth``, beyond ``max_depth``, sky, withheld.
+
+    Invalid are also those of too little confidence, which ``alignment.metric`` still has.
+    """
     metric = depth.metric
-    if metric is None:
+    if metric is None or alignment.metric is None:
         return {}
     nothing = np.zeros(metric.shape, dtype=bool)
     sky = nothing if depth.sky is None else depth.sky
     withheld = nothing if depth.withheld is None else depth.withheld
-    invalid = np.isnan(metric)
-    too_near = invalid & np.isfinite(prediction.relative) & ~(sky | withheld)
+    too_near = np.isnan(alignment.metric) & np.isfinite(prediction.relative) & ~(sky | withheld)
     if camera is not None and not is_rectified(camera):
         too_near &= rectified_valid(camera)
     return {
-        'invalid': int(np.count_nonzero(invalid)),
+        'invalid': int(np.count_nonzero(np.isnan(metric))),
         'below_min_depth': int(np.count_nonzero(too_near)),
         'beyond_max_depth': int(np.count_nonzero((metric > config.max_depth) & ~sky)),
         'sky': int(np.count_nonzero(sky)),
