@@ -45,7 +45,8 @@ def mesh_of_depth(
     Parameters
     ----------
     depth : (H, W) float
-        Depth along the optical axis, of any unit; NaN is no surface. Flying pixels are left out.
+        Depth along the optical axis, of any unit, above 0; else there is no surface. Flying pixels
+        are left out.
     K : (3, 3) float, pixels
         Intrinsics of the image.
     rgb : (H, W, 3) uint8
@@ -66,7 +67,7 @@ def mesh_of_depth(
     stride = stride_within(depth.size, most_points)
     every = np.s_[::stride, ::stride]
     points = unproject_depth(depth, K)[every]
-    known = np.isfinite(points).all(-1) & ~flying_pixels(depth, K)[every]
+    known = (points[..., 2] > 0) & ~flying_pixels(depth, K)[every]
     with np.errstate(divide='ignore', invalid='ignore'):
         log = np.where(known, np.log(depth[every]), np.nan)
     # Change of log depth from one pixel to the next of a plane at this angle.

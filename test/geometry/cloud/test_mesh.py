@@ -66,9 +66,10 @@ def test_no_triangle_joins_two_surfaces():
     assert {2.0, 6.0} == set(np.unique(corners))
 
 
-def test_a_hole_stays_one():
+@pytest.mark.parametrize('hole', [np.nan, np.inf, 0.0, -1.0])
+def test_a_hole_stays_one(hole):
     depth = np.full(SHAPE, 2.0)
-    depth[10, 10] = np.nan
+    depth[10, 10] = hole
     mesh = mesh_of_depth(depth, K, RGB)
     assert len(mesh.points) == depth.size - 1
     assert len(mesh.faces) == 2 * (SHAPE[0] - 1) * (SHAPE[1] - 1) - 6
