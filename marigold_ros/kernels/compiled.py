@@ -27,8 +27,9 @@ def compiled(any_order: bool = False) -> Callable[[Function], Function]:
     Return a decorator that compiles a function of arrays and numbers.
 
     ``any_order`` lets sums be taken in any order: the answer is exact to rounding. Compiled
-    functions may call others of their module. A loop over arrays in parallel, each indexed by the
-    loop's variable alone, runs in vectors; an index that might be negative does not.
+    functions may call others of their module only: what is kept of them outlives changes of other
+    files. A loop over arrays in parallel, each indexed by the loop's variable alone, runs in
+    vectors; an index that might be negative does not.
     """
     settings = {
         'nogil': True,

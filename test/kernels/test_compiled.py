@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Compiled functions answer as Python does, and are kept on disk where that can be done."""
 
+import ast
 import os
 from pathlib import Path
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
+import marigold_ros
 from marigold_ros.kernels.compiled import compiled
 import numba
 import numpy as np
@@ -50,6 +52,19 @@ def mean(values):
 
 def test_compiled_functions_call_each_other():
     assert mean(np.arange(5.0)) == 2.0
+
+
+def test_compiled_functions_hold_nothing_of_other_modules():
+    # Numba keeps them until their own file changes.
+    for path in Path(marigold_ros.__file__).parent.rglob('*.py'):
+        content = ast.parse(path.read_text(encoding='utf-8')).body
+        imports = [node for node in content if isinstance(node, ast.ImportFrom)]
+        foreign = {alias.name for node in imports for alias in node.names}
+        for function in content:
+            if any('compiled(' in ast.unparse(d) for d in getattr(function, 'decorator_list', ())):
+                inside = (node for part in function.body for node in ast.walk(part))
+                names = {node.id for node in inside if isinstance(node, ast.Name)}
+                assert not names & foreign, f'{path}: {function.name}'
 
 
 def test_a_function_is_compiled_where_nothing_can_be_kept(monkeypatch):

@@ -108,7 +108,8 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     agreeing = _agreeing(log_depth[near[:, 1:]] - log_depth[near[:, :1]])
     at_edges = float(np.mean(agreeing < _AT_EDGES))
     expected = _DOUBTFUL * count * (1.0 + (_FEW / count) ** 2) * at_edges
-    rest = np.flatnonzero(~_clearly_sound(u, v, log_depth, radius))
+    tiles = sorted_in_tiles(u, v, max(radius, 1.0))
+    rest = np.flatnonzero(~_clearly_sound(u, v, log_depth, radius, tiles))
     sound = np.ones(count, dtype=bool)
     for _ in range(2):  # without the worst, neighbours are better judges
         away = _beyond_range((u, v), log_depth, sound, rest)
@@ -151,10 +152,18 @@ def _agreeing(rise: np.ndarray) -> np.ndarray:
 
 @compiled()
 def _clearly_sound(
-    u: np.ndarray, v: np.ndarray, log_depth: np.ndarray, radius: float
+    u: np.ndarray,
+    v: np.ndarray,
+    log_depth: np.ndarray,
+    radius: float,
+    tiles: tuple[np.ndarray, np.ndarray, np.ndarray, int, int],
 ) -> np.ndarray:
-    """Whether points (M,) agree with some of those within a radius: faster than the nearest."""
-    tile, starts, members, columns, rows = sorted_in_tiles(u, v, max(radius, 1.0))
+    """
+    Whether points (M,) agree with some of those within a radius: faster than the nearest.
+
+    ``tiles`` are these points as `sorted_in_tiles`, of at least that side.
+    """
+    tile, starts, members, columns, rows = tiles
     sound = np.zeros(len(u), np.bool_)
     for i in range(len(u)):
         row, column = tile[i] // columns, tile[i] % columns

@@ -9,6 +9,7 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion import sound_points as module
 from marigold_ros.geometry.fusion.work_grid import work_grid
 from marigold_ros.geometry.measured_points import merge_points
+from marigold_ros.kernels.neighbours import sorted_in_tiles
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -232,4 +233,6 @@ def test_pairs_within_a_radius_are_those_of_a_tree(seed, count, radius):
     pairs = cKDTree(np.stack([u, v], axis=1)).query_pairs(radius, output_type='ndarray')
     agree = pairs[np.abs(np.diff(log_depth[pairs], axis=1)[:, 0]) < 0.1]
     expected = np.bincount(agree.ravel(), minlength=count) >= 2
-    np.testing.assert_array_equal(module._clearly_sound(u, v, log_depth, radius), expected)
+    tiles = sorted_in_tiles(u, v, max(radius, 1.0))
+    found = module._clearly_sound(u, v, log_depth, radius, tiles)
+    np.testing.assert_array_equal(found, expected)
