@@ -3,7 +3,9 @@
 """What measured pixels say of those around them. Letters: H, W image, M points."""
 
 import cv2
+from marigold_ros.geometry.median import median
 from marigold_ros.kernels.compiled import compiled
+from marigold_ros.kernels.neighbours import nearest_neighbours
 import numpy as np
 
 Points = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -15,6 +17,13 @@ _WINDOW = 2 * _REACH + 1, 2 * _REACH + 1
 _NEAR, _ALIKE, _PRIOR = 0.8, 0.3, 0.1
 # Difference of log depth from its mean around that halves what is drawn: a slope has none.
 _BEND = 0.04
+
+
+def spacing_of(u: np.ndarray, v: np.ndarray, some: np.ndarray) -> float:
+    """Return the median distance of some points, by index, to the nearest other of all, (M,)."""
+    near = nearest_neighbours((u, v), (u[some], v[some]), 2)
+    across, down = (side[near[:, 1]] - side[near[:, 0]] for side in (u, v))
+    return median(np.hypot(across, down))
 
 
 @compiled()

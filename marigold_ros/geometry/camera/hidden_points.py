@@ -13,9 +13,9 @@ Baker and Binford 1981).
 """
 
 import cv2
+from marigold_ros.geometry.around_points import spacing_of
 from marigold_ros.geometry.median import median
 from marigold_ros.kernels.compiled import compiled
-from marigold_ros.kernels.neighbours import nearest_neighbours
 import numpy as np
 
 _FAR = np.float32(1e9)
@@ -103,9 +103,7 @@ def scan_angle(u: np.ndarray, v: np.ndarray, focal: float) -> float:
 
     Of at least two points; ``focal`` in pixels.
     """
-    some = np.arange(0, len(u), -(-len(u) // _SAMPLES))
-    near = nearest_neighbours((u, v), (u[some], v[some]), 2)
-    return median(np.hypot(*(np.diff(side[near], axis=1).ravel() for side in (u, v)))) / focal
+    return spacing_of(u, v, np.arange(0, len(u), -(-len(u) // _SAMPLES))) / focal
 
 
 @compiled()

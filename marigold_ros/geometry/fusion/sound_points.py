@@ -11,6 +11,7 @@ more are found than a clean scan would have, after Benjamini and Hochberg (1995)
 
 import cv2
 from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.around_points import spacing_of
 from marigold_ros.geometry.fusion.along_lines import pixel_order
 from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
@@ -71,20 +72,16 @@ def _far_from(others: SparseDepth, u: np.ndarray, v: np.ndarray, grid: WorkGrid)
     """Select the pixels (n,) beyond the reach of other points, (n,) bool; none where one is."""
     if len(others) < 2:  # which hardly judged them
         return np.zeros(len(u), dtype=bool)
-    beside = _neighbours_of_some(others.u, others.v, 1)
-    across, down = (np.diff(side[beside], axis=1) for side in (others.u, others.v))
     taken = np.zeros((grid.rows, grid.columns), np.uint8)
     taken[grid.cell_of(others.u, others.v)] = 1
     distance = nearest_points(taken).distance[grid.cell_of(u, v)]
-    spacing = median(np.hypot(across, down).ravel())
+    spacing = spacing_of(others.u, others.v, _some(others.u, others.v))
     return distance * grid.shape[1] > _ALONE * spacing * grid.columns
 
 
-def _neighbours_of_some(u: np.ndarray, v: np.ndarray, count: int) -> np.ndarray:
-    """Return some points (n,) over the image, each with its nearest, (n, 1 + count) indices."""
-    # In the order of the image: which are samples must not depend on that of the points.
-    samples = pixel_order(u, v)[:: -(-len(u) // _SAMPLES)]
-    return nearest_neighbours((u, v), (u[samples], v[samples]), count + 1)
+def _some(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the indices of some points over the image, whatever the order of all, (M,)."""
+    return pixel_order(u, v)[:: -(-len(u) // _SAMPLES)]
 
 
 def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) -> np.ndarray:
@@ -102,7 +99,8 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
         return _sound_of_many(u, v, log_depth, grid)
     if count < _FEW:
         return _sound_of_few(u, v, log_depth)
-    near = _neighbours_of_some(u, v, _NEIGHBOURS)
+    some = _some(u, v)
+    near = nearest_neighbours((u, v), (u[some], v[some]), _NEIGHBOURS + 1)
     across, down = (side[near[:, _TYPICAL]] - side[near[:, 0]] for side in (u, v))
     radius = median(np.hypot(across, down))
     agreeing = _agreeing(log_depth[near[:, 1:]] - log_depth[near[:, :1]])
