@@ -75,9 +75,10 @@ def _stages(
     known = sparse.chosen(sound)
     yield 'points'
     fold = checkerboard_fold(known.u, known.v, grid.shape, among=True)
-    candidates = point_candidates(points_on_grid(known, fold, grid), scene.rgb)
+    on_grid = points_on_grid(known, fold, grid)
+    candidates = point_candidates(on_grid, scene.rgb)
     yield 'candidates'
-    scored = ScoredPoints(sparse, sound, known, candidates)
+    scored = ScoredPoints(sparse, sound, known, on_grid, candidates)
     with_map = score_map(scored, scene.rgb, fit)
     channels = with_map.channels
     yield 'input'

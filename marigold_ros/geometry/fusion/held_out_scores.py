@@ -71,17 +71,23 @@ _BLOCKS, _IN_BLOCKS = 4, 4000
 
 
 @dataclass(frozen=True)
-class ScoredPoints:
-    """
-    The candidates of points and image, scored before there is any map.
-
-    Of the points of the frame, ``given``, those that ``sound`` (M,) bool selects are used,
-    ``sparse``.
-    """
+class ChosenPoints:
+    """The points of a frame, ``given``, and on a grid those that are used, ``sparse``."""
 
     given: SparseDepth
-    sound: np.ndarray
+    sound: np.ndarray  # (M,) bool, of those given the used ones
     sparse: SparseDepth
+    on_grid: GridPoints
+
+    def scored(self, candidates: Candidates) -> ScoredPoints:
+        """Return the points with their candidates."""
+        return ScoredPoints(**vars(self), candidates=candidates)
+
+
+@dataclass(frozen=True)
+class ScoredPoints(ChosenPoints):
+    """The points with the candidates of them and the image, scored before there is any map."""
+
     candidates: Candidates
 
 
@@ -125,20 +131,6 @@ class ScoredCandidates:
         both = np.isfinite(of_map + of_points)
         most = LARGEST_LOG_RATIO
         return np.minimum(of_map[both], most), np.minimum(of_points[both], most)
-
-
-@dataclass(frozen=True)
-class ChosenPoints:
-    """The points of a frame, ``given``, and on a grid those that are used, ``sparse``."""
-
-    given: SparseDepth
-    sound: np.ndarray  # (M,) bool
-    sparse: SparseDepth
-    on_grid: GridPoints
-
-    def scored(self, candidates: Candidates) -> ScoredPoints:
-        """Return the points with their candidates."""
-        return ScoredPoints(self.given, self.sound, self.sparse, candidates)
 
 
 def score_points(
