@@ -20,20 +20,15 @@ def ground_plane(config: GroundConfig, pose: Callable[[str], np.ndarray]) -> Gro
     Raises CalibrationError if neither is known, or the camera is not above the ground.
     """
     if config.height > 0.0:
-        return plane_of_settings(config)
+        pitch = np.deg2rad(config.pitch)
+        normal = np.array([0.0, np.cos(pitch), np.sin(pitch)])
+        return GroundPlane(normal, config.height, float(np.deg2rad(config.pitch_error)))
     if not config.frame:
         raise CalibrationError(
             'the height of the camera is unknown: ground.height is 0 and ground.frame empty; set '
             'one of them'
         )
     return plane_of_pose(pose(config.frame), config)
-
-
-def plane_of_settings(config: GroundConfig) -> GroundPlane:
-    """Return the plane of ``ground.height`` and ``ground.pitch``; the height must be set."""
-    pitch = np.deg2rad(config.pitch)
-    normal = np.array([0.0, np.cos(pitch), np.sin(pitch)])
-    return GroundPlane(normal, config.height, float(np.deg2rad(config.pitch_error)))
 
 
 def plane_of_pose(T_cam_ground: np.ndarray, config: GroundConfig) -> GroundPlane:
