@@ -187,7 +187,7 @@ def score_map(
             agreeing = _chosen(given, sound, points.candidates.grid)
             again = agreeing.scored(point_candidates(agreeing.on_grid, rgb))
             of_agreeing = _with_map(again, fit, held_out)
-            if _gains(*of_agreeing.held_out, _GAINS):
+            if _gains(*of_agreeing.held_out):
                 return of_agreeing
     return scored
 
@@ -205,7 +205,7 @@ def judge_map(scored: ScoredCandidates) -> tuple[ScoredCandidates, Reason | None
     """
     if scored.fitted is None:
         return scored, None
-    among = _gains(*scored.held_out, _GAINS)
+    among = _gains(*scored.held_out)
     inside = scored.points.candidates.inside
     unproved = scored.saw_points and not among
     weight = 0.0 if unproved or inside.mean() > _ALL_OVER else _weight_beyond(scored)
@@ -237,11 +237,11 @@ def _at_most(errors: np.ndarray) -> float:
     return float(errors.mean() + _MARGIN * errors.std(ddof=1) / np.sqrt(len(errors)))
 
 
-def _gains(of_map: np.ndarray, of_points: np.ndarray, share: float) -> bool:
-    """Whether the mean error of a map is below a share of the points', by a standard error."""
+def _gains(of_map: np.ndarray, of_points: np.ndarray) -> bool:
+    """Whether the mean error of a map is below a part of the points', by a standard error."""
     if len(of_map) < 2:
         return False
-    excess = of_map - share * of_points
+    excess = of_map - _GAINS * of_points
     return bool(excess.mean() + excess.std(ddof=1) / np.sqrt(len(excess)) < 0.0)
 
 
