@@ -75,13 +75,21 @@ def prediction_of(depth, space='log', noise=0.0):
     return Prediction(relative.astype(np.float32), None, space, UNBOUNDED)
 
 
-def processed(prediction, plane, config=None, stamp_ns=0):
-    model = SimpleNamespace(description={}, predict=lambda rgb, **options: prediction)
-    pipeline = FramePipeline(model, config)
+def pipeline_of(*predictions, config=None):
+    """A pipeline whose model gives the predictions in turn."""
+    maps = list(predictions)
+    model = SimpleNamespace(description={}, predict=lambda rgb, **options: maps.pop(0))
+    return FramePipeline(model, config)
+
+
+def frame_of(*inputs):
     image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    ground = [SparseInput('ground', ground=plane)]
-    frame = Frame(image, Camera(K, WIDTH, HEIGHT), stamp_ns=stamp_ns, inputs=ground)
-    return pipeline.process(frame)
+    return Frame(image, Camera(K, WIDTH, HEIGHT), inputs=inputs)
+
+
+def processed(prediction, plane, config=None):
+    frame = frame_of(SparseInput('ground', ground=plane))
+    return pipeline_of(prediction, config=config).process(frame)
 
 
 @pytest.mark.parametrize('space', ['log', 'disparity', 'depth'])
@@ -166,11 +174,9 @@ def test_with_points_everything_is_published():
     prediction = prediction_of(depth, noise=0.002)
     v, u = np.mgrid[4:HEIGHT:12, 4:WIDTH:12].reshape(2, -1)
     points = SparseDepth(u, v, depth[v, u].astype(np.float32))
-    inputs = [SparseInput('pointcloud', sparse=points), SparseInput('ground', ground=plane)]
-    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    model = SimpleNamespace(description={}, predict=lambda rgb, **options: prediction)
-    frame = Frame(image, Camera(K, WIDTH, HEIGHT), inputs=inputs)
-    result = FramePipeline(model, PipelineConfig(sky='fitted')).process(frame)
+    inputs = SparseInput('pointcloud', sparse=points), SparseInput('ground', ground=plane)
+    pipeline = pipeline_of(prediction, config=PipelineConfig(sky='fitted'))
+    result = pipeline.process(frame_of(*inputs))
     assert result.caution is None
     assert np.isfinite(result.metric).mean() > 0.99
 
@@ -181,30 +187,23 @@ def refusal(depth, plane, space='log'):
     return reason.code
 
 
+HEIGHTS = {
+    'stairs upwards': lambda d: np.clip(np.ceil((d - 1.5) / 0.3) * 0.17, 0, 2.5),
+    'stairs downwards': lambda d: -np.clip(np.ceil((d - 2.5) / 0.3) * 0.17, 0, 3.0),
+    'a ramp of 15 degrees': lambda d: np.clip((d - 1.0) * np.tan(np.deg2rad(15.0)), 0, 4.0),
+    'a ramp of 25 degrees': lambda d: np.clip((d - 1.0) * np.tan(np.deg2rad(25.0)), 0, 4.0),
+}
+
+
+@pytest.mark.parametrize('kind', HEIGHTS)
+def test_what_is_not_level_is_refused(kind):
+    plane = plane_of()
+    assert refusal(surface(HEIGHTS[kind], plane), plane)
+
+
 def test_a_wall_at_one_metre_is_refused():
-    plane = plane_of()
     wall = 1.0 / np.maximum(rays() @ np.array([0.05, 0.0, 1.0]), 0.1)
-    assert refusal(wall, plane)
-
-
-def test_stairs_upwards_are_refused():
-    plane = plane_of()
-    stairs = surface(lambda d: np.clip(np.ceil((d - 1.5) / 0.3) * 0.17, 0, 2.5), plane)
-    assert refusal(stairs, plane)
-
-
-def test_stairs_downwards_are_refused():
-    plane = plane_of()
-    stairs = surface(lambda d: -np.clip(np.ceil((d - 2.5) / 0.3) * 0.17, 0, 3.0), plane)
-    assert refusal(stairs, plane)
-
-
-@pytest.mark.parametrize('degrees', [15.0, 25.0])
-def test_a_ramp_in_front_is_refused(degrees):
-    plane = plane_of()
-    slope = np.tan(np.deg2rad(degrees))
-    ramp = surface(lambda d: np.clip((d - 1.0) * slope, 0, 4.0), plane)
-    assert refusal(ramp, plane)
+    assert refusal(wall, plane_of())
 
 
 def test_ground_hidden_by_a_wall_of_boxes_is_refused():
@@ -252,8 +251,7 @@ def test_a_camera_below_its_ground_and_an_unknown_height_are_errors():
 
 def test_a_refused_frame_states_its_reason_and_has_no_metres():
     plane = plane_of()
-    wall = prediction_of(np.minimum(street(plane), 3.0), noise=0.002)
-    result = processed(wall, plane)
+    result = processed(prediction_of(np.minimum(street(plane), 3.0), noise=0.002), plane)
     assert result.metric is None
     assert result.alignment.state == 'none'
     assert 'ground' in result.alignment.reason
@@ -265,11 +263,7 @@ def test_a_refused_frame_holds_the_last_fit():
         prediction_of(street(plane), noise=0.002),
         prediction_of(np.minimum(street(plane), 3.0), noise=0.002),
     ]
-    model = SimpleNamespace(description={}, predict=lambda rgb, **options: maps.pop(0))
-    pipeline = FramePipeline(model)
-    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    inputs = [SparseInput('ground', ground=plane)]
-    frame = Frame(image, Camera(K, WIDTH, HEIGHT), inputs=inputs)
+    pipeline, frame = pipeline_of(*maps), frame_of(SparseInput('ground', ground=plane))
     assert pipeline.process(frame).alignment.state == 'fitted'
     held = pipeline.process(replace(frame, stamp_ns=100_000_000))
     assert held.alignment.state == 'held'
