@@ -17,6 +17,7 @@ import pytest
 
 CONFIG = AlignmentConfig()
 SHAPE = (120, 160)
+BLANK = Prediction(np.full(SHAPE, 0.5, np.float32))
 
 
 @pytest.fixture(scope='module', params=['none', 'auto'])
@@ -26,13 +27,14 @@ def network(request):
 
 
 def street(n=400, seed=0):
-    """Return a road that recedes upwards, exact points on it, and their image."""
+    """Return the map of a road that recedes upwards, exact points on it, image and depth."""
     rng = np.random.default_rng(seed)
     v, u = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
     truth = 4.0 + 36.0 * (1 - v / SHAPE[0]) ** 2 + 2 * np.sin(u / 20)
     v, u = np.divmod(rng.choice(truth.size, n, replace=False), SHAPE[1])
     rgb = np.repeat((4 * truth).astype(np.uint8)[..., None], 3, axis=2)
-    return truth, SparseDepth(u, v, truth[v, u].astype(np.float32)), rgb
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    return prediction, SparseDepth(u, v, truth[v, u].astype(np.float32)), rgb, truth
 
 
 def error(alignment, truth):
@@ -58,7 +60,7 @@ USELESS = {
 
 
 def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
-    _, sparse, rgb = street(n=40)
+    _, sparse, rgb, _ = street(n=40)
     unscored = Alignment(state='fitted', scale=1.0, metric=np.full(SHAPE, 90.0, np.float32))
     guide = FusionGuide(SHAPE, rgb, lambda channels: np.zeros_like(channels[:3]))
     fused = fuse(unscored, sparse, CONFIG, guide)
@@ -66,7 +68,7 @@ def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
 
 
 def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
-    truth, sparse, rgb = street()
+    _, sparse, rgb, truth = street()
     relative = ((truth - 1) / 45 + 0.02 * noise(SHAPE)).astype(np.float32)
     fused = align(Prediction(relative), sparse, CONFIG, rgb=rgb, network=network)
     fit = align_map(Prediction(relative), sparse, CONFIG)
@@ -77,8 +79,8 @@ def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
 
 @pytest.mark.parametrize('kind', USELESS)
 def test_a_useless_map_leaves_the_frame_metric_by_its_points(kind, network):
-    truth, sparse, rgb = street()
-    relative = USELESS[kind](((truth - 1) / 45).astype(np.float32))
+    right, sparse, rgb, truth = street()
+    relative = USELESS[kind](right.relative)
     fused = align(Prediction(relative), sparse, CONFIG, rgb=rgb, network=network)
     assert (fused.state, fused.refusal, fused.led_by) == ('fitted', None, 'points')
     assert fused.map_refusal
@@ -91,12 +93,11 @@ def test_a_useless_map_leaves_the_frame_metric_by_its_points(kind, network):
 
 @pytest.mark.parametrize('kind', USELESS)
 def test_a_useless_map_is_as_good_as_none(kind, network):
-    truth, sparse, rgb = street()
-    relative = USELESS[kind](((truth - 1) / 45).astype(np.float32))
-    blank = Prediction(np.full(SHAPE, 0.5, np.float32))
+    right, sparse, rgb, _ = street()
+    relative = USELESS[kind](right.relative)
     without, fused = (
         align(prediction, sparse, CONFIG, rgb=rgb, network=network)
-        for prediction in (blank, Prediction(relative))
+        for prediction in (BLANK, Prediction(relative))
     )
     np.testing.assert_array_equal(fused.metric, without.metric)
 
@@ -104,28 +105,25 @@ def test_a_useless_map_is_as_good_as_none(kind, network):
 @given(clipped=st.integers(0, 10), seed=st.integers(0, 1000))
 @settings(max_examples=60)
 def test_the_fewest_points_fit_a_map_that_is_clipped_at_half_of_them(clipped, seed):
-    truth, sparse, rgb = street(CONFIG.min_points, seed)
-    relative = ((truth - 1) / 45).astype(np.float32)
+    right, sparse, _, _ = street(CONFIG.min_points, seed)
     nearest = np.argsort(sparse.z)[:clipped]
-    low = relative[sparse.v, sparse.u][nearest].max(initial=0.0)
-    prediction = Prediction(np.maximum(relative, low), censored=(float(low), 1.0))
+    low = right.relative[sparse.v, sparse.u][nearest].max(initial=0.0)
+    prediction = Prediction(np.maximum(right.relative, low), censored=(float(low), 1.0))
     fit = align_map(prediction, sparse, CONFIG)
     assert fit.state == 'fitted'
     assert (fit.scale, fit.shift) == pytest.approx((45, 1), rel=1e-2)
 
 
 def test_scale_and_shift_are_not_fitted_to_two_points():
-    truth, sparse, _ = street(3)
-    relative = ((truth - 1) / 45).astype(np.float32)
-    low = float(relative[sparse.v, sparse.u].min())
-    prediction = Prediction(relative, censored=(low, 1.0))
+    right, sparse, _, _ = street(3)
+    low = float(right.relative[sparse.v, sparse.u].min())
+    prediction = replace(right, censored=(low, 1.0))
     fit = align_map(prediction, sparse, replace(CONFIG, min_points=3))
     assert fit.refusal.values == {'usable': 2, 'offered': 3, 'needed': 3}
 
 
 def test_fewer_points_than_a_fit_needs_leave_the_last_one_held():
-    truth, sparse, rgb = street(60)
-    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    prediction, sparse, rgb, _ = street(60)
     last = align(prediction, sparse, CONFIG, rgb=rgb)
     few = sparse.chosen(np.arange(len(sparse)) < CONFIG.min_points - 1)
     held = align(prediction, few, CONFIG, previous=replace(last, age_ns=10**8), rgb=rgb)
@@ -133,11 +131,9 @@ def test_fewer_points_than_a_fit_needs_leave_the_last_one_held():
 
 
 def test_a_good_map_is_fitted_and_improves_on_the_points_alone(network):
-    truth, sparse, rgb = street(60)
-    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    prediction, sparse, rgb, truth = street(60)
     fused = align(prediction, sparse, CONFIG, rgb=rgb, network=network)
-    blank = Prediction(np.full(SHAPE, 0.5, np.float32))
-    alone = align(blank, sparse, CONFIG, rgb=rgb, network=network)
+    alone = align(BLANK, sparse, CONFIG, rgb=rgb, network=network)
     assert (fused.scale, fused.shift) == pytest.approx((45, 1), rel=1e-2)
     assert fused.map_refusal is None
     assert fused.shares['map'] > 0
@@ -161,8 +157,7 @@ REFUSED = {
 
 @pytest.mark.parametrize('case', REFUSED)
 def test_bad_points_give_no_depth_and_a_reason(case, network):
-    truth, sparse, rgb = street()
-    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    prediction, sparse, rgb, _ = street()
     change, code = REFUSED[case]
     fused = align(prediction, change(sparse), CONFIG, rgb=rgb, network=network)
     assert (fused.state, fused.metric, fused.sigma) == ('none', None, None)
@@ -171,20 +166,18 @@ def test_bad_points_give_no_depth_and_a_reason(case, network):
 
 @pytest.mark.parametrize('count', [300, 3000])
 def test_noise_is_no_scan_and_a_scan_of_which_a_third_is_wrong_is_one(count, network):
-    truth, sparse, rgb = street(count)
-    blank = Prediction(np.full(SHAPE, 0.5, np.float32))
+    _, sparse, rgb, _ = street(count)
     rng = np.random.default_rng(count)
     wrong = np.where(rng.random(count) < 1 / 3, rng.uniform(0.3, 3, count), 1.0)
     corrupted = replace(sparse, z=(sparse.z * wrong).astype(np.float32))
     noise = replace(sparse, z=rng.uniform(2, 40, count).astype(np.float32))
-    assert align(blank, corrupted, CONFIG, rgb=rgb, network=network).state == 'fitted'
-    refused = align(blank, noise, CONFIG, rgb=rgb, network=network)
+    assert align(BLANK, corrupted, CONFIG, rgb=rgb, network=network).state == 'fitted'
+    refused = align(BLANK, noise, CONFIG, rgb=rgb, network=network)
     assert refused.refusal.code == 'points_contradict'
 
 
 def test_points_at_one_depth_give_that_depth(network):
-    truth, sparse, rgb = street()
-    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    prediction, sparse, rgb, _ = street()
     wall = replace(sparse, z=np.full_like(sparse.z, 7.0))
     fused = align(prediction, wall, CONFIG, rgb=rgb, network=network)
     assert fused.map_refusal.code == 'one_depth'
@@ -208,8 +201,7 @@ def test_a_wall_goes_on_where_nothing_comes_back(count, network):
 
 
 def test_the_map_contradicts_a_lidar_upside_down(network):
-    truth, sparse, rgb = street()
-    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    prediction, sparse, rgb, _ = street()
     turned = replace(sparse, u=SHAPE[1] - 1 - sparse.u, v=SHAPE[0] - 1 - sparse.v)
     fused = align(prediction, turned, CONFIG, rgb=rgb, network=network)
     assert fused.led_by == 'points'
@@ -217,11 +209,10 @@ def test_the_map_contradicts_a_lidar_upside_down(network):
 
 
 def test_points_in_one_corner_leave_sigma_wide_elsewhere(network):
-    truth, sparse, rgb = street(4000)
+    _, sparse, rgb, _ = street(4000)
     corner = (sparse.u < 40) & (sparse.v > 90)
-    prediction = Prediction(np.full(SHAPE, 0.5, np.float32))
     few = SparseDepth(sparse.u[corner], sparse.v[corner], sparse.z[corner])
-    fused = align(prediction, few, CONFIG, rgb=rgb, network=network)
+    fused = align(BLANK, few, CONFIG, rgb=rgb, network=network)
     relative = fused.sigma / fused.metric
     assert np.median(relative[:60, 80:]) > 5 * np.median(relative[95:, :35])
 
@@ -229,8 +220,8 @@ def test_points_in_one_corner_leave_sigma_wide_elsewhere(network):
 @settings(max_examples=min(30, settings().max_examples))
 @given(seed=st.integers(0, 10**6), n=st.integers(20, 500), kind=st.sampled_from([*USELESS]))
 def test_few_sound_points_suffice_and_two_thirds_are_within_sigma(seed, n, kind):
-    truth, sparse, rgb = street(n, seed)
-    prediction = Prediction(USELESS[kind](((truth - 1) / 45).astype(np.float32)))
+    right, sparse, rgb, _ = street(n, seed)
+    prediction = Prediction(USELESS[kind](right.relative))
     fused = align(prediction, sparse, CONFIG, rgb=rgb)
     assert fused.state == 'fitted'
     wrong = np.abs(fused.metric[sparse.v, sparse.u] - sparse.z)
@@ -239,16 +230,14 @@ def test_few_sound_points_suffice_and_two_thirds_are_within_sigma(seed, n, kind)
 
 
 def test_without_an_image_depth_is_fused_all_the_same(network):
-    truth, sparse, _ = street()
-    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    prediction, sparse, _, truth = street()
     fused = align(prediction, sparse, CONFIG, network=network)
     assert error(fused, truth) < 0.01
 
 
 @pytest.mark.parametrize('method', ['fixed', 'median', 'least_squares', 'global', 'local'])
 def test_other_methods_are_the_fit_of_the_map(method, network):
-    truth, sparse, rgb = street()
-    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    prediction, sparse, rgb, _ = street()
     config = AlignmentConfig(method=method)
     fit = align_map(prediction, sparse, config)
     other = align(prediction, sparse, config, rgb=rgb, network=network)
@@ -259,10 +248,9 @@ def test_other_methods_are_the_fit_of_the_map(method, network):
 @settings(max_examples=min(20, settings().max_examples))
 @given(seed=st.integers(0, 10**6), n=st.integers(3, 12))
 def test_three_points_suffice_where_settings_say_so(seed, n):
-    truth, sparse, rgb = street(n, seed)
+    _, sparse, rgb, _ = street(n, seed)
     config = AlignmentConfig(min_points=3)
-    prediction = Prediction(np.full(SHAPE, 0.5, np.float32))
-    fused = align(prediction, sparse, config, rgb=rgb, network=fusion_of(None, 'auto'))
+    fused = align(BLANK, sparse, config, rgb=rgb, network=fusion_of(None, 'auto'))
     assert fused.state == 'fitted'
     assert np.isfinite(fused.metric).all()
     assert np.isfinite(fused.sigma).all()

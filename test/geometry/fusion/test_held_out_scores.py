@@ -27,7 +27,6 @@ import pytest
 
 SHAPE = (120, 160)
 SEEDS = st.integers(0, 10_000)
-MAP = OF_MAP
 
 
 def smooth_scene(seed=0, count=400, shape=SHAPE):
@@ -106,7 +105,7 @@ def test_channels_are_finite_and_bounded_for_any_frame(seed, height, width, poin
 
 def test_without_image_and_map_their_channels_are_zero():
     _, part = channels_of(smooth_scene()[0])
-    for name in ('red', 'green', 'blue', *MAP):
+    for name in ('red', 'green', 'blue', *OF_MAP):
         assert not part[name].any()
 
 
@@ -115,7 +114,7 @@ def test_a_map_that_is_not_fitted_to_the_frame_does_not_count(state):
     sparse, depth, _ = smooth_scene()
     scored, part = channels_of(sparse, None, Alignment(state=state, metric=depth))
     assert scored.fitted is None
-    assert not any(part[name].any() for name in MAP)
+    assert not any(part[name].any() for name in OF_MAP)
 
 
 def test_channels_give_the_candidates_back():
