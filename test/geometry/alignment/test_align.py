@@ -182,14 +182,6 @@ def test_anti_correlated_points_are_refused_in_every_space(space, seed):
     assert align(opposite, sparse, GLOBAL).state == 'none'
 
 
-def test_contradicting_points_are_refused_for_their_inliers():
-    prediction, sparse, _ = scene(n=1000)
-    z = np.exp(np.random.default_rng(0).uniform(np.log(0.2), np.log(95), 1000)).astype(np.float32)
-    alignment = align(prediction, replace(sparse, z=z), GLOBAL)
-    assert alignment.state == 'none'
-    assert alignment.refusal.code in ('scale_not_positive', 'few_agree')
-
-
 @pytest.mark.parametrize('case', REFUSALS)
 def test_a_refused_fit_holds_the_previous_one_while_it_is_young(case):
     prediction, sparse, truth = scene()
