@@ -139,10 +139,8 @@ def test_still_scene_keeps_its_metres_without_points(method):
     rgb, depth = still()
     first = Prediction(((depth - 2) / 30).astype(np.float32))
     fitted = align(first, sparse_from_depth(depth, config, stride=4), config)
-    previous, current = (
-        PreviousFrame(fitted.metric, thumbnail(rgb), 0),
-        CurrentFrame(thumbnail(rgb), STEP),
-    )
+    previous = PreviousFrame(fitted.metric, thumbnail(rgb), 0)
+    current = CurrentFrame(thumbnail(rgb), STEP)
     anew = Prediction(((depth - 1) / 22).astype(np.float32))
     held = align(anew, None, config, replace(fitted, age_ns=STEP))
     refit = refitting(anew, config)
@@ -184,17 +182,16 @@ def test_memory_alone_holds_fused_depth_without_any_fit_of_the_map():
     assert carry_over(nothing, previous, late, config, refit) is nothing
 
 
-def drive():
-    """Two neighbouring frames of a synthetic drive, sky invalid."""
-    journey = simulate_drive(frames=2, width=320, height=240, lidar_beams=2)
-    K, frames = journey.camera.K, list(journey.frames)
-    return K, [
-        (np.where(np.isfinite(f.depth), f.depth, np.nan).astype(np.float32), f) for f in frames
-    ]
+def drive(**more):
+    """Depth, sky invalid, and neighbouring frames of a synthetic drive; its mounting."""
+    journey = simulate_drive(width=320, height=240, **more)
+    known = [(np.where(np.isfinite(f.depth), f.depth, np.nan), f) for f in journey.frames]
+    shown = [(depth.astype(np.float32), frame) for depth, frame in known]
+    return journey.camera.K, shown, journey.mounting.T_cam_lidar
 
 
 def test_with_poses_depth_is_carried_along_a_drive():
-    K, ((before, first), (truth, second)) = drive()
+    K, ((before, first), (truth, second)), _ = drive(frames=2, lidar_beams=2)
     previous = PreviousFrame(before, thumbnail(first.rgb), 0, K, first.T_world_cam)
     current = CurrentFrame(thumbnail(second.rgb), STEP, K, second.T_world_cam)
     points = remembered_points(previous, current)
@@ -256,12 +253,7 @@ def drive_through(K, shown, mounting, smoothing, poses):
 
 @pytest.mark.slow  # a drive of nine images, three times
 def test_odometry_halves_flicker_without_losing_accuracy():
-    journey = simulate_drive(frames=9, width=320, height=240, lidar_beams=32, seed=1)
-    shown = [
-        (np.where(np.isfinite(f.depth), f.depth, np.nan).astype(np.float32), f)
-        for f in journey.frames
-    ]
-    drive_settings = journey.camera.K, shown, journey.mounting.T_cam_lidar
+    drive_settings = drive(frames=9, lidar_beams=32, seed=1)
     alone = drive_through(*drive_settings, 0.0, poses=False)
     blind = drive_through(*drive_settings, 0.6, poses=False)
     carried = drive_through(*drive_settings, 0.6, poses=True)
@@ -273,18 +265,10 @@ def test_odometry_halves_flicker_without_losing_accuracy():
 def test_poses_that_are_equal_change_nothing():
     rgb, depth = still()
     K = np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]])
-    pose = np.eye(4)
-    plain = smooth(
-        depth * np.float32(1.03),
-        PreviousFrame(depth, thumbnail(rgb), 0),
-        CurrentFrame(thumbnail(rgb), STEP),
-        CONFIG,
-    )
-    posed = smooth(
-        depth * np.float32(1.03),
-        PreviousFrame(depth, thumbnail(rgb), 0, K, pose),
-        CurrentFrame(thumbnail(rgb), STEP, K, pose),
-        CONFIG,
+    new, grey = depth * np.float32(1.03), thumbnail(rgb)
+    plain, posed = (
+        smooth(new, PreviousFrame(depth, grey, 0, *p), CurrentFrame(grey, STEP, *p), CONFIG)
+        for p in ((), (K, np.eye(4)))
     )
     inner = np.s_[6:-6, 6:-6]
     np.testing.assert_allclose(posed[inner], plain[inner], rtol=1e-3)

@@ -35,11 +35,8 @@ def camera(model='plumb_bob', distortion=None, **more):
 def project_raw(points, raw):
     """Oracle: OpenCV's forward projection into the distorted image."""
     points, zero = points.reshape(-1, 1, 3), np.zeros(3)
-    project = cv2.fisheye.projectPoints if raw.distortion_model == 'equidistant' else None
-    coefficients = np.array(raw.distortion)
-    if project:
-        return project(points, zero, zero, raw.K, coefficients)[0][:, 0]
-    return cv2.projectPoints(points, zero, zero, raw.K, coefficients)[0][:, 0]
+    module = cv2.fisheye if raw.distortion_model == 'equidistant' else cv2
+    return module.projectPoints(points, zero, zero, raw.K, np.array(raw.distortion))[0][:, 0]
 
 
 def test_rescaling_changes_focal_lengths_and_centre_only():
