@@ -71,6 +71,8 @@ def test_other_bags_need_no_gap():
         (20, None, (19, 20), InputError, '1 to judge'),
         (20, (0, 20), None, InputError, '0 to judge'),
         (20, None, (0, 10), InputError, '0 usable images to train on'),
+        (20, None, (100, 200), InputError, '0 to judge'),
+        (20, (-5, 0), None, InputError, '0 usable images'),  # before the first usable one
     ],
 )
 def test_recordings_without_enough_images_are_refused(count, train, judge, kind, words):

@@ -77,13 +77,15 @@ def plan_blocks(
             'give blocks apart from each other'
         )
     if judge is None:
-        left = [shot for shot in shots if train is None or shot.number >= train[1]]
-        first = math.ceil((1 - JUDGED) * len(shots)) if train is None else 0
-        left = left[first:] if train is None else _after_gap(shots, left)
+        left = list(shots[math.ceil((1 - JUDGED) * len(shots)) :])
+        if train is not None:
+            last = next((s for s in reversed(shots) if s.number < train[1]), None)
+            left = _apart(shots, [s for s in shots if s.number >= train[1]], last)
         judge = (left[0].number, left[-1].number + 1) if left else (0, 0)
     if train is None:
         earlier = [shot for shot in shots if shot.number < judge[0]]
-        earlier = _before_gap(shots, earlier, judge[0])
+        following = next((s for s in shots if s.number >= judge[0]), None)
+        earlier = _apart(shots, earlier, following)
         train = (earlier[0].number, earlier[-1].number + 1) if earlier else (0, 0)
     trained, judged = ([s for s in shots if a <= s.number < b] for a, b in (train, judge))
     stopped = max(2, round(STOPPED * len(trained)))
@@ -147,27 +149,25 @@ def thinned(numbers: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(numbers[int(place)] for place in places)
 
 
-def _gap_ns(shots: Sequence[Shot]) -> int:
-    """Return the gap before judged images: 2 s or a tenth of the recordings, if that is less."""
+def _apart(shots: Sequence[Shot], chosen: Sequence[Shot], neighbour: Shot | None) -> list[Shot]:
+    """Leave out images of the same bag as a neighbour that are nearer to it than the gap."""
+    if neighbour is None:
+        return list(chosen)
+    gap = min(GAP_S, GAP_SHARE * _length(shots))
+    return [
+        shot
+        for shot in chosen
+        if shot.bag != neighbour.bag or abs(shot.stamp_ns - neighbour.stamp_ns) >= round(gap * 1e9)
+    ]
+
+
+def _length(shots: Sequence[Shot]) -> float:
+    """Return how long images last: of each bag from the first to the last."""
     length = 0
     for bag in {shot.bag for shot in shots}:
         stamps = [shot.stamp_ns for shot in shots if shot.bag == bag]
         length += max(stamps) - min(stamps)
-    return round(min(GAP_S * 1e9, GAP_SHARE * length))
-
-
-def _before_gap(shots: Sequence[Shot], earlier: Sequence[Shot], number: int) -> list[Shot]:
-    first = next(shot for shot in shots if shot.number >= number)
-    gap = _gap_ns(shots)
-    return [s for s in earlier if s.bag != first.bag or first.stamp_ns - s.stamp_ns >= gap]
-
-
-def _after_gap(shots: Sequence[Shot], later: Sequence[Shot]) -> list[Shot]:
-    if not later:
-        return []
-    last = max((s for s in shots if s.number < later[0].number), key=lambda s: s.number)
-    gap = _gap_ns(shots)
-    return [s for s in later if s.bag != last.bag or s.stamp_ns - last.stamp_ns >= gap]
+    return length / 1e9
 
 
 def _seconds(shots: Sequence[Shot]) -> float:
