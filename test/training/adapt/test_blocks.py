@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -60,6 +61,17 @@ def test_other_bags_need_no_gap():
     assert plan_blocks(two, judge=(20, 30)).stop[-1] == 19
     assert plan_blocks(two, train=(0, 20)).judge[0] == 20
     assert plan_blocks(shots(30), judge=(20, 30)).stop[-1] < 19
+
+
+def test_the_time_between_recordings_is_not_judged():
+    days = shots(20), shots(4, bag=1, first=20), shots(4, bag=2, first=24)
+    recordings = [
+        replace(shot, stamp_ns=shot.stamp_ns + day * 10**14)
+        for day, part in enumerate(days)
+        for shot in part
+    ]
+    assert plan_blocks(recordings).judge == tuple(range(20, 28))
+    assert plan_blocks(recordings).seconds == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Blocks:
     train: tuple[int, ...]
     stop: tuple[int, ...]
     judge: tuple[int, ...]
-    seconds: float  # from the first judged image to the last
+    seconds: float  # of the judged images: in each bag from the first to the last
 
     def entries(self, name: str) -> list[list[int]]:
         """Return a block as a recipe's ``frames``."""
@@ -153,7 +153,7 @@ def _apart(shots: Sequence[Shot], chosen: Sequence[Shot], neighbour: Shot | None
     """Leave out images of the same bag as a neighbour that are nearer to it than the gap."""
     if neighbour is None:
         return list(chosen)
-    gap = min(GAP_S, GAP_SHARE * _length(shots))
+    gap = min(GAP_S, GAP_SHARE * _seconds(shots))
     return [
         shot
         for shot in chosen
@@ -161,15 +161,10 @@ def _apart(shots: Sequence[Shot], chosen: Sequence[Shot], neighbour: Shot | None
     ]
 
 
-def _length(shots: Sequence[Shot]) -> float:
+def _seconds(shots: Sequence[Shot]) -> float:
     """Return how long images last: of each bag from the first to the last."""
     length = 0
     for bag in {shot.bag for shot in shots}:
         stamps = [shot.stamp_ns for shot in shots if shot.bag == bag]
         length += max(stamps) - min(stamps)
     return length / 1e9
-
-
-def _seconds(shots: Sequence[Shot]) -> float:
-    stamps = [shot.stamp_ns for shot in shots]
-    return (max(stamps) - min(stamps)) / 1e9
