@@ -263,6 +263,18 @@ def test_marigolds_own_schedule_is_a_special_case():
         ({'trains': ['autoencoder']}, 'at least unet'),
         ({'decay': 'linear'}, "'linear'; choose one of exponential, cosine"),
         ({'betas': [0.9, 1.0]}, r'betas is \[0.9, 1.0\]'),
+        ({'betas': 0.9}, 'betas is 0.9; give two numbers'),
+        ({'betas': ['0.9', '0.99']}, 'give two numbers'),
+        ({'learning_rate': '1e-4'}, "learning_rate is '1e-4'; give a number .* write 1.0e-4"),
+        ({'steps': '1e4'}, "steps is '1e4'; give a whole number .* write 10000"),
+        ({'steps': 2.5}, 'steps is 2.5; give a whole number'),
+        ({'batch_size': True}, 'batch_size is True'),
+        ({'gradient_checkpointing': 'no'}, "gradient_checkpointing is 'no'; give true or false"),
+        ({'learning_rate': float('nan')}, 'learning_rate is nan'),
+        ({'clip': -1.0}, 'clip is -1.0; choose 0 or more'),
+        ({'warmup': -1}, 'warmup is -1'),
+        ({'final_rate': 2.0}, 'final_rate is 2.0; choose from 0 to 1'),
+        ({'final_rate': 0.0}, 'exponential decay never reaches; .* cosine'),
     ],
 )
 def test_an_invalid_stage_is_named(entry, words):

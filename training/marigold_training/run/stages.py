@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+import math
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
@@ -12,6 +13,12 @@ from marigold_training.objectives.losses import OBJECTIVES
 NETWORKS = ('autoencoder', 'unet', 'student', 'fusion', 'network', 'prompt')
 SCORED = {'unet', 'fusion', 'network'}  # predict depth, which a validation can score
 DECAYS = ('exponential', 'cosine')
+# By the type of a field: those of its values, and what they are in words.
+TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), 'true or false'),
+    int: ((int,), 'a whole number (YAML takes 1e4 for text: write 10000)'),
+    float: ((int, float), 'a number (YAML takes 1e-4 for text: write 1.0e-4)'),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,11 @@ class Stage:
         return self.batch_size * self.accumulation * self.scale**2
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            kinds, words = TYPES.get(item.type, ((type(value),), ''))
+            if type(value) not in kinds:
+                raise ConfigurationError(f'{item.name} is {value!r}; give {words}')
         if self.objective not in OBJECTIVES:
             raise ConfigurationError(
                 f"objective is '{self.objective}'; choose one of {', '.join(OBJECTIVES)}"
@@ -72,24 +84,34 @@ class Stage:
             )
         if self.decay not in DECAYS:
             raise ConfigurationError(f"decay is '{self.decay}'; choose one of {', '.join(DECAYS)}")
-        betas = tuple(self.betas)
-        if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ConfigurationError(f'betas is {self.betas}; give two numbers in [0, 1)')
-        object.__setattr__(self, 'betas', betas)
+        betas = self.betas
+        two = isinstance(betas, (list, tuple)) and len(betas) == 2
+        if not two or not all(isinstance(x, (int, float)) and 0.0 <= x < 1.0 for x in betas):
+            raise ConfigurationError(f'betas is {betas}; give two numbers in [0, 1)')
+        object.__setattr__(self, 'betas', tuple(betas))
         object.__setattr__(self, 'trains', trains)
         for name in ('steps', 'batch_size', 'accumulation', 'save_every'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
-        for name in ('validate_every', 'backup_every'):
+        for name in ('validate_every', 'backup_every', 'warmup'):
             if getattr(self, name) < 0:
                 raise ConfigurationError(
                     f'{name} is {getattr(self, name)}; choose a number of steps, or 0'
                 )
-        for name, low, high in (('scale', 1e-3, 1.0), ('average', 0.0, 1.0), ('decay_from', 0, 1)):
+        for name in ('learning_rate', 'weight_decay', 'clip'):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; choose 0 or more')
+        shares = ('average', 0.0, 1.0), ('decay_from', 0, 1), ('final_rate', 0, 1)
+        for name, low, high in (('scale', 1e-3, 1.0), *shares):
             if not low <= getattr(self, name) <= high:
                 raise ConfigurationError(
                     f'{name} is {getattr(self, name)}; choose from {low:g} to {high:g}'
                 )
+        if self.decay == 'exponential' and not self.final_rate:
+            raise ConfigurationError(
+                'final_rate is 0, which an exponential decay never reaches; choose a share above '
+                '0, or set decay to cosine'
+            )
 
     def validates_at(self, step: int) -> bool:
         """Return whether to score after this step, if the stage changes depth."""
