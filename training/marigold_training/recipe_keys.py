@@ -19,9 +19,24 @@ def check_keys(where: str, keys: Iterable[str], known: Collection[str]) -> None:
             raise ConfigurationError(f"{where} has '{key}'; {nearest_name(key, [*known])}")
 
 
+def check_mapping(where: str, value: Any) -> Mapping[str, Any]:
+    """Return the entry ``where``; raises ConfigurationError unless it has keys with values."""
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f'{where} is {value!r}; give keys with values')
+    return value
+
+
+def check_entries(where: str, value: Any) -> None:
+    """Raise ConfigurationError unless the entry ``where`` is a list of such entries."""
+    if not isinstance(value, list):
+        raise ConfigurationError(f'{where} is {value!r}; give a list, each of its entries after -')
+    for entry in value:
+        check_mapping(f'an entry of {where}', entry)
+
+
 def read_fields(kind: type[Values], where: str, entry: Mapping[str, Any]) -> Values:
     """Build a dataclass from the entry ``where``; raises ConfigurationError for another key."""
-    check_keys(where, entry, [item.name for item in fields(kind)])  # type: ignore[arg-type]
+    check_keys(where, check_mapping(where, entry), [item.name for item in fields(kind)])  # type: ignore[arg-type]
     return kind(**entry)
 
 

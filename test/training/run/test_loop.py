@@ -282,6 +282,9 @@ def test_an_invalid_stage_is_named(entry, words):
         read_stages([{'name': 'a', 'objective': 'pixel', 'steps': 3} | entry], {})
 
 
+FILLED = 'name: x\ninit: {{}}\nsources: []\nstages: []\nfacts: {{space: log}}\n{}\n'
+
+
 @pytest.mark.parametrize(
     ('text', 'words'),
     [
@@ -289,6 +292,10 @@ def test_an_invalid_stage_is_named(entry, words):
         ('nam: x\n', "unknown key 'nam'.*'name'"),
         ('[1, 2]\n', 'holds no keys'),
         ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
+        (FILLED.format('init: tiny'), "init is 'tiny'; give keys with values"),
+        (FILLED.format('init:'), 'lacks init'),
+        (FILLED.format('sources: {kind: folder}'), 'sources is .*; give a list'),
+        (FILLED.format('sources: [synthetic]'), "an entry of sources is 'synthetic'"),
         ('a: [', 'not valid YAML'),
         ('[' * 5000, 'not valid YAML'),
         ('a: ' + '9' * 5000, 'not valid YAML'),
@@ -303,6 +310,25 @@ def test_an_invalid_recipe_is_named(tmp_path, text, words):
         read_recipe(path)
     with pytest.raises(ConfigurationError, match='no recipe'):
         read_recipe(tmp_path / 'none.yaml')
+
+
+@pytest.mark.parametrize(
+    ('entries', 'common', 'words'),
+    [
+        ({'name': 'a'}, {}, 'stages is .*; give a list'),
+        ([{'name': 'a', 'objective': 'pixel'}], {}, 'entry 1 of stages lacks steps'),
+        ([{'name': 'a', 'objective': 'pixel', 'steps': 1}], 5, 'common is 5'),
+    ],
+)
+def test_stages_of_another_form_are_named(entries, common, words):
+    with pytest.raises(ConfigurationError, match=words):
+        read_stages(entries, common)
+
+
+def test_a_key_without_a_value_is_as_if_left_out(tmp_path):
+    path = tmp_path / 'r.yaml'
+    path.write_text(FILLED.format('augment:\n  # flip: 0.5\ncommon:'))
+    assert set(read_recipe(path)) == {'name', 'init', 'sources', 'stages', 'facts'}
 
 
 def test_backups_keep_the_averaged_weights_of_their_step(new_trainer, tmp_path):

@@ -39,7 +39,7 @@ SITES = {
 def check_folders(recipe: Mapping[str, Any], data: Path) -> None:
     """Raise ConfigurationError that lists all folders of a recipe which are missing below data."""
     entries = [(entry.get('kind'), entry) for entry in recipe['sources']]
-    entries += list((recipe.get('validation') or {}).items())
+    entries += list(recipe.get('validation', {}).items())
     missing = {
         str(data / entry['folder']): f' ({SITES[kind]})' if kind in SITES else ''
         for kind, entry in entries

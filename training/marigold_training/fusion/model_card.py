@@ -21,7 +21,7 @@ def fusion_card(
     stopped: str = '',
 ) -> str:
     """Return the model card of a run, in Markdown; as `model_card` of a depth model's."""
-    start = (recipe.get('init') or {}).get('path')
+    start = recipe.get('init', {}).get('path')
     metrics = metrics_table(folder / METRICS)
     return CARD.format(
         name=recipe['name'],

@@ -47,8 +47,8 @@ class FusionRun(Run[TrainedFusion]):
             raise ConfigurationError('--shard is for large networks; leave it out for fusion')
         for stage in self.stages:
             _check_stage(stage)
-        self.kept = kept_of_start(self.recipe, 'path' in (self.recipe.get('init') or {}))
-        entry = self.recipe.get('validation') or {}
+        self.kept = kept_of_start(self.recipe, 'path' in self.recipe.get('init', {}))
+        entry = self.recipe.get('validation', {})
         self.validation: FusionValidation = FusionValidation(entry, self.cache, self.generators)
         self.check_validation()
         self.caches = [ExampleCache(source, self.cache) for source in self._sources(self.data)]
@@ -90,7 +90,7 @@ class FusionRun(Run[TrainedFusion]):
 
     def first_chain(self) -> TrainedFusion:
         """Build the network that the recipe's ``init`` names."""
-        return TrainedFusion(new_network(self.recipe.get('init') or {}, self.seed))
+        return TrainedFusion(new_network(self.recipe.get('init', {}), self.seed))
 
     def write(self, folder: Path, chain: TrainedFusion, stages: list[Stage], stopped: str) -> None:
         """Write the network and its card."""

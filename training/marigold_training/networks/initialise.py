@@ -27,7 +27,7 @@ from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_training.objectives.noise import check_noise
 from marigold_training.objectives.trained_networks import TrainedNetworks
-from marigold_training.recipe_keys import check_keys
+from marigold_training.recipe_keys import check_keys, check_mapping
 import torch
 
 Parts = tuple[AutoencoderKL, UNet2DConditionModel, DDIMScheduler, torch.Tensor]
@@ -80,7 +80,7 @@ def initialise(
     check_noise(noise, noise_strength)
     if space not in RELATIVE_SPACES:
         raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}")
-    kind = _mapping('init', entry).get('kind')
+    kind = check_mapping('init', entry).get('kind')
     if kind not in KINDS:
         raise ConfigurationError(f"init.kind is '{kind}'; choose one of {', '.join(KINDS)}")
     own = {key: value for key, value in entry.items() if key not in ('kind', PROMPT)}
@@ -107,12 +107,6 @@ def prompt_width(entry: Mapping[str, Any]) -> int:
     return width
 
 
-def _mapping(where: str, value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigurationError(f'{where} is {value!r}; give keys with values')
-    return value
-
-
 def _check_keys(where: str, values: Mapping[str, Any], function: Callable[..., Any]) -> None:
     """Raise ConfigurationError unless a function takes these keywords."""
     parameters = inspect.signature(function).parameters
@@ -126,8 +120,8 @@ def from_random(
     autoencoder: Mapping[str, Any] | None = None, unet: Mapping[str, Any] | None = None
 ) -> Parts:
     """Build the small networks with random weights and a zero embedding of the empty prompt."""
-    first = dict(_mapping('init.autoencoder', autoencoder or {}))
-    second = dict(_mapping('init.unet', unet or {}))
+    first = dict(check_mapping('init.autoencoder', autoencoder or {}))
+    second = dict(check_mapping('init.unet', unet or {}))
     _check_keys('init.autoencoder', first, small_autoencoder)
     _check_keys('init.unet', second, small_unet)
     if 'latent_channels' in first:

@@ -27,6 +27,7 @@ from marigold_training.objectives.trained_networks import (
     TrainedModule,
     TrainedNetworks,
 )
+from marigold_training.recipe_keys import check_entries, check_mapping
 from marigold_training.run.average import blend
 from marigold_training.run.latent_cache import check_augmentation
 from marigold_training.run.loop import Scoring, Trainer
@@ -246,7 +247,7 @@ class TrainingRun(Run[TrainedModel]):
         self.space = self.recipe['facts']['space']
         check_folders(self.recipe, self.data)
         self.validation: Validation = Validation(
-            self.recipe.get('validation') or {},
+            self.recipe.get('validation', {}),
             self.family,
             self.recipe['facts'],
             self.data,
@@ -406,6 +407,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     missing = [key for key in required if key not in recipe]
     if missing:
         raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
+    check_mapping('init', recipe.get('init', {}))
+    check_entries('sources', recipe['sources'])
     if network != FUSION:
         _check_space(path, recipe['facts'], trained_family(network).spaces)
     return recipe
@@ -441,7 +444,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f'{path} is not valid YAML: {error}') from error
     if not isinstance(recipe, dict):
         raise ConfigurationError(f'{path} holds no keys; see training/recipes')
-    return recipe
+    # A key without a value, as where all below it is a comment, says nothing.
+    return {key: value for key, value in recipe.items() if value is not None}
 
 
 def _check_space(path: Path, facts: Any, spaces: Sequence[str]) -> None:

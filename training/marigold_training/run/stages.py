@@ -9,6 +9,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_training.objectives.losses import OBJECTIVES
+from marigold_training.recipe_keys import check_entries, check_mapping
 
 NETWORKS = ('autoencoder', 'unet', 'student', 'fusion', 'network', 'prompt')
 SCORED = {'unet', 'fusion', 'network'}  # predict depth, which a validation can score
@@ -123,7 +124,8 @@ class Stage:
 def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> list[Stage]:
     """Read the stages of a recipe; raises ConfigurationError for an unknown key."""
     known = [item.name for item in fields(Stage)]
-    for entry in (*entries, common):
+    check_entries('stages', entries)
+    for entry in (*entries, check_mapping('common', common)):
         for key in entry:
             if key not in known:
                 raise ConfigurationError(
@@ -131,4 +133,8 @@ def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> lis
                 )
     if not entries:
         raise ConfigurationError('stages is empty; a recipe needs at least one')
+    for number, entry in enumerate(entries, 1):
+        for key in ('name', 'objective', 'steps'):
+            if key not in {**common, **entry}:
+                raise ConfigurationError(f'entry {number} of stages lacks {key}')
     return [Stage(**{**common, **entry}) for entry in entries]
