@@ -12,7 +12,7 @@ from types import ModuleType
 
 from accelerate import Accelerator
 import cv2
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -295,7 +295,9 @@ def test_numbers_of_a_line_leave_out_texts_and_which_line_it_is():
     assert numbers(line) == {'a': 1.0, 'b/c': 2.0}
 
 
-def test_images_to_stop_on_select_the_weights(chain, tmp_path):
+@pytest.fixture
+def stop(tmp_path):
+    """Return the entry of two images with their depth, below the folder of the test."""
     for index in range(2):
         sample = make_sample(index + 70, width=48, height=32)
         folder = tmp_path / f'mine/{index}'
@@ -303,13 +305,11 @@ def test_images_to_stop_on_select_the_weights(chain, tmp_path):
         cv2.imwrite(str(folder / 'image.png'), sample.rgb)
         metres = np.where(np.isfinite(sample.depth), sample.depth, 0.0)
         cv2.imwrite(str(folder / 'depth_mm.png'), np.minimum(metres * 1000, 65535).astype('u2'))
-    stop = {
-        'kind': 'folder',
-        'folder': 'mine',
-        'images': '*/image.*',
-        'depths': '*/depth_mm.png',
-        'size': [32, 48],
-    }
+    patterns = {'images': '*/image.*', 'depths': '*/depth_mm.png'}
+    return {'kind': 'folder', 'folder': 'mine', **patterns, 'size': [32, 48]}
+
+
+def test_images_to_stop_on_select_the_weights(chain, stop, tmp_path):
     validation = Validation({'stop': stop}, FAMILY, FACTS, tmp_path)
     assert validation
     validation.prepare()
@@ -318,6 +318,15 @@ def test_images_to_stop_on_select_the_weights(chain, tmp_path):
     metric = {'stop': {**figures['stop'], 'own metres': {'abs_rel': 0.7}}}  # the robot's own
     assert validation.quality(metric) == 0.7
     assert Validation({'scenes': 1}, FAMILY, FACTS, tmp_path).quality({'scenes': {}}) is None
+
+
+def test_images_of_too_few_points_to_be_scored_are_refused_before_training(stop, tmp_path):
+    for path in tmp_path.glob('mine/*/depth_mm.png'):
+        few = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        few[2:] = 0  # two lines of 48 points
+        cv2.imwrite(str(path), few)
+    with pytest.raises(InputError, match='validation.stop: none of 2 images .* 100 pixels'):
+        Validation({'stop': stop}, FAMILY, FACTS, tmp_path).prepare()
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,11 @@ def known_depth(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     return truth, np.isfinite(truth) & (truth > 0)
 
 
+def is_scorable(pair: Pair) -> bool:
+    """Return whether enough depth of an image is known for a score."""
+    return bool(known_depth(pair)[1].sum() >= MIN_KNOWN)
+
+
 def _fitted_depths(
     model: DepthModel,
     pair: Pair,

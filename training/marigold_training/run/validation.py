@@ -14,7 +14,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.processes import never, Stop
 from marigold_training.data.layouts import FolderPairs
@@ -27,7 +27,7 @@ from marigold_training.run.score import (
     contact_sheet,
     HELD_OUT,
     HeldOutScenes,
-    known_depth,
+    is_scorable,
     LabelledPair,
     MEASURES,
     MIN_KNOWN,
@@ -116,10 +116,17 @@ class Validation:
         return any(source is not None for source in sources) or any(self._counts.values())
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
-        """Verify folders and bags; raises InputError naming every broken file."""
-        for source in (self._pairs, self._stop):
-            if source is not None:
-                source.prepare(workers, stop)
+        """Verify folders and bags; raises InputError for broken files and images of few points."""
+        for name, source in (('pairs', self._pairs), (SELECTS, self._stop)):
+            if source is None:
+                continue
+            source.prepare(workers, stop)
+            if not any(is_scorable(source.read(index)) for index in range(len(source))):
+                raise InputError(
+                    f'validation.{name}: none of {len(source)} images has known depth at '
+                    f'{MIN_KNOWN} pixels, which a score needs; give images with more points',
+                    cause='empty',
+                )
         for own in self.published:
             own.prepare(stop)
 
@@ -141,7 +148,7 @@ class Validation:
         """The images on the contact sheet: eight, taken from the sets in turns."""
         published = [[(own.name, own.shown())] for own in self.published]
         turns = joined.from_iterable(zip_longest(*self.sets.values(), *published))
-        usable = (item for item in turns if item and known_depth(item[1])[1].sum() >= MIN_KNOWN)
+        usable = (item for item in turns if item and is_scorable(item[1]))
         return list(islice(usable, SHOWN))
 
     def run(
