@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-import json
-import math
 from pathlib import Path
 import sys
 
@@ -29,8 +27,10 @@ def main() -> int:
     args = read_arguments()
 
     from marigold_ros.errors import MarigoldError
+    from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.models import load_model
     from marigold_ros.synthetic.scenes.scene import make_sample
+    from marigold_ros.whole_files import write_whole
     from marigold_training.ablation import (
         ablate,
         ablate_noise,
@@ -55,15 +55,12 @@ def main() -> int:
             )
             models = {kind: load_model(str(folder)) for kind, folder in folders.items()}
             rows += ablate_noise(models, pairs)
+        print(to_json([asdict(row) for row in rows]) if args.json else ablation_table(rows))
         if args.chart:
-            args.chart.write_text(ablation_chart(rows), encoding='utf-8')
+            write_whole(args.chart, ablation_chart(rows).encode())
     except (MarigoldError, FloatingPointError) as error:
         print(f'ablate: {error}', file=sys.stderr)
         return 1
-    if args.json:
-        print(json.dumps([without_nan(asdict(row)) for row in rows], indent=2))
-    else:
-        print(ablation_table(rows))
     return 0
 
 
@@ -97,11 +94,6 @@ def read_arguments() -> argparse.Namespace:
     if args.recipe and not args.out:
         parser.error('--recipe needs --out, the folder of its runs')
     return args
-
-
-def without_nan(row: dict) -> dict:
-    """Replace NaN, which JSON lacks, by None."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
 if __name__ == '__main__':

@@ -16,8 +16,8 @@ with itself without them.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from itertools import islice
-import json
 from pathlib import Path
 import sys
 
@@ -38,11 +38,14 @@ def main() -> int:
     parser.add_argument('--pairs', type=Path, help='folder of folders with image and depth')
     parser.add_argument('--mean-map', action='store_true', help='score the mean map as well')
     parser.add_argument('--points', action='store_true', help='with points over without')
-    parser.add_argument('--pictures', help='write a contact sheet of the first ten to this PNG')
+    parser.add_argument(
+        '--pictures', type=Path, help='write a contact sheet of the first ten to this PNG'
+    )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     args = parser.parse_args()
 
     from marigold_ros.errors import MarigoldError
+    from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.models import load_model
     from marigold_ros.synthetic.scenes.scene import make_sample
     from marigold_training.data.layouts import FolderPairs
@@ -77,19 +80,22 @@ def main() -> int:
             table = score_prompted(model, pairs(source))
         else:
             table = score(model, pairs(source), total, mean_map)
+        heads = 'with without ratio' if args.points else 'AbsRel delta1 images'
+        print(to_json(table) if args.json else text_of(table, heads.split()))
         if args.pictures:
             contact_sheet(model, islice(pairs(source), 10), args.pictures)
     except MarigoldError as error:
         print(f'score: {error}', file=sys.stderr)
         return 1
-    if args.json:
-        print(json.dumps(table, indent=2))
-        return 0
-    heads = 'with without ratio' if args.points else 'AbsRel delta1 images'
-    print(f'{"":28}' + ''.join(f'{head:>9}' for head in heads.split()))
-    for name, row in table.items():
-        print(f'{name:28}' + ''.join(f'{value:9.4g}' for value in row.values()))
     return 0
+
+
+def text_of(table: Mapping[str, Mapping[str, float]], heads: list[str]) -> str:
+    """Return figures as text for a terminal."""
+    lines = [f'{"":28}' + ''.join(f'{head:>9}' for head in heads)]
+    for name, row in table.items():
+        lines.append(f'{name:28}' + ''.join(f'{value:9.4g}' for value in row.values()))
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

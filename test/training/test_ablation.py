@@ -202,7 +202,7 @@ def run(*more: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow  # a process that imports torch
 def test_the_script_prints_json_and_draws(small_checkpoint, tmp_path):
-    chart = tmp_path / 'curves.svg'
+    chart = tmp_path / 'new' / 'curves.svg'
     done = run(
         *('--model', str(small_checkpoint), '--scenes', '1', '--members', '1', '2'),
         *('--steps', '1', '2', '--json', '--chart', str(chart)),

@@ -13,6 +13,7 @@ import sys
 from typing import ClassVar
 
 from accelerate import Accelerator
+import cv2
 from diffusers import AutoencoderTiny
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.baselines import fit_surface
@@ -143,7 +144,9 @@ def student(tmp_path) -> Path:
 
 
 @pytest.mark.slow  # runs the script twice
-def test_the_script_scores_another_autoencoder(small_checkpoint, student, monkeypatch, capsys):
+def test_the_script_scores_another_autoencoder(
+    small_checkpoint, student, tmp_path, monkeypatch, capsys
+):
     def scored(*more: str) -> dict:
         given = ['score.py', '--model', str(small_checkpoint), '--second', '1', '--json', *more]
         monkeypatch.setattr(sys, 'argv', given)
@@ -152,6 +155,7 @@ def test_the_script_scores_another_autoencoder(small_checkpoint, student, monkey
         assert ended.value.code == 0
         return json.loads(capsys.readouterr().out)
 
-    own, other = scored(), scored('--vae', str(student))
+    own, other = scored(), scored('--vae', str(student), '--pictures', str(tmp_path / 'new/sheet'))
+    assert cv2.imread(str(tmp_path / 'new/sheet')) is not None  # PNG, whatever its name
     assert own['quadric'] == other['quadric']
     assert own['model'] != other['model']

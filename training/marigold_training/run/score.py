@@ -9,6 +9,7 @@ the baseline surfaces, so that neither side has the better fit.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 from marigold_ros.evaluation.baselines import (
@@ -24,6 +25,7 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.spaces import from_metres, RELATIVE_SPACES
 from marigold_ros.synthetic.raycast.description import Sample
 from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_ros.whole_files import write_whole
 from marigold_training.data.file_pairs import FilePairs
 from marigold_training.data.pairs import Pair
 from marigold_training.data.synthetic_pairs import FIRST_TRAINING_SEED
@@ -237,9 +239,16 @@ def beside_quadric(
 
 
 def contact_sheet(
-    model: DepthModel, pairs: Iterable[LabelledPair], path: str, size: tuple[int, int] = (192, 256)
+    model: DepthModel,
+    pairs: Iterable[LabelledPair],
+    path: Path,
+    size: tuple[int, int] = (192, 256),
 ) -> None:
-    """Write image, prediction and truth of each pair side by side to one PNG, each (H, W)."""
+    """
+    Write image, prediction and truth of each pair side by side to one PNG, each (H, W).
+
+    Raises MarigoldError if it cannot be written.
+    """
     rows = []
     for _, pair in pairs:
         truth, valid = known_depth(pair)
@@ -253,4 +262,5 @@ def contact_sheet(
         rows.append(np.zeros_like(rows[0]))
     half = len(rows) // 2
     sheet = np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])])
-    cv2.imwrite(path, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    png = cv2.imencode('.png', cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+    write_whole(path, png.tobytes())

@@ -172,8 +172,7 @@ class Validation:
                 figures[name] = {key: table[key] for key in METHODS if key in table}
             for own in self.published:
                 figures[own.name] = {METHODS[0]: own.score(model)}
-            image.parent.mkdir(parents=True, exist_ok=True)
-            contact_sheet(model, self.shown, str(image))
+            contact_sheet(model, self.shown, image)
         return figures
 
     def quality(self, figures: dict[str, Table]) -> float | None:
