@@ -75,6 +75,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     if args.weights and (distil or not args.export_only):
         parser.error('--weights is for --export-only of a depth model')
 
+    from marigold_ros.commands.terminal.options import make_folder
     from marigold_ros.errors import ConfigurationError, MarigoldError
     from marigold_ros.models.light_imports import import_networks
     from marigold_ros.models.locate import FUSION
@@ -102,6 +103,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
                     hours_of(args.recipe, plans, new_accelerator(precision, args.device == 'cpu'))
                 )
             return 0
+        if args.out:
+            make_folder(args.out)  # before data are prepared
         fusion = network_of(args.recipe) == FUSION
         if fusion and args.weights:
             raise ConfigurationError('--weights is for depth models; leave it out')

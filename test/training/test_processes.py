@@ -204,6 +204,16 @@ def test_an_invalid_recipe_is_an_error_of_one_line(recipe, tmp_path):
     assert done.stderr.count('\n') == 1
 
 
+@pytest.mark.slow  # a process for one line
+def test_a_folder_that_cannot_be_made_ends_a_run_before_its_data_are_rendered(recipe, tmp_path):
+    (tmp_path / 'file').write_text('in the way')
+    line = command(recipe, tmp_path / 'file' / 'out', '--data', str(tmp_path / 'data'))
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert re.match(r'finetune: --out .*file/out cannot be created', done.stderr)
+    assert not (tmp_path / 'data').exists()
+
+
 @pytest.mark.slow
 def test_a_recipe_of_the_fusion_network_ends_in_a_folder_that_opens(tmp_path):
     source = {'kind': 'synthetic', 'height': 64, 'width': 96, 'count': 2, 'size': [64, 96]}

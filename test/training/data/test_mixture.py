@@ -9,7 +9,7 @@ import fcntl
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_training.data import mixture as mixture_module
 from marigold_training.data.augment import Augmentation, crop
 from marigold_training.data.mixture import (
@@ -206,6 +206,12 @@ def test_a_cache_that_holds_something_else_is_refused_not_overwritten(tmp_path):
     np.save(path, np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(InputError, match='recipe asks for'):
         SyntheticPairs(tmp_path, height=16, width=16, count=2)
+
+
+def test_a_place_for_images_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'synthetic').write_text('a file in the way')
+    with pytest.raises(MarigoldError, match='synthetic could not be written .*another folder'):
+        SyntheticPairs(tmp_path, height=16, width=24, count=2)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from accelerate import Accelerator
 import cv2
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -288,6 +288,12 @@ def test_without_tensorboard_the_log_is_complete_with_a_note(tmp_path, monkeypat
     log.close()
     assert [line['step'] for line in lines(tmp_path)] == [1, 2, 3]
     assert [line.get('note') for line in lines(tmp_path)] == [NO_CURVES, None, None]
+
+
+def test_a_log_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'log.jsonl').mkdir()
+    with pytest.raises(MarigoldError, match=r'log\.jsonl could not be written .*same command'):
+        RunLog(tmp_path).write({'step': 1}, 1)
 
 
 def test_numbers_of_a_line_leave_out_texts_and_which_line_it_is():

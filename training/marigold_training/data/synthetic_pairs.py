@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.processes import never, run_jobs, Stop
 from marigold_ros.synthetic.scenes.scene import GENERATION, KINDS, make_sample
 from marigold_training.data.pairs import Pair
@@ -79,15 +79,21 @@ class SyntheticPairs:
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images, depth and finished flags, mapped from their files."""
         shape, stem = (self._count, *self._size), self._stem
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        with stem.with_name(f'{stem.name}.lock').open('ab') as lock:
-            # Another process would read what this one has only half created.
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return (
-                _open(stem.with_name(f'{stem.name}_rgb.npy'), (*shape, 3), np.uint8),
-                _open(stem.with_name(f'{stem.name}_depth.npy'), shape, np.float32),
-                _open(stem.with_name(f'{stem.name}_done.npy'), (self._count,), np.bool_),
-            )
+        try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            with stem.with_name(f'{stem.name}.lock').open('ab') as lock:
+                # Another process would read what this one has only half created.
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return (
+                    _open(stem.with_name(f'{stem.name}_rgb.npy'), (*shape, 3), np.uint8),
+                    _open(stem.with_name(f'{stem.name}_depth.npy'), shape, np.float32),
+                    _open(stem.with_name(f'{stem.name}_done.npy'), (self._count,), np.bool_),
+                )
+        except OSError as error:
+            raise MarigoldError(
+                f'{stem.parent} could not be written ({error.strerror}); choose another folder of '
+                'data, or free some space'
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the arrays, which would be copied, gigabytes of them."""

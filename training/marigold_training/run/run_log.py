@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from marigold_ros.errors import MarigoldError
 
 NAME, CURVES = 'log.jsonl', 'tensorboard'
 NO_CURVES = 'no curves: tensorboard is not installed (pip install tensorboard)'
@@ -50,8 +51,15 @@ class RunLog:
             self._begun, self._curves = True, _open(self.folder / CURVES, at)
             if self._curves is None:
                 line['note'] = NO_CURVES
-        with (self.folder / NAME).open('a', encoding='utf-8') as file:
-            file.write(json.dumps(line) + '\n')
+        path = self.folder / NAME
+        try:
+            with path.open('a', encoding='utf-8') as file:
+                file.write(json.dumps(line) + '\n')
+        except OSError as error:
+            raise MarigoldError(
+                f'{path} could not be written ({error.strerror}); free some space and run the '
+                'same command again'
+            ) from error
         if self._track is not None:
             self._track(numbers(line), step=at)
         if self._curves is None:
