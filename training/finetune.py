@@ -21,6 +21,7 @@ import argparse
 from collections.abc import Mapping
 import os
 from pathlib import Path
+import shlex
 import signal
 import subprocess
 import sys
@@ -163,11 +164,19 @@ def stopped(accelerator: Accelerator, where: str) -> int:
 def next_steps(out: Path, target: Path, kind: type) -> list[str]:
     """Return where curves and images of a run are, and the command that uses its result."""
     uses = {
-        'Distillation': f'benchmark --model tiny --vae {target}',
-        'FusionRun': f'evaluate BAG --set alignment.fusion={target} --out {out}/scored',
+        'Distillation': ['benchmark', '--model', 'tiny', '--vae', str(target)],
+        'FusionRun': [
+            'evaluate',
+            'BAG',
+            '--set',
+            f'alignment.fusion={target}',
+            '--out',
+            f'{out}/scored',
+        ],
     }
-    use = uses.get(kind.__name__, f'predict IMAGE --model {target} --out {out}/depth')
-    seen = f'losses: {out}/log.jsonl (curves: tensorboard --logdir {out})'
+    predict = ['predict', 'IMAGE', '--model', str(target), '--out', f'{out}/depth']
+    use = shlex.join(uses.get(kind.__name__, predict))
+    seen = f'losses: {out}/log.jsonl (curves: tensorboard --logdir {shlex.quote(str(out))})'
     images = f'; images: {out}/pictures' if (out / 'pictures').is_dir() else ''
     return [seen + images, f'next: python -m marigold_ros {use}']
 

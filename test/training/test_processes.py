@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -38,15 +39,16 @@ TRAINING = {
 
 
 def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_checkpoint, capsys):
-    (tmp_path / 'pictures').mkdir()
-    losses, command = next_steps(tmp_path, small_checkpoint, TrainingRun)
-    assert f'tensorboard --logdir {tmp_path}); images: {tmp_path}/pictures' in losses
-    program, module, name, *arguments = command.removeprefix('next: ').split()[1:]
+    out = tmp_path / 'my runs'
+    (out / 'pictures').mkdir(parents=True)
+    losses, command = next_steps(out, small_checkpoint, TrainingRun)
+    assert f"tensorboard --logdir '{out}'); images: {out}/pictures" in losses
+    program, module, name, *arguments = shlex.split(command.removeprefix('next: '))[1:]
     assert (program, module, name) == ('-m', 'marigold_ros', 'predict')
     image = tmp_path / 'photo.png'
     cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
     assert main([name, *(str(image) if word == 'IMAGE' else word for word in arguments)]) == 0
-    assert (tmp_path / 'depth' / 'photo_relative.png').is_file()
+    assert (out / 'depth' / 'photo_relative.png').is_file()
 
 
 @pytest.fixture(scope='module')
