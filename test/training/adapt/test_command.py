@@ -48,7 +48,16 @@ def test_what_is_refused_ends_with_one_and_no_result(
     assert not out.exists()
 
 
-def test_a_block_that_is_none_is_a_wrong_option(drive, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ('option', 'value', 'words'),
+    [
+        ('--train', '5:2', 'FIRST:END'),
+        ('--minutes', '0', "'0' is not a number above 0"),
+        ('--minutes', 'inf', 'not a number above 0'),
+        ('--hold-lines', '1', '0 or an integer of at least 2'),
+    ],
+)
+def test_a_wrong_option_is_refused_before_bags_are_read(tmp_path, capsys, option, value, words):
     with pytest.raises(SystemExit, match='2'):
-        main(['adapt', str(drive), '--out', str(tmp_path / 'robot'), '--train', '5:2'])
-    assert 'FIRST:END' in capsys.readouterr().err
+        main(['adapt', str(tmp_path / 'none'), '--out', str(tmp_path / 'robot'), option, value])
+    assert words in capsys.readouterr().err

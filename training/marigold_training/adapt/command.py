@@ -15,7 +15,7 @@ import argparse
 import os
 from pathlib import Path
 
-from marigold_ros.commands.terminal.options import add_topic_options, at_least
+from marigold_ros.commands.terminal.options import add_topic_options, number, positive_number
 
 SUMMARY = 'adapt a model and the fusion network to bags, and prove it'
 # Copies of defaults of recipes.py, whose import would load torch for --help; a test holds them
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f'--{name}', type=span, metavar='FIRST:END', help=text)
     parser.add_argument(
         '--minutes',
-        type=float,
+        type=positive_number,
         default=MINUTES,
         metavar='N',
         help='time to train; reading, drawing, validating and judging come beside it, together '
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--hold-lines',
-        type=at_least(0),
+        type=number(int, lambda n: n == 0 or n >= 2, '0 or an integer of at least 2'),
         default=HOLD_LINES,
         metavar='N',
         help='never train on every N-th scan line, to find stripes; 0 trains on all '
