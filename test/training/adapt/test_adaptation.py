@@ -184,6 +184,16 @@ def test_bags_without_lidar_and_without_transforms_are_refused(new, options, fol
             new(replace(options, out=tmp_path / 'other')).run(never)
 
 
+def test_bags_of_several_cameras_are_refused_before_anything_is_trained(
+    new, options, folder, tmp_path
+):
+    write_drive(tmp_path / 'wide', frames=2, seed=3, width=128, height=64, rate=2.0)
+    both = replace(options, bags=(*options.bags, str(tmp_path / 'wide')))
+    with pytest.raises(InputError, match='images of several sizes; adapt to bags of one camera'):
+        new(both).run(never)
+    assert not (options.out.with_name('robot.work') / 'relative').exists()
+
+
 def _no_transforms(reader: object) -> object:
     from marigold_ros.bags.transforms import TransformTree
 

@@ -191,6 +191,7 @@ class Adaptation:
         with self.accelerator.main_process_first():
             pairs.prepare(self.workers)
         blocks = plan_blocks(pairs.shots, options.train, options.judge)
+        size = _size_of_all(pairs)
         check_motion(pairs, blocks)
         if not (self.work / PLAN).is_file():
             numbers = [shot.number for shot in pairs.shots]
@@ -200,10 +201,7 @@ class Adaptation:
             f'{len(pairs)} images with LiDAR points: {len(blocks.train)} to train on, '
             f'{len(blocks.stop)} to stop on, {len(blocks.judge)} to judge'
         )
-        size = pairs.read(0).rgb.shape[:2]
-        return Recordings(
-            bags, topics, (size[0], size[1]), blocks, options.hold_lines, options.teacher
-        )
+        return Recordings(bags, topics, size, blocks, options.hold_lines, options.teacher)
 
     def _plan(self, recordings: Recordings) -> Budget:
         """Return the budget that the first run of this command chose; print it."""
@@ -439,6 +437,18 @@ def _check_target(out: Path) -> None:
         f'--out {out} exists and is no adapted model, which alone would be replaced; choose '
         'another folder'
     )
+
+
+def _size_of_all(pairs: BagPairs) -> tuple[int, int]:
+    """Return the size (H, W) of the images; raises InputError if bags have different ones."""
+    firsts = {shot.bag: index for index, shot in reversed([*enumerate(pairs.shots)])}
+    sizes = {pairs.read(index).rgb.shape[:2] for index in firsts.values()}
+    if len(sizes) > 1:
+        raise InputError(
+            f'{pairs.name} has images of several sizes; adapt to bags of one camera', 'shape'
+        )
+    height, width = sizes.pop()
+    return height, width
 
 
 def _lidar_of(bag: str, topics: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import cv2
 from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import interpolate_linear
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.protocols.held_out import (
@@ -324,10 +324,6 @@ def training_mean_map(blocks: Iterable[BagPairs]) -> np.ndarray:
         logs = np.log(pair.points.z[pair.visible])
         sums = np.stack([np.bincount(cell, w, rows * columns) for w in (logs, None)])
         found.append(sums.reshape(2, rows, columns))
-        if found[0].shape != found[-1].shape:
-            raise InputError(
-                f'{pairs.name} has images of several sizes; adapt to bags of one camera', 'shape'
-            )
     total, count = np.sum(found, axis=0)
     empty = count == 0
     mean = np.divide(total, count, out=np.zeros_like(total), where=~empty)
