@@ -114,9 +114,7 @@ def find_jobs(
     }
 
 
-def prepare_split(
-    split: str, jobs: Sequence[SceneJob], workers: int = 1, progress: bool = True
-) -> list[str]:
+def prepare_split(split: str, jobs: Sequence[SceneJob], workers: int = 1) -> list[str]:
     """
     Prepare the unfinished scenes of a split, then write its list and table.
 
@@ -126,7 +124,6 @@ def prepare_split(
     jobs : sequence of SceneJob
     workers : int
         Processes, a scene each.
-    progress : bool
 
     Returns
     -------
@@ -143,7 +140,7 @@ def prepare_split(
     broken: list[str] = []
     total = sum(len(job.frames) for job in jobs)
     with (
-        tqdm(total=total, desc=f'prepare {split}', unit='frame', disable=not progress) as bar,
+        tqdm(total=total, desc=f'prepare {split}', unit='frame') as bar,
         run_jobs(prepare_scene, jobs, workers) as results,
     ):
         for job, found in zip(jobs, results, strict=True):

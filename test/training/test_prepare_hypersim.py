@@ -265,7 +265,7 @@ def test_two_processes_write_the_same_files(raw, tmp_path):
     jobs = prepare_hypersim.find_jobs(
         raw, tmp_path / 'two', raw / prepare_hypersim.META, ['train']
     )
-    assert prepare_hypersim.prepare_split('train', jobs['train'], 2, progress=False) == []
+    assert prepare_hypersim.prepare_split('train', jobs['train'], 2) == []
     names = ('filename_list_train.txt', 'filename_meta_train.csv')
     for name in names:
         one, two = (tmp_path / run / 'train' / name for run in ('one', 'two'))

@@ -361,7 +361,7 @@ def test_several_processes_find_the_same_problems(hypersim):
     texts = []
     for workers in (1, 2):
         with pytest.raises(InputError) as caught:
-            pairs.prepare(workers, progress=False)
+            pairs.prepare(workers)
         texts.append(str(caught.value))
     assert texts[0] == texts[1]
     assert '2 problems' in texts[0]

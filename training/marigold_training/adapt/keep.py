@@ -27,16 +27,15 @@ FORGOTTEN = 0.09
 SCENES, FIRST_SCENE = 24, 500  # held out, and none of those that validation scores
 
 
-def choose_kept(
-    on_stop: Mapping[float, float], on_scenes: Mapping[float, float], limit: float = FORGOTTEN
-) -> float:
+def choose_kept(on_stop: Mapping[float, float], on_scenes: Mapping[float, float]) -> float:
     """
     Return the share of initial weights with the least error on the images to stop on.
 
     Both map shares to errors and contain 1, the initial weights. The error on synthetic scenes may
-    be larger than theirs by ``limit`` at most.
+    be larger than theirs by ``FORGOTTEN`` at most.
     """
-    allowed = [share for share in on_stop if on_scenes[share] <= (1 + limit) * on_scenes[1.0]]
+    limit = (1 + FORGOTTEN) * on_scenes[1.0]
+    allowed = [share for share in on_stop if on_scenes[share] <= limit]
     return min(allowed, key=lambda share: (on_stop[share], share))
 
 

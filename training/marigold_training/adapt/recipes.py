@@ -137,9 +137,7 @@ class Recordings:
         return {**source, 'kind': 'taught_bag', 'teacher': self.teacher}
 
 
-def relative_recipe(
-    base: Base, recordings: Recordings, budget: Budget, seed: int = 0
-) -> dict[str, Any]:
+def relative_recipe(base: Base, recordings: Recordings, budget: Budget) -> dict[str, Any]:
     """Return the recipe that adapts a relative model."""
     scene = usual_size(base.facts)
     if pixels := base.facts.get('default_processing_pixels', 0):
@@ -158,7 +156,6 @@ def relative_recipe(
     return {
         'name': 'relative',
         'network': base.network,
-        'seed': seed,
         'init': {'kind': 'checkpoint', 'path': str(base.folder)},
         **({'adapters': base.adapters} if base.adapters else {}),
         'mixing': 'turns',
@@ -184,15 +181,12 @@ def relative_recipe(
     }
 
 
-def fusion_recipe(
-    start: Path, recordings: Recordings, budget: Budget, seed: int = 0
-) -> dict[str, Any]:
+def fusion_recipe(start: Path, recordings: Recordings, budget: Budget) -> dict[str, Any]:
     """Return the recipe that adapts the fusion network of the folder ``start``."""
     rendered = {'kind': 'synthetic', 'height': 240, 'width': 320, 'count': SCENE_EXAMPLES}
     return {
         'name': 'fusion',
         'network': 'fusion',
-        'seed': seed,
         'init': {'path': str(start)},
         'mixing': 'turns',
         'sources': [

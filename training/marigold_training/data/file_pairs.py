@@ -175,7 +175,7 @@ class FilePairs:
             digest.update(f'{name} {self.storage.state(name)}\n'.encode())
         return digest.hexdigest()
 
-    def prepare(self, workers: int = 1, stop: Stop = never, progress: bool = True) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """
         Verify all pairs, unless a stamp records an earlier success.
 
@@ -186,9 +186,7 @@ class FilePairs:
             return
         problems = list(self.problems)
         with run_jobs(self.check, range(len(self)), workers, stop) as results:
-            for found in tqdm(
-                results, total=len(self), desc=f'verify {self.name}', disable=not progress
-            ):
+            for found in tqdm(results, total=len(self), desc=f'verify {self.name}'):
                 problems += found
         raise_problems(problems, self.name)
         write_whole(stamp, f'{self.name}: {len(self)} pairs are complete\n'.encode())

@@ -57,7 +57,10 @@ def engine_model(
         if own is None:
             continue
         with torch.device('meta'):  # no random weights are drawn
-            copy = empty_copy(chain, own)
+            if isinstance(own, PointPrompt):
+                copy = PointPrompt(chain.autoencoder.config.block_out_channels, own.width)
+            else:
+                copy = type(own).from_config(own.config)
         own_weights = copied_weights(chain, merged(weights), name, device, dtype)
         copy.load_state_dict(own_weights, assign=True)
         networks[name] = copy.requires_grad_(False).eval()
@@ -72,18 +75,11 @@ def engine_model(
     return new_model(parts, device, dtype)
 
 
-def empty_copy(chain: TrainedNetworks, network: Any) -> Any:
-    """Build a network of a chain anew."""
-    if isinstance(network, PointPrompt):
-        return PointPrompt(chain.autoencoder.config.block_out_channels, network.width)
-    return type(network).from_config(network.config)
-
-
-def facts_of(entry: Mapping[str, Any], name: str = 'validation') -> Facts:
+def facts_of(entry: Mapping[str, Any]) -> Facts:
     """Return the facts that a checkpoint exported with this recipe entry will have."""
     return Facts(
-        name=name,
-        folder=Path(name),
+        name='validation',
+        folder=Path('validation'),
         space=entry['space'],
         noise=entry.get('noise', 'gaussian'),
         denoising_steps=entry.get('default_denoising_steps', 1),

@@ -13,7 +13,7 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.corruptions import dimmed
-from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.camera.hidden_points import not_hidden
 from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel
 from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid, WorkGrid
@@ -27,14 +27,14 @@ import numpy as np
 # Every n-th line or degree of azimuth is the input; how often it is azimuth.
 _EVERY, _BY_AZIMUTH = (2, 4, 8, 16), 0.3
 _TRIES = 100
+# Window of the occlusion test, pixels, and its threshold.
+_OCCLUSION = AlignmentConfig.occlusion_window, AlignmentConfig.occlusion_threshold
 _BY_NIGHT = 0.4  # of the images, which are darkened: edges then count for less
 _DARKEST, _BRIGHTEST = 0.03, 0.6  # light, as a share of that by day
 _PHOTONS = 200.0, 2000.0  # of a white pixel by day
 
 
-def drop_lines(
-    rng: np.random.Generator, pair: LidarPair, config: AlignmentConfig | None = None
-) -> tuple[SparseDepth, SparseDepth]:
+def drop_lines(rng: np.random.Generator, pair: LidarPair) -> tuple[SparseDepth, SparseDepth]:
     """
     Split the points of a scan into those of some lines, and those of all others.
 
@@ -43,18 +43,14 @@ def drop_lines(
     """
     label = pair.azimuth if rng.random() < _BY_AZIMUTH else pair.line
     every = int(rng.choice(_EVERY))
-    return split_scan(pair, label % every == rng.integers(every), config)
+    return split_scan(pair, label % every == rng.integers(every))
 
 
-def split_scan(
-    pair: LidarPair, kept: np.ndarray, config: AlignmentConfig | None = None
-) -> tuple[SparseDepth, SparseDepth]:
+def split_scan(pair: LidarPair, kept: np.ndarray) -> tuple[SparseDepth, SparseDepth]:
     """Split a scan by a mask (M,) into input and target; see :func:`drop_lines`."""
-    config = AlignmentConfig() if config is None else config
     shown = pair.points.chosen(kept)
     shown = shown.chosen(nearest_per_pixel(shown.u, shown.v, shown.z, pair.rgb.shape[1]))
-    window, threshold = config.occlusion_window, config.occlusion_threshold
-    shown = shown.chosen(not_hidden(shown.u, shown.v, shown.z, window, threshold))
+    shown = shown.chosen(not_hidden(shown.u, shown.v, shown.z, *_OCCLUSION))
     used = np.zeros(pair.rgb.shape[:2], bool)
     used[shown.v, shown.u] = True
     others = ~kept & pair.visible & ~used[pair.points.v, pair.points.u]
@@ -73,24 +69,17 @@ def target_at_points(sparse: SparseDepth, grid: WorkGrid) -> np.ndarray:
     return target
 
 
-def line_dropout_example(
-    rng: np.random.Generator, pair: LidarPair, prediction: Prediction | None = None
-) -> FusionExample | None:
+def line_dropout_example(rng: np.random.Generator, pair: LidarPair) -> FusionExample | None:
     """Draw an example from an image with its scan; None if too few points remain."""
-    return example_of(pair, *drop_lines(rng, pair), prediction)
+    return example_of(pair, *drop_lines(rng, pair))
 
 
-def example_of(
-    pair: LidarPair,
-    shown: SparseDepth,
-    others: SparseDepth,
-    prediction: Prediction | None = None,
-) -> FusionExample | None:
-    """Make an example of a split scan; None if either part has too few points."""
+def example_of(pair: LidarPair, shown: SparseDepth, others: SparseDepth) -> FusionExample | None:
+    """Make an example without a map of a split scan; None if either part has too few points."""
     if len(shown) < FEWEST or len(others) < FEWEST:
         return None
     target = target_at_points(others, work_grid(pair.rgb.shape[:2]))
-    return FusionExample(inputs_of(pair.rgb, shown, prediction, CELLS[0]), target)
+    return FusionExample(inputs_of(pair.rgb, shown, None, CELLS[0]), target)
 
 
 def resized(pair: LidarPair, size: tuple[int, int]) -> LidarPair:

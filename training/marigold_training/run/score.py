@@ -37,6 +37,7 @@ LIMITS = (0.1, 120.0)  # m
 MEASURES = ('abs_rel', 'delta1')
 METHODS = ('model', 'quadric', 'quadric and model', 'plane', 'mean map')
 MEAN_MAP_SIZE = (96, 128)
+SHOWN_SIZE = (256, 192)  # width and height of an image on a contact sheet, px
 MEAN_MAP_SCENES = 200
 MIN_KNOWN = 100  # pixels of an image that is scored
 LabelledPair = tuple[str, Pair]
@@ -238,14 +239,9 @@ def beside_quadric(
     return min(fits, key=lambda entry: entry[0])[1].reshape(relative.shape)
 
 
-def contact_sheet(
-    model: DepthModel,
-    pairs: Iterable[LabelledPair],
-    path: Path,
-    size: tuple[int, int] = (192, 256),
-) -> None:
+def contact_sheet(model: DepthModel, pairs: Iterable[LabelledPair], path: Path) -> None:
     """
-    Write image, prediction and truth of each pair side by side to one PNG, each (H, W).
+    Write image, prediction and truth of each pair side by side to one PNG.
 
     Raises MarigoldError if it cannot be written.
     """
@@ -257,7 +253,7 @@ def contact_sheet(
         low, high = (float(x) for x in np.quantile(truth[valid], [0.02, 0.98]))
         high = max(high, 1.1 * low)
         shown = [colourise_depth(d, low, high) for d in (fitted, np.where(valid, truth, np.nan))]
-        rows.append(np.hstack([cv2.resize(x, size[::-1]) for x in (pair.rgb, *shown)]))
+        rows.append(np.hstack([cv2.resize(x, SHOWN_SIZE) for x in (pair.rgb, *shown)]))
     if len(rows) % 2:
         rows.append(np.zeros_like(rows[0]))
     half = len(rows) // 2

@@ -28,8 +28,7 @@ def training_features(
     parts: Sequence[Part],
     augmentation: Augmentation,
     device: torch.device,
-    seed: int = 0,
-    images: int = IMAGES,
+    seed: int,
 ) -> TrainingFeatures | None:
     """
     Summarise some images of a mixture, each augmented at its size, in float32.
@@ -41,7 +40,7 @@ def training_features(
     plan = BatchPlan(sources, BatchRule(1, seed))
     features: list[np.ndarray] = []
     groups = []
-    for number in range(images):
+    for number in range(IMAGES):
         which, [(index, rng)] = plan.visits(number)
         part = parts[which]
         size = part.size
