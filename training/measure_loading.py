@@ -26,12 +26,13 @@ from typing import Any
 
 import cv2
 from marigold_ros.errors import MarigoldError
-from marigold_training.data.augment import Augmentation, read_augmentation
+from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.data.pairs import PairSource
 from marigold_training.data.sources import open_source
 from marigold_training.data.synthetic_pairs import SyntheticPairs
-from marigold_training.data.targets import OWN_TARGETS, read_targets, TargetRule
+from marigold_training.data.targets import OWN_TARGETS, TargetRule
+from marigold_training.recipe_keys import read_fields
 from marigold_training.run.latent_cache import LatentBlocks
 from marigold_training.run.recipe import read_recipe
 import numpy as np
@@ -57,8 +58,8 @@ class Loading:
 def measure_recipe(recipe: Path, data: Path, images: int) -> list[Loading]:
     """Measure the sources of a recipe at their full size."""
     entries = read_recipe(recipe)
-    how = read_augmentation(entries.get('augment', {}))
-    rule = read_targets(entries.get('targets', {}))
+    how = read_fields(Augmentation, 'augment', entries.get('augment', {}))
+    rule = read_fields(TargetRule, 'targets', entries.get('targets', {}))
     space = entries['facts']['space']
     return measure_sources(entries['sources'], data, how, space, images, rule)
 

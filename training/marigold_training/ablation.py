@@ -62,7 +62,7 @@ def measure(
     steps: int | None = None,
     members: int | None = None,
     start: str = 'checkpoint',
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """
     Score one setting on labelled pairs, the n-th with seed n.
 
@@ -130,21 +130,14 @@ def ablate(
         *(('start', kind, {'members': 1, 'start': kind}) for kind in STARTS),
     ]
     return [
-        Row(group, str(value), **_counted(measure(model, pairs, **arguments)))
+        Row(group, str(value), **measure(model, pairs, **arguments))
         for group, value, arguments in tqdm(settings, desc='ablate')
     ]
 
 
-def _counted(figures: Mapping[str, float]) -> dict[str, Any]:
-    return {**figures, 'pictures': int(figures['pictures'])}
-
-
-def ablate_noise(folders: Mapping[str, Any], pairs: Sequence[LabelledPair]) -> list[Row]:
+def ablate_noise(models: Mapping[str, Any], pairs: Sequence[LabelledPair]) -> list[Row]:
     """Score models by their training noise, with default settings."""
-    return [
-        Row('training noise', kind, **_counted(measure(model, pairs)))
-        for kind, model in folders.items()
-    ]
+    return [Row('training noise', kind, **measure(model, pairs)) for kind, model in models.items()]
 
 
 def train_noise_kinds(

@@ -76,11 +76,6 @@ class Student:
             )
 
 
-def read_student(entry: Mapping[str, Any]) -> Student:
-    """Read a recipe's ``student``; raises ConfigurationError for an unknown key."""
-    return read_fields(Student, 'student', entry)
-
-
 class Distillation(TrainingRun):
     """A run that trains a student; the recipe's ``init`` is the teacher's checkpoint."""
 
@@ -90,7 +85,7 @@ class Distillation(TrainingRun):
 
     def new_chain(self) -> TrainedNetworks:
         """Open the teacher and add a new student."""
-        student = read_student(self.recipe.get('student', {}))
+        student = read_fields(Student, 'student', self.recipe.get('student', {}))
         self._check(student)
         chain = self.first_chain()
         config = chain.autoencoder.config

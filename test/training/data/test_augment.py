@@ -15,10 +15,10 @@ from marigold_training.data.augment import (
     crop,
     flip,
     NORMAL,
-    read_augmentation,
     rotate,
 )
 from marigold_training.data.pairs import Pair
+from marigold_training.recipe_keys import read_fields
 import numpy as np
 import pytest
 
@@ -175,9 +175,10 @@ def test_the_table_of_normal_numbers_is_normal():
 
 
 def test_unknown_keys_and_chances_out_of_range_are_named():
-    assert read_augmentation({'flip': 0, 'crop': 0.3}) == Augmentation(flip=0, crop=0.3)
+    known = read_fields(Augmentation, 'augment', {'flip': 0, 'crop': 0.3})
+    assert known == Augmentation(flip=0, crop=0.3)
     with pytest.raises(ConfigurationError, match="'colors'.*colour"):
-        read_augmentation({'colors': 1.0})
+        read_fields(Augmentation, 'augment', {'colors': 1.0})
     for value in (1.5, -0.1, 'often', True, float('nan')):
         with pytest.raises(ConfigurationError, match='augment.jpeg'):
-            read_augmentation({'jpeg': value})
+            Augmentation(jpeg=value)

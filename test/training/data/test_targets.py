@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.spaces import RELATIVE_SPACES
-from marigold_training.data.targets import denormalise, normalise, read_targets, TargetRule
+from marigold_training.data.targets import denormalise, normalise, TargetRule
+from marigold_training.recipe_keys import read_fields
 import numpy as np
 import pytest
 import torch
@@ -115,7 +116,7 @@ def test_the_published_rule_has_no_sky_and_sees_holes_as_near():
 )
 def test_a_wrong_target_rule_is_refused(entry, message):
     with pytest.raises(ConfigurationError, match=message):
-        read_targets(entry)
+        read_fields(TargetRule, 'targets', entry)
 
 
 def test_an_unknown_space_is_named():

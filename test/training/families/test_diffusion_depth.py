@@ -12,7 +12,7 @@ from marigold_training.networks.backbone_weights import load_backbone
 from marigold_training.objectives.diffusion_depth import (
     diffusion_depth_loss,
     noise_error,
-    read_weights,
+    TermWeights,
 )
 from marigold_training.objectives.noise import Draws
 from marigold_training.run.recipe import read_recipe
@@ -131,7 +131,7 @@ def test_the_recipes_name_networks_terms_and_stages_that_exist(path):
     own = {key: value for key, value in recipe['init'].items() if key not in ('kind', 'weights')}
     architecture = read_architecture(own, path.name)
     assert architecture.steps == (5 if path.stem == 'small' else 20)
-    read_weights(recipe['loss'])
+    TermWeights(**recipe['loss'])
     stages = read_stages(recipe['stages'], recipe['common'])
     assert all(stage.trains == ('network',) for stage in stages)
 

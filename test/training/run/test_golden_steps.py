@@ -20,7 +20,7 @@ from marigold_training.data.augment import Augmentation
 from marigold_training.data.layouts import VKITTI_DEPTH
 from marigold_training.data.mixture import Batch, make_batch, make_example
 from marigold_training.data.pairs import Pair
-from marigold_training.data.targets import read_targets
+from marigold_training.data.targets import TargetRule
 from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.trained_networks import TrainedNetworks
@@ -263,7 +263,7 @@ def own_batch(objective: str, number: int) -> Batch:
     """Return the same images and depth as the package's batch under the published rule."""
     raw, examples = raw_batch(objective, number), []
     recipe = read_recipe(RECIPES / RECIPE_OF[objective])
-    rule = read_targets(recipe.get('targets', {}))
+    rule = TargetRule(**recipe.get('targets', {}))
     entry = next(entry for entry in recipe['sources'] if entry['kind'] == 'vkitti')
     how = Augmentation(flip=float(raw.mirrored))
     stored = replace(VKITTI_DEPTH, sky_above=entry.get('sky_above'))

@@ -7,15 +7,12 @@ Colours change in linear light, where exposure and white balance are factors, an
 a display gamma of varying strength. All random numbers come from the generator passed in.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from statistics import NormalDist
-from typing import Any
 
 import cv2
 from marigold_ros.errors import ConfigurationError
 from marigold_training.data.pairs import Pair
-from marigold_training.recipe_keys import read_fields
 import numpy as np
 
 DISPLAY = 2.2  # exponent from display values to linear light
@@ -53,11 +50,6 @@ class Augmentation:
                 raise ConfigurationError(
                     f'augment.{item.name} is {value!r}; choose from 0 to {most}'
                 )
-
-
-def read_augmentation(entry: Mapping[str, Any]) -> Augmentation:
-    """Read a recipe's ``augment``; raises ConfigurationError for an unknown key."""
-    return read_fields(Augmentation, 'augment', entry)
 
 
 def crop(pair: Pair, how: Augmentation, aspect: float, rng: np.random.Generator) -> Pair:

@@ -6,13 +6,10 @@ Training targets: metres to relative values in [0, 1], affine in depth, log dept
 Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the ends and clips.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.spaces import from_metres, SPACES, to_metres
-from marigold_training.recipe_keys import read_fields
 import numpy as np
 import torch
 
@@ -52,11 +49,6 @@ class TargetRule:
 
 
 OWN_TARGETS = TargetRule()
-
-
-def read_targets(entry: Mapping[str, Any]) -> TargetRule:
-    """Read a recipe's ``targets``; raises ConfigurationError for an unknown key."""
-    return read_fields(TargetRule, 'targets', entry)
 
 
 def normalise(

@@ -31,9 +31,10 @@ from marigold_training.networks.backbone_weights import load_backbone, RANDOM
 from marigold_training.networks.export import export_network
 from marigold_training.objectives.diffusion_depth import (
     DIFFUSED,
-    read_weights,
+    TermWeights,
     TrainedDiffusionDepth,
 )
+from marigold_training.recipe_keys import read_fields
 import torch
 
 SIZES = tuple(item.name for item in fields(Architecture))
@@ -61,7 +62,7 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDiffusionDep
             network = DiffusionDepth(architecture)
         if weights and weights != RANDOM:
             load_backbone(network.features.backbone, kind, str(weights))
-    terms = read_weights(recipe.get('loss', {}))
+    terms = read_fields(TermWeights, 'loss', recipe.get('loss', {}))
     diffused = recipe.get('diffused', DIFFUSED[0])
     return TrainedDiffusionDepth(network, facts.max_depth, terms, diffused)
 

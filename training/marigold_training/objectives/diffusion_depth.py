@@ -11,9 +11,7 @@ that latent is diffused and not the truth's. The published code has no ``latent`
 one nothing trains the encoder. Letters as in models/diffusion_depth.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.diffusion_depth.denoiser import add_noise, TIMESTEPS
@@ -23,7 +21,6 @@ from marigold_training.data.mixture import Batch
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.sparse_truth import IMAGE, MEAN_WEIGHT, silog
 from marigold_training.objectives.trained_networks import TrainedModel
-from marigold_training.recipe_keys import read_fields
 import torch
 
 DIFFUSED = ('refined', 'truth')
@@ -51,11 +48,6 @@ class TermWeights:
             value = getattr(self, item.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0.0:
                 raise ConfigurationError(f'loss.{item.name} is {value!r}; give 0 or more')
-
-
-def read_weights(entry: Mapping[str, Any]) -> TermWeights:
-    """Read a recipe's ``loss``; raises ConfigurationError for an unknown key."""
-    return read_fields(TermWeights, 'loss', entry)
 
 
 class TrainedDiffusionDepth(TrainedModel):

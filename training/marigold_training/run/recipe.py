@@ -16,10 +16,10 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import never, Stop, Stopped
 from marigold_ros.settings import nearest_name
 from marigold_ros.whole_files import write_whole
-from marigold_training.data.augment import read_augmentation
+from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.data.sources import check_folders, check_teacher, open_source
-from marigold_training.data.targets import read_targets
+from marigold_training.data.targets import TargetRule
 from marigold_training.families.registry import FAMILIES, trained_family
 from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.trained_networks import (
@@ -27,7 +27,7 @@ from marigold_training.objectives.trained_networks import (
     TrainedModule,
     TrainedNetworks,
 )
-from marigold_training.recipe_keys import check_entries, check_mapping
+from marigold_training.recipe_keys import check_entries, check_mapping, read_fields
 from marigold_training.run.average import blend
 from marigold_training.run.latent_cache import check_augmentation
 from marigold_training.run.loop import Scoring, Trainer
@@ -237,13 +237,18 @@ class TrainingRun(Run[TrainedModel]):
     def __init__(self, *given: Any, networks: bool = True, **named: Any) -> None:
         super().__init__(*given, **named)
         self.family = trained_family(self.recipe.get('network', 'marigold'))
-        self.augmentation = read_augmentation(self.recipe.get('augment', {}))
-        self.targets = read_targets(self.recipe.get('targets', {}))
+        self.augmentation = read_fields(Augmentation, 'augment', self.recipe.get('augment', {}))
+        self.targets = read_fields(TargetRule, 'targets', self.recipe.get('targets', {}))
         if any(stage.latent_cache for stage in self.stages):
             check_augmentation(self.augmentation)
-        self.kept = self._kept()
-        if any(stage.objective == 'anchored' for stage in self.stages):
-            self._check_start()
+        kind = self.recipe['init'].get('kind')
+        objectives = {stage.objective for stage in self.stages}
+        if 'anchored' in objectives and kind != 'checkpoint':
+            raise ConfigurationError(
+                f"objective anchored needs an init of kind checkpoint; it is '{kind}': use pixel"
+            )
+        new = kind != 'checkpoint' or 'student' in self.recipe or 'autoencoder' in objectives
+        self.kept = kept_of_start(self.recipe, not new)
         self.space = self.recipe['facts']['space']
         check_folders(self.recipe, self.data)
         self.validation: Validation = Validation(
@@ -284,19 +289,6 @@ class TrainingRun(Run[TrainedModel]):
         for source in self.sources:
             source.prepare(workers, stop)
         self.validation.prepare(workers, stop)
-
-    def _kept(self) -> float:
-        """Return the share of the initial weights in the export."""
-        new = any(stage.objective == 'autoencoder' for stage in self.stages)
-        new = new or 'student' in self.recipe or self.recipe['init'].get('kind') != 'checkpoint'
-        return kept_of_start(self.recipe, not new)
-
-    def _check_start(self) -> None:
-        kind = self.recipe['init'].get('kind')
-        if kind != 'checkpoint':
-            raise ConfigurationError(
-                f"objective anchored needs an init of kind checkpoint; it is '{kind}': use pixel"
-            )
 
     def parts(self, scale: float = 1.0) -> list[Part]:
         """Return the sources with their weights and sizes."""
