@@ -58,12 +58,7 @@ def main() -> int:
 
 
 def measure(
-    networks: Any,
-    stage: Any,
-    size: tuple[int, int],
-    precision: str,
-    accumulation: int,
-    steps: int,
+    networks: Any, stage: Any, size: tuple[int, int], precision: str, accumulation: int, steps: int
 ) -> dict[str, Any]:
     """
     Run the training loop for a few steps.

@@ -90,11 +90,7 @@ def storage_file(folder):
 
 @pytest.mark.parametrize(
     ('storage', 'alone'),
-    [
-        ('mcap', True),
-        ('sqlite3', False),
-        pytest.param('mcap', False, marks=pytest.mark.slow),
-    ],
+    [('mcap', True), ('sqlite3', False), pytest.param('mcap', False, marks=pytest.mark.slow)],
 )
 def test_a_bag_that_is_cut_off_is_scored_up_to_its_cut(evaluate, cut_drive, storage, alone):
     bag, path = cut_drive(storage=storage)

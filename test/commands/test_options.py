@@ -6,11 +6,7 @@ import argparse
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.commands.terminal.options import (
-    add_model_options,
-    read_settings,
-    ReplayConfig,
-)
+from marigold_ros.commands.terminal.options import add_model_options, read_settings, ReplayConfig
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import as_values, parameters

@@ -17,13 +17,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
-from marigold_training.distillation import (
-    compare,
-    Distillation,
-    held_out,
-    measured_size,
-    Student,
-)
+from marigold_training.distillation import compare, Distillation, held_out, measured_size, Student
 from marigold_training.networks.export import export_checkpoint
 from marigold_training.networks.small_networks import small_autoencoder, small_unet
 from marigold_training.objectives.losses import distill_loss
@@ -50,11 +44,7 @@ def run_in(small_checkpoint, accelerator):
             'student': {'width': 8, 'predicted': False, **(student or {})},
             'sources': [SOURCE],
             'stages': [{**STAGE, 'steps': steps, 'learning_rate': 2e-3}],
-            'facts': {
-                'space': 'depth',
-                'noise': 'gaussian',
-                'default_processing_pixels': 32 * 48,
-            },
+            'facts': {'space': 'depth', 'noise': 'gaussian', 'default_processing_pixels': 32 * 48},
             **more,
         }
         path = folder.with_suffix('.yaml')

@@ -13,12 +13,7 @@ import resource
 
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
-from marigold_ros.errors import (
-    CalibrationError,
-    ConfigurationError,
-    InputError,
-    MarigoldError,
-)
+from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.load import fusion_of

@@ -6,11 +6,7 @@ from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from marigold_training.data.displaced_lidar import (
-    displaced,
-    seen_from_beside,
-    through_windows,
-)
+from marigold_training.data.displaced_lidar import displaced, seen_from_beside, through_windows
 import numpy as np
 import pytest
 

@@ -279,16 +279,8 @@ BROKEN = {
     'truncated image': ('rgb', lambda path: halve(path), 'is cut off after'),
     'truncated depth': ('depth', lambda path: halve(path), 'is cut off after'),
     'damaged depth': ('depth', lambda path: corrupt(path), 'is damaged'),
-    'no image': (
-        'rgb',
-        lambda path: path.write_bytes(b'<html>' * 9),
-        'damaged or not an image',
-    ),
-    'another size': (
-        'depth',
-        lambda path: write(path, mm(24, 30, 3000)),
-        'is 24x30 and its im',
-    ),
+    'no image': ('rgb', lambda path: path.write_bytes(b'<html>' * 9), 'damaged or not an image'),
+    'another size': ('depth', lambda path: write(path, mm(24, 30, 3000)), 'is 24x30 and its im'),
     '8 bit depth': ('depth', lambda path: write(path, image(24, 32)[..., 0]), 'holds uint8'),
     'colour depth': ('depth', lambda path: write(path, image(24, 32)), 'depth is \\(H, W\\)'),
     'all zero': ('depth', lambda path: write(path, mm(24, 32, 0)), 'has no depth'),

@@ -39,10 +39,7 @@ def test_anchored_to_itself_the_map_beside_the_points_costs_nothing(new_run):
         ({'init': {'channel': [8]}}, "init has 'channel'"),
         ({'init': {'channels': [8, 9]}}, 'multiples of 8'),
         ({'noise': 'annealed'}, "unknown key 'noise'"),
-        (
-            {'stage': {'objective': 'latent'}},
-            'objective latent, which this network cannot learn',
-        ),
+        ({'stage': {'objective': 'latent'}}, 'objective latent, which this network cannot learn'),
         (
             {'stage': {'trains': ['unet', 'autoencoder']}},
             'trains autoencoder; this network has unet',

@@ -26,11 +26,7 @@ from marigold_training.objectives.losses import (
     silog_loss,
 )
 from marigold_training.objectives.noise import Draws, training_noise
-from marigold_training.objectives.trained_networks import (
-    as_image,
-    latent_mask,
-    TrainedNetworks,
-)
+from marigold_training.objectives.trained_networks import as_image, latent_mask, TrainedNetworks
 import numpy as np
 import pytest
 import torch

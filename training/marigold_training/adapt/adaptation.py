@@ -46,14 +46,7 @@ from marigold_training.adapt.judge import (
 from marigold_training.adapt.keep import choose_of_fusion, choose_of_relative
 from marigold_training.adapt.metric import judge_metric, JudgedBlock
 from marigold_training.adapt.page import adaptation_card, proof_page
-from marigold_training.adapt.proof import (
-    AFTER,
-    BEFORE,
-    judge_fusion,
-    judge_model,
-    Proof,
-    reasons,
-)
+from marigold_training.adapt.proof import AFTER, BEFORE, judge_fusion, judge_model, Proof, reasons
 from marigold_training.adapt.recipes import (
     Budget,
     budget_for,

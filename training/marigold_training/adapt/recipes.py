@@ -202,10 +202,7 @@ def fusion_recipe(start: Path, recordings: Recordings, budget: Budget) -> dict[s
                 'weight': SYNTHETIC_SHARE,
             },
         ],
-        'validation': {
-            'scenes': STOP_SCENES,
-            'stop': recordings.source('stop', recordings.size),
-        },
+        'validation': {'scenes': STOP_SCENES, 'stop': recordings.source('stop', recordings.size)},
         'stages': [
             {
                 'name': 'fusion',

@@ -103,10 +103,5 @@ def kind(facts: Mapping[str, Any]) -> str:
 
 
 FAMILY = TrainedFamily(
-    initial_network,
-    engine_model,
-    export,
-    kind,
-    keys=('loss', 'diffused'),
-    spaces=(SPACE,),
+    initial_network, engine_model, export, kind, keys=('loss', 'diffused'), spaces=(SPACE,)
 )

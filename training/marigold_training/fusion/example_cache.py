@@ -127,10 +127,7 @@ class FusionMixture(Dataset):
     """
 
     def __init__(
-        self,
-        caches: Sequence[ExampleCache],
-        weights: Sequence[float],
-        rule: BatchRule,
+        self, caches: Sequence[ExampleCache], weights: Sequence[float], rule: BatchRule
     ) -> None:
         self.caches = tuple(caches)
         sources = [

@@ -16,11 +16,7 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.locate import find_folder, PROMPT, read_json, verify_sums
-from marigold_ros.models.marigold.checkpoint import (
-    empty_text,
-    load_network,
-    load_networks,
-)
+from marigold_ros.models.marigold.checkpoint import empty_text, load_network, load_networks
 from marigold_ros.models.marigold.prompt import load_prompt, PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.spaces import RELATIVE_SPACES

@@ -77,11 +77,7 @@ class LatentBlocks(RecordBlocks):
     ) -> None:
         self.views = views
         height, width = in_multiples(part.size)
-        about = {
-            'source': part.source.name,
-            'pictures': len(part.source),
-            'size': [height, width],
-        }
+        about = {'source': part.source.name, 'pictures': len(part.source), 'size': [height, width]}
         shape = height // factor, width // factor
         record = np.dtype(
             [

@@ -8,10 +8,7 @@ Images are resized and padded as at inference: how that is done changes detail, 
 
 from collections.abc import Sequence
 
-from marigold_ros.models.marigold.domain_gap import (
-    summarise,
-    TrainingFeatures,
-)
+from marigold_ros.models.marigold.domain_gap import summarise, TrainingFeatures
 from marigold_ros.models.resizing import fit_image
 from marigold_training.data.augment import augment_image, Augmentation, crop, flip
 from marigold_training.data.mixture import BatchPlan, BatchRule, MULTIPLE, Part

@@ -139,11 +139,7 @@ def _stones(lattice: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def shade(
-    things: list[Thing],
-    lamp: Lamp,
-    points: np.ndarray,
-    normals: np.ndarray,
-    owner: np.ndarray,
+    things: list[Thing], lamp: Lamp, points: np.ndarray, normals: np.ndarray, owner: np.ndarray
 ) -> np.ndarray:
     """
     Return the light (H, W, 3) on points (H, W, 3); ``owner`` (H, W) is their thing or -1.
