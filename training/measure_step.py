@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from statistics import median
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument('--steps', type=int, default=3, help='timed, after one that is not')
     args = parser.parse_args()
 
+    from marigold_training.data.mixture import in_multiples
     from marigold_training.run.recipe import PRECISIONS, read_recipe
     from marigold_training.run.stages import read_stages
     from marigold_training.run.step_time import networks_to_time, stable_diffusion
@@ -45,8 +47,7 @@ def main() -> int:
     recipe = read_recipe(args.recipe)
     stage = read_stages(recipe['stages'], recipe.get('common', {}))[0]
     sizes = [[side * args.scale for side in entry['size']] for entry in recipe['sources']]
-    height, width = max(sizes, key=lambda size: size[0] * size[1])
-    size = (8 * round(height / 8), 8 * round(width / 8))
+    size = in_multiples(max(sizes, key=math.prod))
     small = {**recipe, 'init': {'kind': 'small'}}
     networks = stable_diffusion(recipe) if args.networks == 'sd2' else networks_to_time(small)
     accumulation = args.accumulation or stage.accumulation

@@ -35,7 +35,7 @@ from marigold_ros.models.prime_depth.checkpoint import FrozenBase
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.runtime.usage import free_memory
 from marigold_ros.models.weights import count_parameters
-from marigold_training.data.mixture import MULTIPLE
+from marigold_training.data.mixture import in_multiples, MULTIPLE
 from marigold_training.families.prime_depth import DECODER, LAYERS
 from marigold_training.networks.initialise import initialise, prompt_width
 from marigold_training.objectives.trained_networks import ENCODED_PIXELS
@@ -49,13 +49,8 @@ from torch.utils.flop_counter import FlopCounterMode
 Networks = tuple[Any, ...]  # U-Net, autoencoder, and the prompt where there is one
 EMPTY_TOKENS = 2  # of the empty prompt
 Size = tuple[int, int]
-ONE_STEP = (
-    'pixel',
-    'e2e',
-    'l1_gradient',
-    'masked_pixel',
-    'silog',
-)  # objectives through the decoder
+# Objectives through the decoder.
+ONE_STEP = ('pixel', 'e2e', 'l1_gradient', 'masked_pixel', 'silog')
 PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
 NOTHING_KEPT = (nn.Dropout, nn.Identity)
 TIMED, TIME_LIMIT_S = 10, 60.0  # steps of a stage, and after which one is enough
@@ -130,8 +125,7 @@ def networks_of(recipe: Mapping[str, Any]) -> tuple[UNet2DConditionModel, Autoen
                     UNet2DConditionModel.from_config(read_json(folder / 'unet' / 'config.json')),
                     AutoencoderKL.from_config(read_json(folder / 'vae' / 'config.json')),
                 )
-    unet, autoencoder = empty_networks()
-    return unet, autoencoder
+    return empty_networks()
 
 
 def refiner_of(recipe: Mapping[str, Any]) -> tuple[FrozenBase, Refiner]:
@@ -192,10 +186,9 @@ def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[f
     """Return weight and image size (H, W) of each source in a stage."""
     found = []
     for entry in sources:
-        height, width = (
-            max(MULTIPLE, MULTIPLE * round(side * scale / MULTIPLE)) for side in entry['size']
-        )
-        found.append((float(entry.get('weight', entry.get('count', 1))), (height, width)))
+        height, width = (side * scale for side in entry['size'])
+        weight = float(entry.get('weight', entry.get('count', 1)))
+        found.append((weight, in_multiples((height, width))))
     return found
 
 

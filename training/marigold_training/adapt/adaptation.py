@@ -124,7 +124,7 @@ class Adaptation:
         say: Callable[[str], None] = print,
     ) -> None:
         self.options, self.accelerator, self.workers = options, accelerator, workers
-        self.say = say if accelerator.is_main_process else _say_nothing
+        self.say = say if accelerator.is_main_process else lambda line: None
         self.work = options.out.with_name(f'{options.out.name}.work')
         self.data = self.work / 'data'
         self.base = open_base(options.base)
@@ -225,13 +225,10 @@ class Adaptation:
     def _measured(self, recordings: Recordings) -> Budget:
         """Measure a step of each stage, and print the budget."""
         few = Budget(TRIED_STEPS, TRIED_STEPS, TRIED_STEPS)
-        relative, fusion = (
-            relative_recipe(self.base, recordings, few),
-            fusion_recipe(self.initial_fusion, recordings, few),
-        )
+        relative = relative_recipe(self.base, recordings, few)
+        fusion = fusion_recipe(self.initial_fusion, recordings, few)
         seconds = [
-            self._step_seconds(TrainingRun, relative, 0),
-            self._step_seconds(TrainingRun, relative, 1),
+            *(self._step_seconds(TrainingRun, relative, stage) for stage in (0, 1)),
             self._step_seconds(FusionRun, fusion, 0),
         ]
         budget = budget_for(self.options.minutes, *seconds)
@@ -307,10 +304,8 @@ class Adaptation:
         held = recordings.hold_lines
         striped = stripes(judged, (BEFORE, AFTER), held) if held else {}
         model_installed, of_maps = judge_model(maps, striped, blocks.seconds)
-        initial, adapted = (
-            load_fusion(self.initial_fusion),
-            load_fusion(self.work / 'fusion/fusion'),
-        )
+        folders = self.initial_fusion, self.work / 'fusion/fusion'
+        initial, adapted = (load_fusion(folder) for folder in folders)
         chosen = AFTER if model_installed else BEFORE
         metric = None
         # A base that is metric already keeps its own scale.
@@ -407,10 +402,6 @@ class Adaptation:
             card = adaptation_card(self.options.out.name, proof, facts)
             (draft / CARD).write_text(card, encoding='utf-8')
             write_sums(draft)
-
-
-def _say_nothing(line: str) -> None:
-    pass
 
 
 def _converted(one: Judged, name: str, scale: MetricScale) -> Judged:

@@ -150,31 +150,36 @@ class BagPairs:
 
     def read(self, index: int) -> Pair:
         """Return one pair; raises InputError naming a broken file."""
-        rgb, known, stem = self._files(index)
+        rgb, known = self._files(index)
         if 'line' in known:
-            return self._unheld(_lidar_pair(rgb, known)).pair()
+            return self._scan(rgb, known).pair()
         depth = np.full(rgb.shape[:2], np.nan, np.float32)
         depth.flat[known['pixel']] = known['depth']
         return Pair(rgb, depth)
 
     def read_lidar(self, index: int) -> LidarPair:
         """Return one image with its scan; raises InputError without LiDAR, or as ``read``."""
-        rgb, known, stem = self._files(index)
+        rgb, known = self._files(index)
         if 'line' not in known:
+            stem, _ = self._files_by_shot()[index]
             raise InputError(
                 f'{self.name} has dense depth (pair {stem}); give its LiDAR topic as lidar'
             )
-        return self._unheld(_lidar_pair(rgb, known))
+        return self._scan(rgb, known)
 
     def key(self, index: int) -> str:
         """Return a text that changes when the bag, a pair's place in it or its points do."""
         stem, _ = self._files_by_shot()[index]
         return f'{stem.parent.name}/{stem.name} hold_lines {self._hold_lines}'
 
-    def _unheld(self, pair: LidarPair) -> LidarPair:
+    def _scan(self, rgb: np.ndarray, known: dict[str, np.ndarray]) -> LidarPair:
+        """Return an image with the points of its scan that are on no held line."""
+        v, u = np.divmod(known['pixel'].astype(np.intp), rgb.shape[1])
+        points = SparseDepth(u, v, known['depth'])
+        pair = LidarPair(rgb, points, known['visible'], known['line'], known['azimuth'])
         return pair.chosen(~on_held_line(pair.line, self._hold_lines))
 
-    def _files(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray], Path]:
+    def _files(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Read image and arrays of a pair."""
         stem, _ = self._files_by_shot()[index]
         try:
@@ -187,7 +192,7 @@ class BagPairs:
             raise InputError(
                 f'{stem} is damaged ({error}); delete {stem.parent} and start again'
             ) from error
-        return rgb, arrays, stem
+        return rgb, arrays
 
     def fingerprint(self) -> str:
         """Return a text that changes when a bag or the choice of messages does."""
@@ -380,12 +385,6 @@ def _project(
     )
     rgb = rectify_image(rgb, camera)
     return LidarPair(rgb, points, visible, line[points.index], azimuth[points.index])
-
-
-def _lidar_pair(rgb: np.ndarray, known: dict[str, np.ndarray]) -> LidarPair:
-    v, u = np.divmod(known['pixel'].astype(np.intp), rgb.shape[1])
-    points = SparseDepth(u, v, known['depth'])
-    return LidarPair(rgb, points, known['visible'], known['line'], known['azimuth'])
 
 
 def _write(pair: Pair | LidarPair, stem: Path, config: AlignmentConfig) -> None:

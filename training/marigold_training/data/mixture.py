@@ -354,7 +354,7 @@ def make_batch(
     )
 
 
-def in_multiples(size: tuple[int, int]) -> tuple[int, int]:
+def in_multiples(size: tuple[float, float]) -> tuple[int, int]:
     """Round a size (H, W) to the multiples of 8 that the autoencoder needs."""
     height, width = (max(MULTIPLE, MULTIPLE * round(side / MULTIPLE)) for side in size)
     return height, width

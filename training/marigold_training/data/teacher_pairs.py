@@ -43,8 +43,6 @@ NEAR_M, FAR_M = 1.0, 50.0  # at the ends of a relative map
 FARTHEST_M = 1e3  # of a disparity near zero
 ABOUT = 'about.json'
 FITTED = AlignmentConfig(method='local')
-
-
 # Of a teacher's labels between LiDAR points: weight of a sure one, beside 1 of a point, relative
 # deviation at which it is halved, and above which there is no label.
 SURE_WEIGHT, HALVING, LARGEST_DEVIATION = 0.5, 0.1, 0.3
@@ -75,6 +73,12 @@ class _Labelled:
                 raise Stopped('stopped while images were labelled')
             label(number)
         vars(self).pop('_model', None)  # its memory is needed for training
+
+    def _keep(self, path: Path, label: np.ndarray) -> None:
+        """Write a label in float16."""
+        file = BytesIO()
+        np.save(file, label.astype(np.float16))
+        write_whole(path, file.getvalue())
 
 
 class TeacherPairs(_Labelled):
@@ -161,9 +165,7 @@ class TeacherPairs(_Labelled):
 
     def _store(self, index: int, rgb: np.ndarray) -> None:
         depth = stand_in_depth(self._model.predict(rgb).relative, self.space)
-        file = BytesIO()
-        np.save(file, depth.astype(np.float16))
-        write_whole(self._label(index), file.getvalue())
+        self._keep(self._label(index), depth)
 
 
 class TaughtBagPairs(_Labelled):
@@ -218,9 +220,7 @@ class TaughtBagPairs(_Labelled):
         pair = self.bag.read_lidar(index)
         prediction = self._model.predict(pair.rgb)
         label = fitted_label(prediction, pair.points.chosen(pair.visible))
-        file = BytesIO()
-        np.save(file, label.astype(np.float16))
-        write_whole(self._label(index), file.getvalue())
+        self._keep(self._label(index), label)
 
 
 def fitted_label(prediction: Prediction, points: SparseDepth) -> np.ndarray:
@@ -249,9 +249,6 @@ def stand_in_depth(values: np.ndarray, space: str) -> np.ndarray:
 def _identity(model: str) -> str:
     """Return a hash of the weights of a model, or of several."""
     names = member_names(model) if is_average(model) else [model]
-    files = sorted(file for name in names for file in _weights(find_folder(name)))
+    paths = [path for name in names for path in find_folder(name).rglob('*')]
+    files = sorted(path for path in paths if path.suffix in ('.safetensors', '.bin'))
     return hashlib.sha256(f'{names} {fingerprint(files)}'.encode()).hexdigest()
-
-
-def _weights(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob('*') if path.suffix in ('.safetensors', '.bin')]

@@ -36,11 +36,6 @@ def stored_facts(folder: Path) -> dict[str, Any]:
     return read_json(folder / 'marigold_ros.json')
 
 
-def no_usage(facts: Mapping[str, Any]) -> str:
-    """Return nothing: no other library opens the checkpoint."""
-    return ''
-
-
 @dataclass(frozen=True)
 class TrainedFamily:
     """
@@ -76,7 +71,7 @@ class TrainedFamily:
     ]
     export: Callable[[Path, Any, Mapping[str, Any], str, TrainingFeatures | None], None]
     kind: Callable[[Mapping[str, Any]], str]
-    usage: Callable[[Mapping[str, Any]], str] = no_usage
+    usage: Callable[[Mapping[str, Any]], str] = lambda facts: ''
     keys: tuple[str, ...] = ()
     facts: Callable[[Path], dict[str, Any]] = stored_facts
     spaces: tuple[str, ...] = RELATIVE_SPACES

@@ -37,10 +37,7 @@ class ExampleSource(Protocol):
 
     name: str
     count: int
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of all examples."""
+    cells: tuple[int, int]  # rows and columns of all examples
 
     def fingerprint(self) -> str:
         """Return a text that changes whenever an example does."""

@@ -102,6 +102,12 @@ def inputs_of(
     return scored.channels
 
 
+def cells_over(size: tuple[int, int], cells: int = CELLS[0]) -> tuple[int, int]:
+    """Return rows and columns of the grid over an image of a size (H, W)."""
+    grid = work_grid(size, cells)
+    return grid.rows, grid.columns
+
+
 def target_on_grid(depth: np.ndarray, cells: int) -> np.ndarray:
     """Return log depth in the middle of each cell, NaN unknown."""
     grid = work_grid(depth.shape, cells)

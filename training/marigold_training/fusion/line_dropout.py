@@ -21,7 +21,7 @@ from marigold_ros.processes import never, Stop
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.pairs import LidarPair
 from marigold_training.data.simulated_points import FEWEST
-from marigold_training.fusion.examples import FusionExample, inputs_of
+from marigold_training.fusion.examples import cells_over, FusionExample, inputs_of
 import numpy as np
 
 # Every n-th line or degree of azimuth is the input; how often it is azimuth.
@@ -123,12 +123,7 @@ class LineDropout:
     ) -> None:
         self.name, self.count = f'line dropout of {bags.name}', count
         self._bags, self._size, self._seed = bags, size, tuple(seed)
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of all examples."""
-        grid = work_grid(self._size)
-        return grid.rows, grid.columns
+        self.cells = cells_over(size)
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""

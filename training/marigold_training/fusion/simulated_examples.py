@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from marigold_ros.errors import InputError
-from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid
+from marigold_ros.geometry.fusion.work_grid import CELLS
 from marigold_ros.models.locate import EMBEDDED, SUMS
 from marigold_ros.processes import never, Stop
 from marigold_training.data.mixture import in_multiples, resize
 from marigold_training.data.pairs import PairSource
-from marigold_training.fusion.examples import draw_example, FusionExample
+from marigold_training.fusion.examples import cells_over, draw_example, FusionExample
 import numpy as np
 
 # Share of an image whose depth must be known, and how many images are tried to find one.
@@ -71,12 +71,7 @@ class SimulatedExamples:
         self._pairs, self._others, self._seed = pairs, others, tuple(seed)
         self._size, self._cells = in_multiples(simulation.size), simulation.cells
         self._model = simulation.model
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of all examples."""
-        grid = work_grid(self._size, self._cells or CELLS[0])
-        return grid.rows, grid.columns
+        self.cells = cells_over(self._size, self._cells or CELLS[0])
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""

@@ -18,7 +18,7 @@ import cv2
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
-from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid
+from marigold_ros.geometry.fusion.work_grid import CELLS
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.processes import never, Stop
 from marigold_ros.synthetic.raycast.description import Sample
@@ -26,7 +26,7 @@ from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.simulated_points import FEWEST
 from marigold_training.data.sources import open_source
 from marigold_training.fusion.example_cache import ExampleCache
-from marigold_training.fusion.examples import FusionExample, inputs_of, target_on_grid
+from marigold_training.fusion.examples import cells_over, FusionExample, inputs_of, target_on_grid
 from marigold_training.fusion.line_dropout import example_of, resized, split_scan
 from marigold_training.fusion.simulated_examples import KNOWN
 from marigold_training.objectives.fusion import TrainedFusion
@@ -74,12 +74,7 @@ class HeldOutExamples:
         self.conditions = CONDITIONS[cells]
         self.name, self.count = f'{scenes.title}, {cells} cells', count * len(self.conditions)
         self._make, self._cells = scenes.make, cells
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of all examples."""
-        grid = work_grid(SIZE, self._cells)
-        return grid.rows, grid.columns
+        self.cells = cells_over(SIZE, cells)
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""
@@ -110,12 +105,7 @@ class HeldOutLines:
     def __init__(self, bags: BagPairs, size: tuple[int, int]) -> None:
         self.name, self.count = f'held-out lines of {bags.name}', len(bags) * len(LINES)
         self._bags, self._size = bags, size
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of all examples."""
-        grid = work_grid(self._size)
-        return grid.rows, grid.columns
+        self.cells = cells_over(size)
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""

@@ -76,9 +76,9 @@ def _draw_pose(rng: np.random.Generator, layout: SceneLayout) -> tuple[np.ndarra
     if layout.kind == 'heap':
         around, pitch = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(8, 50))
         away = rng.uniform(0.6, 1.6)
-        back = np.array([np.sin(around) * np.cos(pitch), np.sin(pitch), 0])
-        back[2] = np.cos(around) * np.cos(pitch)
-        centre = layout.focus - away * back * [1, 1, 1]
+        flat = np.cos(pitch)
+        back = np.array([np.sin(around) * flat, np.sin(pitch), np.cos(around) * flat])
+        centre = layout.focus - away * back
         return centre, _turn(around, pitch + np.deg2rad(rng.normal(0, 4)), roll)
     pitch = np.deg2rad(rng.uniform(-4, 22))
     x, z = (0.0, 0.0) if layout.kind == 'yard' else rng.uniform(-3, 3, 2)
@@ -129,7 +129,7 @@ def trace(
     """
     t = _march_ground(layout.ground, centre, rays)
     owner = np.where(np.isfinite(t), -2, -1)
-    for index, (normal, offset) in enumerate(zip(layout.normals, layout.offsets)):  # noqa: B905
+    for index, (normal, offset) in enumerate(zip(layout.normals, layout.offsets, strict=True)):
         speed = rays @ normal
         reach = (offset - normal @ centre) / np.where(speed > 1e-9, speed, np.inf)
         reach = np.where(speed > 1e-9, reach, np.inf)

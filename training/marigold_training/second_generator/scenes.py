@@ -157,19 +157,7 @@ def draw_layout(rng: np.random.Generator) -> SceneLayout:
             place = tuple(rng.uniform(-4.5, 4.5, 2))
         if not _inside(layout, place, 0.5):
             continue
-        builders = (
-            _single,
-            _single,
-            _single,
-            _stairs,
-            _table,
-            _gate,
-            _tree,
-            _boards,
-            _pile,
-            _tree,
-        )
-        builders[rng.integers(len(builders))](layout, rng, place)
+        _BUILDERS[rng.integers(len(_BUILDERS))](layout, rng, place)
     return layout
 
 
@@ -228,7 +216,7 @@ def _houses(layout: SceneLayout, rng: np.random.Generator) -> None:
         layout.add(shapes.block(half), (x, ground - half[1] + 0.3, z), material, turn)
         if rng.random() < 0.5 and half[2] > 0.5:
             across = np.array([[1.0, 0, 0], [0, 0, 1], [-1, 0, 0], [0, 0, -1]])
-            slopes = np.append((across * [1, 1, 1] - [0, 1.0, 0]) / np.sqrt(2), [[0, 1.0, 0]], 0)
+            slopes = np.append((across - [0, 1.0, 0]) / np.sqrt(2), [[0, 1.0, 0]], 0)
             wide = float(min(half[0], half[2]))
             offsets = np.append(np.full(4, wide / np.sqrt(2)), 0.0)
             roof = shapes.crystal(slopes, offsets, 1.8 * wide)
@@ -248,12 +236,8 @@ def _stairs(layout: SceneLayout, rng: np.random.Generator, place: tuple) -> None
 
 
 def _table(layout: SceneLayout, rng: np.random.Generator, place: tuple) -> None:
-    turn, material, high = (
-        yaw_rotation(rng.uniform(0, 7)),
-        layout.new_material(0.5),
-        rng.uniform(0.4, 1.0),
-    )
-    wide, deep = rng.uniform(0.3, 0.9), rng.uniform(0.25, 0.5)
+    turn, material = yaw_rotation(rng.uniform(0, 7)), layout.new_material(0.5)
+    high, wide, deep = rng.uniform(0.4, 1.0), rng.uniform(0.3, 0.9), rng.uniform(0.25, 0.5)
     ground = -layout.ground.height(*map(np.array, place))
     top = (place[0], ground - high, place[1])
     layout.add(shapes.block(np.array([wide, 0.025, deep]), 0.01), top, material, turn)
@@ -268,12 +252,8 @@ def _table(layout: SceneLayout, rng: np.random.Generator, place: tuple) -> None:
 
 
 def _gate(layout: SceneLayout, rng: np.random.Generator, place: tuple) -> None:
-    turn, material, high = (
-        yaw_rotation(rng.uniform(0, 7)),
-        layout.new_material(1.0),
-        rng.uniform(0.8, 2.2),
-    )
-    half, thick = rng.uniform(0.4, 1.0), rng.uniform(0.06, 0.2)
+    turn, material = yaw_rotation(rng.uniform(0, 7)), layout.new_material(1.0)
+    high, half, thick = rng.uniform(0.8, 2.2), rng.uniform(0.4, 1.0), rng.uniform(0.06, 0.2)
     ground = -layout.ground.height(*map(np.array, place))
     for side in (-1, 1):
         away = turn @ np.array([side * half, 0, 0])
@@ -321,3 +301,6 @@ def _boards(layout: SceneLayout, rng: np.random.Generator, place: tuple) -> None
             half = size / 2 * np.array([rng.uniform(0.3, 1.0), 1.0, 0.5])
             thing = (place[0] + away[0], board[1] - 0.015 - half[1], place[1] + away[2])
             layout.add(shapes.block(half, 0.005), thing, layout.new_material(size), turn)
+
+
+_BUILDERS = (*[_single] * 3, _stairs, _table, _gate, _tree, _boards, _pile, _tree)
