@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """What holds for the training of every family: seeds, exact resumption, exports."""
 
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
 from marigold_training.families.registry import trained_family
 import numpy as np
@@ -64,3 +65,42 @@ def test_the_same_seed_gives_the_same_weights(recipe):
     assert all(torch.equal(first[key], second[key]) for key in first)
     if recipe['init']['kind'] == 'small':
         assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+REFUSED = {
+    'unet': [
+        ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
+        ({'init': {'channel': [8]}}, "init has 'channel'"),
+        ({'init': {'channels': [8, 9]}}, 'multiples of 8'),
+        ({'noise': 'annealed'}, "unknown key 'noise'"),
+        ({'stage': {'objective': 'latent'}}, 'objective latent, which this network cannot learn'),
+        ({'stage': {'trains': ['unet', 'autoencoder']}}, 'autoencoder; this network has unet'),
+    ],
+    'prime_depth': [
+        ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
+        ({'init': {'bases': 'tiny'}}, "init has 'bases'; "),
+        ({'init': {'base': None}}, 'init.base is None'),
+        ({'init': {'decoder': [9]}}, 'multiples of 8'),
+    ],
+    'diffusion_depth': [
+        ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
+        ({'init': {'depth': 3}}, "init has 'depth'"),
+        ({'init': {'hidden': 6}}, 'hidden 6; give a multiple of 4'),
+        ({'loss': {'l3': 1.0}}, "loss has 'l3'"),
+        ({'loss': {'l1': -1}}, 'give 0 or more'),
+        ({'diffused': 'image'}, "diffused is 'image'"),
+        ({'facts': {'space': 'log'}}, "'log'; choose one of metric"),
+        ({'source': {'known': 0.0}}, 'known is 0.0'),
+        ({'stage': {'objective': 'latent'}}, 'objective latent, which this network'),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ('recipe', 'changes', 'words'),
+    [(family, *case) for family, cases in REFUSED.items() for case in cases],
+    indirect=['recipe'],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused(new_run, changes, words):
+    with pytest.raises((ConfigurationError, CheckpointError), match=words):
+        new_run(**changes)

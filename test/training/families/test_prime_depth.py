@@ -41,17 +41,3 @@ def test_another_prompt_changes_the_preimage_and_stays_with_the_refiner(new_run,
     save_file({'embedding': prompt[..., :8].contiguous()}, path)
     with pytest.raises(ConfigurationError, match=r'shapes \[\(1, 5, 8\)\]; the U-Net .* 32'):
         new_run(init={'text': str(path)})
-
-
-@pytest.mark.parametrize(
-    ('changes', 'words'),
-    [
-        ({'kind': 'stable_diffusion'}, 'choose one of small, checkpoint'),
-        ({'bases': 'tiny'}, "init has 'bases'; "),
-        ({'base': None}, 'init.base is None'),
-        ({'decoder': [9]}, 'multiples of 8'),
-    ],
-)
-def test_a_recipe_for_another_network_is_refused(new_run, changes, words):
-    with pytest.raises(ConfigurationError, match=words):
-        new_run(init=changes)

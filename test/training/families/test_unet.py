@@ -2,15 +2,9 @@
 # Copyright 2026 The marigold_ros developers
 """A plain U-Net through the runs that train every family."""
 
-from marigold_ros.errors import ConfigurationError
-import pytest
 import torch
 
 NETWORK = 'unet'
-
-
-def weights(run):
-    return run.finished().state_dict()
 
 
 def test_the_loss_falls_on_images_seen_again(new_run, loss_ratio):
@@ -30,22 +24,3 @@ def test_anchored_to_itself_the_map_beside_the_points_costs_nothing(new_run):
     image = torch.rand(1, 3, 24, 32)
     torch.testing.assert_close(start.relative(image), run.chain.relative(image))
     assert not any(weight.requires_grad for weight in start.parameters())
-
-
-@pytest.mark.parametrize(
-    ('changes', 'words'),
-    [
-        ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
-        ({'init': {'channel': [8]}}, "init has 'channel'"),
-        ({'init': {'channels': [8, 9]}}, 'multiples of 8'),
-        ({'noise': 'annealed'}, "unknown key 'noise'"),
-        ({'stage': {'objective': 'latent'}}, 'objective latent, which this network cannot learn'),
-        (
-            {'stage': {'trains': ['unet', 'autoencoder']}},
-            'trains autoencoder; this network has unet',
-        ),
-    ],
-)
-def test_a_recipe_for_another_network_is_refused(new_run, changes, words):
-    with pytest.raises(ConfigurationError, match=words):
-        new_run(**changes)
