@@ -111,11 +111,11 @@ def new_chain():
     from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
     from marigold_training.objectives.trained_networks import TrainedNetworks
 
-    def make() -> TrainedNetworks:
+    def make(latent_channels: int = 4) -> TrainedNetworks:
         torch.manual_seed(0)
         return TrainedNetworks(
-            small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
-            small_unet(channels=(16, 32), latent_channels=4),
+            small_autoencoder(channels=(8, 8, 16, 16), latent_channels=latent_channels),
+            small_unet(channels=(16, 32), latent_channels=latent_channels),
             marigold_scheduler(),
             torch.zeros(TEXT_SHAPE),
         )

@@ -25,11 +25,6 @@ from safetensors.torch import load_file
 import torch
 import yaml
 
-INIT = {
-    'kind': 'small',
-    'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-    'unet': {'channels': [16, 32]},
-}
 ZEROS = {
     'space': 'log',
     'noise': 'zeros',
@@ -64,12 +59,12 @@ PARTS = [
 
 
 @pytest.fixture
-def chain():
-    return initialise(INIT, 0, 'log').requires_grad_(False)
+def chain(toy):
+    return initialise(toy['init'], 0, 'log').requires_grad_(False)
 
 
-def recipe(facts: dict, init: dict = INIT) -> dict:
-    return {'name': 'toy', 'init': init, 'facts': facts}
+def recipe(facts: dict, **init: str) -> dict:
+    return {'name': 'toy', 'init': init or {'kind': 'small'}, 'facts': facts}
 
 
 def export(chain, folder: Path, facts: dict, card: str = '# toy\n', **more) -> Path:
@@ -121,14 +116,14 @@ def test_the_card_states_data_stages_and_licence(tmp_path):
 def test_the_card_names_initial_weights_without_their_path(tmp_path):
     published = tmp_path / 'somewhere' / 'stable-diffusion-2'
     published.mkdir(parents=True)
-    init = {'kind': 'stable_diffusion', 'path': str(published)}
-    card = model_card(recipe(NOISE, init), FAMILY, STAGES[:1], PARTS, tmp_path)
+    start = recipe(NOISE, kind='stable_diffusion', path=str(published))
+    card = model_card(start, FAMILY, STAGES[:1], PARTS, tmp_path)
     assert '`stable-diffusion-2`; the licence of those weights applies' in card
     assert 'somewhere' not in card
     assert 'Unlike in Marigold' not in card
     assert 'answers in 2 steps from Gaussian noise' in card
     hub = model_card(
-        recipe(NOISE, {'kind': 'checkpoint', 'path': 'prs-eth/marigold-depth-v1-1'}),
+        recipe(NOISE, kind='checkpoint', path='prs-eth/marigold-depth-v1-1'),
         FAMILY,
         [],
         PARTS,

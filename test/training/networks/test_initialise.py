@@ -15,12 +15,6 @@ import pytest
 import torch
 from transformers import CLIPTextModel
 
-SMALL = {
-    'kind': 'small',
-    'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-    'unet': {'channels': [16, 32]},
-}
-
 
 def text_to_image_unet() -> UNet2DConditionModel:
     """Build what Stable Diffusion 2 has, very small: one latent in, one out."""
@@ -200,19 +194,19 @@ def test_an_lcm_checkpoint_cannot_be_trained_on(small_checkpoint, tmp_path):
 # from nothing
 
 
-def test_random_weights_are_a_function_of_the_seed_alone():
+def test_random_weights_are_a_function_of_the_seed_alone(toy):
     torch.manual_seed(77)
     before = torch.get_rng_state()
-    first = initialise(SMALL, 3, 'log').state_dict()
+    first = initialise(toy['init'], 3, 'log').state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(78)
-    second, other = (initialise(SMALL, seed, 'log').state_dict() for seed in (3, 4))
+    second, other = (initialise(toy['init'], seed, 'log').state_dict() for seed in (3, 4))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def test_small_networks_share_the_latent_channels():
-    chain = initialise(SMALL, 0, 'log')
+def test_small_networks_share_the_latent_channels(toy):
+    chain = initialise(toy['init'], 0, 'log')
     assert chain.autoencoder.config.block_out_channels == (8, 8, 16, 16)
     assert chain.unet.config.block_out_channels == (16, 32)
     assert (chain.unet.config.in_channels, chain.unet.config.out_channels) == (8, 4)
@@ -246,8 +240,8 @@ def test_errors_of_a_recipe_name_the_valid_keys(entry, message):
 
 def test_noise_and_space_are_checked_before_anything_is_built():
     with pytest.raises(ConfigurationError, match="'pink'"):
-        initialise(SMALL, 0, 'log', 'pink')
+        initialise({'kind': 'small'}, 0, 'log', 'pink')
     with pytest.raises(ConfigurationError, match='noise_strength'):
-        initialise(SMALL, 0, 'log', 'annealed', 1.0)
+        initialise({'kind': 'small'}, 0, 'log', 'annealed', 1.0)
     with pytest.raises(ConfigurationError, match="'metric'"):
-        initialise(SMALL, 0, 'metric')
+        initialise({'kind': 'small'}, 0, 'metric')

@@ -12,11 +12,9 @@ import re
 
 from accelerate import Accelerator
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
-from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_training.objectives.trained_networks import as_image, TrainedNetworks
+from marigold_training.objectives.trained_networks import as_image
 from marigold_training.run.loop import Trainer
 from marigold_training.run.optimizer import learning_rate
 from marigold_training.run.recipe import precision_of, read_recipe, TrainingRun
@@ -41,15 +39,9 @@ def accelerator():
 
 
 @pytest.fixture(scope='module')
-def new_trainer(planted, accelerator):
+def new_trainer(planted, new_chain, accelerator):
     def make(folder: Path, stages=tuple(STAGES), latent_channels: int = 4) -> Trainer:
-        torch.manual_seed(1)
-        chain = TrainedNetworks(
-            small_autoencoder(channels=(8, 8, 16, 16), latent_channels=latent_channels),
-            small_unet(channels=(16, 32), latent_channels=latent_channels),
-            marigold_scheduler(),
-            torch.zeros(TEXT_SHAPE),
-        )
+        chain = new_chain(latent_channels)
         how = Augmentation(colour=1.0, sensor=0.5)
         mixtures = [
             Mixture([Part(planted(6), 1.0, (32, 48))], BatchRule(s.batch_size, i), 'log', how)
@@ -244,14 +236,6 @@ def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
     assert rates[0] - rates[1] < 0.01 * (rates[500] - rates[501])
 
 
-def test_marigolds_own_schedule_is_a_special_case():
-    # IterExponential(total 25 000, final ratio 0.01, warm-up 100) of the original.
-    stage = Stage('x', 'latent', steps=25_000, learning_rate=3e-5, warmup=100, decay_from=0.0)
-    for step in (100, 5_000, 24_999):
-        expected = 3e-5 * 0.01 ** ((step - 100) / (25_000 - 100))
-        assert learning_rate(stage, step) == pytest.approx(expected, rel=1e-6)
-
-
 @pytest.mark.parametrize(
     ('entry', 'words'),
     [
@@ -384,21 +368,19 @@ def test_an_unknown_precision_is_named(tmp_path):
         precision_of(path)
 
 
-def test_data_are_prepared_without_the_weights_that_training_starts_with(tmp_path, accelerator):
+def test_data_are_prepared_without_the_weights_that_training_starts_with(
+    toy, tmp_path, accelerator
+):
     recipe = {
-        'name': 'toy',
+        **toy,
         'init': {'kind': 'stable_diffusion', 'path': 'not/there'},
-        'sources': [
-            {'kind': 'synthetic', 'height': 16, 'width': 24, 'count': 2, 'size': [16, 24]}
-        ],
         'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1}],
-        'facts': {'space': 'depth'},
     }
     path = tmp_path / 'toy.yaml'
     path.write_text(yaml.safe_dump(recipe))
     run = TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator, networks=False)
     assert run.prepare_data()
-    assert [len(source) for source in run.sources] == [2]
+    assert [len(source) for source in run.sources] == [8]
     with pytest.raises(CheckpointError, match='not/there'):
         TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
 

@@ -39,11 +39,6 @@ FACTS = {
     'default_ensemble_size': 1,
     'default_processing_pixels': 32 * 48,
 }
-INIT = {
-    'kind': 'small',
-    'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-    'unet': {'channels': [16, 32]},
-}
 HOW = {'steps': 4, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.5}
 GENERATORS = {
     **HELD_OUT,
@@ -63,8 +58,8 @@ def accelerator():
 
 
 @pytest.fixture
-def chain():
-    return initialise(INIT, 5, 'log')
+def chain(toy):
+    return initialise(toy['init'], 5, 'log')
 
 
 @pytest.fixture(scope='module')
@@ -74,13 +69,13 @@ def validation(tmp_path_factory):
 
 
 @pytest.fixture
-def new_trainer(planted, accelerator):
+def new_trainer(toy, planted, accelerator):
     def make(folder, validation=None) -> Trainer:
         mixtures = [
             Mixture([Part(planted(6), 1.0, (32, 48))], BatchRule(2, seed=i), 'log', Augmentation())
             for i in range(len(STAGES))
         ]
-        chain = initialise(INIT, 5, 'log')
+        chain = initialise(toy['init'], 5, 'log')
         return Trainer(chain, STAGES, mixtures, folder, accelerator, seed=3, validation=validation)
 
     return make
@@ -219,16 +214,9 @@ def test_a_generator_that_the_caller_does_not_pass_is_refused(tmp_path):
         Validation({'second': 1}, FAMILY, FACTS, tmp_path)
 
 
-def test_a_recipe_that_validates_on_nothing_is_refused(tmp_path, accelerator):
-    recipe = {
-        'name': 'toy',
-        'init': INIT,
-        'sources': [
-            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 2, 'size': [32, 48]}
-        ],
-        'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1, 'validate_every': 1}],
-        'facts': FACTS,
-    }
+def test_a_recipe_that_validates_on_nothing_is_refused(toy, tmp_path, accelerator):
+    stage = {'name': 'a', 'objective': 'latent', 'steps': 1, 'validate_every': 1}
+    recipe = {**toy, 'stages': [stage]}
     path = tmp_path / 'toy.yaml'
     path.write_text(yaml.safe_dump(recipe))
     with pytest.raises(ConfigurationError, match='validate_every of stage a'):
@@ -343,17 +331,9 @@ def test_images_of_too_few_points_to_be_scored_are_refused_before_training(stop,
     ],
 )
 def test_invalid_mixing_and_anchors_without_a_checkpoint_are_named(
-    tmp_path, accelerator, changes, words
+    toy, tmp_path, accelerator, changes, words
 ):
-    recipe = {
-        'name': 'small',
-        'init': INIT,
-        'facts': FACTS,
-        'sources': [
-            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 2, 'size': [32, 48]}
-        ],
-        'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}],
-    }
+    recipe = {**toy, 'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}]}
     path = tmp_path / 'recipe.yaml'
     path.write_text(yaml.safe_dump({**recipe, **changes}))
     with pytest.raises(ConfigurationError, match=words):
