@@ -19,6 +19,7 @@ from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.families.marigold import engine_model, facts_of, FAMILY
+from marigold_training.fusion.model_card import learning_curve
 from marigold_training.networks.export import export_checkpoint
 from marigold_training.networks.initialise import initialise
 from marigold_training.run.loop import Trainer
@@ -282,6 +283,15 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / 'log.jsonl').mkdir()
     with pytest.raises(MarigoldError, match=r'log\.jsonl could not be written .*same command'):
         RunLog(tmp_path).write({'step': 1}, 1)
+
+
+def test_a_line_that_was_cut_off_is_no_line_of_the_resumed_log(tmp_path):
+    log = tmp_path / 'log.jsonl'
+    log.write_text('{"step": 1, "quality": 0.5}\n{"step": 2, "qua')
+    assert '| 1 | 0.5000 |' in learning_curve(log)
+    for step in (2, 3):
+        RunLog(tmp_path).write({'step': step, 'quality': 0.25}, step)
+    assert [line['step'] for line in lines(tmp_path)] == [1, 2, 3]
 
 
 def test_numbers_of_a_line_leave_out_texts_and_which_line_it_is():

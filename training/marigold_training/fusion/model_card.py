@@ -37,7 +37,8 @@ def fusion_card(
 
 def learning_curve(log: Path) -> str:
     """Return the quality by step that a log has, at most ten of them; empty without any."""
-    lines = log.read_text().splitlines() if log.is_file() else []
+    text = log.read_text(encoding='utf-8') if log.is_file() else ''
+    lines = text.splitlines()[: text.count('\n')]  # a full disk may have cut the last one off
     known = [row for row in map(json.loads, lines) if 'quality' in row]
     if not known:
         return ''

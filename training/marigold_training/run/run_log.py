@@ -9,6 +9,7 @@ A resumed run appends to the file and purges TensorBoard's curves from its first
 
 from collections.abc import Callable, Mapping
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,16 @@ class RunLog:
             To add to TensorBoard.
 
         """
-        line = dict(line)
-        if not self._begun:
+        line, begins = dict(line), not self._begun
+        if begins:
             self._begun, self._curves = True, _open(self.folder / CURVES, at)
             if self._curves is None:
                 line['note'] = NO_CURVES
         path = self.folder / NAME
         try:
+            if begins and path.is_file():
+                whole = path.read_bytes().rfind(b'\n') + 1
+                os.truncate(path, whole)  # a full disk or a kill may have cut a line off
             with path.open('a', encoding='utf-8') as file:
                 file.write(json.dumps(line) + '\n')
         except OSError as error:
