@@ -19,6 +19,7 @@ import math
 import os
 from pathlib import Path
 from statistics import median
+import sys
 from typing import Any
 
 from marigold_ros.threads import settle_threads
@@ -39,19 +40,26 @@ def main() -> int:
     parser.add_argument('--steps', type=int, default=3, help='timed, after one that is not')
     args = parser.parse_args()
 
+    from marigold_ros.errors import MarigoldError
     from marigold_training.data.mixture import in_multiples
     from marigold_training.run.recipe import PRECISIONS, read_recipe
     from marigold_training.run.stages import read_stages
     from marigold_training.run.step_time import networks_to_time, stable_diffusion
 
-    recipe = read_recipe(args.recipe)
-    stage = read_stages(recipe['stages'], recipe.get('common', {}))[0]
-    sizes = [[side * args.scale for side in entry['size']] for entry in recipe['sources']]
-    size = in_multiples(max(sizes, key=math.prod))
-    small = {**recipe, 'init': {'kind': 'small'}}
-    networks = stable_diffusion(recipe) if args.networks == 'sd2' else networks_to_time(small)
-    accumulation = args.accumulation or stage.accumulation
-    found = measure(networks, stage, size, PRECISIONS[args.precision], accumulation, args.steps)
+    try:
+        recipe = read_recipe(args.recipe)
+        stage = read_stages(recipe['stages'], recipe.get('common', {}))[0]
+        sizes = [[side * args.scale for side in entry['size']] for entry in recipe['sources']]
+        size = in_multiples(max(sizes, key=math.prod))
+        small = {**recipe, 'init': {'kind': 'small'}}
+        networks = stable_diffusion(recipe) if args.networks == 'sd2' else networks_to_time(small)
+        accumulation = args.accumulation or stage.accumulation
+        found = measure(
+            networks, stage, size, PRECISIONS[args.precision], accumulation, args.steps
+        )
+    except MarigoldError as error:
+        print(f'measure_step: {error}', file=sys.stderr)
+        return 1
     about = {'recipe': args.recipe.name, 'networks': args.networks, 'precision': args.precision}
     if int(os.environ.get('RANK', 0)) == 0:
         print(json.dumps({**about, **found}, indent=2))

@@ -12,7 +12,7 @@ import sys
 
 from marigold_training.networks.initialise import initialise
 from marigold_training.run.stages import Stage
-from measure_step import measure
+from measure_step import main, measure
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / 'training' / 'gpu_check.sh'
@@ -113,6 +113,12 @@ def test_a_failed_check_resumes_with_the_part_that_failed(check, tmp_path):
     assert '25%' in page
     widths = {line.count('|') for line in page.strip().splitlines()}
     assert widths == {3}
+
+
+def test_a_recipe_that_is_missing_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['measure_step.py', 'none.yaml'])
+    assert main() == 1
+    assert capsys.readouterr().err == 'measure_step: no recipe none.yaml; see training/recipes\n'
 
 
 def test_a_step_is_timed_in_the_training_loop():
