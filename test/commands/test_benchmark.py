@@ -82,15 +82,6 @@ def test_against_the_reference_ratio_and_difference_agree(arguments, capsys, tmp
 
 
 @pytest.mark.parametrize(
-    'wrong', [['--size', '480'], ['--size', '0x4'], ['--runs', '0'], ['--against', 'nobody']]
-)
-def test_wrong_usage_exits_with_2(arguments, wrong, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([*arguments, *wrong])
-    assert stop.value.code == 2
-
-
-@pytest.mark.parametrize(
     ('wrong', 'words', 'code'),
     [
         (['--steps', '0'], 'denoising_steps is 0', 1),

@@ -302,15 +302,6 @@ def test_what_is_no_recording_is_not_removed(tmp_path):
     assert (tmp_path / 'recording' / 'thesis.txt').exists()
 
 
-@pytest.mark.parametrize(
-    'wrong', [['--rate', '0'], ['--frames', '0'], ['--rate', 'fast'], ['--size', '3']]
-)
-def test_senseless_options_are_wrong_usage(wrong):
-    with pytest.raises(SystemExit) as caught:
-        main(['demo', *wrong])
-    assert caught.value.code == 2
-
-
 @pytest.mark.slow
 def test_a_run_without_processed_images_fails_and_names_the_log(
     changed_drive, small_checkpoint, tmp_path
