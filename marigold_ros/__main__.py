@@ -34,7 +34,7 @@ COMMANDS = {
     'evaluate': 'replay bags through the pipeline and score it, without ROS',
     'compare': 'compare results of evaluate, with confidence intervals',
     'label': 'write metric depth into copies of bags, without ROS',
-    'benchmark': 'time a model stage by stage, alone or against the reference implementation',
+    'benchmark': 'time a Marigold stage by stage, or whole frames with any model',
     'export': 'write a model as one ONNX network',
     'models': 'list checkpoints, fetch one from the Hugging Face hub, or check one',
 }

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Time a model stage by stage: latency, memory, arithmetic, and the reference beside it.
+Time a Marigold stage by stage, the reference beside it, or whole frames with any model.
 
-  python -m marigold_ros benchmark                      the embedded checkpoint
-  python -m marigold_ros benchmark --against diffusers  and the reference, in turns
-  python -m marigold_ros benchmark --variants all       runtime variants against the plain model
-  python -m marigold_ros benchmark --arch sd2           the published shape, random weights
-  python -m marigold_ros benchmark frame                the budget of whole frames
+  python -m marigold_ros benchmark --model tiny
+  python -m marigold_ros benchmark --model tiny --against diffusers
+  python -m marigold_ros benchmark --model tiny --variants all
+  python -m marigold_ros benchmark --arch sd2
+  python -m marigold_ros benchmark frame
 The figures depend on what else the machine does: the load is printed with them.
 """
 
@@ -53,7 +53,7 @@ _STAGES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    text = 'the model, or a whole frame from message to message (--model, --runs, --set, --trace)'
+    text = 'a Marigold, or whole frames from message to message (--model, --runs, --set, --trace)'
     parser.add_argument('what', nargs='?', choices=('model', 'frame'), default='model', help=text)
     add_model_options(parser)
     parser.add_argument(
@@ -204,9 +204,16 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
             raise UsageError(f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out")
         kind = args.vae or 'kl'
         return lambda: random_networks(args.arch, kind)
+    from marigold_ros.models import families_of
     from marigold_ros.models.locate import find_autoencoder, find_folder
     from marigold_ros.models.marigold.checkpoint import load_networks
+    from marigold_ros.models.registry import FAMILIES
 
+    if families_of(args.model) != [FAMILIES['marigold']]:
+        raise UsageError(
+            f"'{args.model}' is no Marigold, which alone has stages to time; write --model tiny, "
+            'or time whole frames with any model: `benchmark frame`'
+        )
     folder = find_folder(args.model)
     vae = find_autoencoder(args.vae) if args.vae else None
     return lambda: load_networks(folder, vae)

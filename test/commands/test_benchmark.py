@@ -156,6 +156,15 @@ def _check_trace(events, cases):
         assert sum(call['dur'] for call in calls if call['name'] == 'fuse.fuse') < frame['dur']
 
 
+@pytest.mark.parametrize('more', [[], ['--model', 'tiny+tiny-diffusion']])
+def test_a_model_without_stages_is_refused_with_what_times_it(more, capsys):
+    assert main(['benchmark', *more]) == 2
+    error = capsys.readouterr().err
+    assert 'is no Marigold' in error
+    assert '--model tiny' in error
+    assert '`benchmark frame`' in error
+
+
 def test_a_trace_of_a_model_alone_is_refused(capsys):
     assert main(['benchmark', '--trace', 'trace.json']) == 2
     assert '`benchmark frame --trace FILE`' in capsys.readouterr().err
