@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 import re
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -234,6 +235,15 @@ def test_pins_lie_within_the_ranges_of_install_requires():
         version = str(pin.specifier).removeprefix('==')
         if pin.name.lower() in ranges:
             assert ranges[pin.name.lower()].specifier.contains(version), pin
+
+
+def test_the_set_up_with_numpy_1_installs_every_requirement():
+    command = re.search(r"`pip install ('numpy<2'[^`]+)`", read('docs/getting-started.md'))[1]
+    named = {Requirement(word).name for word in shlex.split(command)}
+    brought = {'huggingface_hub', 'Pillow', 'apsw', 'lz4'}  # by those
+    of_the_system = {'PyYAML', 'scipy'}  # by package.xml
+    wanted = {requirement.name for requirement in install_requires()}
+    assert wanted - named == brought | of_the_system
 
 
 def test_tests_get_the_extras_that_they_use():
