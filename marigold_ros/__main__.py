@@ -36,7 +36,7 @@ COMMANDS = {
     'label': 'write metric depth into copies of bags, without ROS',
     'benchmark': 'time a Marigold stage by stage, or whole frames with any model',
     'export': 'write a model as one ONNX network',
-    'models': 'list checkpoints, fetch one from the Hugging Face hub, or check one',
+    'models': 'list checkpoints, fetch one from the Hugging Face hub, check or convert one',
 }
 # Entry points of this group are modules like those of `commands`, with a SUMMARY for the list; so
 # the training package adds its commands, which nothing here imports.

@@ -7,7 +7,7 @@ List checkpoints, fetch one from the Hugging Face hub, check or convert one.
   python -m marigold_ros models get NAME      fetches a published one, or any owner/name
   python -m marigold_ros models check PATH    checks files and schedule, runs an image
   python -m marigold_ros models convert FILE --family NAME --out DIR
-                                              makes a folder of a .pt that its authors released
+                                              makes a folder of weights released as a pickle
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         metavar='NAME',
         help='for get: published name or hub id, owner/name[@revision]; for check: also the name '
-        'of an embedded checkpoint or a folder (default: unet); for convert: a released .pt',
+        'of an embedded checkpoint or a folder (default: unet); for convert: a released .pt or '
+        '.ckpt',
     )
-    parser.add_argument('--family', metavar='NAME', help='for convert: whose it is')
+    text = 'for convert: prime_depth or diffusion_depth'
+    parser.add_argument('--family', metavar='NAME', help=text)
     parser.add_argument('--out', metavar='DIR', help='for convert: a new folder')
     parser.add_argument('--json', action='store_true', help='print JSON')
     add_model_options(parser)

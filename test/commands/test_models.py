@@ -10,6 +10,7 @@ from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import Prediction
 from marigold_ros.models import EMBEDDED
+from marigold_ros.models.registry import FAMILIES
 import numpy as np
 import pytest
 
@@ -142,6 +143,14 @@ def test_check_of_a_missing_checkpoint_is_one_line(capsys, tmp_path):
 def test_a_path_for_list_is_refused_with_the_right_call(capsys):
     assert main(['models', 'list', 'here']) == 2
     assert 'write: models check here' in capsys.readouterr().err
+
+
+def test_the_help_names_the_families_that_are_converted(capsys):
+    with pytest.raises(SystemExit):
+        main(['models', '--help'])
+    shown = ' '.join(capsys.readouterr().out.split())
+    named = ' or '.join(name for name, family in FAMILIES.items() if family.converter)
+    assert f'for convert: {named}' in shown
 
 
 @pytest.mark.parametrize('options', [[], ['x.pt'], ['x.pt', '--family', 'unet']])
