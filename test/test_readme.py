@@ -163,6 +163,16 @@ def test_the_design_page_describes_every_room():
     assert missing == []
 
 
+@pytest.mark.parametrize('name', ['README.md', 'docs/design.md'])
+def test_the_drawing_of_the_architecture_has_every_room(name):
+    text = (ROOT / name).read_text(encoding='utf-8')
+    drawing = re.search(r'^```text\n( shells .*?)^```', text, flags=re.M | re.S)[1]
+    package = ROOT / 'marigold_ros'
+    rooms = {path.parent.name for path in package.glob('*/__init__.py')}
+    rooms |= {path.stem for path in package.glob('[!_]*.py')}
+    assert rooms - set(re.findall(r'\w+', drawing)) == set()
+
+
 @pytest.mark.slow  # a kernel of its own loads the model
 def test_notebook_runs_and_beats_interpolation():
     nbformat = pytest.importorskip('nbformat', reason='needs nbclient')
