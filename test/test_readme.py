@@ -97,6 +97,15 @@ def test_every_script_and_folder_named_exists(path):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def exists_somewhere(name: str) -> bool:
+    """Whether a path exists from the root, a package, or where pages say that it begins."""
+    folders = (
+        *('', 'marigold_ros', 'marigold_ros/geometry'),
+        *('training', 'training/marigold_training', 'training/recipes'),
+    )
+    return any((ROOT / folder / name).exists() for folder in folders)
+
+
 def test_every_place_that_the_design_page_names_exists():
     rows = (
         (ROOT / 'docs' / 'design.md')
@@ -106,8 +115,15 @@ def test_every_place_that_the_design_page_names_exists():
     )
     named = re.findall(r'`([\w/]+(?:\.py|/))`', rows)
     assert len(named) > 15
-    bases = (ROOT, ROOT / 'marigold_ros', ROOT / 'training' / 'marigold_training')
-    assert [name for name in named if not any((base / name).exists() for base in bases)] == []
+    assert [name for name in named if not exists_somewhere(name)] == []
+
+
+@every_document
+def test_every_file_named_by_a_part_of_its_path_exists(path):
+    text = path.read_text(encoding='utf-8')
+    # `src/` is of other repositories.
+    named = re.findall(r'`(?!src/)((?:[\w-]+/)+[\w.-]+\.(?:py|js|sh|yaml|xml|ipynb))`', text)
+    assert [name for name in named if not exists_somewhere(name)] == []
 
 
 def test_every_page_is_in_the_navigation_of_the_site():
