@@ -25,8 +25,8 @@ class ModelConfig(Settings):
 
     model: str = setting(
         'unet',
-        'checkpoint: name of an embedded one, folder, or hub id that `models get` fetched; '
-        'several with + between them are averaged; ~/reload loads a changed value',
+        'checkpoint: name of an embedded one, folder, or what `models get` fetched (name or hub '
+        'id); several with + between them are averaged; ~/reload loads a changed value',
     )
     vae: str = setting(
         '',
@@ -39,7 +39,7 @@ class ModelConfig(Settings):
     dtype: str = start_setting(
         'auto',
         'precision of the networks; auto is float16 on a GPU, and on a CPU float32, or '
-        'bfloat16 for large networks where the CPU supports it',
+        'bfloat16 for OpenVINO and large networks where the CPU supports it',
         choices=('auto', 'float32', 'bfloat16', 'float16'),
     )
     torch_threads: int = start_setting(
