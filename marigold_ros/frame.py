@@ -509,8 +509,8 @@ class FrameResult:
 
     Parameters
     ----------
-    relative, space : (H, W) float32 in [0, 1], str
-        The prediction at the image's size, and its space.
+    relative, space : (H, W) float32, str
+        The prediction at the image's size, and its space, as of ``Prediction``.
     alignment : Alignment
         The fit; its ``state`` states whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres

@@ -51,8 +51,9 @@ def load_model(
     Parameters
     ----------
     name : str
-        An embedded checkpoint's name, a folder in diffusers layout, or a hub id ``owner/model``
-        or ``owner/model@revision``; several with ``+`` between them are averaged.
+        An embedded checkpoint's name, a folder in the layout of diffusers or transformers, or,
+        once ``models get`` has fetched it, a published name or a hub id ``owner/model``, either
+        with ``@revision``; several with ``+`` between them are averaged.
     device : str
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}

@@ -76,11 +76,11 @@ def organise_cloud(
     K : (3, 3) float, pixels
         Intrinsics of the rectified image that ``depth`` belongs to.
     rgb : (H, W, 3) uint8 or None
-        The image, see ``pack_rgb``.
+        The image, packed as PointCloud2's field rgb.
     stride : int
         Every n-th row and column.
     normals : (H, W, 3) float or None
-        From ``surface_normals``.
+        Unit normals towards the camera.
 
     Returns
     -------

@@ -75,7 +75,7 @@ class FusionGuide:
     rgb : (H, W, 3) uint8 or None
         The image; without it depth follows no edges.
     network : callable or None
-        As `models.fusion.load_fusion` returns it; None mixes in closed form.
+        As `models.fusion.load.load_fusion` returns it; None mixes in closed form.
 
     """
 
@@ -95,10 +95,32 @@ def align(
     """
     Put a prediction into metres with sparse depth, by the method of the settings.
 
-    The first four arguments are those of `align_map`, which fits scale, shift and field; ``rgb``
-    and ``network`` are as in `FusionGuide`, for method ``fused``. The result is in state
-    ``fitted``, ``held`` or ``none``, the latter two with a reason. Raises AlignmentError if a
-    point lies outside the prediction, or method ``fixed`` has no positive scale.
+    Parameters
+    ----------
+    prediction : Prediction
+        Of the model.
+    sparse : SparseDepth or None
+        Depth known at its pixels.
+    config : AlignmentConfig
+        Method, noise, rules; its ``fusion`` is not read.
+    previous : Alignment or None
+        The last fit with its age as of this frame; held if this frame's is refused.
+    rgb : (H, W, 3) uint8 or None
+        The image, for method ``fused``; without it depth follows no edges.
+    network : callable or None
+        For method ``fused``, as ``models.fusion.load.load_fusion`` returns it; None mixes in
+        closed form.
+
+    Returns
+    -------
+    Alignment
+        In state ``fitted``, ``held`` or ``none``, the latter two with a reason.
+
+    Raises
+    ------
+    AlignmentError
+        If a point lies outside the prediction, or method ``fixed`` has no positive scale.
+
     """
     height, width = prediction.relative.shape
     guide = FusionGuide((height, width), rgb, network)
