@@ -20,7 +20,11 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / 'README.md'
 PAGES = sorted((ROOT / 'docs').glob('*.md'))
-DOCUMENTS = [README, *PAGES, ROOT / 'training' / 'README.md']
+DOCUMENTS = [
+    README,
+    *PAGES,
+    *(ROOT / name for name in ('training/README.md', 'CONTRIBUTING.md', 'SECURITY.md')),
+]
 LONGEST_README = 200
 LARGEST_IMAGE = 3_000_000
 
