@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 
 
 _FRAMES = 20  # of each case of `benchmark frame`
+# Options that `benchmark frame` lacks.
+_OF_MODEL = (
+    *('arch', 'against', 'size', 'resolution', 'steps'),
+    *('members', 'seed', 'rounds', 'variants'),
+)
 # Readable names of some stages.
 _STAGES = {
     'start': 'start noise',
@@ -94,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     of_frame = args.what == 'frame'
     if args.trace and not of_frame:
         raise UsageError('--trace is of whole frames; write `benchmark frame --trace FILE`')
+    if of_frame:
+        _refuse_options_of_a_model(args)
     measured = _measure_frames(args) if of_frame else _measure(args)
     results = {'schema': 1, 'machine': machine(), **measured}
     text = to_json(results)
@@ -107,6 +114,17 @@ def run(args: argparse.Namespace) -> int:
             (folder / name).write_bytes(content)
             note(str(folder / name))
     return 0
+
+
+def _refuse_options_of_a_model(args: argparse.Namespace) -> None:
+    usual = argparse.ArgumentParser()
+    add_arguments(usual)
+    for name in _OF_MODEL:
+        if getattr(args, name) != usual.get_default(name):
+            raise UsageError(
+                f'--{name} is of a model alone, and whole frames have cases of their own: leave '
+                'it out, or leave out `frame`'
+            )
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -165,6 +165,13 @@ def test_a_model_without_stages_is_refused_with_what_times_it(more, capsys):
     assert '`benchmark frame`' in error
 
 
+@pytest.mark.parametrize('option', ['--against diffusers', '--size 96x128', '--variants all'])
+def test_options_of_a_model_are_refused_for_whole_frames(option, capsys):
+    name, value = option.split()
+    assert main(['benchmark', 'frame', name, value]) == 2
+    assert f'{name} is of a model alone' in capsys.readouterr().err
+
+
 def test_a_trace_of_a_model_alone_is_refused(capsys):
     assert main(['benchmark', '--trace', 'trace.json']) == 2
     assert '`benchmark frame --trace FILE`' in capsys.readouterr().err
