@@ -66,11 +66,18 @@ def run_beside(steps: Mapping[Future, Callable[[], Any]]) -> None:
 
 
 def side_by_side(steps: Sequence[Callable[[], Item]]) -> list[Item]:
-    """Return what steps do, of which the first is done here and the others in a thread."""
+    """
+    Return what steps do, of which the first is done here and the others in a thread.
+
+    What no thread has begun by then is done here too: all may be waiting for steps of their own.
+    """
     beside: dict[Future[Item], Callable[[], Item]] = {Future(): step for step in steps[1:]}
     if beside:  # or a thread would be woken, or begun, for nothing
         run_beside(beside)
-    return [*(step() for step in steps[:1]), *(future.result() for future in beside)]
+    done = [step() for step in steps[:1]]
+    for future, step in beside.items():
+        done.append(step() if future.cancel() else future.result())
+    return done
 
 
 def _run(steps: Mapping[Future, Callable[[], Any]]) -> None:

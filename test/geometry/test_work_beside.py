@@ -64,6 +64,15 @@ def test_of_two_steps_one_runs_beside_the_other(monkeypatch):
         side_by_side([lambda: 1, lambda: [][0]])
 
 
+def test_steps_need_no_free_thread_to_go_on():
+    gate, busy = threading.Event(), [Future() for _ in range(40)]  # more than there are threads
+    for future in busy:
+        run_beside({future: lambda: gate.wait(5)})
+    assert side_by_side([lambda: 'first', lambda: 'second']) == ['first', 'second']
+    gate.set()
+    assert all(future.result(20) for future in busy)
+
+
 def test_the_end_of_threads_is_the_end_of_their_work():
     gate, first, second = threading.Event(), Future(), Future()
     run_beside({first: lambda: gate.wait(20), second: lambda: 'done'})
