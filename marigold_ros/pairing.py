@@ -119,7 +119,7 @@ class ScanBuffer(Generic[Item]):
     max_dt_ns : int, nanoseconds
         Largest difference between an image and its scan.
     horizon_ns : int, nanoseconds
-        Scans this much older than the newest are forgotten.
+        Scans this much older than the newest are forgotten, unless they fit an image in work.
 
     """
 
@@ -129,6 +129,8 @@ class ScanBuffer(Generic[Item]):
         self._lock = threading.Lock()
         self._scans: deque[tuple[int, Item]] = deque()
         self._newest: int | None = None
+        # Stamps of the last two images: one may be predicted while the other is finished.
+        self._images: deque[int] = deque(maxlen=2)
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -161,9 +163,8 @@ class ScanBuffer(Generic[Item]):
                 self._forget()
             self._scans.append((stamp_ns, item))
             self._newest = stamp_ns if self._newest is None else max(self._newest, stamp_ns)
-            oldest = self._newest - self._horizon_ns
-            if any(stamp < oldest for stamp, _ in self._scans):
-                self._scans = deque(scan for scan in self._scans if scan[0] >= oldest)
+            if not all(self._is_kept(stamp) for stamp, _ in self._scans):
+                self._scans = deque(scan for scan in self._scans if self._is_kept(scan[0]))
         return jumped
 
     def clear(self) -> None:
@@ -172,8 +173,15 @@ class ScanBuffer(Generic[Item]):
             self._forget()
 
     def choose(self, stamp_ns: int) -> Choice[Item]:
-        """Choose the scan for an image with that stamp, by the rule of ``nearest``."""
+        """
+        Choose the scan for an image with that stamp, by the rule of ``nearest``.
+
+        Scans that are near enough are kept until two other images have chosen, however long the
+        model takes for this one.
+        """
         with self._lock:
+            if stamp_ns not in self._images:
+                self._images.append(stamp_ns)
             final = self._newest is not None and self._newest >= stamp_ns
             stamps = [stamp for stamp, _ in self._scans]
             index = nearest(stamps, stamp_ns, self._max_dt_ns)
@@ -182,6 +190,13 @@ class ScanBuffer(Generic[Item]):
             stamp, item = self._scans[index]
             return Choice(item, stamp, stamp - stamp_ns, final)
 
+    def _is_kept(self, stamp_ns: int) -> bool:
+        newest = stamp_ns if self._newest is None else self._newest
+        return newest - stamp_ns <= self._horizon_ns or any(
+            abs(stamp_ns - image_ns) <= self._max_dt_ns for image_ns in self._images
+        )
+
     def _forget(self) -> None:
         self._scans.clear()
+        self._images.clear()
         self._newest = None

@@ -69,6 +69,20 @@ def test_scans_beyond_the_horizon_are_forgotten():
     assert buffer.choose(4 * S).item == 40
 
 
+def test_scans_that_fit_the_last_two_images_are_kept_beyond_the_horizon():
+    buffer = ScanBuffer(60 * MS, horizon_ns=S)
+    for image in (0, 300 * MS):
+        assert not buffer.choose(image).final
+    for tick in range(50):
+        buffer.add(tick * 100 * MS + 20 * MS, tick)
+    assert len(buffer) == 11 + 2
+    assert [buffer.choose(image).item for image in (0, 300 * MS)] == [0, 3]
+    for image in (4 * S, 5 * S):
+        buffer.choose(image)
+    buffer.add(5 * S, 'new')
+    assert buffer.choose(300 * MS).item is None
+
+
 def test_a_late_scan_is_kept_in_its_place():
     buffer = ScanBuffer(60 * MS)
     buffer.add(200 * MS, 'new')

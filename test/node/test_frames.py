@@ -123,6 +123,18 @@ def test_a_scan_that_comes_after_its_image_is_waited_for(running):
     assert running.status('alignment')[2]['scan_stamp'] == str(header_ns(late))
 
 
+def test_scans_that_come_while_a_slow_model_runs_do_not_displace_that_of_its_image(running):
+    running.configure(lidar__buffer=0.5)
+    running.model.gate.clear()
+    running.send(SECOND, scan=False)
+    assert running.model.started.acquire(timeout=30)
+    for tick in range(10):
+        late = SECOND + tick * SECOND // 10 + 3_000_000
+        running.deliver('scan', running.robot.scan_of_plane(late))
+    running.model.gate.set()
+    assert to_depth(running.wait_received(DEPTH)[0])[10, 10] == pytest.approx(ROWS[10], rel=0.02)
+
+
 def test_a_scan_that_is_there_is_measured_beside_the_prediction(running, monkeypatch):
     measured, predict = threading.Event(), running.model.predict
 
