@@ -106,7 +106,14 @@ class DepthNode(ManagedNode):
 
     @transition
     def on_activate(self) -> None:
-        """Subscribe and start the worker."""
+        """Subscribe and start the worker; what a failure leaves half begun is stopped."""
+        try:
+            self._start()
+        except Exception:
+            self._stop()
+            raise
+
+    def _start(self) -> None:
         self.current_config()  # it may have changed while inactive
         if self._pipeline is None:
             self._make_pipeline()

@@ -95,6 +95,16 @@ def test_an_activation_leaves_no_inputs_in_memory(bench):
     assert [part() for part in before] == [None] * len(before)
 
 
+def test_an_activation_that_fails_leaves_nothing_at_work(bench):
+    override = 'qos_overrides./camera/image_raw.subscription.reliability'
+    running = bench({override: 'misspelt'}, autostart=False)
+    assert change(running, Transition.TRANSITION_CONFIGURE)
+    assert not change(running, Transition.TRANSITION_ACTIVATE)
+    assert state(running) == State.PRIMARY_STATE_INACTIVE
+    assert not running.node._worker.alive
+    assert running.node.count_subscribers('/velodyne_points') == 0
+
+
 def test_an_impossible_transition_is_refused(bench):
     running = bench(hear=(RELATIVE,))
     assert not change(running, Transition.TRANSITION_ACTIVATE)
