@@ -150,7 +150,8 @@ class Extrinsics:
 
 
 def _time(stamp_ns: int) -> Time:
-    return Time.from_msg(to_stamp(stamp_ns))
+    """Return the time of a stamp; before 0 there is none in ROS: the latest, which 0 means."""
+    return Time.from_msg(to_stamp(max(0, stamp_ns)))
 
 
 def _matrix(stamped) -> np.ndarray:

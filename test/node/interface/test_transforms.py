@@ -87,6 +87,14 @@ def test_a_missing_transform_names_both_frames_and_remedy(planted_tf2):
         Extrinsics('node', ExtrinsicsConfig()).lookup('camera', 'lidar', STAMP)
 
 
+def test_a_scan_from_before_time_began_takes_the_latest_transform(planted_tf2):
+    planted_tf2['camera', 'lidar'] = (STAMP, 0.5)
+    extrinsics = Extrinsics('node', ExtrinsicsConfig())
+    before = -50_000_000  # by a time_offset, when a simulation starts
+    assert extrinsics.is_settled('camera', 'lidar', before, is_first=True)
+    assert extrinsics.lookup('camera', 'lidar', before)[0, 3] == 0.5
+
+
 def test_a_clock_jump_empties_the_buffer(planted_tf2):
     planted_tf2['camera', 'lidar'] = (STAMP, 0.5)
     extrinsics = Extrinsics('node', ExtrinsicsConfig())
