@@ -116,6 +116,17 @@ def test_one_wrong_stamp_costs_no_other_frame(running, wrong):
     assert len(running.wait_received('depth/image_rect', 4)) == 4
 
 
+def test_without_stamps_no_scan_is_paired_and_the_remedy_is_named(bench):
+    running = bench(hear=('depth/image_rect',))
+    for _ in range(2):
+        running.send(0)
+    assert running.wait_quiet(2)['frames.served'] == 2
+    level, text, values = running.status('scans')
+    assert (level, values['scans.rejected.stamp']) == (WARN, '2')
+    assert 'have the driver set header.stamp' in text
+    assert not running.robot.received['depth/image_rect']
+
+
 def test_a_limit_of_age_and_rate_that_is_lifted_again_is_lifted_at_once(running):
     assert running.configure(max_input_age=1.0)
     running.send(SECOND)

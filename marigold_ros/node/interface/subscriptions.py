@@ -380,13 +380,20 @@ class Inputs:
             return
         self._count(item, 'received')
         item.rate.tick()
+        stamp = header_ns(message)
         try:
             SPARSE_SOURCES[item.source].check(message)
-            self._check_order(item, header_ns(message))
+            if stamp == 0:  # one of any age would fit an image without a stamp
+                raise InputError(
+                    'the stamp is 0, and scans are paired with images by it: have the driver set '
+                    'header.stamp, also that of the images',
+                    cause='stamp',
+                )
+            self._check_order(item, stamp)
         except MarigoldError as error:
             self.reject_scan(item, error)
             return
-        stamp = header_ns(message) + round(self.config.lidar.time_offset * 1e9)
+        stamp += round(self.config.lidar.time_offset * 1e9)
         with self._scan_arrived:
             self._scans[item.source].add(stamp, message)
             self._scan_arrived.notify_all()
