@@ -112,7 +112,7 @@ class FrameServer:
         self.reset_wanted = False
         self.next_model: DepthModel | None = None
         self._bad_info = None
-        # The last scan of each source and what it holds, None if it was rejected.
+        # The last scan of each source and what it holds, or the reason why it was rejected.
         self._read_scans: dict[str, tuple] = {}
         self._pairing = threading.Lock()  # either half may do it
         self._warned_frames = False
@@ -340,18 +340,20 @@ class FrameServer:
         own, published = image.own_frame, image.header.frame_id
         scan, scan_ns = choice.item, choice.stamp_ns
         before, reading = self._read_scans.get(item.source, (None, None))
-        rejected = scan is before and reading is None
-        if scan is None or scan_ns is None or rejected:
+        if scan is None or scan_ns is None:
             return nothing, None
+        if scan is before and isinstance(reading, Reason):
+            return replace(nothing, no_points=reading), None
         try:
             if scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
             frame_id = own if reading.frame_id == own else published
             depth_camera = item.camera(reading, frame_id, image.size)
         except InputError as error:
-            self._read_scans[item.source] = scan, None
+            reason = as_reason(error)
+            self._read_scans[item.source] = scan, reason
             self._inputs.reject_scan(item, error)
-            return replace(nothing, no_points=as_reason(error)), None
+            return replace(nothing, no_points=reason), None
         self._read_scans[item.source] = scan, reading
         found = reading.input(item.source, None, depth_camera)
         if reading.depth is not None and depth_camera is None:

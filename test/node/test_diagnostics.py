@@ -34,13 +34,16 @@ def test_bad_clouds_are_counted_and_the_next_scan_serves(running):
     running.send(SECOND, scan=False)
     running.wait_received('relative/image')
     running.wait_quiet(1)
+    running.send(SECOND + SECOND // 100, scan=False)  # the same scan is the nearest again
+    assert running.wait_quiet(2)['frames.served'] == 2
     assert running.count('scans.rejected.empty') == 1
-    assert 'none with finite' in running.status('scans')[1]
+    for part in ('scans', 'alignment'):
+        assert 'none with finite' in running.status(part)[1]
     cloud = running.robot.scan_of_plane(2 * SECOND)
     cloud.fields[0].name = 'intensity\x1b[2J\u202e\n'
     running.deliver('scan', cloud)
     running.send(2 * SECOND, scan=False)
-    assert running.wait_quiet(2)['frames.served'] == 2
+    assert running.wait_quiet(3)['frames.served'] == 3
     assert running.count('scans.rejected.fields') == 1
     text = running.status('scans')[1]  # in one line without control characters
     assert r'intensity\u001b[2J\u202e' in text
