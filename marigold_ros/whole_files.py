@@ -4,6 +4,7 @@
 
 import os
 from pathlib import Path
+import threading
 
 from marigold_ros.errors import MarigoldError
 
@@ -14,7 +15,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises MarigoldError if it cannot be written, as on a full disk; the previous file stays.
     """
-    draft = path.with_name(f'.{path.name}.{os.getpid()}')
+    draft = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(data)
