@@ -206,9 +206,10 @@ class Inputs:
 
     def close(self) -> None:
         """Destroy the subscriptions; a wait for a scan ends."""
-        self._open = False
-        for item in self.inputs:
-            self._unsubscribe(item)
+        with self._refreshing:  # which might subscribe anew
+            self._open = False
+            for item in self.inputs:
+                self._unsubscribe(item)
         with self._scan_arrived:
             self._scan_arrived.notify_all()
 

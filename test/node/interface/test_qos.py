@@ -225,6 +225,25 @@ def test_subscriptions_go_while_their_group_is_held(bench):
     assert seen == [False] * 3
 
 
+def test_no_subscription_is_made_anew_behind_the_end_of_the_others(bench, monkeypatch):
+    running = bench()
+    inputs = running.node._inputs
+    inputs.image.profile = None  # as if the camera's offer had changed
+    began, subscribe = threading.Event(), inputs._subscribe
+
+    def subscribe_late(item, profile):
+        began.set()
+        closing.join(0.5)
+        subscribe(item, profile)
+
+    monkeypatch.setattr(inputs, '_subscribe', subscribe_late)
+    closing = threading.Thread(target=lambda: began.wait(10) and running.node.stop())
+    closing.start()
+    running.node.refresh_inputs()
+    closing.join(10)
+    assert running.node.count_subscribers(inputs.image.topic) == 0
+
+
 def test_a_task_that_waits_is_not_queued_again():
     with own_context() as context:
         executor = threaded_executor(context, 2)
