@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments)
         finally:
-            sys.stdout.flush()  # also of --help; at exit it would be too late for a quiet end
+            # Also of --help; at exit it would be too late for a quiet end. It may be closed.
+            print(end='', flush=True)
     except BrokenPipeError:
         # The reader stopped, as `head` does.
         if not _close_broken((sys.stdout, sys.stderr)):

@@ -241,3 +241,9 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments):
         )
     assert done.stderr == ''
     assert done.returncode == 141
+
+
+def test_a_command_without_a_stdout_succeeds():
+    command = ['sh', '-c', '"$0" -m marigold_ros models >&-', sys.executable]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, '')
