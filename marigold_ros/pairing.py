@@ -126,7 +126,7 @@ class ScanBuffer(Generic[Item]):
     def __init__(self, max_dt_ns: int, horizon_ns: int = HORIZON_NS) -> None:
         self._max_dt_ns = int(max_dt_ns)
         self._horizon_ns = int(horizon_ns)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._scans: deque[tuple[int, Item]] = deque()
         self._newest: int | None = None
         # Stamps of the last two images: one may be predicted while the other is finished.
@@ -147,10 +147,6 @@ class ScanBuffer(Generic[Item]):
         """Stamp of the newest scan, nanoseconds; None before the first."""
         return self._newest
 
-    def is_jump(self, stamp_ns: int) -> bool:
-        """Return whether the clock has jumped back since the newest scan."""
-        return is_clock_jump(self._newest, stamp_ns)
-
     def add(self, stamp_ns: int, item: Item) -> bool:
         """
         Keep a scan; stamps may come in any order.
@@ -158,9 +154,9 @@ class ScanBuffer(Generic[Item]):
         Returns whether the clock jumped back, so that all earlier scans were forgotten.
         """
         with self._lock:
-            jumped = self.is_jump(stamp_ns)
+            jumped = is_clock_jump(self._newest, stamp_ns)
             if jumped:
-                self._forget()
+                self.clear()
             self._scans.append((stamp_ns, item))
             self._newest = stamp_ns if self._newest is None else max(self._newest, stamp_ns)
             if not all(self._is_kept(stamp) for stamp, _ in self._scans):
@@ -170,7 +166,9 @@ class ScanBuffer(Generic[Item]):
     def clear(self) -> None:
         """Forget all scans, as after a clock jump."""
         with self._lock:
-            self._forget()
+            self._scans.clear()
+            self._images.clear()
+            self._newest = None
 
     def choose(self, stamp_ns: int) -> Choice[Item]:
         """
@@ -195,8 +193,3 @@ class ScanBuffer(Generic[Item]):
         return newest - stamp_ns <= self._horizon_ns or any(
             abs(stamp_ns - image_ns) <= self._max_dt_ns for image_ns in self._images
         )
-
-    def _forget(self) -> None:
-        self._scans.clear()
-        self._images.clear()
-        self._newest = None
