@@ -136,10 +136,6 @@ class View:
     edges: EdgeEvidence
     before: StreamState
 
-    def guide(self, network: FusionModel | None = None) -> FusionGuide:
-        """Return what guides fusion on this image."""
-        return _guide(self.rgb, network)
-
 
 @dataclass(frozen=True)
 class FittedMap:
@@ -406,7 +402,8 @@ class FramePipeline:
         """Fuse map and points, or what is remembered, and smooth the depth over time."""
         config, fit, network = self.config.alignment, fitted.fit, self.load_fusion()
         sparse = view.measured.sparse
-        alignment = fuse(fitted.alignment, sparse, config, view.guide(network), fitted.points)
+        guide = _guide(view.rgb, network)
+        alignment = fuse(fitted.alignment, sparse, config, guide, fitted.points)
         if refusal := _blind(view.rgb, sparse, alignment):
             blind = Alignment(refusal=refusal, space=fit.space, n_points=alignment.n_points)
             return FusedDepth(blind, blind)
@@ -423,7 +420,7 @@ class FramePipeline:
     def _state_sigma(self, view: View, fitted: FittedMap, fused: FusedDepth) -> StatedDepth:
         """State sigma; refuse a held depth that the points contradict by it."""
         config, sparse = self.config.alignment, view.measured.sparse
-        guide = view.guide(self.load_fusion())
+        guide = _guide(view.rgb, self.load_fusion())
         before = self._scored(view.before.sigma)
         stated = state_sigma(fused.alignment, fitted.guided, sparse, guide, config, before)
         history = stated.history
