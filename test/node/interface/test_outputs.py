@@ -7,12 +7,13 @@ Bytes are read here with struct and NumPy, as the plugins of image_transport, de
 RViz read them, and not with the codec that wrote them.
 """
 
+from functools import partial
 import struct
 import time
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
-from loopback_node import INPUTS, REMAP
+from loopback_node import INPUTS, REMAP, wait_for
 from marigold_ros.evaluation.report.drawing import colourise_depth
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.live_run.process import (
@@ -41,14 +42,8 @@ class Heard:
     def __init__(self, node):
         self.messages = {}
         for name, kind in TOPICS.items():
-            topic = f'/robot/marigold_depth/{name}'
-            node.create_subscription(kind, topic, self._note(name), QoSProfile(depth=5))
-
-    def _note(self, name):
-        def note(message):
-            self.messages[name] = message
-
-        return note
+            topic, note = f'/robot/marigold_depth/{name}', partial(self.messages.__setitem__, name)
+            node.create_subscription(kind, topic, note, QoSProfile(depth=5))
 
     def whole(self, stamp):
         """Whether every output has this stamp."""
@@ -85,7 +80,7 @@ def served(request, view, tmp_path_factory):
             _send(publishers, view, STAMP - 1, heard, process, patience=1.0)
             assert reset.wait_for_service(30)
             forgotten = reset.call_async(Trigger.Request())
-            _wait(forgotten.done, process)
+            wait_for(forgotten.done, 30.0, 'the reset')
             _send(publishers, view, STAMP, heard, process, patience=60.0)
             assert process.stop() == []
     use_threads(0)
@@ -104,14 +99,6 @@ def _send(publishers, view, stamp, heard, process, patience):
         while not heard.whole(stamp) and time.monotonic() < again:
             process.check()
             time.sleep(0.01)
-
-
-def _wait(condition, process, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        process.check()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def pixels(message, kind):
@@ -176,22 +163,26 @@ def test_depth_has_what_depth_image_proc_asks_for(served):
     np.testing.assert_allclose(cloud_of(messages['points'])['xyz'][v, u], point, rtol=1e-5)
 
 
-def cloud_of(message):
-    """Fields of a cloud, by their offsets."""
-    offsets = {field.name: field.offset for field in message.fields}
+def fields_of(message):
+    """Fields (H, W) of a cloud of float32, by their offsets."""
     data = np.frombuffer(message.data, np.uint8).reshape(message.height, message.row_step)
     data = data[:, : message.width * message.point_step]
     data = data.reshape(message.height, message.width, message.point_step)
-
-    def read(name, kind='<f4'):
-        return data[..., offsets[name] : offsets[name] + 4].copy().view(kind)[..., 0]
-
-    colour = read('rgb', '<u4')
     return {
-        'xyz': np.stack([read(axis) for axis in 'xyz'], axis=-1),
+        field.name: data[..., field.offset : field.offset + 4].copy().view('<f4')[..., 0]
+        for field in message.fields
+    }
+
+
+def cloud_of(message):
+    """Points, colours and sigma of a cloud."""
+    fields = fields_of(message)
+    colour = fields['rgb'].view('<u4')
+    return {
+        'xyz': np.stack([fields[axis] for axis in 'xyz'], axis=-1),
         # RViz and PCL: the bits of the float are 0x00RRGGBB.
         'rgb': np.stack([colour >> shift & 0xFF for shift in (16, 8, 0)], axis=-1),
-        'sigma': read('sigma'),
+        'sigma': fields['sigma'],
     }
 
 
@@ -257,15 +248,10 @@ def test_alignment_reports_the_fit_and_its_points(served):
     assert float(values['scale']) == pytest.approx(result.alignment.scale, rel=1e-5)
     assert float(values['shift']) == pytest.approx(result.alignment.shift, rel=1e-5)
     assert int(values['inliers']) == result.alignment.n_inliers
-    points = messages['alignment/points']
-    assert points.width * points.height == len(result.sparse)
+    points = fields_of(messages['alignment/points'])
+    x, y, z, inlier = (points[name].ravel() for name in ('x', 'y', 'z', 'inlier'))
+    assert len(x) == len(result.sparse)
     K = result.camera.K
-    offsets = {field.name: field.offset for field in points.fields}
-    rows = np.frombuffer(points.data, np.uint8).reshape(-1, points.point_step)
-    x, y, z, inlier = (
-        rows[:, offsets[n] : offsets[n] + 4].copy().view('<f4')[:, 0]
-        for n in ('x', 'y', 'z', 'inlier')
-    )
     np.testing.assert_allclose(x * K[0, 0] / z + K[0, 2], result.sparse.u, atol=1e-2)
     np.testing.assert_allclose(y * K[1, 1] / z + K[1, 2], result.sparse.v, atol=1e-2)
     np.testing.assert_array_equal(inlier > 0, result.alignment.inlier)
