@@ -45,12 +45,7 @@ def test_the_costmap_hears_the_topic_of_the_cloud():
 
 
 def test_rtabmap_hears_topics_that_the_node_publishes():
-    tree = ast.parse((ROOT / 'launch' / 'rtabmap.launch.py').read_text(encoding='utf-8'))
-    inputs = next(
-        ast.literal_eval(node.value)
-        for node in tree.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == 'INPUTS'
-    )
+    inputs = constant('rtabmap.launch.py', 'INPUTS')
     topics = {text for name, text in inputs.items() if name.endswith('_topic')}
     text = (ROOT / 'marigold_ros' / 'node' / 'interface' / 'publishers.py').read_text()
     assert all(f"'{topic.removeprefix('/marigold_depth/')}': " in text for topic in topics)
@@ -64,15 +59,19 @@ def test_a_launch_file_compiles_and_offers_a_description(path):
     assert 'generate_launch_description' in functions
 
 
-def arguments_of(name, *lists):
-    """Names of the arguments that a launch file declares, without importing it."""
-    tree = ast.parse((ROOT / 'launch' / name).read_text(encoding='utf-8'))
-    values = {
-        node.targets[0].id: ast.literal_eval(node.value)
+def constant(file, name):
+    """Value of a constant of a launch file, without importing it."""
+    tree = ast.parse((ROOT / 'launch' / file).read_text(encoding='utf-8'))
+    return next(
+        ast.literal_eval(node.value)
         for node in tree.body
-        if isinstance(node, ast.Assign) and node.targets[0].id in lists
-    }
-    return [row[0] for wanted in lists for row in values[wanted]]
+        if isinstance(node, ast.Assign) and node.targets[0].id == name
+    )
+
+
+def arguments_of(file, name):
+    """Names of the arguments in a list of a launch file."""
+    return [row[0] for row in constant(file, name)]
 
 
 def test_the_node_can_be_launched_with_every_promised_argument():
@@ -93,7 +92,6 @@ def test_replay_passes_on_what_the_node_launch_takes():
 
 
 def test_the_views_and_overrides_name_topics_of_the_node():
-    yaml = pytest.importorskip('yaml', reason='needs PyYAML')
     view = yaml.safe_load((ROOT / 'config' / 'marigold.rviz').read_text(encoding='utf-8'))
     displays = view['Visualization Manager']['Displays']
     topics = {item['Topic']['Value'] for item in displays if 'Topic' in item}
