@@ -67,7 +67,7 @@ class _Reader:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._end()
+        self.end()
         self._folder.cleanup()
 
     def read(self, kind: str, seed: int) -> tuple[str, Any, float]:
@@ -77,11 +77,11 @@ class _Reader:
         process.stdin.flush()
         # A new process makes the sound files first, with few of them to be read.
         if not select.select([process.stdout], [], [], _HANGS)[0]:
-            self._end()
+            self.end()
             return 'slow', f'more than {_HANGS:.0f} s by the clock', 0.0
         line = process.stdout.readline()
         if not line:
-            self._end()
+            self.end()
             return 'died', process.returncode, 0.0
         return tuple(json.loads(line))
 
@@ -93,10 +93,6 @@ class _Reader:
         lines = status.read_text(encoding='ascii').splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
 
-    def restart(self) -> None:
-        """End the process, so that the next one begins with little memory."""
-        self._end()
-
     def _start(self) -> subprocess.Popen:
         inner = Path(self._folder.name) / str(time.monotonic_ns())
         inner.mkdir()
@@ -107,7 +103,8 @@ class _Reader:
         )
         return self._process
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the process; the next one begins with little memory."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -128,7 +125,7 @@ def fuzz(minutes: float, seed: int, progress: Callable[[float], Any]) -> FuzzRes
                     found, details = 'slow', f'{took:.0f} s'
                 if reader.peak_kb() > _MEMORY_KB:
                     found, details = 'memory', f'{reader.peak_kb()} kB'
-                    reader.restart()
+                    reader.end()
                 result.add(kind, seed, found, details)
             seed += 1
             progress(min(time.monotonic() - start, 60 * minutes) - begun)
