@@ -62,6 +62,11 @@ def open_bag(path: Path) -> OpenBag:
     return OpenBag(reader, plan['lost'], tuple(plan['notes']))
 
 
+def bag_files(path: Path) -> list[Path]:
+    """Return the files of a bag in order of name; links to nothing are left out."""
+    return sorted(p for p in path.iterdir() if p.exists()) if path.is_dir() else [path]
+
+
 def plan_of(files: list[Path], lost: str = '', note: str = '', cut: Iterable[Path] = ()) -> str:
     """Return how a bag can be opened, as JSON: its files, those to read by their sound parts."""
     notes = [note] if note else []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.storage import bag_files
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
@@ -79,9 +80,8 @@ def copy_bytes(path: Path, options: LabelOptions) -> int:
         'uncertainty': 4.0,
         'points': (16 + 4 * points.sigma + 12 * points.normals) / points.stride**2,
     }
-    files = path.iterdir() if path.is_dir() else [path]
     added = images * height * width * sum(per_pixel[name] for name in options.outputs)
-    return int(added) + sum(file.stat().st_size for file in files)
+    return int(added) + sum(file.stat().st_size for file in bag_files(path))
 
 
 def check_copies(options: LabelOptions, jobs: Sequence[BagJob]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+from marigold_ros.bags.storage import bag_files
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.scoring.merging import merged
 from marigold_ros.replay.replay_plan import BagJob
@@ -156,8 +157,8 @@ class PartStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, job: BagJob, end: str) -> Path:
-        files = sorted(p for p in job.path.iterdir()) if job.path.is_dir() else [job.path]
-        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        stats = {file.name: file.stat() for file in bag_files(job.path)}
+        states = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
         facts = [str(job.path.resolve()), states, job.key]
         name = hashlib.sha256(json.dumps(facts).encode('utf-8', 'surrogatepass')).hexdigest()
         return self.folder / f'{name[:24]}{end}'

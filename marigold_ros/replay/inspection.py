@@ -17,6 +17,7 @@ from typing import Any
 
 from marigold_ros.bags.frames import bag_frames, BagFrame, Excerpt
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.storage import bag_files
 from marigold_ros.bags.topics import BagTopics, listing
 from marigold_ros.errors import BagError, MarigoldError, UsageError
 from marigold_ros.frame import Frame, SparseDepth
@@ -198,13 +199,12 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         }
         for role, topic in topics.by_role.items()
     }
-    files = [path] if path.is_file() else path.iterdir()
     usable = [sample for sample in samples if sample.item.frame is not None]
     reason = why_not_scored(topics, samples)
     problems = Counter(sample.problem for sample in samples if sample.problem)
     return {
         'bag': str(path),
-        'bytes': sum(file.stat().st_size for file in files),
+        'bytes': sum(file.stat().st_size for file in bag_files(path)),
         'seconds': seconds,
         'topics': roles,
         'image': _image_facts(usable[0].item) if usable else {},

@@ -11,8 +11,11 @@ import sys
 import time
 
 from marigold_ros.__main__ import main
+from marigold_ros.config import PointsConfig
+from marigold_ros.replay.bag_label import copy_bytes, LabelOptions
 from marigold_ros.replay.bag_part import BagPart, PartStore
-from marigold_ros.replay.replay_plan import BagJob
+from marigold_ros.replay.inspection import inspect_bag
+from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 import numpy as np
 import pytest
 
@@ -106,6 +109,18 @@ def test_a_bag_that_was_changed_meanwhile_is_replayed(bags, ramp, tmp_path):
     assert store.get(BagJob(path, 9)).read == 5
     (path / 'metadata.yaml').write_text('changed')
     assert store.get(job) is None
+
+
+def test_a_link_to_nothing_is_no_file_of_a_bag(short_drive, tmp_path):
+    bag = shutil.copytree(short_drive, tmp_path / 'bag')
+    (bag / '.#metadata.yaml').symlink_to('user@host.1234')  # as Emacs does during a change
+    store, job = PartStore(tmp_path / 'parts'), BagJob(bag, 0)
+    store.put(job, BagPart(None, read=5))
+    assert store.get(job).read == 5
+    options = ReplayOptions()
+    assert inspect_bag(bag, options) == {**inspect_bag(short_drive, options), 'bag': str(bag)}
+    label = LabelOptions(options, tmp_path, PointsConfig())
+    assert copy_bytes(bag, label) == copy_bytes(short_drive, label)
 
 
 class Evil:
