@@ -61,7 +61,7 @@ def run_limited(function: str, path: Path, *more: str, start_s: float = 0.0) -> 
     seconds = start_s + allowed_seconds(size)
     longest = WAITING * seconds
     with TemporaryDirectory(prefix='marigold_look.') as scratch:
-        own = [function, str(size), str(int(seconds)), str(path.resolve()), *more]
+        own = [function, str(size), str(int(seconds)), os.path.abspath(path), *more]
         command = [sys.executable, '-m', __name__, *own]
         paths = os.pathsep.join(one for one in sys.path if one)
         environment = {**os.environ, 'PYTHONPATH': paths, 'TMPDIR': scratch}
@@ -114,7 +114,7 @@ def _state(function: str, path: Path) -> tuple[tuple[Any, ...], int]:
         )
     if not all(S_ISREG(state.st_mode) or S_ISDIR(state.st_mode) for state in states):
         raise MarigoldError(f'{path} is or holds a pipe, socket or device; give files')
-    key = function, path.resolve(), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in states)
+    key = function, os.path.abspath(path), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in states)
     return key, sum(s.st_size for s in states)
 
 

@@ -64,7 +64,7 @@ class Labelled:
 
 def label_name(path: Path) -> str:
     """Return the name of a bag's copy: that of the folder, or of the file without suffix."""
-    return path.resolve().name if path.is_dir() else path.resolve().stem
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def copy_bytes(path: Path, options: LabelOptions) -> int:

@@ -136,7 +136,7 @@ def _finished(
         if kept is not None:
             yield number, kept
         else:
-            running[submit(replace(job, path=job.path.resolve()))] = number
+            running[submit(replace(job, path=job.path.absolute()))] = number
     while running:
         if worker.stop():
             raise Stopped('stopped on request')

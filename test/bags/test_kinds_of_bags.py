@@ -21,6 +21,7 @@ from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
+from marigold_ros.replay.bag_label import label_name
 from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
@@ -89,6 +90,14 @@ STORAGES = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
 def test_both_storages_as_folder_and_as_file(drive, expected, tmp_path, storage, alone):
     bag = rewritten(drive, tmp_path / 'bag', storage)
     same(frames_of(file_of(bag) if alone else bag), expected)
+
+
+def test_a_link_may_lead_to_a_file_without_suffix(drive, expected, tmp_path):
+    """Hugging Face and DVC keep files so, named by their hashes."""
+    link = tmp_path / 'bag.mcap'
+    link.symlink_to(shutil.copy(file_of(drive), tmp_path / 'd0c5a7'))
+    same(frames_of(link), expected)
+    assert label_name(link) == 'bag'
 
 
 @pytest.mark.parametrize('storage', STORAGES)
