@@ -27,6 +27,8 @@ STORAGE_SUFFIXES = ('.mcap', '.db3')
 _REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
 _COMPRESSED = '.zstd'
 _MOST_METADATA = 1_000_000  # bytes; of 200 topics in 1000 files it is a third
+# A path on a line of its own, as «- a b.mcap» or «- path: "a b.mcap"».
+_LISTED = re.compile(r'^\s*(?:- )?(?:path: *)?["\']?(.*\.(?:mcap|db3))["\']?\s*$', re.MULTILINE)
 _ALIAS = re.compile(rb'(?:^|[\s\[,:])[&*]\w')
 
 
@@ -236,8 +238,7 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
     text = (folder / 'metadata.yaml').read_text(encoding='utf-8', errors='replace')
     if re.search(r'compression_format: *["\']?\w', text):
         return [], []  # single files do not state how their messages are compressed
-    words = (word.strip('"\'').rpartition('/')[2] for word in text.split())
-    names = list(dict.fromkeys(word for word in words if word.endswith(STORAGE_SUFFIXES)))
+    names = list(dict.fromkeys(path.rpartition('/')[2] for path in _LISTED.findall(text)))
     there = [folder / name for name in names if (folder / name).is_file()]
     return there, [name for name in names if not (folder / name).is_file()]
 

@@ -140,6 +140,18 @@ def test_missing_paths_and_folders_that_are_no_bag_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_file_with_spaces_in_its_name_is_found_when_it_is_cut_off(tmp_path, storage):
+    images = {f'/image{i}': COLOUR for i in range(40)}
+    folder = write(tmp_path / 'my first bag', images, storage)
+    (path,) = (p for p in folder.iterdir() if p.suffix != '.yaml')
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 9 // 10])
+    with BagReader(folder) as reader:
+        assert path.name in reader.lost
+        assert reader.topics
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 @pytest.mark.parametrize('share', [0.0, 0.02, 0.3, 0.7, 0.95])
 def test_a_damaged_file_is_a_known_error(tmp_path, storage, share):
     topics = {f'/image{i}': COLOUR for i in range(5)}
