@@ -212,7 +212,9 @@ def _logs(parts: Iterable[Path]) -> list[str]:
 
 def _storage_files(folder: Path) -> list[Path]:
     """Return storage files of a folder without metadata.yaml, in the order of their numbers."""
-    files = [p for p in folder.iterdir() if p.suffix in STORAGE_SUFFIXES]
+    # Hidden ones, such as ._bag_0.db3 of macOS, hold no messages.
+    found = [p for p in folder.iterdir() if not p.name.startswith('.')]
+    files = [p for p in found if p.suffix in STORAGE_SUFFIXES]
     names = {re.sub(r'_\d+$', '', p.stem) for p in files}
     if not files:
         raise BagError(
