@@ -57,6 +57,11 @@ _RECORD1 = re.compile(rb'op=[\x05\x07]')  # within the header, in any order
 _MOST_LOST_ROWS = 1 << 16  # in one gap of a database
 
 
+def _is_inside(log_ns: int, start: int | None, stop: int | None) -> bool:
+    """Return whether a log time is from ``start`` to before ``stop``."""
+    return (start is None or log_ns >= start) and (stop is None or log_ns < stop)
+
+
 class DamagedMcap(GuardedMcap):
     """The sound records of an .mcap file, in the order of the recording."""
 
@@ -101,8 +106,7 @@ class DamagedMcap(GuardedMcap):
             if code != _MESSAGE:
                 continue
             channel, _, log_ns = _MESSAGE_HEAD.unpack_from(data)
-            inside = (start is None or log_ns >= start) and (stop is None or log_ns < stop)
-            if inside and channel in wanted:
+            if channel in wanted and _is_inside(log_ns, start, stop):
                 yield wanted[channel], log_ns, data[_MESSAGE_HEAD.size + 8 :]
 
     def _records(self) -> Iterator[tuple[int, bytes]]:
@@ -272,9 +276,10 @@ class DamagedDatabase(GuardedDatabase):
     ) -> Generator[tuple[Connection, int, bytes], None, None]:
         """Yield messages in the order of the recording, which needs no index."""
         wanted = {c.id: c for c in connections}
-        for _, number, stamp_ns, data in self._rows('topic_id, timestamp, data'):
-            if number in wanted:
-                yield wanted[number], stamp_ns, data
+        for _, number, log_ns, data in self._rows('topic_id, timestamp, data'):
+            known = number in wanted and isinstance(log_ns, int)
+            if known and _is_inside(log_ns, start, stop):
+                yield wanted[number], log_ns, data
 
     def _rows(self, columns: str) -> Iterator[Any]:
         """Yield the rows of the table of messages, over gaps of pages that cannot be read."""

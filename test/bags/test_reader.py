@@ -152,6 +152,22 @@ def test_a_file_with_spaces_in_its_name_is_found_when_it_is_cut_off(tmp_path, st
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_of_a_damaged_bag_the_time_that_is_asked_for_is_read(tmp_path, storage):
+    with BagWriter(tmp_path / 'bag', storage) as bag:
+        for number in range(300):
+            fields = {'format': 'jpeg', 'data': bytes([number % 256]) * 40_000}
+            bag.write('/image', 'sensor_msgs/msg/CompressedImage', fields, STAMP + number)
+    (path,) = (p for p in bag.path.iterdir() if p.suffix != '.yaml')
+    path.write_bytes(path.read_bytes()[:9_000_000])
+    found = []
+    with BagReader(bag.path) as reader:
+        part = reader.raw(['/image'], STAMP + 100, STAMP + 103)
+        with pytest.raises(BagError, match='cut off'):
+            found.extend(log_ns - STAMP for *_, log_ns in part)
+    assert found == [100, 101, 102]
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 @pytest.mark.parametrize('share', [0.0, 0.02, 0.3, 0.7, 0.95])
 def test_a_damaged_file_is_a_known_error(tmp_path, storage, share):
     topics = {f'/image{i}': COLOUR for i in range(5)}
