@@ -177,7 +177,9 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
                 sources = SourcesOfBag(reader, topics, options.sources, options.ground)
         recording = None
         if options.record is not None and job.recording is not None:
-            recording = Recording(job.recording, job.path, topics, options.record)
+            recording = Recording(
+                job.recording, job.path, topics, options.record, excerpt=options.excerpt
+            )
             stack.enter_context(recording)
         stream = stack.enter_context(closing(prefetched(_frames(job.path, topics, options))))
         facts = {**describe_bag(job.path), 'images': count}

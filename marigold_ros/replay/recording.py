@@ -16,7 +16,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from marigold_ros.bags.frames import BagFrame
+from marigold_ros.bags.frames import BagFrame, Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.writer import BagWriter
@@ -41,6 +41,7 @@ class Recording:
     ``topics`` are those that are replayed, ``points`` has the cloud's range, stride and fields,
     and ``outputs`` are such as 'depth' and 'points' (None: all). With ``everything`` all topics
     are copied; ``left_out`` then names topics of undefined types, and outputs of an earlier run.
+    ``excerpt`` is the part of the bag that is replayed; images that it skips are copied.
     An older recording at ``path`` is replaced. On entering, raises BagError where something else
     is there or the folder cannot be written.
     """
@@ -53,9 +54,11 @@ class Recording:
         points: PointsConfig,
         outputs: tuple[str, ...] | None = None,
         everything: bool = False,
+        excerpt: Excerpt = WHOLE,
     ) -> None:
         self._path, self._topics, self._points = Path(path), topics, points
         self._outputs, self._everything = outputs, everything
+        self._excerpt, self._images = excerpt, 0
         self.left_out: set[str] = set()
         self._bag = BagReader(bag)
 
@@ -68,13 +71,15 @@ class Recording:
             qos = dict.fromkeys(static, 'latched')
             self._writer = BagWriter(self._path, qos=qos, about=about)
             opened.enter_context(self._writer)
-            self._inputs = self._bag.raw(self._copied(static))
+            begin_ns, end_ns = self._excerpt.bounds_ns(self._bag)
+            self._inputs = self._bag.raw(self._copied(static), begin_ns, end_ns)
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
             with suppress(BagError):  # the replay raises the same error
                 for topic, msgtype, data, log_ns in self._bag.raw(static):
-                    # Static transforms that were recorded late are moved to the beginning.
-                    self._copy(topic, msgtype, data, min(log_ns, first_ns))
+                    # Static transforms from outside of the recording are moved to its beginning.
+                    log_ns = max(min(log_ns, first_ns), begin_ns or 0)
+                    self._copy(topic, msgtype, data, log_ns)
             opened.pop_all()  # __exit__ closes
         return self
 
@@ -119,13 +124,15 @@ class Recording:
             return None  # the replay raises the same error
 
     def _copy_up_to_the_image(self) -> int | None:
-        """Copy inputs up to the next image; returns its log time, ns."""
+        """Copy inputs up to the next image that is replayed; returns its log time, ns."""
         while self._waiting is not None:
             topic, msgtype, data, log_ns = self._waiting
             self._copy(topic, msgtype, data, log_ns)
             self._waiting = self._following()
             if topic == self._topics.image:
-                return log_ns
+                self._images += 1
+                if (self._images - 1) % self._excerpt.every == 0:
+                    return log_ns
         return None
 
     def _copy(self, topic: str, msgtype: str, data: bytes, log_ns: int) -> None:

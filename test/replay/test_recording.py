@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.frames import bag_frames, Excerpt
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
@@ -151,6 +151,29 @@ def test_a_limit_ends_the_recording_with_the_results(
     assert main(call) == 0  # takes the place of the first
     cloud, _ = messages(tmp_path / 'recording', f'{NODE}/points')[0]
     assert cloud.height == 72
+
+
+@pytest.mark.parametrize(
+    ('excerpt', 'numbers'),
+    [
+        (Excerpt(start=0.05), [1, 2]),
+        (Excerpt(every=2), [0, 2]),
+        pytest.param(Excerpt(stop=0.15), [0, 1], marks=pytest.mark.slow),
+    ],
+)
+def test_outputs_of_an_excerpt_are_beside_their_images(
+    short_drive, tmp_path, ramp, excerpt, numbers
+):
+    evaluate_bag(short_drive, ramp, replace(RECORD, excerpt=excerpt), tmp_path)
+    images = [stamp_ns(message) for message, _ in messages(short_drive, '/camera/image_raw')]
+    found = messages(tmp_path / 'recording', f'{NODE}/relative/image')
+    assert [stamp_ns(message) for message, _ in found] == [images[i] for i in numbers]
+    assert [log_ns for _, log_ns in found] == [images[i] for i in numbers]
+    copied = [log_ns for _, log_ns in messages(tmp_path / 'recording', '/camera/image_raw')]
+    assert copied == images[numbers[0] : numbers[-1] + 1]
+    with BagReader(tmp_path / 'recording') as reader:
+        assert reader.span_ns[0] >= images[0] + 1e9 * excerpt.start
+        assert reader.static_topics == ['/tf_static']
 
 
 def test_each_bag_has_its_recording_and_others_are_kept(short_drive, tmp_path, ramp):
