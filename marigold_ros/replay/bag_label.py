@@ -23,7 +23,7 @@ from marigold_ros.message_codec import to_rgb
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.executor import Progress
-from marigold_ros.replay.recording import Recording, SOURCE
+from marigold_ros.replay.recording import is_same_bag, Recording, SOURCE
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.threads import prefetched
 
@@ -85,9 +85,13 @@ def copy_bytes(path: Path, options: LabelOptions) -> int:
 
 
 def check_copies(options: LabelOptions, jobs: Sequence[BagJob]) -> None:
-    """Raise ConfigurationError where a copy exists that is of another bag of the same name."""
+    """Raise ConfigurationError where the bag itself, or the copy of another, has a copy's name."""
     for job in jobs:
         target = options.target(job)
+        if is_same_bag(target, job.path):
+            raise ConfigurationError(
+                f'the copy of {job.path} would take its place; give another --out'
+            )
         if not target.exists():
             continue
         with BagReader(job.path) as bag, BagReader(target) as copy:

@@ -96,7 +96,7 @@ def evaluate_plan(
     ``read`` and ``expected``. Raises Stopped where that was before anything was scored and kept.
     """
     options: ReplayOptions = worker.options
-    jobs = [_with_files(job, options, out, len(plan.paths)) for job in plan.jobs]
+    jobs = [_with_files(job, options, out, plan.paths) for job in plan.jobs]
     runs: dict[tuple[str, int] | None, BagPart]  # by kind and strength of a corruption
     runs = defaultdict(lambda: BagPart(empty_scorer(options)))
     remaining = iter(jobs)
@@ -140,14 +140,16 @@ def evaluate_plan(
     return results
 
 
-def _with_files(job: BagJob, options: ReplayOptions, out: str | Path | None, bags: int) -> BagJob:
+def _with_files(
+    job: BagJob, options: ReplayOptions, out: str | Path | None, bags: Sequence[Path]
+) -> BagJob:
     """Add the paths of recording and file for rerun to a job, unless images are corrupted."""
     if job.corruption is not None:
         return job
-    number = '' if bags == 1 else f'_{job.number}'
+    number = '' if len(bags) == 1 else f'_{job.number}'
     if options.record is not None and out is not None:
         recording = Path(out).resolve() / f'recording{number}'
-        check_recording(recording)
+        check_recording(recording, bags)
         job = replace(job, recording=recording)
     if options.rerun is not None:
         rerun = options.rerun.resolve()

@@ -10,7 +10,7 @@ recording of their image, so that a recording can also be played beside its bag.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 import shutil
@@ -193,7 +193,15 @@ def remove_recording(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def check_recording(path: Path) -> None:
-    """Raise BagError where a path exists and is no bag, so that it is not overwritten."""
+def is_same_bag(path: Path, bag: Path) -> bool:
+    """Return whether a path is that of a bag, or of the folder of its file."""
+    return path.resolve() in (bag.resolve(), bag.resolve().parent)
+
+
+def check_recording(path: Path, bags: Sequence[Path] = ()) -> None:
+    """Raise BagError where a path exists and is no bag, or is one of ``bags``: it is kept."""
+    for bag in bags:
+        if is_same_bag(path, bag):
+            raise BagError(f'the recording would take the place of {bag}; choose another --out')
     if path.exists() and not (path / 'metadata.yaml').is_file():
         raise BagError(f'{path} is in the way and no bag; choose another --out')

@@ -74,6 +74,13 @@ def test_the_copy_has_all_that_was_there_and_depth_beside(label, short_drive, ra
         assert repr(message.header) == repr(item.image_message.header)
 
 
+def test_a_bag_is_not_taken_for_its_own_copy(label, short_drive, tmp_path):
+    bag = shutil.copytree(short_drive, tmp_path / 'labelled' / 'drive')
+    for path in (bag, next(bag.glob('*.mcap'))):
+        code, printed = label(path)
+        assert (code, 'would take its place' in printed.err) == (1, True)
+
+
 @pytest.mark.parametrize('prompted', [False, True])
 def test_the_next_image_is_predicted_while_one_is_finished(
     prompted, label, short_drive, ramp, monkeypatch

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import shutil
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames, Excerpt
@@ -186,6 +187,17 @@ def test_each_bag_has_its_recording_and_others_are_kept(short_drive, tmp_path, r
     with pytest.raises(BagError, match='in the way and no bag'):
         evaluate_bag(short_drive, ramp, one_image, tmp_path)
     assert (tmp_path / 'recording' / 'thesis.txt').is_file()
+
+
+def test_a_recording_takes_the_place_of_no_bag_that_is_read(short_drive, tmp_path, ramp):
+    bag = shutil.copytree(short_drive, tmp_path / 'recording')
+    for path in (bag, next(bag.glob('*.mcap'))):
+        with pytest.raises(BagError, match='would take the place of'):
+            evaluate_bag(path, ramp, RECORD, tmp_path)
+    shutil.copytree(short_drive, tmp_path / 'recording_0')
+    with pytest.raises(BagError, match='would take the place of'):
+        evaluate_bag([short_drive, tmp_path / 'recording_0'], ramp, RECORD, tmp_path)
+    assert messages(bag, '/camera/image_raw')
 
 
 def test_without_metric_depth_relative_and_reason_are_recorded(short_drive, tmp_path, ramp):
