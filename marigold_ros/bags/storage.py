@@ -84,8 +84,10 @@ def _check_kind(path: Path) -> None:
             f'{path} is one compressed file of a bag; give the folder with its metadata.yaml, or '
             'decompress it with `zstd -d`'
         )
-    if path.is_file() and not set(path.suffixes) & set(_REMEDIES):
+    if path.is_file() and path.suffix not in _REMEDIES:
         instead = 'photos and videos are for `python -m marigold_ros predict`'
+        for suffix in set(path.suffixes) & set(_REMEDIES):  # as in a.bag.active
+            instead = f'if its recording was cut off, rename it so that it ends in {suffix}'
         if path.name == 'metadata.yaml':
             instead = f'give its folder, {path.parent}'
         raise BagError(f'{path} is no bag, which is a folder, .mcap, .db3 or .bag file; {instead}')

@@ -134,9 +134,10 @@ def test_missing_paths_and_folders_that_are_no_bag_are_refused(tmp_path):
     (tmp_path / 'metadata.yaml').write_text('nonsense: [')
     with pytest.raises(BagError, match='cannot read'), BagReader(tmp_path):
         pass
-    (tmp_path / 'text.txt').write_text('no bag')
-    with pytest.raises(BagError, match='is no bag'), BagReader(tmp_path / 'text.txt'):
-        pass
+    for name, words in (('text.txt', 'photos'), ('a.bag.active', r'rename .* ends in \.bag$')):
+        (tmp_path / name).write_text('no bag')
+        with pytest.raises(BagError, match=f'is no bag.*{words}'), BagReader(tmp_path / name):
+            pass
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
