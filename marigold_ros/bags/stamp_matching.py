@@ -34,6 +34,7 @@ class CameraInfos:
 
     def __init__(self, first: Any, rectified: bool) -> None:
         self._first, self._rectified = first, rectified
+        self._last: Any = None  # at or before the image
         self._queue: deque[tuple[int, Any]] = deque()
 
     def add(self, stamp_ns: int, message: Any) -> None:
@@ -42,16 +43,16 @@ class CameraInfos:
 
     def clear(self) -> None:
         """Forget all but the first, as after a clock jump."""
+        self._last = None
         self._queue.clear()
 
     def camera(
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> tuple[Camera | None, str]:
         """Return the camera of an image of a shape (H, W), or None, and its frame_id."""
-        before = [stamp for stamp, _ in self._queue if stamp <= stamp_ns]
-        while before and self._queue[0][0] != max(before):
-            self._queue.popleft()
-        message = self._queue[0][1] if before else self._first
+        while self._queue and self._queue[0][0] <= stamp_ns:
+            _, self._last = self._queue.popleft()
+        message = self._first if self._last is None else self._last
         if message is None:
             warnings.append('no camera_info')
             return None, ''

@@ -161,6 +161,14 @@ def test_the_camera_is_the_last_before_the_image_else_the_first(drive):
     assert focal == [7.0, 7.0, 9.0, 9.0]
 
 
+def test_of_camera_infos_without_stamps_the_last_counts(drive):
+    for tick in range(4):
+        drive.info(0, delay_ns=START + tick * 100 * MS, focal=5.0 + tick)
+    for tick in range(30):
+        drive.image(START + tick * 100 * MS)
+    assert [item.frame.camera.K[0, 0] for item in drive.read()] == [8.0] * 30
+
+
 def test_one_latched_camera_info_serves_the_whole_bag(drive):
     drive.info(START - 30 * S)
     for tick in range(40):
