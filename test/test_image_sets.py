@@ -95,6 +95,19 @@ def test_each_benchmark_is_decoded_to_metres(tmp_path, name, tar):
     assert images.by_role['dataset'] == name
 
 
+def test_arrays_of_either_byte_order_are_depth_and_signed_ones_are_not():
+    found = {}
+    for kind in ('<u2', '>u2', '>f4', '<i2'):
+        file = BytesIO()
+        np.save(file, np.array([[7, 300]], kind))
+        found[kind] = file.getvalue()
+    signed = found.pop('<i2')
+    for data in found.values():
+        assert decode_depth_file(data, 'a.npy').tolist() == [[7, 300]]
+    with pytest.raises(InputError, match='holds int16; depth must be unsigned'):
+        decode_depth_file(signed, 'a.npy')
+
+
 @pytest.mark.parametrize(
     'shape', ['(10**12, 2)', '(1000000000000, 2)', f'({"9" * 40},)', '(2,\n(3,']
 )

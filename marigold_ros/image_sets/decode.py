@@ -33,7 +33,7 @@ def decode_image_file(data: bytes, name: str) -> np.ndarray:
 
 def decode_depth_file(data: bytes, name: str) -> np.ndarray:
     """
-    Decode depth to (H, W), uint16 as stored or float32.
+    Decode depth to (H, W), uint16 or float32.
 
     ``data`` is a 16-bit PNG, a TIFF, an EXR where OpenCV was built with it, or an .npy; ``name``
     is the file's, for its suffix and messages. Raises InputError if the bytes are truncated, or
@@ -55,12 +55,13 @@ def decode_depth_file(data: bytes, name: str) -> np.ndarray:
         raise InputError(f'{name} has shape {depth.shape}; depth is (H, W)', cause='shape')
     if depth.dtype.kind == 'f':
         return depth.astype(np.float32)
-    if depth.dtype != np.uint16:
+    if (depth.dtype.kind, depth.dtype.itemsize) != ('u', 2):
         raise InputError(
-            f'{name} holds {depth.dtype}; depth must be 16-bit integers or floating point',
+            f'{name} holds {depth.dtype}; depth must be unsigned 16-bit integers or floating '
+            'point',
             cause='encoding',
         )
-    return depth
+    return depth.astype(np.uint16, copy=False)  # of either byte order
 
 
 def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
