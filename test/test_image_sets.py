@@ -108,6 +108,13 @@ def test_arrays_of_either_byte_order_are_depth_and_signed_ones_are_not():
         decode_depth_file(signed, 'a.npy')
 
 
+def test_a_list_may_begin_with_the_mark_that_windows_writes(tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_text('a/x.png b/x.png\r\n', encoding='utf-8-sig')
+    assert read_list(path) == ImageSet(tmp_path, ImageChoice('nyu', str(path))).entries
+    assert read_list(path) == [('a/x.png', 'b/x.png')]
+
+
 @pytest.mark.parametrize(
     'shape', ['(10**12, 2)', '(1000000000000, 2)', f'({"9" * 40},)', '(2,\n(3,']
 )

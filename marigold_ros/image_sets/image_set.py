@@ -204,7 +204,7 @@ class ImageSet:
     def _listed(self) -> list[tuple[str, ...]]:
         columns = 3 if self._layout.masked else 2
         try:
-            text = Path(self._choice.split).read_text(encoding='utf-8')
+            text = Path(self._choice.split).read_text(encoding='utf-8-sig')
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f'the list {self._choice.split} cannot be read ({error}); check --split'

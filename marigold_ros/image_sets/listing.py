@@ -26,7 +26,7 @@ def read_list(path: Path) -> list[Entry]:
     Raises InputError if the list is missing or empty, or a line names no depth.
     """
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')
     except OSError as error:
         raise InputError(f"list {path} cannot be read ({error.strerror}); check 'list'") from error
     except UnicodeDecodeError as error:
