@@ -9,6 +9,7 @@ is opened in a child process with limits first.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 import json
 from pathlib import Path
@@ -243,6 +244,9 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
     if re.search(r'compression_format: *["\']?\w', text):
         return [], []  # single files do not state how their messages are compressed
     names = list(dict.fromkeys(path.rpartition('/')[2] for path in _LISTED.findall(text)))
+    if not names:  # a recorder was killed while it wrote them
+        with suppress(BagError):
+            return _storage_files(folder), []
     there = [folder / name for name in names if (folder / name).is_file()]
     return there, [name for name in names if not (folder / name).is_file()]
 

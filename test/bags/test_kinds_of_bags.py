@@ -166,6 +166,16 @@ def test_split_with_and_without_metadata(drive, expected, tmp_path, storage, met
     same(frames_of(bag), expected)
 
 
+@pytest.mark.parametrize('kept', [0, 100])
+def test_metadata_that_are_cut_off_are_noted(drive, expected, tmp_path, kept):
+    bag = shutil.copytree(drive, tmp_path / 'drive')
+    metadata = bag / 'metadata.yaml'
+    metadata.write_bytes(metadata.read_bytes()[:kept])
+    found = frames_of(bag)
+    assert 'is read without its metadata.yaml' in found[0].warning
+    same(found, expected)
+
+
 def test_a_bag_of_the_first_version_without_definitions(drive, expected, tmp_path):
     bag = rewritten(drive, tmp_path / 'bag', StoragePlugin.SQLITE3)
     database = sqlite3.connect(file_of(bag))
