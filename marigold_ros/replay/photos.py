@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
+import io
 import math
 import os
 from pathlib import Path
@@ -26,6 +27,7 @@ from marigold_ros.geometry.cloud.mesh import Mesh, mesh_of_depth
 from marigold_ros.image_sets import decode
 from marigold_ros.message_codec.image_files import check_work, JPEG, PNG
 from marigold_ros.spaces import from_metres, to_metres
+from marigold_ros.whole_files import write_whole
 import numpy as np
 
 # Of damaged videos FFmpeg prints what the error says better; read when it first opens one.
@@ -215,7 +217,7 @@ def side_by_side(rgb: np.ndarray, prediction: Prediction) -> np.ndarray:
 def write_prediction(
     folder: Path, name: str, rgb: np.ndarray, prediction: Prediction
 ) -> list[Path]:
-    """Write the four files of one image."""
+    """Write the four files of one image; raises MarigoldError as `write_whole`."""
     relative = prediction.relative.astype(np.float32)
     codes = relative * np.float32(1000.0 if prediction.space == 'metric' else 65535.0)
     images = {
@@ -224,8 +226,10 @@ def write_prediction(
         'side_by_side.png': side_by_side(rgb, prediction)[..., ::-1],
     }
     for end, image in images.items():
-        (folder / f'{name}_{end}').write_bytes(cv2.imencode('.png', image)[1].tobytes())
-    np.save(folder / f'{name}_relative.npy', relative)
+        write_whole(folder / f'{name}_{end}', cv2.imencode('.png', image)[1].tobytes())
+    array = io.BytesIO()
+    np.save(array, relative)
+    write_whole(folder / f'{name}_relative.npy', array.getvalue())
     ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
     return [folder / f'{name}_{end}' for end in ends]
 

@@ -2,12 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """Videos that browsers play, by PyAV (the extra ``video``), and without it others by OpenCV."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
-from marigold_ros.errors import brief, InputError
+from marigold_ros.errors import brief, InputError, WriteError
 import numpy as np
 
 
@@ -27,12 +29,19 @@ class VideoWriter:
     def __enter__(self) -> 'VideoWriter':
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._encoder is not None:
-            self._encoder.close()
+            # After an error, what could not be written either is no news.
+            with suppress(WriteError) if kind else nullcontext(), self._writing():
+                self._encoder.close()
 
     def add(self, rgb: np.ndarray) -> None:
-        """Append an image; raises InputError if it has another size, or cannot be written."""
+        """
+        Append an image.
+
+        Raises InputError if it has another size, or no video of it can be begun, and WriteError
+        on a full disk.
+        """
         # The codecs take even sides only.
         rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
         size = rgb.shape[1], rgb.shape[0]
@@ -55,8 +64,18 @@ class VideoWriter:
                 f'an image of {size[0]}x{size[1]} follows images of {self._size[0]}x'
                 f'{self._size[1]} in {self.path.name}; give images of one size'
             )
-        self._encoder.add(np.ascontiguousarray(rgb))
+        with self._writing():
+            self._encoder.add(np.ascontiguousarray(rgb))
         self.written += 1
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise WriteError(
+                f'cannot write {self.path} ({error.strerror}): free some space on its disk'
+            ) from error
 
 
 def has_h264() -> bool:

@@ -5,6 +5,7 @@
 import argparse
 import json
 from pathlib import Path
+import resource
 
 import cv2
 from marigold_ros.__main__ import main
@@ -204,6 +205,21 @@ def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
     assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(tmp_path / 'out')]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert 'cannot write' in line
+
+
+@pytest.mark.parametrize('name', ['walk.mp4', 'street – ü.png'])
+def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name):
+    make_video(tmp_path / 'walk.mp4', 40, (200, 320))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
+    try:
+        assert main(['predict', str(tmp_path / name), '--out', str(tmp_path / 'out')]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('error: ')
+    assert 'free some space' in error
+    assert all(path.stat().st_size <= 700 for path in (tmp_path / 'out').iterdir())
 
 
 def test_folders_and_patterns_name_files(tmp_path):
