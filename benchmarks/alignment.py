@@ -40,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Score all methods on simulated predictions, and time ours."""
-
     with one_thread():
         depths = _depths(args)
         seeds, draws = args.runs or _SEEDS, min(args.runs or _SEEDS, _DRAW_SEEDS)
@@ -70,7 +69,6 @@ def table(results: Mapping[str, Any]) -> str:
 
 def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
     """Draw the ideal correction and ours as a PNG file, a row for each kind of prediction."""
-
     depth, rows = _depths(args)[0], []
     for kind in ERROR_KINDS:
         with one_thread():
@@ -90,7 +88,6 @@ def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, 
 
 
 def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-
     rows: list[tuple[str, ...]] = [
         ('errors', 'points', *METHODS, 'to 5nn', 'at edges', 'to Tukey', 'refused')
     ]
@@ -104,7 +101,6 @@ def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _depths(args: argparse.Namespace) -> list[np.ndarray]:
     """Return true depth of */depth_mm.png or of synthetic scenes, in metres, 0 where unknown."""
-
     if args.data:
         return [depth for _, depth in stored_depths(args.data)]
     return [depth for _, depth in synthetic_scenes(_SCENES, 0, _SIZE)]

@@ -194,7 +194,6 @@ def five_nearest(relative: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarr
 
     ``relative`` is (H, W), points (n,) are at pixels u, v with depth z; returns (H, W) metres.
     """
-
     scale, shift = tukey(relative[v, u].astype(np.float64), z.astype(np.float64))
     metric = np.maximum(relative * scale + shift, _NEAREST_METRES)
     ratio = z / metric[v, u]

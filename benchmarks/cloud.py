@@ -41,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Score the masks of flying pixels and sky on synthetic drives, and time them."""
-
     config = model_settings(args)
     with one_thread():
         model = load_model(config.model, config.device, config.dtype)

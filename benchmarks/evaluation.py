@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Take the CPU time of evaluate on a bag."""
-
     with _bag(args.data) as bag:
         return measure_cost(bag, args.runs or 2)
 

@@ -128,7 +128,6 @@ def fusion_network(args: argparse.Namespace) -> FusionModel | None:
 
 
 def _scenes(args: argparse.Namespace) -> Iterator[FusionScene]:
-
     if args.data:
         for path, depth in stored_depths(args.data):
             image = image_beside(path, depth.shape)
@@ -140,7 +139,6 @@ def _scenes(args: argparse.Namespace) -> Iterator[FusionScene]:
 
 
 def _scores(args: argparse.Namespace, network: FusionModel | None) -> dict[str, Any]:
-
     count = args.scenes or _SCENES
     with step_bar(0 if args.data else count, 'rendering') as bar:
         scenes = []
@@ -166,7 +164,6 @@ def _scores(args: argparse.Namespace, network: FusionModel | None) -> dict[str, 
 
 
 def _cost(args: argparse.Namespace, network: FusionModel | None) -> list[dict[str, Any]]:
-
     found = []
     for height, width, points in FRAMES:
         scene = FusionScene(*next(synthetic_scenes(1, _FIRST_SEED, (width, height))))
@@ -177,7 +174,6 @@ def _cost(args: argparse.Namespace, network: FusionModel | None) -> list[dict[st
 
 def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield the title and rows of each table."""
-
     plain = [case for (_, kind), case in cases.items() if kind == NO_MAP]
     first = fusion_cases.MODEL if any(k == fusion_cases.MODEL for _, k in cases) else NO_MAP
     shown = [case for (_, kind), case in cases.items() if kind == first]
@@ -280,7 +276,6 @@ def _claim_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _ablation_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-
     titles = ('fused', 'without network', *ABLATIONS)
     rows: list[tuple[str, ...]] = [('points', *titles)]
     for case in cases:

@@ -19,7 +19,6 @@ def synthetic_scenes(
     count: int, first_seed: int, size: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Render rooms and streets in turns: image and depth in metres; ``size`` is (W, H)."""
-
     for number in range(count):
         sample = make_sample(first_seed + number, *size, kind=('room', 'street')[number % 2])
         depth = np.where(sample.depth < _FARTHEST, sample.depth, 0).astype(np.float32)
@@ -32,7 +31,6 @@ def stored_depths(folder: str) -> list[tuple[Path, np.ndarray]]:
 
     Raises InputError if there is none or one is no 16-bit grey image.
     """
-
     paths = sorted(Path(folder).glob('*/depth_mm.png'))
     if not paths:
         raise InputError(
@@ -51,7 +49,6 @@ def stored_depths(folder: str) -> list[tuple[Path, np.ndarray]]:
 
 def image_beside(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Read the RGB image of size (H, W) beside a depth image; raises InputError without one."""
-
     for name in sorted(path.parent.glob('image.*')):
         image = cv2.imread(str(name), cv2.IMREAD_COLOR)
         if image is not None and image.shape[:2] == shape[:2]:

@@ -181,7 +181,6 @@ def _object_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
 
 def _segments(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     """Segment pixels by the nearest of some centres in position and log depth; (H, W) int."""
-
     height, width = depth.shape
     v, u = np.mgrid[0:height, 0:width]
     # A factor of 1.5 in depth weighs as much as half the image's width.

@@ -220,18 +220,22 @@ def write_prediction(
     """Write the four files of one image; raises MarigoldError as `write_whole`."""
     relative = prediction.relative.astype(np.float32)
     codes = relative * np.float32(1000.0 if prediction.space == 'metric' else 65535.0)
-    images = {
-        'relative.png': np.rint(np.clip(codes, 0.0, 65535.0)).astype(np.uint16),
-        'color.png': colourise(prediction)[..., ::-1],
-        'side_by_side.png': side_by_side(rgb, prediction)[..., ::-1],
-    }
-    for end, image in images.items():
-        write_whole(folder / f'{name}_{end}', cv2.imencode('.png', image)[1].tobytes())
     array = io.BytesIO()
     np.save(array, relative)
-    write_whole(folder / f'{name}_relative.npy', array.getvalue())
-    ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
-    return [folder / f'{name}_{end}' for end in ends]
+    contents = {
+        'relative.png': _png(np.rint(np.clip(codes, 0.0, 65535.0)).astype(np.uint16)),
+        'relative.npy': array.getvalue(),
+        'color.png': _png(colourise(prediction)[..., ::-1]),
+        'side_by_side.png': _png(side_by_side(rgb, prediction)[..., ::-1]),
+    }
+    files = {folder / f'{name}_{end}': content for end, content in contents.items()}
+    for path, content in files.items():
+        write_whole(path, content)
+    return list(files)
+
+
+def _png(image: np.ndarray) -> bytes:
+    return cv2.imencode('.png', image)[1].tobytes()
 
 
 def photo_mesh(rgb: np.ndarray, prediction: Prediction, fov: float = USUAL_FOV) -> Mesh:
