@@ -9,13 +9,8 @@ from evaluation import BENCHMARK
 import pytest
 
 
-@pytest.fixture(scope='module')
-def drive(short_drive):
-    return short_drive
-
-
-def test_parts_add_up_to_what_evaluate_does(drive, capsys, tmp_path):
-    call = ['--data', str(drive), '--runs', '1']
+def test_parts_add_up_to_what_evaluate_does(short_drive, capsys, tmp_path):
+    call = ['--data', str(short_drive), '--runs', '1']
     assert BENCHMARK.run([*call, '--json', '--out', str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((tmp_path / 'evaluation.json').read_text())
@@ -29,8 +24,8 @@ def test_parts_add_up_to_what_evaluate_does(drive, capsys, tmp_path):
 
 
 @pytest.mark.slow  # measures all again
-def test_the_table_holds_the_cost_of_every_part(drive, capsys, tmp_path):
-    call = ['--data', str(drive), '--runs', '1', '--out', str(tmp_path)]
+def test_the_table_holds_the_cost_of_every_part(short_drive, capsys, tmp_path):
+    call = ['--data', str(short_drive), '--runs', '1', '--out', str(tmp_path)]
     assert BENCHMARK.run(call) == 0
     found = json.loads((tmp_path / 'evaluation.json').read_text())
     lines = capsys.readouterr().out.splitlines()

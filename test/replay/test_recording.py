@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import get_typestore, Stores
-import yaml
 
 FRAMES = 3
 NODE = '/marigold_depth'
@@ -103,21 +102,6 @@ def test_what_was_read_is_beside_it_unchanged_and_in_time(short_drive, recording
     assert everything[0][1] == '/tf_static'
     images = {log_ns for topic, _, _, log_ns in source if topic == '/camera/image_raw'}
     assert {log_ns for log_ns, topic in everything if topic.startswith(NODE)} == images
-
-
-def test_recordings_are_of_version_8_with_latched_transforms(recording):
-    text = (recording / 'metadata.yaml').read_text()
-    metadata = yaml.safe_load(text)['rosbag2_bagfile_information']
-    assert metadata['version'] == 8
-    assert metadata['storage_identifier'] == 'mcap'
-    qos = {
-        entry['topic_metadata']['name']: yaml.safe_load(
-            entry['topic_metadata']['offered_qos_profiles']
-        )[0]
-        for entry in metadata['topics_with_message_count']
-    }
-    assert (qos['/tf_static']['durability'], qos['/tf_static']['reliability']) == (1, 1)
-    assert (qos[f'{NODE}/points']['durability'], qos[f'{NODE}/points']['reliability']) == (2, 1)
 
 
 def test_the_demo_reads_it_like_a_live_recording(short_drive, recording, ramp):

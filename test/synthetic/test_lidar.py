@@ -127,10 +127,3 @@ def test_intensity_is_a_share():
     assert (intensity >= 0).all()
     assert (intensity <= 1).all()
     assert intensity.std() > 0
-
-
-def test_the_same_seed_gives_the_same_scan_and_another_does_not():
-    scene = ground_scene()
-    first, again = (measure(scene, LidarModel(), seed=3) for _ in range(2))
-    assert first.tobytes() == again.tobytes()
-    assert first.tobytes() != measure(scene, LidarModel(), seed=4).tobytes()

@@ -14,12 +14,6 @@ def atlas():
     return draw_atlas(np.random.default_rng(3))
 
 
-def test_same_generator_picks_the_same_tables(atlas):
-    again = draw_atlas(np.random.default_rng(3))
-    assert np.array_equal(again.leaves[0], atlas.leaves[0])
-    assert np.array_equal(again.clouds[0], atlas.clouds[0])
-
-
 @pytest.mark.parametrize('name', ['leaves', 'clouds'])
 def test_levels_halve_and_keep_the_mean_colour(atlas, name: str):
     levels = getattr(atlas, name)
