@@ -65,13 +65,16 @@ def test_every_case_has_every_method_and_is_stepped_once(room):
     assert {case['map'] for case in found} == set(kinds)
 
 
-def test_a_road_is_better_in_disparity_than_in_depth():
+def test_on_a_road_disparity_is_better_than_depth_and_named_the_best():
     case = score([road()], EXACT('', 400))['none']
     errors = {name: found['abs_rel'] for name, found in case['methods'].items()}
     # Only at the border, outside of the points' hull, is it not exact.
     assert errors['disparity'] < 0.35 * errors['linear']
     assert errors['closed form'] < 0.7 * errors['linear']
     assert errors['nearest'] > errors['linear']
+    assert case['best'] == 'disparity'
+    expected = errors['fused'] / errors['disparity']
+    assert case['of_best']['abs_rel'] == pytest.approx(expected, rel=1e-6)
 
 
 def test_errors_are_those_of_the_planted_depth(monkeypatch):
@@ -89,14 +92,6 @@ def test_errors_are_those_of_the_planted_depth(monkeypatch):
     parts = [part for part in case['by_range'] if part['pixels']]
     assert len(parts) > 2
     assert all(part['linear'] == pytest.approx(0.1, rel=1e-4) for part in parts)
-
-
-def test_the_best_plain_interpolation_is_named():
-    case = score([road()], EXACT('', 400))['none']
-    errors = {name: found['abs_rel'] for name, found in case['methods'].items()}
-    assert case['best'] == 'disparity'
-    expected = errors['fused'] / errors['disparity']
-    assert case['of_best']['abs_rel'] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_map_of_a_model_is_one_of_the_maps():

@@ -2,7 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Many bags on a Ray cluster of one CPU: the figures, lost workers, kept parts, no Ray at all."""
 
-import json
 import os
 from pathlib import Path
 import shutil
@@ -110,13 +109,7 @@ def test_a_known_error_in_a_worker_is_that_error_here(cluster, bags):
         list(parts)
 
 
-def figures(folder):
-    """What of a run does not depend on the hour."""
-    results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-    return [results[k] for k in ('protocols', 'baselines', 'baselines_paired', 'frames')]
-
-
-def test_evaluate_and_label_give_the_same_on_ray(cluster, short_drive, tmp_path):
+def test_evaluate_and_label_give_the_same_on_ray(cluster, short_drive, figures, tmp_path):
     bags = [str(shutil.copytree(short_drive, tmp_path / name)) for name in ('one', 'two')]
     options = ['--limit', '4', '--device', 'cpu', '--torch-threads', '1']
     assert main(['evaluate', *bags, *options, '--out', str(tmp_path / 'here')]) == 0
