@@ -40,7 +40,8 @@ class Recording:
 
     ``topics`` are those that are replayed, ``points`` has the cloud's range, stride and fields,
     and ``outputs`` are such as 'depth' and 'points' (None: all). With ``everything`` all topics
-    are copied; ``left_out`` then names topics of undefined types, and outputs of an earlier run.
+    are copied. ``left_out`` names topics with messages that cannot be copied, as those of types
+    that ROS 2 lacks, and outputs of an earlier run.
     ``excerpt`` is the part of the bag that is replayed; images that it skips are copied.
     An older recording at ``path`` is replaced. On entering, raises BagError where something else
     is there or the folder cannot be written.
@@ -136,20 +137,17 @@ class Recording:
         return None
 
     def _copy(self, topic: str, msgtype: str, data: bytes, log_ns: int) -> None:
-        if self._everything and self._bag.types is not None:
-            try:
-                self._writer.write_raw(topic, msgtype, data, log_ns, self._bag.types)
-            except BagError:
-                self.left_out.add(topic)
-            return
         try:
+            if self._everything and self._bag.types is not None:
+                self._writer.write_raw(topic, msgtype, data, log_ns, self._bag.types)
+                return
             message = self._bag.decode(data, msgtype)
+            if hasattr(message, 'K'):  # CameraInfo of ROS 1
+                fields = vars(message).items()
+                message = {name.lower(): value for name, value in fields if name != '__msgtype__'}
+            self._writer.write(topic, msgtype, message, log_ns)
         except BagError:
-            return  # the replay reports it
-        if hasattr(message, 'K'):  # CameraInfo of ROS 1
-            fields = vars(message).items()
-            message = {name.lower(): value for name, value in fields if name != '__msgtype__'}
-        self._writer.write(topic, msgtype, message, log_ns)
+            self.left_out.add(topic)
 
 
 def output_messages(

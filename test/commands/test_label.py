@@ -136,9 +136,14 @@ def test_points_and_sigma_are_written_when_asked_for(label, short_drive, tmp_pat
         assert len(to_points(reader.first(POINTS))) > 100
 
 
-def test_topics_of_own_types_are_copied_with_their_definitions(label, short_drive, tmp_path):
+OWN = get_types_from_msg('int32 answer', 'own_msgs/msg/Own')
+
+
+@pytest.fixture
+def own_bag(short_drive, tmp_path):
+    """Write the drive with a message of an own type."""
     store = get_typestore(Stores.ROS2_HUMBLE)
-    store.register(get_types_from_msg('int32 answer', 'own_msgs/msg/Own'))
+    store.register(OWN)
     bag = tmp_path / 'own'
     with (
         BagReader(short_drive) as reader,
@@ -152,17 +157,23 @@ def test_topics_of_own_types_are_copied_with_their_definitions(label, short_driv
         own = writer.add_connection('/own', 'own_msgs/msg/Own', typestore=store)
         message = store.types['own_msgs/msg/Own'](answer=42)
         writer.write(own, log_ns, store.serialize_cdr(message, 'own_msgs/msg/Own'))
-    assert label(bag)[0] == 0
+    return bag
+
+
+def test_topics_of_own_types_are_copied_with_their_definitions(label, own_bag, tmp_path):
+    assert label(own_bag)[0] == 0
     with BagReader(tmp_path / 'labelled' / 'own') as reader:
         assert reader.first('/own').answer == 42
 
 
-def test_a_bag_of_ros_1_becomes_one_of_ros_2(label, short_drive, tmp_path):
+def test_a_bag_of_ros_1_becomes_one_of_ros_2(label, own_bag, tmp_path):
     path = tmp_path / 'old.bag'
     ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_HUMBLE)
-    convert([short_drive], path, '', 0, None, '', ros2, ros1, (), (), (), ())
+    ros1.register(OWN)
+    convert([own_bag], path, '', 0, None, '', ros2, ros1, (), (), (), ())
     code, printed = label(path)
     assert code == 0, printed.err
+    assert re.search(r'left out .*: /own$', printed.out, re.MULTILINE)
     copy = tmp_path / 'labelled' / 'old'
     with BagReader(copy) as reader:
         assert reader.topics[DEPTH].count == 3
