@@ -77,9 +77,18 @@ def plan_of(files: list[Path], lost: str = '', note: str = '', cut: Iterable[Pat
     return json.dumps(plan, default=str)
 
 
+def check_exists(path: Path) -> None:
+    """Raise BagError where there is nothing, or nothing that this user may see."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BagError(f'{path} does not exist; give the folder or file of a bag') from error
+    except OSError as error:
+        raise BagError(f'{path} cannot be read ({error.strerror})') from error
+
+
 def _check_kind(path: Path) -> None:
-    if not path.exists():
-        raise BagError(f'{path} does not exist; give the folder or file of a bag')
+    check_exists(path)
     if path.suffix == _COMPRESSED:
         raise BagError(
             f'{path} is one compressed file of a bag; give the folder with its metadata.yaml, or '

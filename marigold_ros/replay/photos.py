@@ -48,15 +48,20 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     Return the files that are meant by files, folders and patterns, each in order of name.
 
     Returns also, for each folder with others, what of it is left out: counts by kind. Raises
-    InputError for a folder without images and videos, and a pattern that no file fits.
+    InputError for a folder that is closed or without images and videos, and a pattern that no file
+    fits.
     """
     files: list[Path] = []
     notes: list[str] = []
     for text in inputs:
         path = Path(text).expanduser()
-        if path.is_dir():
+        # Unlike methods of Path, those of os.path raise nothing where a folder is closed.
+        if os.path.isdir(path):
             known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
-            inside = sorted(path.iterdir())
+            try:
+                inside = sorted(path.iterdir())
+            except OSError as error:
+                raise InputError(f'{text} cannot be read ({error.strerror})') from error
             found = [p for p in inside if p.suffix.lower() in known]
             others = _kinds(p for p in inside if p.suffix.lower() not in known)
             if not found:
@@ -66,7 +71,7 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
                 )
             if others:
                 notes.append(f'left out of {text}: {others}')
-        elif not path.exists() and any(sign in text for sign in '*?['):
+        elif not os.path.exists(path) and any(sign in text for sign in '*?['):
             found = [Path(name) for name in sorted(glob(str(path), recursive=True))]
             if not found:
                 raise InputError(f"no file fits '{text}'; check folder and pattern")
@@ -96,7 +101,7 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
     Of 16 bits those that the image uses are kept; ``say`` reports it if they are fewer. Raises
     InputError if the file is missing, unreadable, no image, or takes too much to decode.
     """
-    if Path(path).exists() and not Path(path).is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise InputError('it is a folder, pipe or device; give a file')
     try:
         data = np.fromfile(path, dtype=np.uint8)
@@ -160,7 +165,7 @@ def open_video(source: Path | int) -> Iterator[Video]:
 
     Raises InputError if there is no such camera, or OpenCV cannot read the video.
     """
-    if isinstance(source, Path) and not source.is_file():
+    if isinstance(source, Path) and not os.path.isfile(source):
         raise InputError('there is no such file; check the path')
     if isinstance(source, Path):
         _look('try_video', source)

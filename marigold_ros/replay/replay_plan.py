@@ -10,6 +10,7 @@ from typing import Any
 
 from marigold_ros.bags.frames import Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.storage import check_exists
 from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.choices import OWN, STRENGTHS, USABLE_ERROR
@@ -93,8 +94,7 @@ def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPla
         raise BagError('no bag was given; give at least one')
     plan = ReplayPlan([Path(bag) for bag in bags])
     for path in plan.paths:
-        if not path.exists():
-            raise BagError(f'{path} does not exist; give the folder or file of a bag')
+        check_exists(path)
     for number, path in enumerate(plan.paths):
         try:
             count = _count_images(path, options)

@@ -2,9 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """Which topics a bag offers for which part, and bags that cannot be read."""
 
+import os
+
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.errors import BagError, CalibrationError
+from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.message_codec import (
     encode_cloud,
     encode_compressed_depth,
@@ -12,6 +14,8 @@ from marigold_ros.message_codec import (
     encode_image,
     encode_jpeg,
 )
+from marigold_ros.replay.photos import expand, read_image
+from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 import numpy as np
 import pytest
 
@@ -138,6 +142,29 @@ def test_missing_paths_and_folders_that_are_no_bag_are_refused(tmp_path):
         (tmp_path / name).write_text('no bag')
         with pytest.raises(BagError, match=f'is no bag.*{words}'), BagReader(tmp_path / name):
             pass
+
+
+@pytest.fixture
+def closed(tmp_path):
+    """Make a folder that this process may not look into."""
+    folder, is_root = tmp_path / 'closed', os.geteuid() == 0
+    folder.mkdir(mode=0)
+    if is_root:
+        os.seteuid(65534)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+    folder.chmod(0o700)
+
+
+def test_what_may_not_be_seen_is_an_error_and_not_missing(closed):
+    with pytest.raises(BagError, match='Permission denied'), BagReader(closed / 'bag'):
+        pass
+    with pytest.raises(BagError, match='Permission denied'):
+        plan_replay([closed / 'bag'], ReplayOptions())
+    with pytest.raises(InputError, match='Permission denied'):
+        read_image(closed / 'a.png')
+    assert expand([f'{closed}/a.png']) == ([closed / 'a.png'], [])
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
