@@ -19,7 +19,7 @@ import struct
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import apsw
 from lz4.frame import LZ4FrameDecompressor
@@ -189,7 +189,10 @@ class GuardedDatabase(Sqlite3Reader):
 
     def open(self) -> None:
         """Open and check the database."""
-        super().open()
+        try:
+            super().open()
+        except ReaderError as error:
+            raise ReaderError(unquote(str(error))) from error
         database: Any = self.dbconn
         database.set_progress_handler(None)
 

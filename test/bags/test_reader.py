@@ -176,6 +176,7 @@ def test_a_file_with_spaces_in_its_name_is_found_when_it_is_cut_off(tmp_path, st
     path.write_bytes(data[: len(data) * 9 // 10])
     with BagReader(folder) as reader:
         assert path.name in reader.lost
+        assert '%20' not in reader.lost
         assert reader.topics
 
 
