@@ -28,8 +28,6 @@ STORAGE_SUFFIXES = ('.mcap', '.db3')
 _REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
 _COMPRESSED = '.zstd'
 _MOST_METADATA = 1_000_000  # bytes; of 200 topics in 1000 files it is a third
-# A path on a line of its own, as «- a b.mcap» or «- path: "a b.mcap"».
-_LISTED = re.compile(r'^\s*(?:- )?(?:path: *)?["\']?(.*\.(?:mcap|db3))["\']?\s*$', re.MULTILINE)
 _ALIAS = re.compile(rb'(?:^|[\s\[,:])[&*]\w')
 
 
@@ -252,7 +250,11 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
     text = (folder / 'metadata.yaml').read_text(encoding='utf-8', errors='replace')
     if re.search(r'compression_format: *["\']?\w', text):
         return [], []  # single files do not state how their messages are compressed
-    names = list(dict.fromkeys(path.rpartition('/')[2] for path in _LISTED.findall(text)))
+    # Each on a line of its own, as «- a b.mcap» or «- path: "a b.mcap"».
+    lines = (line.strip().removeprefix('- ').removeprefix('path:') for line in text.splitlines())
+    paths = (line.strip(' "\'') for line in lines)
+    found = (path.rpartition('/')[2] for path in paths if path.endswith(STORAGE_SUFFIXES))
+    names = list(dict.fromkeys(found))
     if not names:  # a recorder was killed while it wrote them
         with suppress(BagError):
             return _storage_files(folder), []
