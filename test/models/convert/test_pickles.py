@@ -142,3 +142,9 @@ def test_tensors_of_another_network_are_refused(tensors, words, tmp_path):
         network = torch.nn.Linear(3, 2)
     with pytest.raises(CheckpointError, match=words):
         require_fit(Released(tmp_path / 'x.pt', tensors, {}), tensors, network)
+
+
+def test_half_precision_whose_sum_is_beyond_its_range_is_finite(tmp_path):
+    network = torch.nn.Linear(300, 300, bias=False)
+    tensors = {'weight': torch.ones(300, 300, dtype=torch.float16)}
+    require_fit(Released(tmp_path / 'x.pt', tensors, {}), tensors, network)
