@@ -79,6 +79,7 @@ def load_fusion(
             'folder with config.json and model.safetensors'
         )
     changed_ns = require_file(folder, WEIGHTS).stat().st_mtime_ns
+    require_file(folder, CONFIG)
     return _load(folder, changed_ns, cache_folder(cache_dir), device, threads)
 
 

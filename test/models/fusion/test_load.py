@@ -4,7 +4,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 import os
-from pathlib import Path
 import shutil
 from types import SimpleNamespace
 
@@ -67,6 +66,7 @@ def test_a_network_is_loaded_once_until_its_weights_change(model_folder):
         ('/no/such/folder', "no fusion network '/no/such/folder'; choose alignment.fusion auto"),
         ('owner/network', "no fusion network '.*owner/network'"),
         (str(EMBEDDED / 'tiny'), 'no model.safetensors'),
+        (str(EMBEDDED / FUSION / 'model.safetensors'), 'a folder with config.json'),
     ],
 )
 def test_what_is_no_network_is_refused_with_a_remedy(name, words):
@@ -74,9 +74,11 @@ def test_what_is_no_network_is_refused_with_a_remedy(name, words):
         fusion_of(None, name)
 
 
-def test_a_file_is_no_folder():
-    with pytest.raises(CheckpointError, match='a folder with config.json'):
-        fusion_of(None, str(Path(EMBEDDED / FUSION / 'model.safetensors')))
+@pytest.mark.parametrize('threads', [None, 1])
+def test_a_folder_without_its_configuration_is_refused(model_folder, threads):
+    (model_folder / FUSION / 'config.json').unlink()
+    with pytest.raises(CheckpointError, match='no config.json'):
+        load_fusion(model_folder / FUSION, threads=threads)
 
 
 def test_a_compiled_network_is_kept_where_the_model_keeps_its_own(model_folder, monkeypatch):
