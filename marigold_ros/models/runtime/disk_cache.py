@@ -94,9 +94,10 @@ def load_or_compile(
     compiled = compile_it()
     data = compiled.export_model().getvalue()
     if _write(path, hashlib.sha256(data).digest() + data):
-        stored = sorted(path.parent.glob('*.blob'), key=lambda file: file.stat().st_mtime)
-        for file in stored[:-KEPT]:
-            file.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that another process tidies up too
+            stored = sorted(path.parent.glob('*.blob'), key=lambda file: file.stat().st_mtime)
+            for file in stored[:-KEPT]:
+                file.unlink(missing_ok=True)
     return compiled
 
 

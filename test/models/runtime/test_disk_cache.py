@@ -88,6 +88,11 @@ def test_the_networks_used_last_are_kept(tmp_path):
     assert paths[-1].is_file()
 
 
+def test_a_file_that_another_process_removes_meanwhile_costs_nothing(tmp_path):
+    (tmp_path / 'gone.blob').symlink_to(tmp_path / 'nowhere')
+    assert load_or_compile(tmp_path / 'a.blob', never, lambda: Compiled(b'code')).data == b'code'
+
+
 def test_the_key_depends_on_weights_structure_and_facts():
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2)
