@@ -42,8 +42,7 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
     """
     first = predictions[0]
     space = 'log' if first.space == 'metric' else first.space
-    reference = from_metres(first.relative, space) if first.space == 'metric' else first.relative
-    maps = [reference.astype(np.float32)]
+    maps = [_converted(first.relative, first, space, math.nan).astype(np.float32)]
     for other in predictions[1:]:
         found = aligned(other, maps[0], space)
         if found is not None:
@@ -92,7 +91,9 @@ def _converted(
     if given == space:
         return relative
     if given == 'metric':
-        return from_metres(relative, space)
+        # Logarithm and inverse of 0 are infinite, and would let no other model agree.
+        nearest = relative.min(where=relative > 0, initial=1.0)
+        return from_metres(np.maximum(relative, nearest), space)
     low, high = (float(bound) for bound in np.quantile(prediction.relative, (0.0, 1.0)))
     share = (relative - low) / max(high - low, _SMALLEST)
     # Depth in an unknown unit: from nearest to farthest by the factor that the number implies.

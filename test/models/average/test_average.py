@@ -98,6 +98,17 @@ def test_a_member_that_contradicts_the_first_does_not_count():
     assert flat.spread is None
 
 
+@pytest.mark.parametrize('first', ['log', 'disparity', 'metric'])
+def test_a_pixel_of_no_distance_leaves_the_other_model_its_share(first):
+    touched = scene(3)
+    touched[0, 0] = 0.0
+    pair = [prediction_of(touched, 'metric'), prediction_of(scene(3), first)]
+    for models in (pair, pair[::-1]):
+        found = merge(models)
+        assert np.isfinite(found.relative).all()
+        assert found.spread is not None
+
+
 class Member:
     """A model whose answer, or error, is given."""
 
