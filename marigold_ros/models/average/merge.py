@@ -11,7 +11,6 @@ Anything).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 import math
 
 from marigold_ros.frame import Prediction
@@ -56,8 +55,8 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
         spread = None if spread is None else spread * mean
     gaps = [one.domain_gap for one in predictions if math.isfinite(one.domain_gap)]
     gap = max(gaps, default=math.nan)
-    average = Prediction(mean, spread, first.space, first.censored, gap, members=members)
-    return replace(average, focal_share=first.focal_share)
+    facts = {'relative_error': first.relative_error, 'focal_share': first.focal_share}
+    return Prediction(mean, spread, first.space, first.censored, gap, members=members, **facts)
 
 
 def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray | None:

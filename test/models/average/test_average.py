@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """The average of models: closed forms, spaces, contradictions and failing members."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings, strategies
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
@@ -107,6 +109,12 @@ def test_a_pixel_of_no_distance_leaves_the_other_model_its_share(first):
         found = merge(models)
         assert np.isfinite(found.relative).all()
         assert found.spread is not None
+
+
+def test_what_the_first_model_states_of_its_metres_is_stated_of_the_average():
+    metres = replace(prediction_of(scene(), 'metric'), relative_error=0.1, focal_share=0.8)
+    found = merge([metres, prediction_of(scene(), 'log')])
+    assert (found.relative_error, found.focal_share) == (0.1, 0.8)
 
 
 class Member:
