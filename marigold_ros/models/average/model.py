@@ -48,6 +48,7 @@ class AverageModel(FullDepthModel):
         self.members = list(members)  # at least two FullDepthModels
         self.stream = AverageStream([member.stream for member in members])
         self.space, self.device = members[0].space, members[0].device
+        self.runtime = members[0].runtime
 
     @property
     def description(self) -> dict[str, Any]:

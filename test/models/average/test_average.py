@@ -5,6 +5,7 @@
 from dataclasses import replace
 
 from hypothesis import given, settings, strategies
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.models import load_model
@@ -120,7 +121,7 @@ def test_what_the_first_model_states_of_its_metres_is_stated_of_the_average():
 class Member:
     """A model whose answer, or error, is given."""
 
-    space, device, stream = 'log', 'cpu', None
+    space, device, stream, runtime = 'log', 'cpu', None, None
 
     def __init__(self, name, answer):
         self.answer = answer
@@ -149,15 +150,17 @@ def test_what_the_caller_has_wrong_is_no_failure_of_a_member(error):
         model.predict(np.zeros(1))
 
 
-def test_names_with_a_plus_between_them_are_averaged(small_checkpoint, unet_folder):
+def test_names_with_a_plus_between_them_are_averaged(small_checkpoint, unet_folder, tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
-    model = load_model(f'{small_checkpoint}+{unet_folder}', 'cpu', 'float32')
+    runtime = RuntimeConfig(cache_dir=str(tmp_path))
+    model = load_model(f'{small_checkpoint}+{unet_folder}', 'cpu', 'float32', runtime=runtime)
     members = [
         load_model(str(folder), 'cpu', 'float32') for folder in (small_checkpoint, unet_folder)
     ]
     expected = merge([member.predict(rgb) for member in members])
     np.testing.assert_array_equal(model.predict(rgb).relative, expected.relative)
     assert model.description['family'] == 'average'
+    assert model.runtime.cache_dir == runtime.cache_dir  # where the fusion network is kept too
     assert [one['sha256'] for one in model.description['members']] == [
         member.description['sha256'] for member in members
     ]
