@@ -107,15 +107,21 @@ class AverageModel(FullDepthModel):
             try:
                 own = [stream.members[index] for stream in streams]
                 answers.append(member.predict_together(rgbs, own, options))
-            except (ConfigurationError, InputError):  # of the caller's making, for every member
-                raise
             except Exception as error:  # whatever a network's library raises
+                if _is_of_all(error):
+                    raise
                 failures.append(error)
                 name = member.description['name']
                 log.warning('%s is left out of the average: %s', name, error)
         if not answers:
             raise failures[0]
         return [merge(group) for group in zip(*answers, strict=True)]
+
+
+def _is_of_all(error: Exception) -> bool:
+    """Return whether an error is of the caller's making; short memory is of one member."""
+    short = isinstance(error, InputError) and error.cause == 'size'
+    return isinstance(error, (ConfigurationError, InputError)) and not short
 
 
 class AverageStream:

@@ -138,6 +138,8 @@ def test_a_failing_member_is_left_out_of_the_image(caplog):
     model = AverageModel([Member('a', first), Member('b', RuntimeError('out of memory'))])
     np.testing.assert_array_equal(model.predict(np.zeros(1)).relative, first.relative)
     assert 'b is left out of the average: out of memory' in caplog.text
+    short = AverageModel([Member('a', InputError('no memory', 'size')), Member('b', first)])
+    np.testing.assert_array_equal(short.predict(np.zeros(1)).relative, first.relative)
     broken = AverageModel([Member('a', RuntimeError('one')), Member('b', RuntimeError('two'))])
     with pytest.raises(RuntimeError, match='one'):
         broken.predict(np.zeros(1))
