@@ -69,7 +69,7 @@ def check_checkpoint(
     networks = load_networks(folder, vae)
     facts = networks.facts
     roots = [path for path in networks.weight_files if path.is_dir()]
-    listed = set(verify_sums(folder))
+    listed = {folder / name for name in verify_sums(folder)}
     files = tuple(
         _inspect(path, root.parent, listed)
         for root in roots
@@ -123,7 +123,7 @@ def planted_depth(height: int, width: int) -> torch.Tensor:
     return depth[None, None]
 
 
-def _inspect(path: Path, root: Path, listed: set[str]) -> WeightFile:
+def _inspect(path: Path, root: Path, listed: set[Path]) -> WeightFile:
     with safe_open(path, framework='pt') as file:
         parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
         parameters = sum(prod(part.get_shape()) for part in parts)
@@ -138,7 +138,7 @@ def _inspect(path: Path, root: Path, listed: set[str]) -> WeightFile:
             'damaged: delete it and fetch it again'
         )
     size = path.stat().st_size
-    verified = named or name in listed
+    verified = named or path in listed
     return WeightFile(name, size, len(parts), parameters, tuple(sorted(dtypes)), found, verified)
 
 

@@ -4,6 +4,7 @@
 
 import hashlib
 import math
+import shutil
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import load_model
@@ -61,10 +62,13 @@ def test_sums_are_those_of_the_files(copy):
     assert line in (copy / 'SHA256SUMS').read_text()
 
 
-def test_sums_beside_a_checkpoint_are_verified(copy):
+def test_sums_beside_a_checkpoint_are_those_of_its_own_files(copy, tmp_path):
     write_sums(copy)
     report = check_checkpoint(copy, round_trip_limit=math.inf)
     assert all(file.verified for file in report.files)
+    other = shutil.copytree(copy / 'vae', tmp_path / 'vae')
+    report = check_checkpoint(copy, other, round_trip_limit=math.inf)
+    assert [file.verified for file in report.files] == [True, False]
 
 
 def test_a_tampered_weight_is_found_by_its_sum_when_loading_too(copy):
