@@ -55,6 +55,7 @@ import torch
 
 EMPTY_TEXT = 'empty_text_embedding'
 NOISES = ('gaussian', 'zeros')
+PREDICTION_TYPES = ('v_prediction', 'epsilon', 'sample')
 # Pipelines of the Marigold family that predict something else from networks of the same shape.
 OTHER_KINDS = {'Normals': 'surface normals', 'Intrinsics': 'albedo and lighting'}
 MOST_SIDE = 4096  # of an image at the networks, where a checkpoint chooses
@@ -235,6 +236,16 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
         # diffusers would assume epsilon without a word.
         raise CheckpointError(
             f'{path} has no prediction_type; restore the file that the unet was trained with'
+        )
+    if config['prediction_type'] not in PREDICTION_TYPES:
+        raise CheckpointError(
+            f"the schedule's prediction_type is '{config['prediction_type']}'; known are "
+            f'{", ".join(PREDICTION_TYPES)}: correct {path}'
+        )
+    if config.get('thresholding'):
+        raise CheckpointError(
+            'the schedule asks for dynamic thresholding, which is for images, not latents; set '
+            f'thresholding to false in {path}'
         )
     kind = LCMScheduler if config.get('_class_name') == 'LCMScheduler' else DDIMScheduler
     total = config.get('num_train_timesteps', 1000)

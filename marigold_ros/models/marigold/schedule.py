@@ -10,7 +10,7 @@ device at each step; here they are the same float32 numbers, read once.
 from dataclasses import dataclass
 
 from diffusers import DDIMScheduler
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import ConfigurationError
 import torch
 
 # Below this number of steps `leading` spacing is replaced by `trailing`: its first timestep is far
@@ -83,20 +83,10 @@ def ddim_schedule(
 
     ``spacing`` is trailing, leading or linspace; None is the scheduler's own. Timesteps are put on
     ``device``. Raises ConfigurationError if the schedule has fewer timesteps, or predicts epsilon
-    of pure noise, and CheckpointError if it thresholds, or its prediction type is unknown.
+    of pure noise.
     """
     config = scheduler.config
     total = config.num_train_timesteps
-    if config.prediction_type not in ('v_prediction', 'epsilon', 'sample'):
-        raise CheckpointError(
-            f"the schedule's prediction_type is '{config.prediction_type}'; known are "
-            'v_prediction, epsilon, sample: correct scheduler/scheduler_config.json'
-        )
-    if config.thresholding:
-        raise CheckpointError(
-            'the schedule asks for dynamic thresholding, which is for images, not latents; set '
-            'thresholding to false in scheduler/scheduler_config.json'
-        )
     spacing = spacing or config.timestep_spacing
     copy = DDIMScheduler.from_config(config, timestep_spacing=spacing)
     numbers: list[int] = []

@@ -5,7 +5,7 @@
 from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
 import pytest
 import torch
@@ -113,12 +113,3 @@ def test_steps_beyond_the_schedule_are_refused(steps):
 def test_epsilon_of_pure_noise_is_refused():
     with pytest.raises(ConfigurationError, match='epsilon.*999'):
         ddim_schedule(v1_1(prediction_type='epsilon'), 1)
-
-
-@pytest.mark.parametrize(
-    ('change', 'word'),
-    [({'prediction_type': 'score'}, 'score'), ({'thresholding': True}, 'thresholding')],
-)
-def test_a_schedule_of_another_kind_is_refused(change, word):
-    with pytest.raises(CheckpointError, match=word):
-        ddim_schedule(v1_1(**change), 1)
