@@ -13,7 +13,7 @@ from pathlib import Path
 import re
 
 from diffusers import LCMScheduler
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import brief, CheckpointError
 from marigold_ros.models.locate import fingerprint, PROMPT, sha256, verify_sums
 from marigold_ros.models.marigold.checkpoint import Facts, load_networks, Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
@@ -145,12 +145,14 @@ def _inspect(path: Path, root: Path, listed: set[Path]) -> WeightFile:
 def _schedule(networks: Networks) -> tuple[str, tuple[int, ...]]:
     steps = networks.facts.denoising_steps
     scheduler = networks.scheduler
-    if isinstance(scheduler, LCMScheduler):
-        scheduler.set_timesteps(steps)
-        return 'lcm', tuple(scheduler.timesteps.tolist())
-    spacing = choose_spacing(scheduler, steps)
     try:
-        schedule = ddim_schedule(scheduler, steps, spacing)
-    except ConfigurationError as error:
-        raise CheckpointError(f'{networks.facts.folder}: {error}') from error
-    return spacing, tuple(schedule.timesteps.tolist())
+        if isinstance(scheduler, LCMScheduler):
+            scheduler.set_timesteps(steps)
+            return 'lcm', tuple(scheduler.timesteps.tolist())
+        spacing = choose_spacing(scheduler, steps)
+        return spacing, tuple(ddim_schedule(scheduler, steps, spacing).timesteps.tolist())
+    except ValueError as error:  # of diffusers, or a ConfigurationError
+        raise CheckpointError(
+            f'{networks.facts.folder} has no schedule of {steps} steps ({brief(error)}); correct '
+            'default_denoising_steps'
+        ) from error

@@ -140,10 +140,17 @@ def test_defaults_that_make_no_sense_are_named(copy, edit, key, value):
         load_model(str(copy), device='cpu')
 
 
-def test_a_schedule_without_steps_is_an_error(copy, edit):
-    edit(copy / 'scheduler' / 'scheduler_config.json', num_train_timesteps=3)
+@pytest.mark.parametrize(
+    ('schedule', 'words'),
+    [
+        ({'num_train_timesteps': 3}, '3 timesteps'),
+        ({'_class_name': 'LCMScheduler', 'original_inference_steps': 3}, 'steps'),
+    ],
+)
+def test_a_schedule_without_steps_is_an_error(copy, edit, schedule, words):
+    edit(copy / 'scheduler' / 'scheduler_config.json', **schedule)
     edit(copy / 'marigold_ros.json', default_denoising_steps=4)
-    with pytest.raises(CheckpointError, match='3 timesteps'):
+    with pytest.raises(CheckpointError, match=f'no schedule of 4 steps.*{words}'):
         check_checkpoint(copy, round_trip_limit=math.inf)
 
 
