@@ -217,7 +217,8 @@ def _whole(folder: Path, name: str, value: Any, low: int, high: int) -> int:
 
 def load_autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
     """Load an autoencoder of either kind; errors as in :func:`load_network`."""
-    name = read_json(require_file(part.parent, f'{part.name}/config.json')).get('_class_name')
+    config = read_json(require_file(part.parent, f'{part.name}/config.json'))
+    name = str(config.get('_class_name'))
     if name not in AUTOENCODERS:
         raise CheckpointError(
             f"{part} is a '{name}'; an autoencoder must be one of {', '.join(AUTOENCODERS)}"

@@ -92,6 +92,13 @@ def test_an_unknown_space_is_an_error(copy):
         load_model(str(copy))
 
 
+@pytest.mark.parametrize('kind', ['AsymmetricAutoencoderKL', ['AutoencoderKL'], None])
+def test_another_kind_of_autoencoder_is_an_error(copy, edit, kind):
+    edit(copy / 'vae' / 'config.json', _class_name=kind)
+    with pytest.raises(CheckpointError, match='must be one of AutoencoderKL, AutoencoderTiny'):
+        load_model(str(copy))
+
+
 def test_another_kind_of_unet_is_an_error(copy):
     path = copy / 'unet' / 'config.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), 'in_channels': 4}))
