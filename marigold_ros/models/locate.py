@@ -15,6 +15,7 @@ from difflib import get_close_matches
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 import re
 from threading import RLock
@@ -96,7 +97,14 @@ def is_embedded(name: str) -> bool:
 
 def is_local(name: str) -> bool:
     """Return whether a name is that of an embedded checkpoint or of a folder."""
-    return name in list_checkpoints() or Path(name).expanduser().is_dir()
+    return name in list_checkpoints() or local_folder(name) is not None
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the folder of a name, ``~`` being the home folder; None where there is none."""
+    # Not those of Path, which raise for an unknown user and for too long a name.
+    path = os.path.expanduser(name)
+    return Path(path) if os.path.isdir(path) else None
 
 
 def find_folder(name: str) -> Path:
@@ -108,10 +116,10 @@ def find_folder(name: str) -> Path:
     """
     if name in list_checkpoints():
         return EMBEDDED / name
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.suffix in PICKLES or path.is_file():
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+    if Path(name).suffix in PICKLES or os.path.isfile(os.path.expanduser(name)):
         raise CheckpointError(
             f"'{name}' is a single file; give the folder of a checkpoint in {LAYOUT} with "
             'safetensors weights (`models convert` makes one of some released pickles)'
@@ -129,8 +137,8 @@ def find_folder(name: str) -> Path:
 
 def find_autoencoder(name: str) -> Path:
     """Resolve a separate autoencoder: its folder, one that has ``vae/``, or a hub id."""
-    path = Path(name).expanduser()
-    if not path.is_dir():
+    path = local_folder(name)
+    if path is None:
         if hub_id(name) is None:
             raise CheckpointError(
                 f"there is no autoencoder '{name}'; give a folder with config.json and "

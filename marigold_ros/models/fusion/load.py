@@ -17,7 +17,7 @@ from typing import Any
 from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
-from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
+from marigold_ros.models.locate import EMBEDDED, FUSION, local_folder, require_file
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.kept_networks import KeptNetworks
 import numpy as np
@@ -53,7 +53,7 @@ def fusion_of(model: Any, name: str) -> LoadedFusion | None:
         return None
     folder = EMBEDDED / FUSION
     if name != 'auto':
-        folder = Path(name).expanduser()
+        folder = local_folder(name) or Path(name)
     elif path := getattr(model, 'description', {}).get('path'):
         beside = Path(path) / FUSION
         folder = beside if (beside / CONFIG).is_file() else folder

@@ -65,6 +65,7 @@ def test_a_network_is_loaded_once_until_its_weights_change(model_folder):
     [
         ('/no/such/folder', "no fusion network '/no/such/folder'; choose alignment.fusion auto"),
         ('owner/network', "no fusion network '.*owner/network'"),
+        ('~no-such-user/x', "no fusion network '.*~no-such-user/x'"),
         (str(EMBEDDED / 'tiny'), 'no model.safetensors'),
         (str(EMBEDDED / FUSION / 'model.safetensors'), 'a folder with config.json'),
     ],

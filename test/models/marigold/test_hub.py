@@ -75,7 +75,13 @@ def test_a_mistyped_name_is_asked_about():
         find_folder('marigold-depth-v11')
 
 
-@pytest.mark.parametrize('name', ['../up', 'a/b/c', '/no/where', 'owner/na me', 'owner/name@'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        *('../up', 'a/b/c', '/no/where', 'owner/na me', 'owner/name@'),
+        *('~no-such-user', '~no-such-user/model', 300 * 'x'),
+    ],
+)
 def test_what_is_no_hub_id_never_reaches_the_hub(hub, name):
     with pytest.raises(CheckpointError, match='no checkpoint'):
         find_folder(name)
