@@ -27,7 +27,7 @@ class TorchProcessor:
 
     ``values`` of preprocessor_config.json take the place of :attr:`defaults`. Raises
     CheckpointError if images are not resized and rescaled, or resampled neither bilinear nor
-    bicubic.
+    bicubic, or their size is no height and width.
     """
 
     # Those of transformers' own class.
@@ -42,14 +42,23 @@ class TorchProcessor:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = {**TorchProcessor.defaults, **self.defaults, **values}
-        for name, known in (('do_resize', [True]), ('do_rescale', [True]), ('resample', _MODES)):
-            if self.values[name] not in known:
-                raise CheckpointError(
-                    f'preprocessor_config.json has {name} {self.values[name]!r}; known here is '
-                    f'{" or ".join(map(str, known))}: restore the file'
-                )
+        known = {'do_resize': [True], 'do_rescale': [True], 'resample': [*_MODES]}
+        for name, few in known.items():
+            if self.values[name] not in few:
+                raise self._wrong(name, ' or '.join(map(str, few)))
         self.mode = _MODES[self.values['resample']]
-        self.size = int(self.values['size']['height']), int(self.values['size']['width'])
+        size = self.values['size']
+        sides = [size.get(x) for x in ('height', 'width')] if isinstance(size, Mapping) else [0]
+        if not all(type(side) is int and side > 0 for side in sides):
+            raise self._wrong('size', 'a height and a width in pixels')
+        self.size = sides[0], sides[1]
+
+    def _wrong(self, name: str, known: str) -> CheckpointError:
+        value = self.values[name]
+        return CheckpointError(
+            f'preprocessor_config.json has {name} {value!r:.99}; known here is {known}: restore '
+            'the file'
+        )
 
     def __call__(
         self, images: Sequence[np.ndarray], return_tensors: str = 'pt'

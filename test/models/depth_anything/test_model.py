@@ -232,6 +232,22 @@ def test_what_a_folder_may_not_hold_is_refused(relative_folder, name, values, wo
         load_model(str(relative_folder), device='cpu')
 
 
+@pytest.mark.parametrize('kind', ['depth_pro', 'tipsv2_dpt', 'zoedepth'])
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        *(('size', one) for one in (384, {'shortest_edge': 384}, {'height': 384, 'width': '512'})),
+        *(('resample', one) for one in (1, [2])),
+        ('do_rescale', False),
+    ],
+)
+def test_what_images_cannot_be_brought_to_is_refused(kin_folders, tmp_path, kind, name, value):
+    folder = shutil.copytree(kin_folders / kind, tmp_path / kind)
+    changed(folder, 'preprocessor_config.json', **{name: value})
+    with pytest.raises(CheckpointError, match=f'has {name} .*; known here is'):
+        load_model(str(folder), device='cpu')
+
+
 def test_a_missing_file_is_named(relative_folder):
     (relative_folder / 'preprocessor_config.json').unlink()
     with pytest.raises(CheckpointError, match='preprocessor_config'):
