@@ -83,6 +83,7 @@ class DepthEstimator(OnePassModel):
         self.flip = _flips(folder, self.kind, own)
         kind = PROCESSORS.get(self.kind)
         self.processor: Any = kind(processor_values(folder)) if kind else load_processor(folder)
+        self.processing_size(*_TEST_SIZE, None)  # a damaged one would fail at each frame
         network = load_depth_network(folder)
         self.parameters = count_parameters(network)
         # One choice for all images of a call, by numbers: no trace shows it.

@@ -248,6 +248,12 @@ def test_what_images_cannot_be_brought_to_is_refused(kin_folders, tmp_path, kind
         load_model(str(folder), device='cpu')
 
 
+def test_a_processor_that_takes_no_image_is_refused_when_it_is_loaded(metric_folder):
+    changed(metric_folder, 'preprocessor_config.json', image_mean=[0.5, 0.5])
+    with pytest.raises(CheckpointError, match='mean must have 3 elements.*restore'):
+        load_model(str(metric_folder), device='cpu')
+
+
 def test_a_missing_file_is_named(relative_folder):
     (relative_folder / 'preprocessor_config.json').unlink()
     with pytest.raises(CheckpointError, match='preprocessor_config'):
