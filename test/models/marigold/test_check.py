@@ -120,7 +120,7 @@ def test_a_tampered_header_is_an_error(copy):
 @pytest.mark.parametrize('content', ['{', '[]', '\udcff'])
 def test_a_damaged_json_file_is_named(copy, name, content):
     (copy / name).write_bytes(content.encode('utf-8', 'surrogateescape'))
-    with pytest.raises(CheckpointError, match=name.replace('/config', '').split('.')[0]):
+    with pytest.raises(CheckpointError, match=f'{name}.*restore the file'):
         load_model(str(copy), device='cpu')
 
 
