@@ -11,6 +11,8 @@ import shutil
 import zlib
 
 from diffusers import MarigoldDepthPipeline
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.models import load_model
 from marigold_ros.models.convert.pickles import Released
 from marigold_ros.models.convert.released import write_files
 from marigold_ros.models.diffusion_depth import checkpoint as diffusion_depth
@@ -51,6 +53,14 @@ def copy(small_checkpoint, tmp_path) -> Path:
     folder = tmp_path / 'copy'
     shutil.copytree(small_checkpoint, folder)
     return folder
+
+
+@pytest.fixture(scope='module')
+def plain(small_checkpoint):
+    """The small Marigold in the layout and arithmetic of diffusers."""
+    return load_model(
+        str(small_checkpoint), device='cpu', runtime=RuntimeConfig(channels_last=False)
+    )
 
 
 @pytest.fixture
@@ -96,6 +106,12 @@ def image() -> Callable[..., np.ndarray]:
         return (np.kron(coarse, np.ones((8, 8, 1)))[:height, :width] * 255).astype(np.uint8)
 
     return make
+
+
+@pytest.fixture
+def rgb() -> np.ndarray:
+    """Noise, (70, 96, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
 
 
 PROCESSOR = {

@@ -37,11 +37,6 @@ def damaged(folders, tmp_path):
     return lambda family: shutil.copytree(folders[family], tmp_path / family)
 
 
-@pytest.fixture
-def rgb():
-    return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
-
-
 COMPILED = ['unet']
 COMPILED += [pytest.param(name, marks=pytest.mark.slow) for name in (*FAMILIES[1:], *KIN)]
 

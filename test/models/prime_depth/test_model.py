@@ -23,11 +23,6 @@ def folder(prime_depth_folder, tmp_path):
     return shutil.copytree(prime_depth_folder, tmp_path / 'prime')
 
 
-@pytest.fixture
-def rgb():
-    return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
-
-
 def unet(**changes):
     torch.manual_seed(0)
     sizes = {

@@ -35,13 +35,6 @@ CPU = torch.device('cpu')
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope='module')
-def plain(small_checkpoint):
-    return load_model(
-        str(small_checkpoint), device='cpu', runtime=RuntimeConfig(channels_last=False)
-    )
-
-
 @pytest.mark.usefixtures('own_cache')
 @pytest.mark.parametrize('dtype', ['float32', pytest.param('bfloat16', marks=pytest.mark.slow)])
 def test_openvino_keeps_the_answer_and_reports_to_no_server(

@@ -22,13 +22,6 @@ CPU = torch.device('cpu')
 TOLERANCE = 1e-4
 
 
-@pytest.fixture(scope='module')
-def plain(small_checkpoint):
-    return load_model(
-        str(small_checkpoint), device='cpu', runtime=RuntimeConfig(channels_last=False)
-    )
-
-
 @pytest.mark.parametrize('exact', [False, True], ids=['own', 'reference_exact'])
 def test_channels_last_keeps_the_answer(small_checkpoint, plain, image, exact):
     model = load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig())

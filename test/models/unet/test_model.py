@@ -2,26 +2,12 @@
 # Copyright 2026 The marigold_ros developers
 """The plain U-Net: its checkpoint's folder, sizes, runtimes and errors."""
 
-import shutil
-
 from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
 from marigold_ros.models.unet.checkpoint import load_network
 from marigold_ros.models.unet.network import DepthUNet
 import numpy as np
-import pytest
 import torch
-
-
-@pytest.fixture
-def folder(unet_folder, tmp_path):
-    """Return a copy that a test may damage."""
-    return shutil.copytree(unet_folder, tmp_path / 'plain')
-
-
-@pytest.fixture
-def rgb():
-    return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
 
 
 def test_an_image_is_answered_alike_alone_and_in_a_batch():
