@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from pathlib import Path
+import shutil
 
 from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from marigold_ros.config import EngineConfig
@@ -238,8 +239,6 @@ def test_a_read_only_checkpoints_embedding_goes_to_the_cache(copy, monkeypatch, 
 
 @pytest.mark.usefixtures('text_encoder')
 def test_a_text_encoder_without_tokenizer_is_an_error(copy):
-    import shutil
-
     shutil.rmtree(copy / 'tokenizer')
     with pytest.raises(CheckpointError, match='tokenizer'):
         load_model(str(copy), device='cpu')

@@ -23,22 +23,16 @@ def folder(prime_depth_folder, tmp_path):
     return shutil.copytree(prime_depth_folder, tmp_path / 'prime')
 
 
-def unet(**changes):
-    torch.manual_seed(0)
-    sizes = {
-        'in_channels': 4,
-        'block_out_channels': (32, 64, 96, 96),
-        'attention_head_dim': (2, 4, 6, 6),
-        'cross_attention_dim': 24,
-        'norm_num_groups': 32,
-    }
-    return UNet2DConditionModel(**{**sizes, **changes}).eval()
-
-
 @torch.no_grad()
 @pytest.mark.parametrize('size', [(8, 8), (9, 12), (14, 20), (23, 31)])
 def test_the_refiner_follows_the_decoder_at_any_size(size):
-    frozen = unet()
+    channels, heads = (32, 64, 96, 96), (2, 4, 6, 6)
+    frozen = UNet2DConditionModel(
+        in_channels=4,
+        block_out_channels=channels,
+        attention_head_dim=heads,
+        cross_attention_dim=24,
+    ).eval()
     refiner = Refiner(frozen.config, 2, (8, 16, 16, 24), 1)
     assert len(refiner.joins) == len(decoder_steps(frozen))
     for own, theirs in zip(refiner.blocks, frozen.up_blocks, strict=True):
