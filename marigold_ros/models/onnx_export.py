@@ -7,12 +7,13 @@ The network takes ``image`` (1, 3, H, W) float32 RGB in [0, 1] and returns ``rel
 (1, 1, H, W) in the space that its metadata name.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.errors import ConfigurationError, MarigoldError, WriteError
 from marigold_ros.models.runtime.onnx_networks import (
     export_network,
     onnx_session,
@@ -55,7 +56,8 @@ def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, A
     the size of the network. Larger networks than 2 GB have further files beside ``path``. Returns
     ``size`` (H, W) of the network and ``difference`` (largest, of the largest depth). Raises
     ConfigurationError if the model is not one network, or its repeated answers differ, and
-    MarigoldError if the depth differs by more than :data:`TOLERANCE`; then nothing is written.
+    MarigoldError if the depth differs by more than :data:`TOLERANCE` or the file cannot be
+    written; then nothing is.
     """
     require_onnxruntime(torch.device('cpu'), torch.float32)
     facts = model.description
@@ -72,7 +74,7 @@ def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, A
     own = model.processing_size(*network.size, None) == network.size
     resolution = None if own else 0
     wanted = model.predict(rgb, ensemble_size=1, processing_resolution=resolution).relative
-    with TemporaryDirectory(dir=path.parent) as folder:
+    with _written_to(path), TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
         export_network(network, (torch.from_numpy(image),), draft, ['image'], 'relative')
         _describe(draft, facts)
@@ -87,6 +89,18 @@ def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, A
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)
     return {'size': list(network.size), 'difference': difference}
+
+
+@contextmanager
+def _written_to(path: Path) -> Iterator[None]:
+    """Raise WriteError where a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(
+            f'{path} could not be written ({error.strerror}); free some space, or choose another '
+            'file'
+        ) from error
 
 
 def _describe(path: Path, facts: dict[str, Any]) -> None:

@@ -90,6 +90,14 @@ def test_the_command_writes_a_file(unet_folder, tmp_path, capsys):
     assert '--onnx /proc/model.onnx cannot be written' in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_written_is_named(unet_folder, tmp_path, capsys):
+    path = tmp_path / 'model.onnx'
+    path.mkdir()
+    assert main(['export', str(unet_folder), '--onnx', str(path), '--size', '96x128']) == 1
+    assert f'{path} could not be written (Is a directory)' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_size_that_varies_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(['export', 'tiny', '--onnx', 'tiny.onnx', '--size', '480x-1'])
