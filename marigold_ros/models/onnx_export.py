@@ -55,7 +55,7 @@ def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, A
     The model is a DepthModel on the CPU in float32, run by PyTorch; the caller resizes images to
     the size of the network. Larger networks than 2 GB have further files beside ``path``. Returns
     ``size`` (H, W) of the network and ``difference`` (largest, of the largest depth). Raises
-    ConfigurationError if the model is not one network, or its repeated answers differ, and
+    ConfigurationError if the model is not one network, or draws noise at each step, and
     MarigoldError if the depth differs by more than :data:`TOLERANCE` or the file cannot be
     written; then nothing is.
     """
