@@ -103,6 +103,7 @@ def read_metric_scale(folder: Path) -> MetricScale | None:
         wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
         positive = ('scale', 'focal_share', 'max_depth')
         wrong += [name for name in positive if not numbers[name] > 0]
+        wrong += [] if scale.abs_rel >= 0 else ['abs_rel']
     except TypeError as error:
         raise CheckpointError(f'{path} has other values than it must ({error}); restore it') from (
             error
@@ -114,7 +115,7 @@ def read_metric_scale(folder: Path) -> MetricScale | None:
             f'{path} has {wrong[0]} {getattr(scale, wrong[0])!r}; restore the file, or remove it '
             'for a relative model'
         )
-    return scale
+    return MetricScale(scale.space, *(float(value) for value in numbers.values()))
 
 
 class MetricModel:

@@ -120,12 +120,23 @@ def test_a_checkpoint_with_a_scale_is_metric_without_lidar(folder):
 
 @pytest.mark.parametrize(
     ('change', 'words'),
-    [({'scale': -1.0}, 'has scale -1.0'), ({'space': 'metric'}, 'space'), ({'more': 1}, 'more')],
+    [
+        ({'scale': -1.0}, 'has scale -1.0'),
+        ({'abs_rel': -0.1}, 'has abs_rel -0.1'),
+        ({'space': 'metric'}, 'space'),
+        ({'more': 1}, 'more'),
+    ],
 )
 def test_a_damaged_scale_is_refused(folder, change, words):
     (folder / FILE).write_text(json.dumps({**json.loads((folder / FILE).read_text()), **change}))
     with pytest.raises(CheckpointError, match=words):
         read_metric_scale(folder)
+
+
+def test_whole_numbers_of_any_size_are_metres(folder):
+    scale = {**json.loads((folder / FILE).read_text()), 'max_depth': 10**20}
+    (folder / FILE).write_text(json.dumps(scale))
+    assert np.isfinite(read_metric_scale(folder).metres(np.linspace(0, 1, 3))).all()
 
 
 def recording(factor: float):
