@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import RuntimeConfig
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import brief, CheckpointError, ConfigurationError, InputError
 from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROMPTED, space_of
 from marigold_ros.models.depth_anything.processors import PROCESSORS, TorchProcessor
@@ -182,8 +182,18 @@ class DepthEstimator(OnePassModel):
         return int(pixels.shape[-2]), int(pixels.shape[-1])
 
     def _pixels(self, rgbs: Sequence[np.ndarray], wanted: Mapping[str, Any]) -> torch.Tensor:
-        """Return images (B, 3, PH, PW) as the network sees them."""
-        found = self.processor(images=list(rgbs), return_tensors='pt', **wanted)
+        """Return images (B, 3, PH, PW) as the network sees them; InputError if too thin."""
+        try:
+            found = self.processor(images=list(rgbs), return_tensors='pt', **wanted)
+        except Exception as error:  # transformers and torch raise many kinds
+            if not self._sizes:  # it has never taken an image: damaged
+                raise
+            height, width = rgbs[0].shape[:2]
+            raise InputError(
+                f'an image of {width}x{height} has no size at the network of {self.folder.name} '
+                f'({brief(error)}); crop it to a less extreme shape',
+                cause='shape',
+            ) from error
         return found['pixel_values']
 
     def _prepared(self, network: nn.Module) -> Any:

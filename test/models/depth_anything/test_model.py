@@ -9,7 +9,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 from marigold_ros.config import AlignmentConfig, RuntimeConfig
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.frame import Camera, Frame, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model
@@ -252,6 +252,15 @@ def test_a_processor_that_takes_no_image_is_refused_when_it_is_loaded(metric_fol
     changed(metric_folder, 'preprocessor_config.json', image_mean=[0.5, 0.5])
     with pytest.raises(CheckpointError, match='mean must have 3 elements.*restore'):
         load_model(str(metric_folder), device='cpu')
+
+
+@pytest.mark.parametrize('kind', ['glpn', 'zoedepth'])
+def test_an_image_too_thin_for_the_network_is_refused_as_such(kin_folders, kind):
+    model = load_model(str(kin_folders / kind), device='cpu')
+    for call in (model.predict, lambda rgb: model.processing_size(*rgb.shape[:2], None)):
+        with pytest.raises(InputError, match='of 900x15 has no size .*; crop it') as caught:
+            call(image_of(15, 900))
+        assert caught.value.cause == 'shape'
 
 
 def test_a_missing_file_is_named(relative_folder):
