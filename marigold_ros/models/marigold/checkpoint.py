@@ -126,11 +126,13 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
         )
     text = empty_text(folder)
     width = unet.config.cross_attention_dim
-    if text.ndim != 3 or len(text) != 1 or text.shape[-1] != width or text.shape[1] > MOST_TOKENS:
+    fits = text.ndim == 3 and (len(text), text.shape[2]) == (1, width)
+    if not fits or not 1 <= text.shape[1] <= MOST_TOKENS:
         raise CheckpointError(
             f'the empty-prompt embedding has shape {tuple(text.shape)}; the unet attends to width '
-            f'{width}, so it must be (1, L, {width}) with L up to {MOST_TOKENS}'
+            f'{width}, so it must be (1, L, {width}) with L from 1 to {MOST_TOKENS}'
         )
+    require_finite({EMPTY_TEXT: text}, folder)
     scheduler = _scheduler(folder)
     notes = [LCM_NOTE] if isinstance(scheduler, LCMScheduler) else []
     files = [folder / 'unet', folder / 'vae' if vae is None else vae]

@@ -75,6 +75,21 @@ def test_a_checkpoint_without_any_text_conditioning_is_an_error(copy):
         load_model(str(copy))
 
 
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        (torch.ones(1, 2, 31), r'shape \(1, 2, 31\)'),
+        (torch.ones(1, 0, 32), r'shape \(1, 0, 32\)'),
+        (torch.full((1, 2, 32), torch.nan), 'empty_text_embedding is not finite'),
+    ],
+)
+def test_an_embedding_that_is_none_of_the_prompt_is_an_error(copy, text, words):
+    path = copy / 'empty_text_embedding.safetensors'
+    save_file({'empty_text_embedding': text}, path)
+    with pytest.raises(CheckpointError, match=words):
+        load_model(str(copy))
+
+
 def test_an_unknown_space_is_an_error(copy, edit):
     edit(copy / 'marigold_ros.json', space='parsecs')
     with pytest.raises(CheckpointError, match='parsecs'):
