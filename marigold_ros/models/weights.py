@@ -154,7 +154,7 @@ def require_finite(weights: Mapping[str, torch.Tensor], where: Path) -> None:
     for name, weight in weights.items():
         # One pass over the memory, and no mask of the size of the network. In float16 a sum of
         # finite weights overflows.
-        kind = torch.promote_types(weight.dtype, torch.float32)
+        kind = torch.float32 if weight.itemsize < 4 else weight.dtype
         if weight.is_floating_point() and not torch.isfinite(weight.sum(dtype=kind)):
             raise CheckpointError(
                 f'{where}: weight {name} is not finite; the file is damaged, restore it'

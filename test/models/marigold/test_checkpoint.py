@@ -90,6 +90,14 @@ def test_an_embedding_that_is_none_of_the_prompt_is_an_error(copy, text, words):
         load_model(str(copy))
 
 
+def test_weights_of_eight_bits_open(copy):
+    path = weights(copy)
+    state = load_file(path)
+    state['conv_in.bias'] = state['conv_in.bias'].to(torch.float8_e4m3fn)
+    save_file(state, path, metadata={'format': 'pt'})
+    assert load_model(str(copy), device='cpu', dtype='float32').unet.dtype == torch.float32
+
+
 def test_an_unknown_space_is_an_error(copy, edit):
     edit(copy / 'marigold_ros.json', space='parsecs')
     with pytest.raises(CheckpointError, match='parsecs'):
