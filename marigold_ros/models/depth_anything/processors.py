@@ -42,16 +42,17 @@ class TorchProcessor:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = {**TorchProcessor.defaults, **self.defaults, **values}
-        known = {'do_resize': [True], 'do_rescale': [True], 'resample': [*_MODES]}
-        for name, few in known.items():
+        known = (('do_resize', [True]), ('do_rescale', [True]), ('resample', [*_MODES]))
+        for name, few in known:
             if self.values[name] not in few:
                 raise self._wrong(name, ' or '.join(map(str, few)))
         self.mode = _MODES[self.values['resample']]
-        size = self.values['size']
-        sides = [size.get(x) for x in ('height', 'width')] if isinstance(size, Mapping) else [0]
+        size: Any = self.values['size']
+        named = isinstance(size, Mapping) and {'height', 'width'} <= size.keys()
+        sides = (size['height'], size['width']) if named else (0, 0)
         if not all(type(side) is int and side > 0 for side in sides):
             raise self._wrong('size', 'a height and a width in pixels')
-        self.size = sides[0], sides[1]
+        self.size = sides
 
     def _wrong(self, name: str, known: str) -> CheckpointError:
         value = self.values[name]
