@@ -204,7 +204,7 @@ def _more(results: dict[str, Any]) -> list[str]:
     if oracle['rule'] != 'own' and 'oracle' in results['protocols']:
         lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')
     drift = results['temporal'].get('scale_drift')
-    if drift:
+    if drift and math.isfinite(drift['ratio']):
         lines.append(f'scale drift from frame to frame: {drift["ratio"]:.2%}')
     flicker = results['temporal'].get('flicker')
     if flicker:

@@ -198,7 +198,9 @@ def describe_bag(path: str | Path) -> dict[str, Any]:
         digest = hashlib.sha256(os.fsencode(listing)).hexdigest()
     else:
         digest = hashes[0]
-    return {'name': path.resolve().name, 'sha256': digest, 'bytes': size}
+    # A link may lead to a file that is named by its hash.
+    name = path.resolve().name if path.is_dir() else path.name
+    return {'name': name, 'sha256': digest, 'bytes': size}
 
 
 def _sha256(path: Path) -> str:

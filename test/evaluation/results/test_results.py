@@ -44,6 +44,12 @@ def test_the_hash_of_a_bag_follows_its_content(tmp_path):
     assert describe_bag(bag)['sha256'] != first['sha256']
 
 
+def test_a_bag_has_the_name_of_a_link_to_it(tmp_path):
+    (tmp_path / 'd0c5a7').write_bytes(b'one')
+    (tmp_path / 'bag.mcap').symlink_to('d0c5a7')
+    assert describe_bag(tmp_path / 'bag.mcap')['name'] == 'bag.mcap'
+
+
 @pytest.mark.parametrize('record', ['README.md', 'results.json'])
 def test_bags_that_a_model_was_trained_on_are_found_under_any_name(record, tmp_path):
     bags = []
@@ -78,7 +84,7 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
         'baselines': {},
         'provenance': {'scoring': {'first_not_metric': '', 'oracle': {'rule': 'own', 'text': ''}}},
         'calibration': {'text': ''},
-        'temporal': {},
+        'temporal': {'scale_drift': {'ratio': math.nan}},
         'surfaces': {},
         'robustness': found,
         'verdict': {
@@ -92,5 +98,6 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
         'verdict: Unknown: too few independent frames to tell',
         '  range     no frame could be scored',
     ]
+    assert 'drift' not in text
     (fog_line,) = (line for line in text.splitlines() if line.startswith('fog'))
     assert fog_line.split()[:4] == ['fog', '(truth)', '0.100', '0.200']
