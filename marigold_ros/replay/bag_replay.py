@@ -41,7 +41,8 @@ from marigold_ros.threads import prefetched
 import numpy as np
 
 KEEP_EVERY_S = 30.0  # seconds between writings of what a begun bag has so far
-# Images that are timed, with nothing beside them; later ones are scored beside the next.
+# Images with nothing beside them; later ones are scored beside the next. They are timed, but for
+# the first of a run, which waits for what is compiled or read on its way.
 TIMED = 60
 # Columns of a row of the evaluated model that are added for each compared model.
 _SHARED = (
@@ -309,12 +310,13 @@ class _Run:
                 for scorer in self._all:
                     scorer.scorer.score_whole_scans()
             try:
-                start = perf_counter()
+                first, start = part.read + 1, perf_counter()
                 for item in islice(bag.stream, part.read, self._job.limit):
                     part.read += 1
                     part.stamps_ns.append(item.stamp_ns)
                     beside = part.read > TIMED and self._may_score_beside
-                    read_ms = None if beside else 1e3 * (perf_counter() - start)
+                    timed = not beside and part.read > first
+                    read_ms = 1e3 * (perf_counter() - start) if timed else None
                     finished = self._finish(item, read_ms, bag.sources)
                     last = self._scored()
                     row = None if finished is None else thread.submit(self._score, finished)

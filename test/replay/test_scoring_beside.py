@@ -17,7 +17,7 @@ WAIT = 60.0
 
 @pytest.fixture
 def timed(monkeypatch):
-    """Return a function that sets how many images are timed."""
+    """Return a function that sets how many images have nothing beside them."""
     return lambda count: monkeypatch.setattr('marigold_ros.replay.bag_replay.TIMED', count)
 
 
@@ -35,7 +35,7 @@ class Seen:
 
 
 def test_the_next_image_is_predicted_while_one_is_scored(
-    short_drive, ramp, timed, monkeypatch, tmp_path, rows_of
+    short_drive, ramp, timed, monkeypatch, tmp_path
 ):
     timed(1)
     model, add, seen = Seen(ramp), Scorer.add, []
@@ -50,10 +50,19 @@ def test_the_next_image_is_predicted_while_one_is_scored(
     monkeypatch.setattr(Scorer, 'add', waiting)
     evaluate_bag(short_drive, model, out=tmp_path)
     assert seen[0] == (0, 1)
+
+
+@pytest.mark.parametrize(('alone', 'expected'), [(60, '-++'), (2, '-+-'), (1, '---')])
+def test_images_are_timed_that_are_alone_and_not_the_first(
+    alone, expected, short_drive, ramp, timed, tmp_path, rows_of
+):
+    timed(alone)
+    evaluate_bag(short_drive, ramp, out=tmp_path)
     times = [row['total_ms'] for row in rows_of(tmp_path)]
-    assert [bool(time) for time in times] == [True, False, False]
+    assert ''.join('+' if time else '-' for time in times) == expected
     results = json.loads((tmp_path / 'results.json').read_text())
-    assert {stage['n'] for stage in results['latency_ms'].values()} == {1}
+    counts = {stage['n'] for stage in results['latency_ms'].values()}
+    assert counts == ({expected.count('+')} if '+' in expected else set())
 
 
 def test_results_are_those_of_one_after_the_other(short_drive, ramp, timed, figures, tmp_path):
