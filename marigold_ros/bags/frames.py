@@ -113,7 +113,8 @@ def bag_frames(
     Yields
     ------
     BagFrame
-        ``frame.camera`` is the last camera_info at or before the image, else the bag's first.
+        ``frame.camera`` is the last camera_info at or before the image, else the bag's first; one
+        without a stamp counts from its log time.
 
     Raises
     ------
@@ -220,7 +221,7 @@ class _FrameStream:
         if topic == self._topics.image:
             self._waiting.append(_Waiting(message, stamp_ns, log_ns))
         if topic == self._topics.camera_info:
-            self._infos.add(stamp_ns, message)
+            self._infos.add(stamp_ns or log_ns, message)  # some drivers do not stamp it
         if topic == self._topics.truth:
             self._truths.add(stamp_ns, message)
         for sensor in self._sensors:

@@ -161,12 +161,11 @@ def test_the_camera_is_the_last_before_the_image_else_the_first(drive):
     assert focal == [7.0, 7.0, 9.0, 9.0]
 
 
-def test_of_camera_infos_without_stamps_the_last_counts(drive):
-    for tick in range(4):
-        drive.info(0, delay_ns=START + tick * 100 * MS, focal=5.0 + tick)
-    for tick in range(30):
-        drive.image(START + tick * 100 * MS)
-    assert [item.frame.camera.K[0, 0] for item in drive.read()] == [8.0] * 30
+def test_camera_infos_without_stamps_count_from_their_time_of_recording(drive):
+    for second, focal in ((0, 7.0), (1, 7.0), (10, 9.0), (11, 9.0)):
+        drive.info(0, START + second * S, focal)
+        drive.image(START + second * S + 20 * MS)
+    assert [item.frame.camera.K[0, 0] for item in drive.read()] == [7.0, 7.0, 9.0, 9.0]
 
 
 def test_one_latched_camera_info_serves_the_whole_bag(drive):
