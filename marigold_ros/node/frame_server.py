@@ -72,9 +72,10 @@ class ImageInWork:
     """
     What the first half of an image leaves to the second.
 
-    ``header`` is that of the outputs, ``own_frame`` the frame_id and ``size`` (H, W) those of the
-    image as it came, ``no_camera`` the reason why the frame has none, ``scan_ns`` the stamp of its
-    first scan. It ``is_paired`` if it has its points; its ``prediction`` comes last.
+    ``header`` is that of the outputs, ``own_frame`` the frame_id of the image, or of its
+    camera_info where it has none, and ``size`` its (H, W) as it came. ``no_camera`` is the reason
+    why the frame has none, ``scan_ns`` the stamp of its first scan. It ``is_paired`` if it has its
+    points; its ``prediction`` comes last.
     """
 
     header: Any
@@ -174,11 +175,12 @@ class FrameServer:
     def _predict(self, message, alone: Callable[[], object]) -> ImageInWork:
         watch = _Stopwatch()
         config = self._prepare(alone)
+        info = self._inputs.await_info()
         header = copy.copy(message.header)
-        header.frame_id = config.frame_id or header.frame_id
-        own_frame = message.header.frame_id
+        own_frame = header.frame_id or (info.header.frame_id if info else '')
+        header.frame_id = config.frame_id or own_frame
         rgb = self._decode(message, config)
-        camera, no_camera = self._camera(message, rgb.shape[:2], config)
+        camera, no_camera = self._camera(info, own_frame, rgb.shape[:2], config)
         frame = Frame(rgb=rgb, camera=camera, stamp_ns=header_ns(message))
         if config.output_resolution != 'input':
             model: Any = self._pipeline.model
@@ -247,19 +249,18 @@ class FrameServer:
         return rgb
 
     def _camera(
-        self, message, shape: tuple[int, int], config: NodeConfig
+        self, info: Any, own_frame: str, shape: tuple[int, int], config: NodeConfig
     ) -> tuple[Camera | None, Reason | None]:
         """Decode camera_info; None and the reason, also reported, if it is missing or invalid."""
-        info = self._inputs.await_info()
         topic = self._inputs.info.topic
         if info is None:
             text = f'no camera_info on {topic}: no metric depth; publish it'
             self._health.report('info', text)
             return None, as_reason(text)
-        if info.header.frame_id != message.header.frame_id and not self._warned_frames:
+        if info.header.frame_id != own_frame and not self._warned_frames:
             self._warned_frames = True
             self._node.get_logger().warning(
-                f"the image is in frame '{shown(message.header.frame_id, 200)}', its camera_info "
+                f"the image is in frame '{shown(own_frame, 200)}', its camera_info "
                 f"in '{shown(info.header.frame_id, 200)}'; the image's counts: check that they "
                 'belong together'
             )

@@ -267,6 +267,16 @@ def test_output_at_the_models_size_has_a_camera_that_fits(bench, with_depth_came
     assert to_organised(running.wait_received('points')[0], ('x',)).shape == (24, 32, 1)
 
 
+def test_an_image_without_a_frame_has_that_of_its_camera_info(running):
+    running.deliver('scan', running.robot.scan_of_plane(SECOND))
+    running.deliver('info', running.robot.camera_info(SECOND))
+    image = running.robot.image_message(SECOND)
+    image.header.frame_id = ''
+    running.deliver('image', image)
+    for topic in METRES:
+        assert running.wait_received(topic)[0].header.frame_id == 'camera_optical'
+
+
 def test_missing_extrinsics_mean_no_metres_and_a_reason(bench):
     unset = dict.fromkeys(('extrinsics.translation', 'extrinsics.rotation_xyzw'))
     running = bench(unset, hear=(DEPTH, RELATIVE))
