@@ -66,6 +66,9 @@ def project_lidar(
     x, y, z = T[:3, :3] @ points[index].T.astype(np.float64) + T[:3, 3:]
 
     near = (z >= config.min_depth) & (z <= config.max_depth)
+    if T[2, 3] >= config.min_depth:
+        # Drivers write a ray without a return as 0 0 0, which is the sensor itself.
+        near &= (x != T[0, 3]) | (y != T[1, 3]) | (z != T[2, 3])
     counts['out_of_range'] = len(index) - int(near.sum())
     index, x, y, z = index[near], x[near], y[near], z[near]
     in_range = x, y, z

@@ -140,6 +140,15 @@ def test_a_sensor_at_the_camera_sees_nothing_that_is_hidden():
     assert project(from_beside(points), BESIDE).counts['occluded'] > 300
 
 
+def test_rays_without_a_return_are_no_points_at_a_sensor_in_front_of_the_camera():
+    T = np.eye(4)
+    T[:3, 3] = 0.1, 0.2, 1.5
+    seen = wall(8.0, range(160), range(120)) - T[:3, 3]
+    sparse = project(np.concatenate([seen, np.zeros((50, 3))]), T)
+    assert sparse.counts['out_of_range'] == 50
+    np.testing.assert_array_equal(sparse.index, project(seen, T).index)
+
+
 def test_points_on_pixels_without_image_count_as_outside():
     valid = np.zeros((120, 160), bool)
     valid[:, 80:] = True
