@@ -18,8 +18,10 @@ from marigold_ros.frame import Camera, Prediction, SparseDepth
 from marigold_ros.kernels.bilinear import sampled
 import numpy as np
 
-# Number of coefficients that OpenCV accepts for each model of sensor_msgs/CameraInfo.
-_COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+# Number of coefficients that OpenCV accepts for each model of sensor_msgs/CameraInfo. Two of them
+# are one model, as in image_geometry: drivers of Orbbec write plumb_bob with eight.
+_PINHOLE = (4, 5, 8, 12, 14)
+_COEFFICIENTS = {'plumb_bob': _PINHOLE, 'rational_polynomial': _PINHOLE, 'equidistant': (4,)}
 # Rounds, and change in pixels, at which undistortion ends: five rounds, the default, err by pixels
 # in the corners of wide images. No ray leads to a pixel from which the best one is so far.
 _ENDS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-3)
