@@ -18,6 +18,10 @@ import numpy as np
 _ROTATION_TOLERANCE = 1e-3
 # Metres; sensors that are nearer to each other are in one place.
 _ONE_PLACE = 1e-3
+# Share of points behind surfaces above which the scan was not made at the origin of its frame, as
+# in base_link or odom: up to 0.7 on nuScenes. On synthetic drives a LiDAR 1.5 m above the camera
+# has 0.2 at most, on real ones one beside it 0.03.
+_MOST_BEHIND = 0.3
 
 
 @one_blas_thread(of_scipy=False)
@@ -92,7 +96,9 @@ def project_lidar(
         seen = not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
         if len(z) > 1:
             scan = np.stack(in_range, dtype=np.float32, casting='same_kind')
-            seen &= ~behind_surfaces(scan, T[:3, 3], place, scan_angle(u, v, K[0, 0]))
+            behind = behind_surfaces(scan, T[:3, 3], place, scan_angle(u, v, K[0, 0]))
+            if behind.mean() <= _MOST_BEHIND:
+                seen &= ~behind
     counts['occluded'] = len(index) - int(seen.sum())
     counts['kept'] = int(seen.sum())
     return SparseDepth(u[seen], v[seen], z[seen], index[seen], counts)

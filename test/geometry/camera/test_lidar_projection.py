@@ -15,7 +15,9 @@ from marigold_ros.geometry.camera.lidar_projection import (
     nearest_per_pixel,
     sparse_from_depth,
 )
+from marigold_ros.geometry.camera.rectification import rectified
 from marigold_ros.geometry.fit_report import coverage
+from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
 
@@ -138,6 +140,19 @@ def test_a_sensor_at_the_camera_sees_nothing_that_is_hidden():
     turned[:3, :3] = cv2.Rodrigues(np.array([0.02, -0.04, 0.01]))[0]
     assert project(points, turned).counts['occluded'] == 0
     assert project(from_beside(points), BESIDE).counts['occluded'] > 300
+
+
+def test_a_scan_in_a_frame_far_from_its_sensor_keeps_what_the_camera_sees():
+    drive = simulate_drive(1, width=160, height=120, lidar_beams=64)
+    (frame,) = drive.frames
+    points = np.stack([frame.points[axis] for axis in 'xyz'], axis=1).astype(float)
+    T, camera = drive.mounting.T_cam_lidar, rectified(drive.camera)
+    known = project(points, T, camera)
+    odom = np.eye(4)
+    odom[:3, 3] = -30.0, 20.0, -1.5  # in the LiDAR's frame
+    moved = project(points - odom[:3, 3], T @ odom, camera)
+    assert known.counts['occluded'] > 0
+    assert set(known.index) <= set(moved.index)
 
 
 def test_rays_without_a_return_are_no_points_at_a_sensor_in_front_of_the_camera():
