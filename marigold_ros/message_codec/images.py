@@ -283,7 +283,7 @@ def _decode_compressed_depth(message: Any) -> np.ndarray:
             'truncated' if len(data) else 'empty',
         )
     pixels = _decode_16bit(data[_DEPTH_HEADER.size :], text)
-    if _source_encoding(text) == '16UC1':
+    if _source_encoding(text) in ('16UC1', 'mono16'):
         return _metres(pixels)
     _, quant_a, quant_b = _DEPTH_HEADER.unpack(data[: _DEPTH_HEADER.size].tobytes())
     if not (math.isfinite(quant_a) and math.isfinite(quant_b)):

@@ -376,6 +376,7 @@ def test_jpeg_with_padding_behind_its_end_is_whole():
     [
         ('16UC1; png compressed ', b''),
         ('16UC1; compressedDepth png', struct.pack('<iff', 0, 0.0, 0.0)),
+        ('mono16; compressedDepth png', struct.pack('<iff', 0, 0.0, 0.0)),
     ],
 )
 def test_compressed_16uc1_is_millimetres(text, header):
