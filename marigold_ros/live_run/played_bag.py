@@ -27,7 +27,7 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
-from marigold_ros.message_codec import has_field, serialised_header_ns, to_organised
+from marigold_ros.message_codec import has_field, row_step, serialised_header_ns, to_organised
 from marigold_ros.settings import as_values
 from marigold_ros.sparse_sources import (
     needs_extrinsics,
@@ -346,10 +346,8 @@ def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMes
     lines = find_scan_lines(np.ascontiguousarray(columns[read, :3]), ring)
     kept = read[choose_fit_lines(lines, every)]
     height, width, step = int(cloud.height), int(cloud.width), int(cloud.point_step)
-    # Of a single row drivers do not always give the length.
-    row_step = int(cloud.row_step) if height > 1 else width * step
     data = np.ascontiguousarray(cloud.data).view(np.uint8)
-    points = np.ndarray((height, width, step), np.uint8, data, strides=(row_step, step, 1))
+    points = np.ndarray((height, width, step), np.uint8, data, strides=(row_step(cloud), step, 1))
     changed = replace(
         cloud,
         height=1,

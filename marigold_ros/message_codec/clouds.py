@@ -43,6 +43,19 @@ def has_field(message: Any, name: str) -> bool:
     return any(field.name == name for field in message.fields)
 
 
+def row_step(message: Any) -> int:
+    """
+    Return the bytes from row to row of a PointCloud2.
+
+    Without padding there is one layout, whatever ``row_step`` says: many drivers write 0 or the
+    size of all rows, as PointCloud2Modifier does (common_interfaces #320).
+    """
+    height, row_bytes = int(message.height), int(message.width) * int(message.point_step)
+    if height == 1 or len(as_bytes(message.data, 'cloud')) == height * row_bytes:
+        return row_bytes
+    return int(message.row_step)
+
+
 def to_organised(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarray:
     """
     Decode fields of a cloud as an image of points, invalid ones included.
@@ -212,10 +225,9 @@ def _structured(message: Any, names: Sequence[str]) -> np.ndarray:
     height, width = int(message.height), int(message.width)
     if height == 0 or width == 0:
         return np.empty((0, 0), dtype)
-    data = as_bytes(message.data, 'cloud')
-    row_step = int(message.row_step) if height > 1 else width * point_step
-    check_rows(height, width * point_step, row_step, len(data), f'{width}x{height} cloud')
-    return np.ndarray((height, width), dtype, data, strides=(row_step, point_step))
+    data, step = as_bytes(message.data, 'cloud'), row_step(message)
+    check_rows(height, width * point_step, step, len(data), f'{width}x{height} cloud')
+    return np.ndarray((height, width), dtype, data, strides=(step, point_step))
 
 
 def _dtype(message: Any, names: Sequence[str], point_step: int) -> np.dtype:

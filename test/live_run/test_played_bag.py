@@ -119,14 +119,18 @@ def test_a_drive_is_written_once_and_anew_where_its_note_is_damaged(tmp_path):
     assert stamps[0] == stamps[1]
 
 
-@pytest.mark.parametrize('row_step', [0, 7])
-def test_thinned_scans_are_the_same_whatever_length_their_only_row_has(
-    changed_drive, tmp_path, row_step
+@pytest.mark.parametrize('rows', [1, 2])
+@pytest.mark.parametrize('row_step', [0, 7, 1 << 24])
+def test_thinned_scans_are_the_same_whatever_length_their_rows_have(
+    changed_drive, tmp_path, row_step, rows
 ):
     def play(name, fields):
         def change(topic, message, log_ns):
             scan = topic == '/velodyne_points'
-            return None if 'truth' in topic else (topic, fields if scan else {}, log_ns)
+            changes = dict(fields) if scan else {}
+            if changes and message.width % rows == 0:
+                changes.update(height=rows, width=message.width // rows)
+            return None if 'truth' in topic else (topic, changes, log_ns)
 
         path = changed_drive(tmp_path / name, change)
         bag = prepare_bag(path, NodeConfig(), None)

@@ -109,6 +109,14 @@ def test_a_field_with_count_zero_is_a_single_number():
     np.testing.assert_array_equal(to_points(message), [[1, 2, 3]])
 
 
+@pytest.mark.parametrize('row_step', [0, 6, 72])
+def test_rows_without_padding_are_read_whatever_row_step_says(row_step):
+    points = np.arange(18.0).reshape(2, 3, 3)
+    message = simple_cloud(points.reshape(6, 3))
+    message.height, message.width, message.row_step = 2, 3, row_step
+    np.testing.assert_array_equal(to_organised(message), points)
+
+
 @pytest.mark.parametrize(
     ('change', 'cause'),
     [
