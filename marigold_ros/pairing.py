@@ -127,7 +127,7 @@ class ScanBuffer(Generic[Item]):
         self._max_dt_ns = int(max_dt_ns)
         self._horizon_ns = int(horizon_ns)
         self._lock = threading.RLock()
-        self._scans: deque[tuple[int, Item]] = deque()
+        self._scans: dict[int, Item] = {}  # by stamp
         self._newest: int | None = None
         # Stamps of the last two images: one may be predicted while the other is finished.
         self._images: deque[int] = deque(maxlen=2)
@@ -139,7 +139,7 @@ class ScanBuffer(Generic[Item]):
         """Set other limits, and move the stamps of the scans that are there by ``later_ns``."""
         with self._lock:
             self._max_dt_ns, self._horizon_ns = int(max_dt_ns), int(horizon_ns)
-            self._scans = deque((stamp + later_ns, item) for stamp, item in self._scans)
+            self._scans = {stamp + later_ns: item for stamp, item in self._scans.items()}
             self._newest = None if self._newest is None else self._newest + later_ns
 
     @property
@@ -149,7 +149,7 @@ class ScanBuffer(Generic[Item]):
 
     def add(self, stamp_ns: int, item: Item) -> bool:
         """
-        Keep a scan; stamps may come in any order.
+        Keep a scan; stamps may come in any order, and of equal ones the last scan stays.
 
         Returns whether the clock jumped back, so that all earlier scans were forgotten.
         """
@@ -157,10 +157,10 @@ class ScanBuffer(Generic[Item]):
             jumped = is_clock_jump(self._newest, stamp_ns)
             if jumped:
                 self.clear()
-            self._scans.append((stamp_ns, item))
+            self._scans[stamp_ns] = item
             self._newest = stamp_ns if self._newest is None else max(self._newest, stamp_ns)
-            if not all(self._is_kept(stamp) for stamp, _ in self._scans):
-                self._scans = deque(scan for scan in self._scans if self._is_kept(scan[0]))
+            for stamp in [stamp for stamp in self._scans if not self._is_kept(stamp)]:
+                del self._scans[stamp]
         return jumped
 
     def clear(self) -> None:
@@ -181,12 +181,12 @@ class ScanBuffer(Generic[Item]):
             if stamp_ns not in self._images:
                 self._images.append(stamp_ns)
             final = self._newest is not None and self._newest >= stamp_ns
-            stamps = [stamp for stamp, _ in self._scans]
+            stamps = list(self._scans)
             index = nearest(stamps, stamp_ns, self._max_dt_ns)
             if index is None:
                 return Choice(None, None, None, final)
-            stamp, item = self._scans[index]
-            return Choice(item, stamp, stamp - stamp_ns, final)
+            stamp = stamps[index]
+            return Choice(self._scans[stamp], stamp, stamp - stamp_ns, final)
 
     def _is_kept(self, stamp_ns: int) -> bool:
         newest = stamp_ns if self._newest is None else self._newest

@@ -83,6 +83,14 @@ def test_scans_that_fit_the_last_two_images_are_kept_beyond_the_horizon():
     assert buffer.choose(300 * MS).item is None
 
 
+def test_of_scans_with_one_stamp_as_of_a_clock_that_stands_still_the_last_is_kept():
+    buffer = ScanBuffer(60 * MS)
+    for number in range(100):
+        buffer.add(S, number)
+    assert len(buffer) == 1
+    assert buffer.choose(S + 20 * MS).item == 99
+
+
 def test_a_late_scan_is_kept_in_its_place():
     buffer = ScanBuffer(60 * MS)
     buffer.add(200 * MS, 'new')
