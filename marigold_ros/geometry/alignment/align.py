@@ -56,31 +56,8 @@ def align_map(
     """
     Fit scale, shift and, for methods ``local`` and ``fused``, a correction field to points.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        Of the model; ``relative`` is (H, W).
-    sparse : SparseDepth or None
-        Known depth at its pixels.
-    config : AlignmentConfig
-        Method, noise, rules.
-    previous : Alignment or None
-        The last fit with its age as of this frame; held if this frame's is refused.
-    no_points : Reason or None
-        The reason why ``sparse`` is None.
-    further : SparseDepth or None
-        Points that count in the fit of scale and shift only.
-
-    Returns
-    -------
-    Alignment
-        In state ``fitted``, ``held`` or ``none``, the latter two with a reason.
-
-    Raises
-    ------
-    AlignmentError
-        If a point lies outside the prediction, or method ``fixed`` has no positive scale.
-
+    Arguments, result and error are those of `fuse.align`; ``no_points`` is the reason why
+    ``sparse`` is None, and ``further`` points count in the fit of scale and shift only.
     """
     if sparse is not None:
         sparse.require_inside(prediction.relative.shape)
