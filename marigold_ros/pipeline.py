@@ -312,6 +312,8 @@ class FramePipeline:
 
         Raises
         ------
+        AlignmentError
+            If a point at a pixel lies outside of the image.
         CalibrationError
             If the camera's distortion model is unknown.
         InputError

@@ -79,6 +79,8 @@ def measure_points(
 
     Raises
     ------
+    AlignmentError
+        If a point at a pixel lies outside of the image.
     InputError
         If the points of the only input have no valid shape.
 
@@ -162,7 +164,8 @@ def _points_of(
     if item.sparse_image is not None:
         return _points_of_image(item, item.sparse_image, frame, config)
     if item.sparse is not None:
-        return (item.sparse if camera is None else rectify_sparse(item.sparse, camera)), None
+        known = _with_depth(item.sparse, frame.rgb.shape)
+        return (known if camera is None else rectify_sparse(known, camera)), None
     if item.ground is not None:
         return None, Reason('no_camera')
     if item.points_lidar is None:
@@ -182,6 +185,19 @@ def _points_of(
         sigma = np.nan_to_num(np.asarray(item.points_sigma, np.float32)[seen.index])
         seen = replace(seen, sigma=np.maximum(sigma, 0.0))
     return seen, None
+
+
+def _with_depth(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
+    """Return the points whose depth is known; AlignmentError if one lies outside of the image."""
+    sparse.require_inside(shape)
+    known = np.isfinite(sparse.z) & (sparse.z > 0)
+    if known.all():
+        return sparse
+    missing = int(np.count_nonzero(~known))
+    counts = {**sparse.counts, 'not_finite': sparse.counts.get('not_finite', 0) + missing}
+    counts['kept'] = len(sparse) - missing
+    index = None if sparse.index is None else sparse.index[known]
+    return replace(sparse.chosen(known), index=index, counts=counts)
 
 
 def _points_of_image(

@@ -2,7 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """Several sources at once: each with its own noise, and the others go on without one."""
 
+from dataclasses import replace
+
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import (
     Camera,
     Frame,
@@ -105,6 +108,21 @@ def test_without_any_points_the_reason_names_every_source():
 def test_without_a_camera_the_ground_says_so():
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), inputs=(SparseInput('g', ground=PLANE),))
     assert measure_points(frame, prediction(), None, CONFIG).refusal.code == 'no_camera'
+
+
+def test_points_at_pixels_without_a_depth_are_left_out_and_counted():
+    given = points(WALL, np.arange(5), [7], counts={'points': 5})
+    z = np.float32([WALL, np.nan, 0.0, -1.0, np.inf])
+    measured = gathered(SparseInput('landmarks', sparse=replace(given, z=z)))
+    np.testing.assert_array_equal(measured.sparse.z, np.float32([WALL]))
+    assert measured.sparse.counts == {'points': 5, 'not_finite': 4, 'kept': 1}
+    assert gathered(SparseInput('landmarks', sparse=given)).sparse is given
+
+
+@pytest.mark.parametrize('u', [-1, WIDTH])
+def test_a_point_outside_of_the_image_is_refused_by_its_place(u):
+    with pytest.raises(AlignmentError, match=r'image is 160x120'):
+        gathered(SparseInput('landmarks', sparse=points(WALL, [u], [7])))
 
 
 def test_joining_keeps_each_point_with_its_own_deviation():
