@@ -152,8 +152,8 @@ def _fit(cells: _Cells, target: np.ndarray, tolerance: np.ndarray) -> tuple[floa
     few = order[np.linspace(0, len(order) - 1, min(len(order), _JUDGES)).astype(np.intp)]
     x, y, allowed = cells.relative[few], target[few], tolerance[few]
     draw = np.random.default_rng(0)
-    half = max(1, len(few) // 2)
-    near, far = draw.integers(0, half, _PAIRS), draw.integers(half, len(few), _PAIRS)
+    half = len(few) // 2
+    near, far = draw.integers(0, max(1, half), _PAIRS), draw.integers(half, len(few), _PAIRS)
     apart = x[far] - x[near] > 1e-6
     if not apart.any():
         return 0.0, float(np.median(y))

@@ -227,6 +227,14 @@ def test_noise_and_constant_maps_are_refused():
     assert reason
 
 
+def test_a_single_cell_of_ground_is_refused():
+    intrinsics = np.array([[4.0, 0, 0.0], [0, 4.0, -1.0], [0, 0, 1]])
+    plane, map_ = replace(plane_of(), pitch_error=0.0), np.full((1, 1), 0.5, np.float32)
+    points, reason = find_ground(Prediction(map_), intrinsics, plane, CONFIG)
+    assert points is None
+    assert reason.code == 'ground_disagrees'
+
+
 def test_the_pose_of_a_frame_on_the_ground_gives_the_same_plane_as_height_and_pitch():
     pitch, height = np.deg2rad(4.0), 1.6
     up = -np.array([0.0, np.cos(pitch), np.sin(pitch)])
