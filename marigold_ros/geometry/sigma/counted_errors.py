@@ -222,7 +222,8 @@ def _class_of(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
 
 
 def _stride(shape: tuple[int, ...]) -> int:
-    return max(1, round(max(shape) / _LONGEST_SIDE))
+    # The middle of a square lies in the narrowest image.
+    return max(1, min(round(max(shape) / _LONGEST_SIDE), 2 * min(shape) - 1))
 
 
 def _sampled(image: np.ndarray) -> np.ndarray:

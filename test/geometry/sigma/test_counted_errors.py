@@ -151,6 +151,18 @@ def test_no_points_or_spread_give_no_sigma():
     assert sigma_map(errors, prediction, none, CONFIG) is None
 
 
+@pytest.mark.parametrize('shape', [(1, 800), (2, 1600), (1600, 2)])
+def test_sigma_of_an_image_of_a_few_rows_or_columns_is_that_of_its_errors(shape):
+    rng = np.random.default_rng(0)
+    truth = np.linspace(5.0, 15.0, np.prod(shape)).reshape(shape)
+    wrong = np.exp(0.05 * rng.normal(size=shape))
+    v, u = (part.ravel() for part in np.mgrid[: shape[0], : shape[1]])
+    prediction = Prediction((truth * wrong / 34).astype(np.float32))
+    scene = prediction, SparseDepth(u, v, truth[v, u].astype(np.float32)), truth
+    _, alignment, sigma = after([scene], replace(CONFIG, method='global'))
+    assert np.median(sigma / alignment.metric) == pytest.approx(0.05, rel=0.2)
+
+
 def test_a_held_fits_sigma_grows_with_its_age():
     errors, alignment, sigma = after([frame(seed) for seed in range(2)])
     prediction = frame(1)[0]
