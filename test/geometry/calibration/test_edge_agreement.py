@@ -65,6 +65,14 @@ def test_a_scan_of_its_image_is_right(light):
     assert evidence.contradiction(scan(SCENES[0].depth)) is None
 
 
+def test_an_image_of_one_row_is_no_evidence():
+    rgb = np.repeat(np.arange(WIDTH, dtype=np.uint8)[None, :, None], 3, axis=2)
+    u = np.arange(WIDTH)
+    z = np.where(u // 20 % 2, 5.0, 9.0).astype(np.float32)
+    assert len(depth_steps(SparseDepth(u, np.zeros_like(u), z), WIDTH)[0]) > 3
+    assert observe(NOTHING, rgb, SparseDepth(u, np.zeros_like(u), z)) is NOTHING
+
+
 def degraded(kind, rgb, points, rng):
     """Return an image and its points as a poor camera, poor light or a poor LiDAR leaves them."""
     if kind == 'noise':
