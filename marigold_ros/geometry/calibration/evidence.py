@@ -117,13 +117,17 @@ def _turned_back(
     ratio = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
     focal = K[[0, 1], [0, 1]] * ratio
     x, y = ((pixels - K[:2, 2]) / K[[0, 1], [0, 1]]).T[..., None]
-    u, v = ((pixels + 0.5) * ratio - 0.5).T[..., None]
+    place = ((pixels + 0.5) * ratio - 0.5).T[..., None]
     yaw, pitch = np.tan(np.deg2rad(YAW_DEG)), np.tan(np.deg2rad(PITCH_DEG))
     # To first order in the angles, with the growth towards the corners of a wide image. Both
     # turns are rounded by themselves, so that one addition joins them.
-    by_yaw = np.rint([u - focal[0] * (1 + x * x) * yaw, v - focal[1] * x * y * yaw])
-    by_pitch = np.rint([focal[0] * x * y * pitch, focal[1] * (1 + y * y) * pitch])
-    margin = int(np.abs(by_pitch).max() + np.abs(by_yaw - np.stack([u, v])).max()) + 2
+    by_yaw = np.array([-focal[0] * (1 + x * x) * yaw, -focal[1] * x * y * yaw])
+    by_pitch = np.array([focal[0] * x * y * pitch, focal[1] * (1 + y * y) * pitch])
+    # By a K of placeholders, as the identity, a degree may be millions of pixels.
+    most = max(image.shape)
+    by_yaw = np.rint(place + np.clip(by_yaw, -most, most))
+    by_pitch = np.rint(np.clip(by_pitch, -most, most))
+    margin = int(np.abs(by_pitch).max() + np.abs(by_yaw - place).max()) + 2
     framed = cv2.copyMakeBorder(
         image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0.0
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 import time
+import tracemalloc
 
 import cv2
 from hypothesis import given, settings
@@ -156,6 +157,20 @@ def test_without_a_fit_image_edges_alone_are_evidence():
     scores = agreement(thumbnail(rgb), None, sparse, K, size, rng)
     assert scores.shape == (len(YAW_DEG), len(PITCH_DEG))
     assert abs(YAW_DEG[scores.max(axis=1).argmax()] - 2.0) <= 0.5
+
+
+@pytest.mark.parametrize('focal', [1.0, 1e6])
+def test_a_focal_length_that_no_camera_has_takes_no_more_memory(focal):
+    rgb, depth = scene(1)
+    sparse, intrinsics = scan_of(depth, turned(0, 0), 0), np.diag([focal, focal, 1.0])
+    tracemalloc.start()
+    scores = agreement(
+        thumbnail(rgb), None, sparse, intrinsics, (HEIGHT, WIDTH), np.random.default_rng(0)
+    )
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.isfinite(scores).all()
+    assert most < 50e6
 
 
 def test_contradicting_images_give_no_alarm():
