@@ -283,6 +283,8 @@ def _apply(
             residual = np.where(local.used, held_out, np.nan)
     metric = _metric_map(prediction, config, affine, field)
     rms, spread_log = _errors(sparse, inlier, residual, metric)
+    if prediction.space == 'metric' and len(sparse or ()) < config.min_points:
+        spread_log = prediction.relative_error  # a few points that happen to agree prove nothing
     return Alignment(
         state='fitted',
         scale=affine[0],
@@ -295,7 +297,7 @@ def _apply(
         n_points=len(sparse or ()),
         n_inliers=0 if inlier is None else int(inlier.sum()),
         rms=rms,
-        spread_log=spread_log if sparse else prediction.relative_error,
+        spread_log=spread_log,
     )
 
 

@@ -232,6 +232,21 @@ def test_a_metric_prediction_is_left_as_it_is(method):
     assert align(prediction, None, AlignmentConfig(method=method)).state == 'fitted'
 
 
+@pytest.mark.parametrize('method', ['global', 'fused'])
+def test_a_few_points_that_agree_do_not_change_the_error_that_a_metric_model_states(method):
+    _, sparse, truth = scene()
+    config, relative = AlignmentConfig(method=method), truth.astype(np.float32)
+    few = sparse.chosen(np.arange(2))
+    stated = align(Prediction(relative, space='metric', relative_error=0.1), few, config)
+    assert stated.state == 'fitted'
+    assert stated.spread_log == 0.1
+    if method == 'fused':
+        np.testing.assert_allclose(stated.sigma, 0.1 * stated.metric, rtol=1e-6)
+    unknown = align(Prediction(relative, space='metric'), few, config)
+    assert np.isnan(unknown.spread_log)
+    assert unknown.sigma is None
+
+
 def test_points_outside_the_prediction_are_an_error():
     prediction, sparse, _ = scene()
     with pytest.raises(AlignmentError, match='80x60'):
