@@ -29,6 +29,20 @@ _SURFACE, _BEHIND = 1.3, 1.1
 _FINEST, _MOST = 1e-4, 500
 
 
+def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
+    """Return a mask (M,) of the nearest point in each pixel."""
+    if len(z) == 0:
+        return np.zeros(0, dtype=bool)
+    pixel = v * width + u
+    nearest = np.full(int(pixel.max()) + 1, np.inf, dtype=z.dtype)
+    np.minimum.at(nearest, pixel, z)
+    first = np.flatnonzero(z == nearest[pixel])
+    winner = np.empty(len(nearest), dtype=np.intp)
+    # The last assignment to an index stays: one of equally near returns wins.
+    winner[pixel[first]] = first
+    return winner[pixel] == np.arange(len(z))
+
+
 def not_hidden(
     u: np.ndarray, v: np.ndarray, z: np.ndarray, window: int, threshold: float
 ) -> np.ndarray:

@@ -10,7 +10,12 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry.blas_threads import one_blas_thread
-from marigold_ros.geometry.camera.hidden_points import behind_surfaces, not_hidden, scan_angle
+from marigold_ros.geometry.camera.hidden_points import (
+    behind_surfaces,
+    nearest_per_pixel,
+    not_hidden,
+    scan_angle,
+)
 from marigold_ros.geometry.camera.rectification import is_rectified
 import numpy as np
 
@@ -177,17 +182,3 @@ def _checked_scan(points_lidar: np.ndarray, camera: Camera) -> np.ndarray:
             f'points have shape {points.shape}; a scan is (N, 3): x, y, z in metres', cause='shape'
         )
     return points
-
-
-def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
-    """Return a mask (M,) of the nearest point in each pixel."""
-    if len(z) == 0:
-        return np.zeros(0, dtype=bool)
-    pixel = v * width + u
-    nearest = np.full(int(pixel.max()) + 1, np.inf, dtype=z.dtype)
-    np.minimum.at(nearest, pixel, z)
-    first = np.flatnonzero(z == nearest[pixel])
-    winner = np.empty(len(nearest), dtype=np.intp)
-    # The last assignment to an index stays: one of equally near returns wins.
-    winner[pixel[first]] = first
-    return winner[pixel] == np.arange(len(z))

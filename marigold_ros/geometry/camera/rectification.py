@@ -15,6 +15,7 @@ import math
 import cv2
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Camera, Prediction, SparseDepth
+from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel
 from marigold_ros.kernels.bilinear import sampled
 import numpy as np
 
@@ -87,8 +88,9 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     """
     Move sparse depth registered to the raw image into the rectified one.
 
-    Points that leave the image are dropped and count as ``outside``. Raises CalibrationError if
-    the distortion model is unknown, AlignmentError if a point lies outside of the raw image.
+    Points that leave the image are dropped and count as ``outside``; of those that get into one
+    pixel the nearest stays. Raises CalibrationError if the distortion model is unknown,
+    AlignmentError if a point lies outside of the raw image.
     """
     if is_rectified(camera) or len(sparse) == 0:
         return sparse
@@ -98,10 +100,14 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     inside = (stretch > 0) & (z > 0) & (z < np.inf)
     counts = dict(sparse.counts)
     counts['outside'] = counts.get('outside', 0) + int(len(z) - inside.sum())
-    counts['kept'] = int(inside.sum())
-    index = None if sparse.index is None else sparse.index[inside]
     u, v, z = u[inside].astype(int), v[inside].astype(int), z[inside].astype(np.float32)
-    return replace(sparse.chosen(inside), u=u, v=v, z=z, index=index, counts=counts)
+    first = nearest_per_pixel(u, v, z, camera.width)
+    counts['farther_in_pixel'] = counts.get('farther_in_pixel', 0) + int(len(z) - first.sum())
+    counts['kept'] = int(first.sum())
+    kept = np.flatnonzero(inside)[first]
+    index = None if sparse.index is None else sparse.index[kept]
+    u, v, z = u[first], v[first], z[first]
+    return replace(sparse.chosen(kept), u=u, v=v, z=z, index=index, counts=counts)
 
 
 def focal_share(camera: Camera) -> float:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import cv2
 from marigold_ros.frame import Frame, SparseDepth
-from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel
+from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel
 from marigold_ros.geometry.camera.rectification import rescale
 import numpy as np
 

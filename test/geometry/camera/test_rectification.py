@@ -125,6 +125,19 @@ def test_points_of_wide_images_move_to_where_their_pixel_is_shown(model, distort
     assert np.abs(off).max() < 1.5
 
 
+@pytest.mark.parametrize('first', [2.0, 8.0])
+def test_of_points_that_move_into_one_pixel_the_nearest_stays(first):
+    raw = camera('plumb_bob', (0.5, 0.5, 0, 0, 0), P=np.diag([0.5, 0.5, 1.0]) @ K)
+    v, u = (index.ravel() for index in np.mgrid[0:240, 0:320])
+    z = np.where(u % 2, first, 10.0 - first).astype(np.float32)  # a comb before a wall
+    moved = rectify_sparse(SparseDepth(u, v, z, np.arange(len(u))), raw)
+    pixel = moved.v * 320 + moved.u
+    assert len(np.unique(pixel)) == len(pixel) == moved.counts['kept']
+    assert moved.counts['farther_in_pixel'] > len(pixel)
+    assert (moved.z == 2.0).mean() > 0.9
+    np.testing.assert_array_equal(moved.z, z[moved.index])
+
+
 def test_moved_points_keep_what_is_known_of_them():
     u, z, sigma = np.array([150, 170]), np.array([2.0, 4.0]), np.array([0.1, 0.2])
     points = SparseDepth(u, u - 50, z, None, {}, sigma, PointKind.RADAR, np.array([0, 1]))

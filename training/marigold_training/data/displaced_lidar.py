@@ -8,8 +8,7 @@ point lies on the car, at the depth of what is far behind.
 """
 
 import cv2
-from marigold_ros.geometry.camera.hidden_points import not_hidden
-from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel
+from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel, not_hidden
 import numpy as np
 
 # Displacement of near things between both views, as a share of the image's width: 0.08 m between

@@ -14,8 +14,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.corruptions import dimmed
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.camera.hidden_points import not_hidden
-from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel
+from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel, not_hidden
 from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid, WorkGrid
 from marigold_ros.processes import never, Stop
 from marigold_training.data.bag_pairs import BagPairs
