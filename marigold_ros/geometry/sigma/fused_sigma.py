@@ -187,8 +187,11 @@ def score_sigma(
     """
     if sparse is None or alignment.inlier is None or alignment.sigma is None:
         return before
-    if before is not None and not before.is_turn:
+    few = np.count_nonzero(alignment.inlier) < 2 * _FEWEST
+    if before is not None and (few or not before.is_turn):
         return replace(before, frames=before.frames + 1)
+    if few:
+        return None
     points, shape = sparse.chosen(alignment.inlier), guide.shape
     spacing = median_gap(points.u, points.v, shape, among=True)
     grid = work_grid(shape, cells_needed(len(points), spacing[0], shape) // _COARSER)
