@@ -39,6 +39,8 @@ MAX_CONDITION = 1e6
 # Of enough points in view, one in so many has to lie where the map of fused depth is not clipped,
 # and as many as can contradict scale and shift.
 _CLIPPED, _FEWEST = 2, 3
+# Points that may refuse a metric prediction.
+_JUDGES = 5
 # Points to which fusion fits a map, as it brings the map to all points itself, and from how many
 # they are chosen.
 _FITTED, _CHOSEN_FROM = 8000, 32000
@@ -78,7 +80,7 @@ def align_map(
         points = sparse.chosen(some)
     if prediction.space == 'metric':
         applied = _apply(prediction, points, config, (1.0, 0.0), None, fold)
-        refusal = _check_metric(applied.inlier, config)
+        refusal = _check_metric(points, applied.inlier, config)
         if refusal:
             return _none(prediction, sparse, refusal)
     elif points is None:
@@ -202,9 +204,15 @@ def _check_fit(fit: RobustFit, agrees: np.ndarray, config: AlignmentConfig) -> R
     return _few_agree('few_agree', agrees, config)
 
 
-def _check_metric(agrees: np.ndarray | None, config: AlignmentConfig) -> Reason | None:
+def _check_metric(
+    points: SparseDepth | None, agrees: np.ndarray | None, config: AlignmentConfig
+) -> Reason | None:
     """Return why a metric prediction, which needs no fit, disagrees with the points."""
-    if agrees is None or len(agrees) < config.min_points:
+    if points is None or agrees is None:
+        return None
+    # Too few for a fit can contradict all the same, where their pixels are known.
+    needed = min(_JUDGES, config.min_points) if points.kind.is_placed else config.min_points
+    if len(agrees) < needed:
         return None
     return _few_agree('metric_disagrees', agrees, config)
 

@@ -211,8 +211,8 @@ def fuse(
     if sparse is None or len(sparse) == 0:
         return _without_points(fit, None)
     usable, refusal = _usable(sparse, config)
-    if refusal:
-        return _without_points(fit, refusal)
+    if refusal:  # a metric map needs no points, and has its own reason if it is refused
+        return _without_points(fit, None if fit.space == 'metric' else refusal)
     fit = _of_usable(fit, usable)
     points = points or score_points(sparse.chosen(usable), guide.rgb, guide.shape)
     scored = score_map(points, guide.rgb, fit)

@@ -12,6 +12,7 @@ from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.affine_fit import fit_robustly
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.point_kinds import PointKind
 import numpy as np
 import pytest
 
@@ -245,6 +246,22 @@ def test_a_few_points_that_agree_do_not_change_the_error_that_a_metric_model_sta
     unknown = align(Prediction(relative, space='metric'), few, config)
     assert np.isnan(unknown.spread_log)
     assert unknown.sigma is None
+
+
+@pytest.mark.parametrize('method', ['global', 'local', 'fused'])
+def test_a_metric_prediction_that_a_few_points_contradict_is_refused(method):
+    _, sparse, truth = scene()
+    config = AlignmentConfig(method=method)
+    few = sparse.chosen(np.arange(0, len(sparse), len(sparse) // 8)[:8])
+    far = Prediction(3.0 * truth.astype(np.float32), space='metric', relative_error=0.1)
+    refused = align(far, few, config)
+    assert (refused.state, refused.refusal.code) == ('none', 'metric_disagrees')
+    assert refused.metric is None
+    radar = replace(few, kind=PointKind.RADAR)  # whose pixels are not known
+    assert align(far, radar, config).state == 'fitted'
+    assert align(far, few.chosen(np.arange(4)), config).state == 'fitted'
+    right = replace(far, relative=truth.astype(np.float32))
+    assert align(right, few, config).state == 'fitted'
 
 
 def test_points_outside_the_prediction_are_an_error():
