@@ -128,6 +128,8 @@ class SparseDepth:
             raise InputError(f'{text}; all must be one-dimensional and of one length', 'shape')
         object.__setattr__(self, 'u', _pixels(self.u, 'u'))
         object.__setattr__(self, 'v', _pixels(self.v, 'v'))
+        if not np.issubdtype(np.asarray(self.z).dtype, np.floating):  # whole metres
+            object.__setattr__(self, 'z', np.asarray(self.z, np.float32))
 
     def __len__(self) -> int:
         return len(self.z)

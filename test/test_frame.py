@@ -113,6 +113,12 @@ def test_pixels_of_sparse_depth_are_whole_numbers():
         SparseDepth(np.array([1.5]), np.array([2]), np.array([3.0]))
 
 
+def test_depth_in_whole_metres_is_depth():
+    z = np.array([3, 4])
+    assert SparseDepth(np.array([1, 2]), np.array([2, 2]), z).z.dtype == np.float32
+    assert SparseDepth(np.array([1]), np.array([2]), np.array([3.5])).z.dtype == np.float64
+
+
 def test_sparse_depth_knows_its_length():
     assert len(SparseDepth(np.arange(5), np.arange(5), np.ones(5))) == 5
     assert len(SparseDepth(*(np.empty(0),) * 3)) == 0
