@@ -76,6 +76,17 @@ def test_planted_depth_comes_back_through_the_whole_pipeline():
     )
 
 
+@pytest.mark.parametrize('method', ['local', 'fused'])
+def test_depth_nearer_than_the_range_is_invalid_and_counted(method):
+    frame, depth = scene()
+    config = PipelineConfig(alignment=AlignmentConfig(method=method, min_depth=10.0))
+    result = FramePipeline(Oracle(), config).process(frame)
+    assert np.nanmin(result.metric) == pytest.approx(10.0, rel=0.01)
+    assert result.counts['below_min_depth'] == np.isnan(result.metric).sum()
+    assert np.isnan(result.metric[depth < 9.0]).mean() > 0.5
+    assert np.isfinite(result.metric[depth > 11.0]).all()
+
+
 class Flat(Oracle):
     """A map in metres of whatever the image shows."""
 

@@ -225,7 +225,7 @@ def fuse(
     fit = replace(fit, map_refusal=fit.map_refusal or unproved)
     inlier = usable.copy()
     inlier[usable] = scored.points.sound
-    mixed = _mixed(scored, fit, guide)
+    mixed = _mixed(scored, fit, guide, config.min_depth)
     return replace(mixed, inlier=inlier, n_points=len(sparse), n_inliers=int(inlier.sum()))
 
 
@@ -282,7 +282,9 @@ def _nearest_neighbours_differ(points: SparseDepth) -> float:
     return relative_error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, median)
 
 
-def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alignment:
+def _mixed(
+    scored: ScoredCandidates, fit: Alignment, guide: FusionGuide, min_depth: float
+) -> Alignment:
     """Mix the candidates, and bring the mixture to what was measured."""
     candidates, points = scored.points.candidates, scored.points.sparse
     grid = candidates.grid
@@ -309,11 +311,13 @@ def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alig
         change = mixture.log_depth - scored.fitted.log_depth
         metric = with_detail(metric, fit.metric, change, mixture.map_share, grid)
     mixed = metric[points.v, points.u]
+    measured = through_points(metric, points, error, grid)
+    measured[measured < np.float32(min_depth * (1.0 - 1e-6))] = np.nan
     return replace(
         fit,
         state='fitted',
         refusal=None,
-        metric=through_points(metric, points, error, grid),
+        metric=measured,
         sigma=metric * grid.enlarge(error),
         map_share=mixture.map_share if of_map > 0.0 else None,
         held_out=None,
