@@ -271,8 +271,9 @@ def _with_sigma_of(previous: PreviousFrame, held: Alignment, current: CurrentFra
         carried, sigma = (_looked_up(image, x, y) * ratio for image in (carried, sigma))
     change = cv2.blur(np.nan_to_num(np.abs(held.metric - carried)), _CHANGE)
     sigma = np.hypot(change, sigma)
-    if held.sigma is not None:
-        sigma = np.where(np.isfinite(sigma), sigma, held.sigma)
+    # Beside the previous image the fit's own error is known at least.
+    of_fit = held.metric * np.float32(held.spread_log) if held.sigma is None else held.sigma
+    sigma = np.where(np.isfinite(sigma), sigma, of_fit)
     return replace(held, sigma=sigma)
 
 

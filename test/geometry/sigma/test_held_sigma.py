@@ -57,6 +57,18 @@ def test_with_poses_it_goes_along_with_its_depth():
     assert np.median(relative) < 0.22
 
 
+def test_beside_the_previous_image_it_is_the_error_of_the_fit():
+    K, pose = np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]]), np.eye(4)
+    depth = np.full(SHAPE, 10.0, np.float32)
+    previous = PreviousFrame(depth, moving(0), 0, K, np.eye(4), sigma=0.2 * depth)
+    pose[0, 3] = 6.0  # the right part of the image was not in view
+    current = CurrentFrame(moving(9), STEP, K, pose)
+    by_fit = Alignment('held', metric=depth, spread_log=0.3, age_ns=STEP)
+    stated = carry_over(by_fit, previous, current, CONFIG, nothing)
+    np.testing.assert_allclose(stated.sigma[:, 110:], 3.0)
+    np.testing.assert_allclose(stated.sigma[5:-5, 10:90], 2.0, rtol=1e-5)
+
+
 class Wavy:
     """A model that is off by another field of 15 % in each image."""
 
