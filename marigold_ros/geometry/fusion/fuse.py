@@ -65,21 +65,9 @@ _UNSEEN = np.float32(0.2)
 
 @dataclass(frozen=True)
 class FusionGuide:
-    """
-    What guides fusion beside map and points.
+    """What guides fusion beside map and points; image and network are as of `align`."""
 
-    Parameters
-    ----------
-    shape : (H, W)
-        Size of the image.
-    rgb : (H, W, 3) uint8 or None
-        The image; without it depth follows no edges.
-    network : callable or None
-        As `models.fusion.load.load_fusion` returns it; None mixes in closed form.
-
-    """
-
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # of the image
     rgb: np.ndarray | None = None
     network: FusionModel | None = None
 
