@@ -6,7 +6,8 @@ Import diffusers' networks in a third of the time, without what they do not use 
 diffusers imports all of its networks to get one, and for each whatever is installed. While its
 networks are imported here, :data:`UNUSED` are as if not installed, which it supports, and
 :data:`CLOSED` are empty; the rest of diffusers then finds them again. Only its loaders of LoRA
-weights stay without: a process that needs these imports diffusers first.
+weights stay without: a process that needs these imports diffusers first. SciPy is not installed
+for diffusers alone: frames of another model may import it meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,7 @@ NETWORKS = (
     'diffusers.schedulers.scheduling_ddim',
     'diffusers.schedulers.scheduling_lcm',
 )
-UNUSED = ('transformers', 'peft', 'scipy')
+UNUSED = ('transformers', 'peft')
 # Their __init__ imports every module in them.
 CLOSED = (
     'diffusers.models.autoencoders',
@@ -50,7 +51,7 @@ def import_networks() -> None:
             import_module('diffusers.loaders')  # lists what is in it by what is installed
             # Each call of a network would import peft, to scale by 1.
             utils.USE_PEFT_BACKEND = False
-            flags = {f'_{name}_available': False for name in UNUSED}
+            flags = {f'_{name}_available': False for name in (*UNUSED, 'scipy')}
             with _changed(sys.modules, unused), _changed(vars(utils.import_utils), flags):
                 for name in NETWORKS:
                     import_module(name)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+from marigold_ros.models import light_imports
 import pytest
 
 pytestmark = pytest.mark.slow  # processes that import all of diffusers
@@ -100,6 +101,23 @@ def test_the_rest_of_diffusers_works_afterwards(found):
 
 def test_nothing_stays_in_place_of_a_package(found):
     assert found['left'] == []
+
+
+def test_frames_can_import_scipy_while_networks_are_imported():
+    code = (
+        'from concurrent.futures import ThreadPoolExecutor\n'
+        'from marigold_ros.geometry.blas_threads import one_blas_thread\n'
+        'from marigold_ros.models import light_imports\n'
+        'import_module, frames, found = light_imports.import_module, ThreadPoolExecutor(1), []\n'
+        'def import_beside_a_frame(name):\n'
+        '    if name in light_imports.NETWORKS:\n'
+        '        found.append(frames.submit(one_blas_thread().__enter__).exception())\n'
+        '    return import_module(name)\n'
+        'light_imports.import_module = import_beside_a_frame\n'
+        'light_imports.import_networks()\n'
+        'print(found)\n'
+    )
+    assert run(code).splitlines()[-1] == str([None] * len(light_imports.NETWORKS))
 
 
 def test_another_structure_of_diffusers_is_imported_as_usual():
