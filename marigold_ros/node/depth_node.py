@@ -83,13 +83,14 @@ class DepthNode(ManagedNode):
 
     # Transitions
 
-    @transition
+    @transition(undo='_release')
     def on_configure(self) -> None:
         """Read the parameters, load the model, create the publishers."""
         self._values = parameters.values_of(self)
         self._config = parameters.config_of(self)
         self._make_pipeline()
         self._outputs = Outputs(self)
+        self._outputs.open()
         sources = source_names(self._config.sparse_source)
         self._extrinsics = Extrinsics(
             self,
@@ -104,7 +105,7 @@ class DepthNode(ManagedNode):
             f'cv_bridge: {self._images.state}'
         )
 
-    @transition
+    @transition(undo='_stop')
     def on_activate(self) -> None:
         """Subscribe and start the worker; what a failure leaves half begun is stopped."""
         try:
@@ -146,16 +147,22 @@ class DepthNode(ManagedNode):
             'active: ' + ', '.join(f'{item.name} {item.topic}' for item in self._inputs.inputs)
         )
 
-    @transition
+    @transition()
     def on_deactivate(self) -> None:
         """Stop working; keep the model unless ``unload_on_deactivate`` is set."""
         self._stop()
         if self.current_config().unload_on_deactivate:
             self._drop_pipeline()
 
-    @transition
+    @transition()
     def on_cleanup(self) -> None:
         """Release everything that configure created."""
+        self._release()
+
+    # From any state: stop for good, or fall back to unconfigured.
+    on_shutdown = on_error = on_cleanup
+
+    def _release(self) -> None:
         self._stop()
         for item in (self._outputs, self._extrinsics):
             if item is not None:
@@ -164,9 +171,6 @@ class DepthNode(ManagedNode):
             self.destroy_publisher(self._diagnostics)
         self._outputs = self._extrinsics = self._diagnostics = None
         self._drop_pipeline()
-
-    # From any state: stop for good, or fall back to unconfigured.
-    on_shutdown = on_error = on_cleanup
 
     def _stop(self, patience: float | None = None) -> None:
         """Stop after the frame in work; with ``patience``, within that many seconds."""

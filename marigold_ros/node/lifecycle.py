@@ -22,23 +22,30 @@ from rclpy.parameter import Parameter
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
-def transition(method: Callable) -> Callable:
-    """Wrap a lifecycle callback to log known errors in one line, others with a traceback."""
+def transition(undo: str = '') -> Callable[[Callable], Callable]:
+    """
+    Wrap a lifecycle callback to log known errors in one line, others with a traceback.
 
-    @functools.wraps(method)
-    def guarded(self, state) -> TransitionCallbackReturn:
-        try:
-            method(self)
-        except MarigoldError as error:
-            self.get_logger().error(str(error))
-            return FAILURE
-        except Exception:  # rclpy would hide it
-            if self.context.ok():
-                self.get_logger().error(traceback.format_exc())
-            return FAILURE
-        return SUCCESS
+    After an error the node's method ``undo`` releases what the callback had begun.
+    """
 
-    return guarded
+    def wrapped(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def guarded(self, state) -> TransitionCallbackReturn:
+            try:
+                method(self)
+            except Exception as error:  # rclpy would hide it
+                known = isinstance(error, MarigoldError)
+                if known or self.context.ok():
+                    self.get_logger().error(str(error) if known else traceback.format_exc())
+                if undo:
+                    getattr(self, undo)()
+                return FAILURE
+            return SUCCESS
+
+        return guarded
+
+    return wrapped
 
 
 def tolerant(node: Node, work: Callable[[], None]) -> Callable[[], None]:

@@ -151,6 +151,31 @@ def test_a_model_that_fails_to_load_leaves_unconfigured(bench, error):
     assert change(running, Transition.TRANSITION_CONFIGURE)
 
 
+@pytest.mark.parametrize(
+    ('of', 'failing'),
+    [
+        ('/camera/image_raw.subscription', Transition.TRANSITION_ACTIVATE),
+        ('/marigold_depth/points.publisher', Transition.TRANSITION_CONFIGURE),
+    ],
+)
+def test_a_transition_that_fails_leaves_nothing_behind(bench, of, failing):
+    running = bench({f'qos_overrides.{of}.reliability': 'wrong'}, autostart=False)
+    if failing == Transition.TRANSITION_ACTIVATE:
+        assert change(running, Transition.TRANSITION_CONFIGURE)
+
+    def left():
+        topics = [p.topic_name for p in running.node.publishers]
+        topics += [s.topic_name for s in running.node.subscriptions]
+        return topics, sorted(
+            t.name for t in threading.enumerate() if t.name in ('frames', 'finish')
+        )
+
+    before = left()
+    assert not change(running, failing)
+    assert left() == before
+    assert (running.node._pipeline is None) == (failing == Transition.TRANSITION_CONFIGURE)
+
+
 def test_deactivate_finishes_a_frame_and_counts_the_next(bench, monkeypatch):
     running = bench(hear=(RELATIVE,))
     running.model.gate.clear()

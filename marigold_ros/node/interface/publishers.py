@@ -100,8 +100,13 @@ class Outputs:
 
     def __init__(self, node) -> None:
         self._node = node
-        self._publishers = {}
+        self._publishers: dict[str, Any] = {}
         self._group = HoldableGroup()  # of their QoS events
+        self._last_cloud = float('-inf')
+
+    def open(self) -> None:
+        """Create all publishers."""
+        node = self._node
         for name, kind in TOPICS.items():
             topic = _moved_topic(node, name) or f'~/{name}'
             overrides = user_overrides(node, node.resolve_topic_name(topic), 'publisher')
@@ -112,7 +117,6 @@ class Outputs:
                 callback_group=self._group,
                 qos_overriding_options=overrides,
             )
-        self._last_cloud = float('-inf')
 
     def close(self) -> None:
         """Destroy all publishers."""
