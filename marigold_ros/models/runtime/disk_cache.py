@@ -17,6 +17,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from threading import Lock
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.errors import MarigoldError
@@ -31,6 +32,7 @@ SIZES_KEPT = 4  # of the images of a model, the last
 SIZES = 'image_sizes.json'
 _DIGEST = hashlib.sha256().digest_size
 _FORMAT = b'checksum, network'  # of files: others of the same network have other names
+_SIZES_LOCK = Lock()
 log = logging.getLogger(__name__)
 
 
@@ -108,10 +110,11 @@ def known_sizes(folder: Path, model: str) -> list[tuple[int, int]]:
 
 def remember_size(folder: Path, model: str, size: tuple[int, int]) -> None:
     """Note the size (H, W) of a model's images for the next start."""
-    found = _read_sizes(folder)
-    sizes = [list(pair) for pair in found.get(model, []) if tuple(pair) != size]
-    found[model] = [*sizes, list(size)][-SIZES_KEPT:]
-    _write(folder / SIZES, json.dumps(found).encode())
+    with _SIZES_LOCK:  # cameras that share a process begin at once
+        found = _read_sizes(folder)
+        sizes = [list(pair) for pair in found.get(model, []) if tuple(pair) != size]
+        found[model] = [*sizes, list(size)][-SIZES_KEPT:]
+        _write(folder / SIZES, json.dumps(found).encode())
 
 
 def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:

@@ -2,9 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """What a start leaves for the next is found again, and never decides whether a start succeeds."""
 
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 import logging
 import os
+import threading
 
 from marigold_ros.models.runtime.disk_cache import (
     KEPT,
@@ -118,6 +120,20 @@ def test_sizes_are_known_by_model_and_the_last_ones_kept(tmp_path):
     assert found[-1] == (50, 103)
     assert len(found) == len(set(found)) == SIZES_KEPT
     assert known_sizes(tmp_path, 'other') == [(1, 2)]
+
+
+def test_sizes_of_cameras_that_begin_at_once_are_all_kept(tmp_path, caplog):
+    for attempt in range(20):
+        folder, together = tmp_path / str(attempt), threading.Barrier(SIZES_KEPT)
+
+        def begin(width, folder=folder, together=together):
+            together.wait(10)
+            remember_size(folder, 'tiny', (50, width))
+
+        with ThreadPoolExecutor(SIZES_KEPT) as cameras:
+            list(cameras.map(begin, range(SIZES_KEPT)))
+        assert sorted(known_sizes(folder, 'tiny')) == [(50, width) for width in range(SIZES_KEPT)]
+    assert caplog.text == ''
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"tiny": 3}', '{"tiny": [["a", 1]]}', '\x00'])
