@@ -107,14 +107,7 @@ class DepthNode(ManagedNode):
 
     @transition(undo='_stop')
     def on_activate(self) -> None:
-        """Subscribe and start the worker; what a failure leaves half begun is stopped."""
-        try:
-            self._start()
-        except Exception:
-            self._stop()
-            raise
-
-    def _start(self) -> None:
+        """Subscribe and start the worker."""
         self.current_config()  # it may have changed while inactive
         if self._pipeline is None:
             self._make_pipeline()
