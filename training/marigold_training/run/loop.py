@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 FAILURES_ALLOWED = 5
 LOG_EVERY = 20  # steps
+PICTURES = 'pictures'  # folder of contact sheets, in that of a run
 
 
 class Scoring(Protocol):
@@ -299,7 +300,7 @@ class Trainer:
         began = time.monotonic()
         weights = whole(self.average.weights)
         if self.accelerator.is_main_process:
-            image = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
+            image = self.folder / PICTURES / f'{stage.name}_{self.step:06d}.png'
             figures = validation.run(self.chain, weights, self.accelerator.device, image)
             line = {'stage': stage.name, 'step': self.step, 'validation': figures}
             quality = validation.quality(figures)

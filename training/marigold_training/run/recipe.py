@@ -30,9 +30,11 @@ from marigold_training.objectives.trained_networks import (
 from marigold_training.recipe_keys import check_entries, check_mapping, read_fields
 from marigold_training.run.average import blend
 from marigold_training.run.latent_cache import check_augmentation
-from marigold_training.run.loop import Scoring, Trainer
+from marigold_training.run.loop import PICTURES, Scoring, Trainer
 from marigold_training.run.model_card import METRICS, metrics_table, model_card
-from marigold_training.run.run_state import load_averaged, STATE, trained_stages
+from marigold_training.run.run_log import CURVES
+from marigold_training.run.run_log import NAME as LOG
+from marigold_training.run.run_state import BACKUPS, load_averaged, STATE, trained_stages
 from marigold_training.run.score import HELD_OUT, HeldOutScenes, score_held_out
 from marigold_training.run.sharding import divided, shard
 from marigold_training.run.stages import read_stages, Stage
@@ -57,6 +59,7 @@ OPTIONAL = (
 FUSION_REQUIRED = ('name', 'network', 'sources', 'stages')
 FUSION_OPTIONAL = ('init', 'seed', 'precision', 'common', 'validation', 'mixing', 'keep_of_start')
 MIXINGS = ('drawn', 'turns')  # how batches choose their source
+OF_RUN = (STATE, BACKUPS, METRICS, LOG, CURVES, PICTURES)  # in a run's folder, beside the export
 PRECISIONS = {'bf16': 'bf16', 'fp16': 'fp16', 'float32': 'no'}  # as accelerate names them
 
 Chain = TypeVar('Chain', bound=TrainedModule)
@@ -399,6 +402,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
     missing = [key for key in required if key not in recipe]
     if missing:
         raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
+    name = recipe['name']
+    if not isinstance(name, str) or Path(name).name != name or not name.strip('. '):
+        raise ConfigurationError(f'name of {path.name} is {name!r}; give text without /')
+    if name in OF_RUN:
+        raise ConfigurationError(
+            f"name of {path.name} is '{name}', which the run's folder has for a file of its own; "
+            'choose another'
+        )
     check_mapping('init', recipe.get('init', {}))
     check_entries('sources', recipe['sources'])
     if network != FUSION:
