@@ -8,10 +8,9 @@ sizes, for which diffusers has no place, are in ``marigold_ros.json``. Weights c
 safetensors only: a pickle can run code when it is opened, so none ever is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 import hashlib
 from inspect import signature
 import os
@@ -169,31 +168,47 @@ def read_facts(folder: Path) -> Facts:
         raise CheckpointError(
             f"{folder.name} answers in '{space}'; known are {', '.join(RELATIVE_SPACES)}"
         )
-    noise = extra.get('noise', 'zeros' if end_to_end else 'gaussian')
-    if noise not in NOISES:
-        raise CheckpointError(
-            f"{folder.name} starts from '{noise}'; known are {', '.join(NOISES)}"
-        )
     steps = _first(
         extra.get('default_denoising_steps'),
         index.get('default_denoising_steps'),
         _usual_steps(schedule, end_to_end),
     )
-    resolution = _first(index.get('default_processing_resolution'), 768)
-    whole = partial(_whole, folder)
+    stated = {
+        'noise': 'zeros' if end_to_end else 'gaussian',
+        **extra,
+        'space': space,
+        'default_denoising_steps': steps,
+        'default_processing_resolution': _first(index.get('default_processing_resolution'), 768),
+    }
+    return facts_of(stated, folder, 'model_index.json or marigold_ros.json')
+
+
+def facts_of(stated: Mapping[str, Any], folder: Path, where: str) -> Facts:
+    """Check the facts of a checkpoint, stated ``where``; raises CheckpointError."""
+    noise = stated['noise']
+    if noise not in NOISES:
+        raise CheckpointError(
+            f"noise of {folder.name} is '{noise}'; known are {', '.join(NOISES)}"
+        )
+
+    def whole(name: str, usual: int, low: int, high: int) -> int:
+        value: Any = stated.get(name, usual)
+        if type(value) is not int or not low <= value <= high:
+            raise CheckpointError(
+                f'{name} of {folder.name} is {value!r}; it must be a whole number from {low} to '
+                f'{high}: correct {where}'
+            )
+        return int(value)
+
     return Facts(
         name=folder.name,
         folder=folder,
-        space=space,
+        space=stated['space'],
         noise=noise,
-        denoising_steps=whole('default_denoising_steps', steps, 1, STEPS_LIMIT),
-        ensemble_size=whole(
-            'default_ensemble_size', extra.get('default_ensemble_size', 1), 1, MOST_MEMBERS
-        ),
-        processing_resolution=whole('default_processing_resolution', resolution, 0, MOST_SIDE),
-        processing_pixels=whole(
-            'default_processing_pixels', extra.get('default_processing_pixels', 0), 0, MOST_PIXELS
-        ),
+        denoising_steps=whole('default_denoising_steps', 1, 1, STEPS_LIMIT),
+        ensemble_size=whole('default_ensemble_size', 1, 1, MOST_MEMBERS),
+        processing_resolution=whole('default_processing_resolution', 768, 0, MOST_SIDE),
+        processing_pixels=whole('default_processing_pixels', 0, 0, MOST_PIXELS),
     )
 
 
@@ -206,15 +221,6 @@ def _usual_steps(schedule: dict[str, Any], end_to_end: bool) -> int:
     if end_to_end or schedule.get('_class_name') == 'LCMScheduler':
         return 1
     return 4 if schedule.get('timestep_spacing') == 'trailing' else 10
-
-
-def _whole(folder: Path, name: str, value: Any, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise CheckpointError(
-            f'{name} of {folder.name} is {value!r}; it must be a whole number from {low} to '
-            f'{high}: correct model_index.json or marigold_ros.json'
-        )
-    return value
 
 
 def load_autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from accelerate import Accelerator
 import cv2
-from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
+from marigold_ros.errors import CheckpointError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -164,6 +164,26 @@ def test_its_facts_are_those_of_the_export(chain, tmp_path, more):
         for name in ('space', 'noise', 'denoising_steps', 'ensemble_size', 'processing_pixels'):
             assert getattr(own, name) == getattr(exported, name), name
         assert own.processing_resolution == exported.processing_resolution
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('noise', 'zero'),
+        ('default_denoising_steps', 0),
+        ('default_ensemble_size', 'x'),
+        ('default_processing_pixels', -1),
+        ('default_processing_resolution', 1.5),
+    ],
+)
+def test_facts_that_no_checkpoint_may_have_are_refused_before_training(
+    toy, tmp_path, accelerator, key, value
+):
+    path = tmp_path / 'r.yaml'
+    stage = {'name': 'a', 'objective': 'pixel', 'steps': 1}
+    path.write_text(yaml.safe_dump({**toy, 'facts': {**FACTS, key: value}, 'stages': [stage]}))
+    with pytest.raises(CheckpointError, match=f'{key} of the recipe is .?{value}'):
+        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
 
 
 @pytest.mark.slow  # two runs

@@ -3,11 +3,13 @@
 """Train a Marigold: an autoencoder, a U-Net on its latents, DDIM steps."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.checkpoint import Facts, Networks, read_facts
+from marigold_ros.models.marigold.checkpoint import facts_of as checked_facts
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.prompt import PointPrompt
@@ -25,6 +27,7 @@ ADAPTERS = 'adapters'  # key of a recipe: their rank; none by default
 
 def initial_networks(recipe: Mapping[str, Any], seed: int) -> TrainedNetworks:
     """Build the networks that a recipe's ``init`` names."""
+    facts_of(recipe['facts'])
     chain = initialise(
         recipe['init'],
         seed,
@@ -76,17 +79,16 @@ def engine_model(
 
 
 def facts_of(entry: Mapping[str, Any]) -> Facts:
-    """Return the facts that a checkpoint exported with this recipe entry will have."""
-    return Facts(
-        name='validation',
-        folder=Path('validation'),
-        space=entry['space'],
-        noise=entry.get('noise', 'gaussian'),
-        denoising_steps=entry.get('default_denoising_steps', 1),
-        ensemble_size=entry.get('default_ensemble_size', 1),
-        processing_resolution=entry.get('default_processing_resolution', max(usual_size(entry))),
-        processing_pixels=entry.get('default_processing_pixels', 0),
-    )
+    """
+    Return the facts that a checkpoint exported with this recipe entry will have.
+
+    Raises CheckpointError if that could not be opened.
+    """
+    stated = {'noise': 'gaussian', **entry}
+    facts = checked_facts(stated, Path('the recipe'), 'its facts')
+    if 'default_processing_resolution' in entry:
+        return facts
+    return replace(facts, processing_resolution=max(usual_size(entry)))
 
 
 def recipe_facts(folder: Path) -> dict[str, Any]:
