@@ -199,6 +199,75 @@ def test_a_checkpoint_of_other_networks_or_damaged_is_refused(new_trainer, tmp_p
         new_trainer(tmp_path, STAGES[:1])
 
 
+@pytest.fixture(scope='module')
+def resumable(toy, tmp_path_factory, accelerator):
+    """Return the state of a run of two stages after a step of the second, and one that resumes."""
+    data = tmp_path_factory.mktemp('data')
+
+    def open_run(folder: Path, *changes: dict, **keys) -> TrainingRun:
+        own = {'objective': 'pixel', 'trains': ['unet'], 'steps': 2, 'batch_size': 2}
+        stages = [
+            {'name': name, **own, **more} for name, more in zip('abc', changes, strict=False)
+        ]
+        path = folder / 'recipe.yaml'
+        path.write_text(yaml.safe_dump({**toy, 'stages': stages, **keys}))
+        return TrainingRun(path, folder, data, accelerator)
+
+    begun = tmp_path_factory.mktemp('begun')
+    asked = iter([False] * 3 + [True])
+    assert not open_run(begun, {}, {}).train(stop=lambda: next(asked))
+    state = (begun / 'state.pt').read_bytes()
+
+    def resume(folder: Path, *changes: dict, **keys) -> TrainingRun:
+        (folder / 'state.pt').write_bytes(state)
+        return open_run(folder, *changes, **keys)
+
+    return resume
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (({'steps': 9}, {}), 'has trained stage a with steps 2, and the recipe has 9; use the'),
+        (({'batch_size': 4}, {}), 'stage a with batch_size 2, and the recipe has 4'),
+        (({},), 'has begun 2 stages and the recipe has 1'),
+        (({}, {'trains': ['unet', 'autoencoder']}), 'stage b with trains .*unet'),
+        (({}, {'objective': 'one_step'}), 'stage b with objective pixel'),
+    ],
+)
+def test_a_run_whose_recipe_now_has_other_stages_behind_it_is_refused(
+    resumable, tmp_path, changes, words
+):
+    run = resumable(tmp_path, *changes)
+    with pytest.raises(CheckpointError, match=words):
+        run.train()
+    with pytest.raises(CheckpointError, match=words):
+        run.export()
+    assert not (tmp_path / 'toy').exists()
+
+
+def test_stages_to_come_may_be_others_than_when_the_run_began(resumable, tmp_path):
+    both = {'trains': ['autoencoder', 'unet'], 'weight_decay': 0.1}
+    run = resumable(tmp_path, {}, {'steps': 3})
+    assert run.train()
+    assert [stage.steps for stage in trained_stages(tmp_path / 'state.pt', run.stages)[0]] == [
+        2,
+        3,
+    ]
+    (tmp_path / 'further').mkdir()
+    state = (tmp_path / 'state.pt').read_bytes()
+    longer = resumable(tmp_path / 'further', {}, {'steps': 3}, both)
+    (tmp_path / 'further' / 'state.pt').write_bytes(state)
+    assert longer.train()
+    assert [
+        s.name for s in trained_stages(tmp_path / 'further' / 'state.pt', longer.stages)[0]
+    ] == [
+        'a',
+        'b',
+        'c',
+    ]
+
+
 def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monkeypatch):
     trainer = new_trainer(tmp_path, STAGES[:1])
     trainer.run()

@@ -27,7 +27,14 @@ from marigold_training.run.average import WeightAverage
 from marigold_training.run.latent_cache import LatentMixture
 from marigold_training.run.optimizer import learning_rate, new_optimizer
 from marigold_training.run.run_log import RunLog
-from marigold_training.run.run_state import BACKUPS, load_state, save_backup, save_state, STATE
+from marigold_training.run.run_state import (
+    BACKUPS,
+    check_recipe,
+    load_state,
+    save_backup,
+    save_state,
+    STATE,
+)
 from marigold_training.run.sharding import divide, divide_moments, divided, gathered, whole
 from marigold_training.run.stages import Stage
 import torch
@@ -342,13 +349,16 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _load(self) -> None:
-        state = load_state(self.folder / STATE, self.chain)
+        path = self.folder / STATE
+        state = load_state(path, self.chain)
+        check_recipe(path, state, self.stages)
         self.chain.load_state_dict(divide(state['chain'], self.chain.state_dict()))
         self.average.restore(divide(state['average'], self.chain.state_dict()))
         self.stage_index, self.step = state['stage_index'], state['step']
         self.skipped, self.best = state['skipped'], state.get('best', {})
         self._prepare()
-        trained = [w for group in self.optimizer.param_groups for w in group['params']]
-        self.optimizer.load_state_dict(divide_moments(state['optimizer'], trained))
+        if self.step:  # otherwise the stage begins, and the state may be of another optimizer
+            trained = [w for group in self.optimizer.param_groups for w in group['params']]
+            self.optimizer.load_state_dict(divide_moments(state['optimizer'], trained))
         torch.set_rng_state(state['torch_rng'])
         self.chain.restore(state)

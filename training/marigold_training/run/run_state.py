@@ -8,19 +8,23 @@ Both are written atomically and read without running pickles.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_training.objectives.trained_networks import TrainedModule
-from marigold_training.run.stages import Stage
+from marigold_training.run.stages import read_stages, Stage
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 import torch
 
 STATE, BACKUPS = 'state.pt', 'backups'  # in the folder of a run
 LAST = 'last'  # names the weights of the last step
+# Of a stage: what its row of the card states, and what its optimizer's state depends on.
+ON_CARD = ('name', 'objective', 'trains', 'steps', 'batch_size', 'accumulation')
+IN_WORK = ('objective', 'trains')
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -84,15 +88,48 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     return state
 
 
+def check_recipe(path: Path, state: Mapping[str, Any], stages: Sequence[Stage]) -> None:
+    """
+    Raise CheckpointError unless the stages that a run has begun are still those of its recipe.
+
+    Stages to come may be others, and a stage in work may be longer.
+    """
+    recipe = json.loads(state['provenance']).get('recipe')
+    if recipe is None:
+        return
+    index, step = state['stage_index'], state['step']
+    begun = read_stages(recipe['stages'], recipe.get('common', {}))[: index + bool(step)]
+    remedy = 'use the recipe that began the run, or another --out'
+    if len(stages) < len(begun):
+        raise CheckpointError(
+            f'{path} has begun {len(begun)} stages and the recipe has {len(stages)}; {remedy}'
+        )
+    for number, (old, new) in enumerate(zip(begun, stages, strict=False)):
+        for key in ON_CARD if number < index else IN_WORK:
+            was, now = getattr(old, key), getattr(new, key)
+            if was != now:
+                raise CheckpointError(
+                    f'{path} has trained stage {old.name} with {key} {was}, and the recipe has '
+                    f'{now}; {remedy}'
+                )
+    if step and step > stages[index].steps:
+        raise CheckpointError(
+            f'{path} has done {step} steps of stage {begun[index].name}, and the recipe has '
+            f'{stages[index].steps}; {remedy}'
+        )
+
+
 def trained_stages(path: Path, stages: Sequence[Stage]) -> tuple[list[Stage], str]:
     """
     Return the stages that a run has trained, with the steps done so far, and where it stopped.
 
     The latter is as ``latent 25/60``, empty at the end of the recipe. ``path`` is that of a state.
+    Raises CheckpointError as :func:`check_recipe`.
     """
     if not path.exists():
         return [], f'{stages[0].name} 0/{stages[0].steps}'
     state = torch.load(path, weights_only=True, map_location='cpu', mmap=True)
+    check_recipe(path, state, stages)
     index, step = state['stage_index'], state['step']
     done = list(stages[:index])
     if index == len(stages):
