@@ -344,6 +344,20 @@ def test_images_to_stop_on_select_the_weights(chain, stop, tmp_path):
     assert Validation({'scenes': 1}, FAMILY, FACTS, tmp_path).quality({'scenes': {}}) is None
 
 
+def test_figures_of_another_validation_select_no_weights(toy, tmp_path, accelerator):
+    stage = {'name': 'a', 'objective': 'pixel', 'steps': 1, 'batch_size': 2, 'validate_every': 1}
+
+    def run(metric, *stages):
+        path, best = tmp_path / 'r.yaml', {'scenes': 1, 'best': f'scenes.{metric}'}
+        path.write_text(yaml.safe_dump({**toy, 'validation': best, 'stages': stages}))
+        return TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+
+    assert run('delta1', stage).train()
+    with pytest.raises(CheckpointError, match='delta1.*and the recipe has .*abs_rel'):
+        run('abs_rel', stage, stage).train()
+    assert run('delta1', stage, stage).train()
+
+
 def test_images_of_too_few_points_to_be_scored_are_refused_before_training(stop, tmp_path):
     for path in tmp_path.glob('mine/*/depth_mm.png'):
         few = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)

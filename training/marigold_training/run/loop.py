@@ -29,6 +29,7 @@ from marigold_training.run.optimizer import learning_rate, new_optimizer
 from marigold_training.run.run_log import RunLog
 from marigold_training.run.run_state import (
     BACKUPS,
+    check_best,
     check_recipe,
     load_state,
     save_backup,
@@ -352,6 +353,7 @@ class Trainer:
         path = self.folder / STATE
         state = load_state(path, self.chain)
         check_recipe(path, state, self.stages)
+        check_best(path, state, self.provenance.get('recipe', {}))
         self.chain.load_state_dict(divide(state['chain'], self.chain.state_dict()))
         self.average.restore(divide(state['average'], self.chain.state_dict()))
         self.stage_index, self.step = state['stage_index'], state['step']

@@ -119,6 +119,17 @@ def check_recipe(path: Path, state: Mapping[str, Any], stages: Sequence[Stage]) 
         )
 
 
+def check_best(path: Path, state: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Raise CheckpointError if the best weights so far were selected by another validation."""
+    was = json.loads(state['provenance']).get('recipe', {}).get('validation')
+    now = json.loads(json.dumps(recipe.get('validation')))
+    if state.get('best') and was != now:
+        raise CheckpointError(
+            f'{path} has selected weights by validation {was}, and the recipe has {now}: figures '
+            'of both cannot be compared; use the recipe that began the run, or another --out'
+        )
+
+
 def trained_stages(path: Path, stages: Sequence[Stage]) -> tuple[list[Stage], str]:
     """
     Return the stages that a run has trained, with the steps done so far, and where it stopped.
