@@ -3,6 +3,7 @@
 """Exported checkpoints open here and in diffusers, by the code on their card."""
 
 import json
+import os
 from pathlib import Path
 import re
 import stat
@@ -111,6 +112,16 @@ def test_the_card_states_data_stages_and_licence(tmp_path):
     assert '| 200 held-out scenes | 0.1723 | 0.7618 |' in card
     assert 'Unlike in Marigold' in card
     assert 'Weights: Apache-2.0' in card
+
+
+def test_figures_of_weights_that_were_trained_further_are_not_on_the_card(tmp_path):
+    (tmp_path / 'metrics.json').write_text('{"200 scenes": {"abs_rel": 0.1723}}')
+    state = tmp_path / 'state.pt'
+    state.touch()
+    scored = (tmp_path / 'metrics.json').stat().st_mtime
+    for later, shown in ((-1.0, True), (1.0, False)):
+        os.utime(state, (scored + later, scored + later))
+        assert ('0.1723' in model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path)) == shown
 
 
 def test_the_card_names_initial_weights_without_their_path(tmp_path):

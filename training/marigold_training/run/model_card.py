@@ -10,6 +10,7 @@ from typing import Any
 from marigold_ros.errors import InputError
 from marigold_training.data.mixture import Part
 from marigold_training.families.registry import TrainedFamily
+from marigold_training.run.run_state import STATE
 from marigold_training.run.stages import Stage
 
 METRICS = 'metrics.json'  # in the run's folder: {data: {metric: number}}
@@ -104,8 +105,14 @@ def _data(parts: Sequence[Part]) -> list[str]:
 
 
 def metrics_table(path: Path) -> str:
-    """Return the figures of a ``metrics.json`` as a Markdown table, empty without the file."""
-    if not path.is_file():
+    """
+    Return the figures of a ``metrics.json`` as a Markdown table.
+
+    It is empty without the file, and if the run beside it has been trained further since.
+    """
+    state = path.with_name(STATE)
+    changed = [one.stat().st_mtime_ns for one in (path, state) if one.is_file()]
+    if not path.is_file() or changed[0] < changed[-1]:
         return ''
     try:
         measured = json.loads(path.read_text(encoding='utf-8'))
