@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
+import errno
 import fcntl
 
 from hypothesis import given
@@ -206,6 +207,19 @@ def test_a_cache_that_holds_something_else_is_refused_not_overwritten(tmp_path):
     np.save(path, np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(InputError, match='recipe asks for'):
         SyntheticPairs(tmp_path, height=16, width=16, count=2)
+
+
+def test_a_disk_too_small_for_the_images_ends_the_run_before_they_are_rendered(
+    tmp_path, monkeypatch
+):
+    def full(_file, _start, length):
+        assert length > 2 * 16 * 16
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    pairs = SyntheticPairs(tmp_path, 16, 16, 2)
+    monkeypatch.setattr('os.posix_fallocate', full)
+    with pytest.raises(MarigoldError, match='could not be written .No space left.*free some'):
+        pairs.prepare()
 
 
 def test_a_place_for_images_that_cannot_be_written_is_named(tmp_path):

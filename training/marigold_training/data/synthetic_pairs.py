@@ -11,6 +11,7 @@ separate ranges of seeds keep splits apart.
 import fcntl
 from functools import cached_property
 from io import BytesIO
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,13 @@ class SyntheticPairs:
                     _open(stem.with_name(f'{stem.name}_done.npy'), (self._count,), np.bool_),
                 )
         except OSError as error:
-            raise MarigoldError(
-                f'{stem.parent} could not be written ({error.strerror}); choose another folder of '
-                'data, or free some space'
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> MarigoldError:
+        return MarigoldError(
+            f'{self._stem.parent} could not be written ({error.strerror}); choose another folder '
+            'of data, or free some space'
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Drop the arrays, which would be copied, gigabytes of them."""
@@ -122,10 +126,19 @@ class SyntheticPairs:
         return self._fingerprint
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
-        """Render the missing images, with a progress bar."""
+        """
+        Render the missing images, with a progress bar.
+
+        Raises MarigoldError if the disk is too small for them.
+        """
         missing = [int(i) for i in np.flatnonzero(~self._arrays[2])]
         if not missing:
             return
+        for array in self._arrays:
+            try:
+                _reserve(array)
+            except OSError as error:
+                raise self._unwritable(error) from error
         with run_jobs(_render, [self._job(i) for i in missing], workers, stop) as rendered:
             bar = tqdm(rendered, total=len(missing), desc=f'render {self.name}')
             for index, (rgb, depth) in zip(missing, bar, strict=True):
@@ -156,6 +169,13 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         _grow(path, shape, np.dtype(dtype))
         array = np.load(path, mmap_mode='r+')
     return array[: shape[0]]
+
+
+def _reserve(array: np.ndarray) -> None:
+    """Reserve a mapped file's space: writing to a page that a full disk lacks ends the process."""
+    assert isinstance(array, np.memmap)
+    with Path(array.filename).open('r+b') as file:
+        os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
 
 
 def _grow(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
