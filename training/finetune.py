@@ -73,6 +73,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     args = parser.parse_args()
     if not (args.out or args.plan or args.data_only):
         parser.error('--out is missing, the folder of the run')
+    if args.workers < 0:
+        parser.error(f'--workers is {args.workers}; give 0 or more')
     if args.weights and (distil or not args.export_only):
         parser.error('--weights is for --export-only of a depth model')
 

@@ -233,7 +233,11 @@ def test_a_place_for_images_that_cannot_be_written_is_named(tmp_path):
     [
         ({'kind': 'magic'}, "'magic'; choose one of"),
         ({'size': 96}, 'give .height, width.'),
-        ({'colour': 1}, 'colour'),
+        ({'size': [0, 96]}, r'size of a source is \[0, 96\]'),
+        ({'weight': 'x'}, "weight of a source is 'x'; choose a number"),
+        ({'weight': float('inf')}, 'weight of a source is inf'),
+        ({'colour': 1}, "'synthetic': got an unexpected keyword argument 'colour'"),
+        ({'known': '1e-3'}, "wrong type in .*'known': '1e-3'.*write 1.0e-3"),
         ({'scene': 'sea'}, "'sea'; choose one of room, street"),
         ({'first_seed': 5}, 'held-out'),
         ({'count': 0}, 'at least one'),
@@ -243,6 +247,11 @@ def test_an_invalid_source_is_named(tmp_path, change, words):
     entry = {'kind': 'synthetic', 'height': 16, 'width': 16, 'count': 2, 'size': [16, 16]}
     with pytest.raises(ConfigurationError, match=words):
         open_source(entry | change, tmp_path)
+
+
+def test_no_sources_are_refused():
+    with pytest.raises(ConfigurationError, match='sources is empty'):
+        Mixture([], BatchRule(2), 'log', Augmentation())
 
 
 def test_kept_pairs_make_the_same_batches_and_are_read_once(planted, monkeypatch):

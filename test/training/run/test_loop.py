@@ -314,6 +314,9 @@ def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
         ({'scale': 2.0}, 'scale is 2.0'),
         ({'trains': ['text']}, "'text'; choose from autoencoder, unet"),
         ({'trains': ['autoencoder']}, 'at least unet'),
+        ({'trains': 'unet'}, r"trains is 'unet'; give a list, as \[unet\]"),
+        ({'trains': [None]}, 'give a list'),
+        ({'name': 1}, 'name is 1; give text'),
         ({'decay': 'linear'}, "'linear'; choose one of exponential, cosine"),
         ({'betas': [0.9, 1.0]}, r'betas is \[0.9, 1.0\]'),
         ({'betas': 0.9}, 'betas is 0.9; give two numbers'),
@@ -370,6 +373,15 @@ def test_an_invalid_recipe_is_named(tmp_path, text, words):
         read_recipe(path)
     with pytest.raises(ConfigurationError, match='no recipe'):
         read_recipe(tmp_path / 'none.yaml')
+
+
+@pytest.mark.parametrize('seed', ['x', -1, 1.5, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(toy, tmp_path, accelerator, seed):
+    path = tmp_path / 'r.yaml'
+    stage = {'name': 'a', 'objective': 'pixel', 'steps': 1}
+    path.write_text(yaml.safe_dump({**toy, 'seed': seed, 'stages': [stage]}))
+    with pytest.raises(ConfigurationError, match=f"seed is '?{seed}'?; give a whole number"):
+        TrainingRun(path, tmp_path, tmp_path, accelerator)
 
 
 @pytest.mark.parametrize(

@@ -371,10 +371,12 @@ def test_images_of_too_few_points_to_be_scored_are_refused_before_training(stop,
     ('changes', 'words'),
     [
         ({'mixing': 'shuffled'}, "mixing is 'shuffled'"),
+        ({'validation': 5}, 'validation is 5; give keys'),
+        ({'validation': {'stop': 5}}, 'a source is 5; give keys'),
         ({'stages': [{'name': 'a', 'objective': 'anchored', 'steps': 1}]}, 'kind checkpoint'),
     ],
 )
-def test_invalid_mixing_and_anchors_without_a_checkpoint_are_named(
+def test_invalid_entries_and_anchors_without_a_checkpoint_are_named(
     toy, tmp_path, accelerator, changes, words
 ):
     recipe = {**toy, 'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}]}

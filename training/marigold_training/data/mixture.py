@@ -150,6 +150,8 @@ class BatchPlan:
     """
 
     def __init__(self, sources: Sequence[tuple[str, int, float]], rule: BatchRule) -> None:
+        if not sources:
+            raise ConfigurationError('sources is empty; a recipe needs at least one')
         for name, count, weight in sources:
             if not weight > 0.0:
                 raise ConfigurationError(f'weight of {name} is {weight}; choose a number above 0')

@@ -3,6 +3,8 @@
 """The kinds of sources that a recipe can name, and how an entry becomes a source."""
 
 from collections.abc import Callable, Mapping
+from inspect import signature
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from marigold_training.data.layouts import FolderPairs, HypersimPairs, VirtualKi
 from marigold_training.data.pairs import PairSource
 from marigold_training.data.synthetic_pairs import SyntheticPairs
 from marigold_training.data.teacher_pairs import TaughtBagPairs, TeacherPairs
+from marigold_training.recipe_keys import check_mapping
 
 MIXTURE_KEYS = ('kind', 'size', 'weight')  # of every source, read by the mixture
 KINDS: dict[str, Callable[..., PairSource]] = {
@@ -39,7 +42,8 @@ SITES = {
 def check_folders(recipe: Mapping[str, Any], data: Path) -> None:
     """Raise ConfigurationError that lists all folders of a recipe which are missing below data."""
     entries = [(entry.get('kind'), entry) for entry in recipe['sources']]
-    entries += list(recipe.get('validation', {}).items())
+    validation = recipe.get('validation')
+    entries += list(validation.items()) if isinstance(validation, Mapping) else []
     missing = {
         str(data / entry['folder']): f' ({SITES[kind]})' if kind in SITES else ''
         for kind, entry in entries
@@ -67,21 +71,36 @@ def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
     Raises
     ------
     ConfigurationError
-        If the kind or a key is unknown, or the size is missing.
+        If the kind or a key is unknown, the size is missing, or a value is of a wrong type.
 
     """
-    kind = entry.get('kind')
-    if kind not in KINDS:
+    kind = check_mapping('a source', entry).get('kind')
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigurationError(f"source kind is '{kind}'; choose one of {', '.join(KINDS)}")
     size = entry.get('size')
-    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(x, int) for x in size)):
+    if not (
+        isinstance(size, list) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
+    ):
         raise ConfigurationError(f'size of a source is {size!r}; give [height, width] in pixels')
+    try:
+        weight = float(entry.get('weight', 1.0))
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0.0 < weight < math.inf:
+        raise ConfigurationError(
+            f'weight of a source is {entry["weight"]!r}; choose a number above 0'
+        )
     own = {key: value for key, value in entry.items() if key not in MIXTURE_KEYS}
+    try:
+        signature(KINDS[kind]).bind(data=data, **own)
+    except TypeError as error:
+        raise ConfigurationError(f"source '{kind}': {error}; see docs/training-data.md") from error
     try:
         return KINDS[kind](data=data, **own)
     except TypeError as error:
         raise ConfigurationError(
-            f"source '{kind}': {str(error).split(' ', 1)[-1]}; see docs/training-data.md"
+            f"source '{kind}' has a value of a wrong type in {own}: {error}; YAML takes 1e-3 for "
+            'text: write 1.0e-3'
         ) from error
 
 

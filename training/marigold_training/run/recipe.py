@@ -104,7 +104,7 @@ class Run(ABC, Generic[Chain]):
     ) -> None:
         self.recipe, self.folder, self.data = read_recipe(recipe), folder, data
         self.accelerator, self.workers, self.sharded = accelerator, workers, sharded
-        self.generators, self.seed = generators, int(self.recipe.get('seed', 0))
+        self.generators, self.seed = generators, seed_of(self.recipe)
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         self.in_turns = in_turns(self.recipe)
 
@@ -374,6 +374,14 @@ def kept_of_start(recipe: Mapping[str, Any], trained: bool) -> float:
             f'student and no stage of objective autoencoder; leave it out of {recipe["name"]}'
         )
     return float(kept)
+
+
+def seed_of(recipe: Mapping[str, Any]) -> int:
+    """Return the seed of a recipe; raises ConfigurationError unless NumPy can take it."""
+    seed = recipe.get('seed', 0)
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ConfigurationError(f'seed is {seed!r}; give a whole number from 0 to {2**32 - 1}')
+    return seed
 
 
 def in_turns(recipe: Mapping[str, Any]) -> bool:

@@ -18,6 +18,7 @@ DECAYS = ('exponential', 'cosine')
 TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), 'true or false'),
     int: ((int,), 'a whole number (YAML takes 1e4 for text: write 10000)'),
+    str: ((str,), 'text'),
     float: ((int, float), 'a number (YAML takes 1e-4 for text: write 1.0e-4)'),
 }
 
@@ -63,6 +64,10 @@ class Stage:
             raise ConfigurationError(
                 f"objective is '{self.objective}'; choose one of {', '.join(OBJECTIVES)}"
             )
+        if not isinstance(self.trains, (list, tuple)) or not all(
+            isinstance(name, str) for name in self.trains
+        ):
+            raise ConfigurationError(f'trains is {self.trains!r}; give a list, as [unet]')
         trains = tuple(self.trains) or OBJECTIVES[self.objective].trains
         whole = {name.split('.')[0] for name in trains}
         for name in sorted(whole - set(NETWORKS)):
