@@ -148,6 +148,13 @@ def test_all_five_are_prepared_scored_and_select_the_weights(data, new_chain):
     assert Validation(entries, FAMILY, FACTS, data).quality(figures) is None
 
 
+def test_a_set_without_a_known_pixel_is_named(data):
+    write(data / 'eth3d' / FILES['eth3d'][1], np.zeros(SIZES['eth3d'], np.float32))
+    own = PublishedSet('eth3d', entry('eth3d'), data)
+    with pytest.raises(InputError, match='eth3d: none of 1 images has a pixel of known depth'):
+        own.score(Planted(np.zeros(SIZES['eth3d'], np.float32)))
+
+
 def test_a_broken_file_is_named_before_training(data):
     (data / 'scannet' / FILES['scannet'][1]).write_bytes(b'\x89PNG')
     with pytest.raises(InputError, match=r'(?s)validation\.scannet.*depth/3\.png'):

@@ -15,7 +15,7 @@ from typing import ClassVar
 from accelerate import Accelerator
 import cv2
 from diffusers import AutoencoderTiny
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.evaluation.baselines import fit_surface
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.spaces import from_metres, to_metres
@@ -24,7 +24,7 @@ from marigold_training.data.pairs import Pair
 from marigold_training.held_out import GENERATORS
 from marigold_training.prompted_score import score_prompted
 from marigold_training.run.recipe import TrainingRun
-from marigold_training.run.score import beside_quadric, score, score_held_out
+from marigold_training.run.score import beside_quadric, contact_sheet, score, score_held_out
 from marigold_training.second_generator.generator import make_second_sample
 import numpy as np
 import pytest
@@ -111,6 +111,22 @@ def test_a_metric_models_own_metres_are_scored_beside_its_fit():
     table = score(Double(), [('one', Pair(sample.rgb, sample.depth))], 1)
     assert table['model']['abs_rel'] < 1e-3
     assert table['own metres']['abs_rel'] > 0.5
+
+
+def test_the_contact_sheet_leaves_out_images_whose_depth_is_unknown(tmp_path):
+    sample = make_sample(0, 96, 72)
+    unknown = Pair(sample.rgb, np.full((72, 96), np.nan, np.float32))
+    known = Pair(sample.rgb, sample.depth)
+
+    class Flat:
+        def predict(self, rgb):
+            return Prediction(np.linspace(0, 1, 96, dtype=np.float32) * np.ones((72, 1)), None)
+
+    path = tmp_path / 'sheet.png'
+    contact_sheet(Flat(), [('a', unknown), ('b', known)], path)
+    assert cv2.imread(str(path)).shape == (192, 2 * 3 * 256, 3)
+    with pytest.raises(InputError, match='no image has known depth at 100 pixels'):
+        contact_sheet(Flat(), [('a', unknown)], path)
 
 
 @pytest.mark.slow  # a run, an export and its scores

@@ -107,6 +107,12 @@ class PublishedSet:
             row = depth_metrics(known.predicted, known.truth)
             if row['n']:
                 rows.append({key: row[key] for key in METRICS if key in row})
+        if not rows:
+            raise InputError(
+                f'validation.{self.name}: none of {self._count} images has a pixel of known depth '
+                'that counts; check the data set and its list',
+                cause='empty',
+            )
         means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
         return {**means, 'pictures': len(rows)}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import (
     fit_surface,
     minimise_relative_error,
@@ -243,17 +244,25 @@ def contact_sheet(model: DepthModel, pairs: Iterable[LabelledPair], path: Path) 
     """
     Write image, prediction and truth of each pair side by side to one PNG.
 
-    Raises MarigoldError if it cannot be written.
+    Images with too few known pixels to be scored are left out. Raises InputError if these are
+    all, and MarigoldError if the PNG cannot be written.
     """
     rows = []
     for _, pair in pairs:
         truth, valid = known_depth(pair)
+        if valid.sum() < MIN_KNOWN:
+            continue
         prediction = model.predict(pair.rgb)
         fitted = best_affine(prediction.relative, truth, valid, prediction.space)
         low, high = (float(x) for x in np.quantile(truth[valid], [0.02, 0.98]))
         high = max(high, 1.1 * low)
         shown = [colourise_depth(d, low, high) for d in (fitted, np.where(valid, truth, np.nan))]
         rows.append(np.hstack([cv2.resize(x, SHOWN_SIZE) for x in (pair.rgb, *shown)]))
+    if not rows:
+        raise InputError(
+            f'no image has known depth at {MIN_KNOWN} pixels, which {path} needs to show',
+            cause='empty',
+        )
     if len(rows) % 2:
         rows.append(np.zeros_like(rows[0]))
     half = len(rows) // 2

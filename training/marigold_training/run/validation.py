@@ -172,7 +172,8 @@ class Validation:
                 figures[name] = {key: table[key] for key in METHODS if key in table}
             for own in self.published:
                 figures[own.name] = {METHODS[0]: own.score(model)}
-            contact_sheet(model, self.shown, image)
+            if shown := self.shown:
+                contact_sheet(model, shown, image)
         return figures
 
     def quality(self, figures: dict[str, Table]) -> float | None:
