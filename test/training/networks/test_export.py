@@ -13,6 +13,7 @@ from diffusers import DDIMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.locate import write_sums
+from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Part
 from marigold_training.families.marigold import FAMILY
 from marigold_training.networks.export import export_checkpoint, usual_size
@@ -20,6 +21,7 @@ from marigold_training.networks.initialise import initialise
 from marigold_training.run.model_card import model_card
 from marigold_training.run.recipe import TrainingRun
 from marigold_training.run.stages import Stage
+from marigold_training.run.training_features import training_features
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -226,6 +228,12 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path,
         export(chain, folder, ZEROS, '# new\n')
     assert (folder / 'README.md').read_text() == '# old\n'
     assert [path.name for path in tmp_path.iterdir()] == ['toy']
+
+
+def test_features_are_of_images_one_pixel_wide_too(new_chain, planted):
+    parts = [Part(planted(2, size), 1.0, (32, 48)) for size in ((1, 40), (40, 1))]
+    mirrored = Augmentation(flip=1.0)
+    assert training_features(new_chain(), parts, mirrored, torch.device('cpu'), 0) is not None
 
 
 @pytest.mark.slow  # a run and an export

@@ -56,4 +56,4 @@ def training_features(
 
 def _tensor(rgb: np.ndarray) -> torch.Tensor:
     """Convert (H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255.0
+    return torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255.0
