@@ -25,7 +25,7 @@ import time
 from typing import Any
 
 import cv2
-from marigold_ros.errors import MarigoldError
+from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.data.pairs import PairSource
@@ -58,6 +58,8 @@ class Loading:
 def measure_recipe(recipe: Path, data: Path, images: int) -> list[Loading]:
     """Measure the sources of a recipe at their full size."""
     entries = read_recipe(recipe)
+    if 'facts' not in entries:
+        raise ConfigurationError(f'{recipe} is of the fusion network; give one of a depth model')
     how = read_fields(Augmentation, 'augment', entries.get('augment', {}))
     rule = read_fields(TargetRule, 'targets', entries.get('targets', {}))
     space = entries['facts']['space']
@@ -200,6 +202,8 @@ def main() -> int:
     parser.add_argument('--workers', type=int, default=2, help='processes that load (default: 2)')
     parser.add_argument('--rate', type=float, default=59.0, help='images/s of the device')
     args = parser.parse_args()
+    if not args.rate > 0.0 or args.workers < 0 or args.pictures < 1:
+        parser.error('--rate must be above 0, --workers 0 or more, --pictures 1 or more')
 
     try:
         if args.recipe:

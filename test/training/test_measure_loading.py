@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 
+from marigold_ros.errors import ConfigurationError
 import measure_loading as loading
 from measure_loading import Loading, loading_table, measure_layouts, measure_recipe
 import pytest
@@ -41,3 +42,18 @@ def test_the_sources_of_a_recipe_are_measured(toy, tmp_path):
         'synthetic mixed 32x48, 32x48',
         'synthetic mixed 32x48, 32x48, latents',
     ]
+
+
+def test_a_recipe_without_images_of_depth_is_named(tmp_path):
+    path = tmp_path / 'fusion.yaml'
+    path.write_text('{name: a, network: fusion, sources: [], stages: []}')
+    with pytest.raises(ConfigurationError, match=r'fusion\.yaml is of the fusion network'):
+        measure_recipe(path, tmp_path, 1)
+
+
+@pytest.mark.parametrize('option', ['--rate=0', '--workers=-1', '--pictures=0'])
+def test_numbers_that_measure_nothing_are_refused(monkeypatch, capsys, option):
+    monkeypatch.setattr('sys.argv', ['measure_loading.py', option])
+    with pytest.raises(SystemExit, match='2'):
+        loading.main()
+    assert '--rate must be above 0' in capsys.readouterr().err

@@ -174,6 +174,7 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
 def _reserve(array: np.ndarray) -> None:
     """Reserve a mapped file's space: writing to a page that a full disk lacks ends the process."""
     assert isinstance(array, np.memmap)
+    assert array.filename is not None
     with Path(array.filename).open('r+b') as file:
         os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
 
