@@ -40,6 +40,19 @@ class OpenBag:
     notes: tuple[str, ...] = ()
 
 
+def check_given_once(paths: Iterable[str | Path]) -> None:
+    """Refuse a bag that is given twice, by its folder and a file in it too; raises BagError."""
+    given: dict[Path, str | Path] = {}
+    for path in paths:
+        place = Path(path).resolve()
+        if place in given:
+            raise BagError(f'{path} is given twice; its images would count double: give it once')
+        given[place] = path
+    for place, path in given.items():
+        if place.parent in given and place.is_file():
+            raise BagError(f'{path} is a file of {given[place.parent]}; give one of them')
+
+
 def open_bag(path: Path) -> OpenBag:
     """
     Open the readable part of a bag: a folder (ROS 2), a .mcap or .db3 file, or a ROS 1 .bag file.

@@ -10,7 +10,7 @@ from typing import Any
 
 from marigold_ros.bags.frames import Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.storage import check_exists
+from marigold_ros.bags.storage import check_exists, check_given_once
 from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.choices import OWN, STRENGTHS, USABLE_ERROR
@@ -86,8 +86,8 @@ def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPla
     InputError, ConfigurationError
         Where folders or tars of images cannot be read.
     BagError
-        Where a path does not exist, or none of the bags can be read; a single one among others
-        is noted in ``failed``.
+        Where a path does not exist or is given twice, or none of the bags can be read; a single
+        one among others is noted in ``failed``.
 
     """
     if not bags:
@@ -95,6 +95,7 @@ def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPla
     plan = ReplayPlan([Path(bag) for bag in bags])
     for path in plan.paths:
         check_exists(path)
+    check_given_once(plan.paths)
     for number, path in enumerate(plan.paths):
         try:
             count = _count_images(path, options)

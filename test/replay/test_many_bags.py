@@ -27,6 +27,15 @@ def bags(short_drive, tmp_path):
     return [str(shutil.copytree(short_drive, tmp_path / f'bag{i}')) for i in range(3)]
 
 
+def test_images_of_a_bag_that_is_given_twice_are_not_counted_double(bags, capsys, tmp_path):
+    first, out = bags[0], str(tmp_path / 'out')
+    inside = str(next(Path(first).glob('*.mcap')))
+    for again, words in ((f'{first}/.', 'is given twice'), (inside, f'is a file of {first}')):
+        assert main(['evaluate', first, again, '--out', out]) == 1
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / 'out' / 'results.json').exists()
+
+
 @pytest.mark.slow  # two processes import all that one does
 def test_two_processes_give_what_one_gives(bags, figures, tmp_path):
     options = ['--device', 'cpu', '--torch-threads', '1']

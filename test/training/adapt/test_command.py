@@ -48,6 +48,16 @@ def test_what_is_refused_ends_with_one_and_no_result(
     assert not out.exists()
 
 
+def test_a_bag_given_twice_is_refused_for_its_judged_images_would_be_trained_on(
+    drive, tmp_path, capsys
+):
+    for again in (drive, next(drive.glob('*.mcap'))):
+        assert main(['adapt', str(drive), str(again), '--out', str(tmp_path / 'robot')]) == 1
+        printed = capsys.readouterr().err
+        assert 'is given twice' in printed or f'is a file of {drive}; give one of them' in printed
+        assert not (tmp_path / 'robot').exists()
+
+
 @pytest.mark.parametrize(
     ('option', 'value', 'words'),
     [

@@ -20,6 +20,7 @@ from time import monotonic
 from typing import Any, TYPE_CHECKING, TypeVar
 
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.storage import check_given_once
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.results.results import describe_bag, machine, to_json, versions
@@ -176,6 +177,7 @@ class Adaptation:
     def _recordings(self) -> Recordings:
         """Open the bags, check them, and divide their images into blocks."""
         options = self.options
+        check_given_once(options.bags)
         bags = tuple(str(Path(bag).resolve()) for bag in options.bags)
         topics = {name: value for name, value in options.topics.items() if value is not None}
         if 'lidar' not in topics:
