@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
     """Return the command that fits the bag, with the options that were given."""
+    from marigold_ros.replay.bag_label import label_name
+
     given = []
     for role, topic in given_topics(args).items():
         if topic:
@@ -63,7 +65,7 @@ def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
         given += ['--set', f'{name}={value}']
     bag = Path(facts['bag'])
     if facts['scorable']:
-        words = ['evaluate', str(bag), '--out', f'out/{bag.stem}', *given]
+        words = ['evaluate', str(bag), '--out', f'out/{label_name(bag)}', *given]
     elif facts['topics']['lidar'] is None and facts['camera']:
         ground = ['--set', 'sparse_source=ground', '--set', 'ground.height=METRES']
         words = ['demo', '--bag', str(bag), *ground]

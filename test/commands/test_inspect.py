@@ -4,6 +4,7 @@
 
 import json
 import shlex
+import shutil
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader
@@ -42,6 +43,17 @@ def test_a_bag_is_described_by_role(short_drive, capsys):
     assert 0 < facts['lidar']['share'] <= 1
     assert facts['problems'] == {}
     assert STATIC in facts['other_topics']
+
+
+def test_the_next_command_names_its_results_after_the_bag(short_drive, capsys, monkeypatch):
+    monkeypatch.chdir(short_drive)
+    assert inspected(capsys, '.')[1]['next'].endswith(f'--out out/{short_drive.resolve().name}')
+
+
+def test_bags_whose_names_have_dots_are_led_to_folders_of_their_own(short_drive, capsys, tmp_path):
+    for name in ('run.1', 'run.2'):
+        bag = shutil.copytree(short_drive, tmp_path / name)
+        assert inspected(capsys, bag)[1]['next'].endswith(f'--out out/{name}')
 
 
 def test_the_next_command_can_be_run(short_drive, capsys, tmp_path, monkeypatch):
