@@ -364,13 +364,19 @@ def test_a_metric_model_is_judged_by_its_own_metres(evaluate, monkeypatch, tmp_p
         (['--dataset', 'folder'], "has no files like '*/image.*' with '*/depth_mm.png'"),
         (['--dataset', 'kitti', '--split', 'none.txt'], 'the list none.txt cannot be read'),
         (['--dataset', 'folder', '--depth-scale', '0'], 'give numbers per metre'),
+        (['--depth-scale', '256'], '--depth-scale needs a --dataset; name one'),
+        (['--images', '*.png'], '--images needs a --dataset; name one'),
+        (['--dataset', 'folder', '--every', '2'], '--every is of bags'),
+        (['--dataset', 'folder', '--from', '1'], '--from is of bags'),
+        (['--dataset', 'folder', '--record'], '--record is of bags'),
+        (['--dataset', 'folder', '--truth', '/depth'], '--truth is of bags'),
     ],
 )
 def test_wrong_choices_are_one_sentence(evaluate, tmp_path, options, sentence):
     (tmp_path / 'empty').mkdir()
     code, printed = evaluate(tmp_path / 'empty', *options)
-    wrong_use = '--split' in options[:1] or '--depth-scale' in options
-    assert code == (2 if wrong_use else 1)
+    wrong_use = 'needs a --dataset', 'is of bags', 'give numbers per metre'
+    assert code == (2 if any(words in sentence for words in wrong_use) else 1)
     assert sentence in printed.err
     assert len(printed.err.splitlines()) == 1
 

@@ -29,6 +29,7 @@ from marigold_ros.commands.terminal.options import (
     make_folder,
     model_settings,
     read_settings,
+    refuse_given,
     RuntimeSettings,
 )
 from marigold_ros.commands.terminal.output import grid, note, step_bar
@@ -100,7 +101,11 @@ def run(args: argparse.Namespace) -> int:
     if args.trace and not of_frame:
         raise UsageError('--trace is of whole frames; write `benchmark frame --trace FILE`')
     if of_frame:
-        _refuse_options_of_a_model(args)
+        reason = (
+            'is of a model alone, and whole frames have cases of their own: leave it out, or '
+            'leave out `frame`'
+        )
+        refuse_given(args, add_arguments, _OF_MODEL, reason)
     measured = _measure_frames(args) if of_frame else _measure(args)
     results = {'schema': 1, 'machine': machine(), **measured}
     text = to_json(results)
@@ -114,17 +119,6 @@ def run(args: argparse.Namespace) -> int:
             (folder / name).write_bytes(content)
             note(str(folder / name))
     return 0
-
-
-def _refuse_options_of_a_model(args: argparse.Namespace) -> None:
-    usual = argparse.ArgumentParser()
-    add_arguments(usual)
-    for name in _OF_MODEL:
-        if getattr(args, name) != usual.get_default(name):
-            raise UsageError(
-                f'--{name} is of a model alone, and whole frames have cases of their own: leave '
-                'it out, or leave out `frame`'
-            )
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from marigold_ros.commands.terminal.options import (
     number,
     positive_number,
     read_settings,
+    refuse_given,
     replay_options,
     ReplayConfig,
     ROLES,
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 
 seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
 # A copy of the names of the layouts, whose import would load numpy for --help.
+_OF_IMAGES = 'split', 'images', 'depths', 'depth_scale'  # options
+_OF_BAGS = (*ROLES, 'stamps', 'fit_every', 'heldout', 'every', 'start', 'stop', 'record')
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
@@ -222,9 +225,10 @@ def _without(said: str, results: dict[str, Any]) -> dict[str, Any]:
 def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
     """Return which images to take in place of bags; None for bags."""
     if args.dataset is None:
-        if args.split:
-            raise UsageError(f'--split {args.split} needs a --dataset; name one')
+        refuse_given(args, add_arguments, _OF_IMAGES, 'needs a --dataset; name one')
         return None
+    reason = f'is of bags, and --dataset {args.dataset} reads images; leave one of them out'
+    refuse_given(args, add_arguments, _OF_BAGS, reason)
     from marigold_ros.image_sets.image_set import ImageChoice
 
     if not args.depth_scale > 0:

@@ -9,7 +9,7 @@ Imports of numpy, torch and ROS are inside functions, so that ``--help`` is inst
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -283,6 +283,21 @@ def add_topic_options(parser: argparse.ArgumentParser, *roles: str) -> None:
         default='header',
         help='pair images and scans by header stamp, or by time of recording (default: header)',
     )
+
+
+def refuse_given(
+    args: argparse.Namespace,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    names: Sequence[str],
+    reason: str,
+) -> None:
+    """Refuse those of these options of a command that are not at their defaults."""
+    usual = argparse.ArgumentParser()
+    add_arguments(usual)
+    for name in names:
+        if getattr(args, name) != usual.get_default(name):
+            option = {'start': 'from', 'stop': 'to'}.get(name, name).replace('_', '-')
+            raise UsageError(f'--{option} {reason}')
 
 
 def given_topics(args: argparse.Namespace) -> dict[str, str | None]:
