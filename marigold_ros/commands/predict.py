@@ -32,6 +32,7 @@ from marigold_ros.commands.terminal.options import (
     make_folder,
     number,
     read_settings,
+    refuse_given,
 )
 from marigold_ros.commands.terminal.output import frame_bar, note, page
 from marigold_ros.config import PredictionConfig, RuntimeConfig
@@ -96,8 +97,14 @@ def run(args: argparse.Namespace) -> int:
     for text in left_out:
         note(text)
     folder = make_folder(args.out)
-    if (args.ply or args.glb) and (args.camera is not None or any(map(is_video, files))):
+    moving = args.camera is not None or any(map(is_video, files))
+    if (args.ply or args.glb) and moving:
         raise UsageError('--ply and --glb are for images; videos and cameras have none')
+    if not (args.ply or args.glb):
+        refuse_given(args, add_arguments, ['fov'], 'is for --ply and --glb; give one of them too')
+    if not moving:
+        reason = 'is for videos and cameras, and there is none; leave it out, or name fewer images'
+        refuse_given(args, add_arguments, ['limit'], reason)
     families_of(args.model)  # before torch is imported, which takes a second
     load = partial(load_chosen_model, args, config.runtime)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}

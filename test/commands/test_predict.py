@@ -359,10 +359,15 @@ def test_images_of_several_sizes_make_no_video(model, image, tmp_path, capsys):
     [
         (['walk.mp4', '--glb'], '--ply and --glb are for images'),
         (['x.png', '--fov', '0'], 'not a number of degrees'),
+        (['x.png', '--fov', '90'], '--fov is for --ply and --glb'),
+        (['x.png', '--limit', '2'], '--limit is for videos and cameras'),
     ],
 )
-def test_what_makes_no_mesh_is_refused(model, monkeypatch, tmp_path, capsys, arguments, words):
+def test_options_that_change_nothing_are_refused(
+    model, image, monkeypatch, tmp_path, capsys, arguments, words
+):
     monkeypatch.chdir(tmp_path)
+    assert cv2.imwrite('x.png', image[1])
     try:
         code = main(['predict', *arguments])
     except SystemExit as exit:
