@@ -74,7 +74,6 @@ def run(args: argparse.Namespace) -> int:
     if args.rerun:
         require_rerun()
     folder = make_folder(args.out)
-    clear_old(folder)
     path = args.bag
     if path is None:
         say(f'synthetic drive: {folder / "drive"}')
@@ -84,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bag is not None and set(bag.sources) <= {bag.lidar_kind}:
         options = ReplayOptions(config.pipeline, config.lidar, T_cam_lidar=bag.T_cam_lidar)
         check_metric([bag.path], options, load)
+    clear_old(folder)
     rerun = folder / 'demo.rrd' if args.rerun else None
     job = DemoJob(bag, config, folder, args.rate, rerun)
     live = live_runner()

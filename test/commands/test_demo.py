@@ -294,6 +294,14 @@ def test_results_of_an_earlier_run_are_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
 
+@pytest.mark.parametrize('wrong', [('--bag', 'misspelt'), ('--size', '641x3')])
+def test_a_mistake_removes_no_results_of_an_earlier_run(wrong, tmp_path, capsys):
+    (tmp_path / 'results.json').write_text('old')
+    assert main(['demo', *wrong, '--out', str(tmp_path)]) == 1
+    assert 'error: ' in capsys.readouterr().err
+    assert (tmp_path / 'results.json').read_text() == 'old'
+
+
 def test_what_is_no_recording_is_not_removed(tmp_path):
     (tmp_path / 'recording').mkdir()
     (tmp_path / 'recording' / 'thesis.txt').write_text('mine')
