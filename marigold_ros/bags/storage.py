@@ -27,6 +27,7 @@ PLAN = f'{__name__}:find_plan'
 STORAGE_SUFFIXES = ('.mcap', '.db3')
 _REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
 _COMPRESSED = '.zstd'
+_ENDINGS = 'metadata.yaml', '.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.bag'
 _MOST_METADATA = 1_000_000  # bytes; of 200 topics in 1000 files it is a third
 _ALIAS = re.compile(rb'(?:^|[\s\[,:])[&*]\w')
 
@@ -38,6 +39,14 @@ class OpenBag:
     reader: AnyReader
     lost: str = ''
     notes: tuple[str, ...] = ()
+
+
+def bag_files(path: Path) -> list[Path]:
+    """Return the files of a bag, sorted by name; all files of a folder that has none of a bag."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.is_file())
+    return [p for p in found if p.name.endswith(_ENDINGS)] or found
 
 
 def check_given_once(paths: Iterable[str | Path]) -> None:
@@ -74,11 +83,6 @@ def open_bag(path: Path) -> OpenBag:
     except Exception as error:  # it has changed since
         raise _unreadable(path, error) from error
     return OpenBag(reader, plan['lost'], tuple(plan['notes']))
-
-
-def bag_files(path: Path) -> list[Path]:
-    """Return the files of a bag in order of name; links to nothing are left out."""
-    return sorted(p for p in path.iterdir() if p.exists()) if path.is_dir() else [path]
 
 
 def plan_of(files: list[Path], lost: str = '', note: str = '', cut: Iterable[Path] = ()) -> str:

@@ -187,10 +187,12 @@ def describe_bag(path: str | Path) -> dict[str, Any]:
     Return name, size and SHA-256 of a bag.
 
     The hash of a folder is that of the lines ``<sha256>  <name>`` of its files, sorted by name, as
-    ``sha256sum * | sha256sum`` computes it.
+    ``sha256sum * | sha256sum`` computes it. What else lies there, as results, does not count.
     """
+    from marigold_ros.bags.storage import bag_files
+
     path = Path(path)
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    files = bag_files(path)
     size = sum(p.stat().st_size for p in files)
     hashes = [_sha256(p) for p in files]
     if path.is_dir():

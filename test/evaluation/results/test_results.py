@@ -40,6 +40,8 @@ def test_the_hash_of_a_bag_follows_its_content(tmp_path):
     first = describe_bag(bag)
     assert (first['name'], first['bytes']) == ('bag', 3)
     assert first['sha256'] != describe_bag(bag / 'bag.mcap')['sha256']
+    (bag / 'results.json').write_text('of an evaluation with --out BAG')
+    assert describe_bag(bag) == first
     (bag / 'bag.mcap').write_bytes(b'two')
     assert describe_bag(bag)['sha256'] != first['sha256']
 
