@@ -26,6 +26,7 @@ from marigold_ros.commands.terminal.options import (
     make_folder,
     model_settings,
     read_settings,
+    refuse_given,
     speed,
 )
 from marigold_ros.commands.terminal.output import frame_bar, note, summary
@@ -73,8 +74,11 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(NodeConfig, [*chosen.items(), *args.settings])
     if args.rerun:
         require_rerun()
-    folder = make_folder(args.out)
     path = args.bag
+    if path is not None:
+        reason = 'is of the synthetic drive; leave it out, or leave out --bag'
+        refuse_given(args, add_arguments, ['size'], reason)
+    folder = make_folder(args.out)
     if path is None:
         say(f'synthetic drive: {folder / "drive"}')
         path = synthetic_drive(folder, args.frames or 40, *args.size)
