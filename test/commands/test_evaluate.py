@@ -78,8 +78,9 @@ def test_the_published_fit_does_not_depend_on_the_scoring(short_drive, ramp):
     assert scores[0]['truth']['macro'] == scores[1]['truth']['macro']
 
 
-def test_two_bags_add_up_and_the_limit_is_of_each(short_drive, ramp):
-    results = evaluate_bag([short_drive, short_drive], ramp, ReplayOptions(limit=2))
+def test_two_bags_add_up_and_the_limit_is_of_each(short_drive, ramp, tmp_path):
+    other = shutil.copytree(short_drive, tmp_path / 'other')
+    results = evaluate_bag([short_drive, other], ramp, ReplayOptions(limit=2))
     assert results['frames']['read'] == 4
     assert [bag['images'] for bag in results['provenance']['bags']] == [3, 3]
     assert 'frames: 4 of 6 read' in summary(results, 'out')

@@ -2,19 +2,15 @@
 # Copyright 2026 The marigold_ros developers
 """What is loaded with the model, so that the first images need not wait for it."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 import logging
-from pathlib import Path
-import threading
 
 from marigold_ros import pipeline
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
 from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.models.fusion import load as fusion_load
-from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes, remember_size
+from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.node.loading import Loader
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import build
@@ -79,20 +75,6 @@ def test_fusion_is_ready_for_images_as_in_the_last_run(tmp_path, network, count,
 def test_without_points_nothing_is_fused_beforehand(tmp_path, network):
     loaded(tmp_path, sparse_source='none')
     assert not network.sizes
-
-
-def test_two_cameras_note_the_sizes_of_their_first_images_at_once(tmp_path, monkeypatch, caplog):
-    both, write = threading.Barrier(2, timeout=20), Path.write_bytes
-
-    def write_together(path, data):
-        write(path, data)
-        both.wait()
-
-    monkeypatch.setattr(Path, 'write_bytes', write_together)
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(partial(remember_size, tmp_path, 'unet'), [SHAPE, (480, 640)]))
-    assert not caplog.records
-    assert known_sizes(tmp_path, 'unet')
 
 
 def test_the_sky_is_ready_too(tmp_path, network, monkeypatch):

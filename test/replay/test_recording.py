@@ -163,7 +163,8 @@ def test_outputs_of_an_excerpt_are_beside_their_images(
 
 def test_each_bag_has_its_recording_and_others_are_kept(short_drive, tmp_path, ramp):
     one_image = replace(RECORD, limit=1)
-    evaluate_bag([short_drive, short_drive], ramp, one_image, tmp_path)
+    other = shutil.copytree(short_drive, tmp_path / 'other')
+    evaluate_bag([short_drive, other], ramp, one_image, tmp_path)
     for name in ('recording_0', 'recording_1'):
         assert len(messages(tmp_path / name, f'{NODE}/depth/image_rect')) == 1
     (tmp_path / 'recording').mkdir()

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 import logging
 import os
+from pathlib import Path
 import threading
 
 from marigold_ros.models.runtime.disk_cache import (
@@ -93,6 +94,21 @@ def test_the_networks_used_last_are_kept(tmp_path):
 def test_a_file_that_another_process_removes_meanwhile_costs_nothing(tmp_path):
     (tmp_path / 'gone.blob').symlink_to(tmp_path / 'nowhere')
     assert load_or_compile(tmp_path / 'a.blob', never, lambda: Compiled(b'code')).data == b'code'
+
+
+def test_two_threads_may_keep_the_same_network_at_once(tmp_path, monkeypatch, caplog):
+    both, write = threading.Barrier(2, timeout=20), Path.write_bytes
+
+    def write_together(path, data):
+        write(path, data)
+        both.wait()
+
+    monkeypatch.setattr(Path, 'write_bytes', write_together)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            pool.submit(load_or_compile, tmp_path / 'a.blob', never, lambda: Compiled(b'code'))
+    assert caplog.text == ''
+    assert [path.name for path in tmp_path.iterdir()] == ['a.blob']
 
 
 def test_the_key_depends_on_weights_structure_and_facts():
