@@ -21,7 +21,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.diagnostics import diagnostics, warnings_of
-from marigold_ros.node.distro import HoldableGroup, STEADY, watch_clock
+from marigold_ros.node.distro import STEADY, watch_clock
 from marigold_ros.node.frame_server import FrameServer
 from marigold_ros.node.health import Health, WarningLog
 from marigold_ros.node.interface import parameters
@@ -75,7 +75,7 @@ class DepthNode(ManagedNode):
         self._warning_log = WarningLog()
         self._active = False  # the former server and inputs stay until the next activation
         self._own_timers: list = []
-        self._timer_group = HoldableGroup()
+        self._timer_group = MutuallyExclusiveCallbackGroup()
         services = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, '~/reset', self._on_reset, callback_group=services)
         self.create_service(Trigger, '~/reload', self._on_reload, callback_group=services)
@@ -168,9 +168,8 @@ class DepthNode(ManagedNode):
     def _stop(self, patience: float | None = None) -> None:
         """Stop after the frame in work; with ``patience``, within that many seconds."""
         self._active = False
-        with self._timer_group.held():  # until a callback that runs has used what is closed below
-            for timer in self._own_timers:
-                self.destroy_timer(timer)
+        for timer in self._own_timers:
+            self.destroy_timer(timer)
         self._own_timers = []
         if self._clock_watch is not None:
             self._clock_watch.unregister()

@@ -136,9 +136,8 @@ def _label(
     pipeline.load_fusion()
     with BagReader(job.path) as reader:
         topics = reader.choose_topics(**replay.topics)
-    recording = Recording(
-        options.target(job), job.path, topics, options.points, options.outputs, everything=True
-    )
+    target = options.target(job)
+    recording = Recording(target, job.path, topics, options.points, options.outputs)
     frames = _predicted(pipeline, job.path, topics, replay)
     if pipeline.finishes_without_model:
         frames = prefetched(frames)

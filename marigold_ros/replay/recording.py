@@ -38,13 +38,13 @@ class Recording:
     """
     A bag of outputs, written at ``path`` during the replay of ``bag``; use it in a ``with``.
 
-    ``topics`` are those that are replayed, ``points`` has the cloud's range, stride and fields,
-    and ``outputs`` are such as 'depth' and 'points' (None: all). With ``everything`` all topics
-    are copied. ``left_out`` names topics with messages that cannot be copied, as those of types
-    that ROS 2 lacks, and outputs of an earlier run.
-    ``excerpt`` is the part of the bag that is replayed; images that it skips are copied.
-    An older recording at ``path`` is replaced. On entering, raises BagError where something else
-    is there or the folder cannot be written.
+    ``topics`` are those that are replayed, ``points`` has the cloud's range, stride and fields.
+    All outputs are added to the inputs of the replay, or those that ``outputs`` names, such as
+    'depth' and 'points', to all topics of the bag. ``left_out`` names topics with messages that
+    cannot be copied, as those of types that ROS 2 lacks, and outputs of an earlier run.
+    ``excerpt`` is the part of the bag that is replayed; images that it skips are copied. An older
+    recording at ``path`` is replaced. On entering, raises BagError where something else is there
+    or the folder cannot be written.
     """
 
     def __init__(
@@ -54,11 +54,10 @@ class Recording:
         topics: BagTopics,
         points: PointsConfig,
         outputs: tuple[str, ...] | None = None,
-        everything: bool = False,
         excerpt: Excerpt = WHOLE,
     ) -> None:
         self._path, self._topics, self._points = Path(path), topics, points
-        self._outputs, self._everything = outputs, everything
+        self._outputs = outputs
         self._excerpt, self._images = excerpt, 0
         self.left_out: set[str] = set()
         self._bag = BagReader(bag)
@@ -86,7 +85,7 @@ class Recording:
 
     def _copied(self, static: list[str]) -> list[str]:
         """Return the topics that are copied, apart from static transforms."""
-        if not self._everything:
+        if self._outputs is None:
             moving = [t for t in self._bag.topics if t.rpartition('/')[2] == 'tf']
             return list(dict.fromkeys([*self._topics.named, *moving]))
         own = {topic for topic in self._bag.topics if self._is_output(topic)}
@@ -138,7 +137,7 @@ class Recording:
 
     def _copy(self, topic: str, msgtype: str, data: bytes, log_ns: int) -> None:
         try:
-            if self._everything and self._bag.types is not None:
+            if self._outputs is not None and self._bag.types is not None:
                 self._writer.write_raw(topic, msgtype, data, log_ns, self._bag.types)
                 return
             message = self._bag.decode(data, msgtype)

@@ -28,7 +28,7 @@ def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) 
     """
     options = ReplayOptions(excerpt=Excerpt(every=every))
     job.step('reading the bag')
-    job.result['bag'] = _bag_words(inspect_bag(path, options))
+    job.result['bag'] = bag_words(inspect_bag(path, options))
     job.step(f'loading {model}')
     loaded = models.get(model)
     out = job.folder / 'results'
@@ -43,7 +43,7 @@ def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) 
     job.result.update(_shown(results), downloads=list(_FILES))
 
 
-def _bag_words(facts: Mapping[str, Any]) -> dict[str, str]:
+def bag_words(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return what a bag holds, in words by role."""
     found = {'length': f'{facts["seconds"]:.1f} s, {facts["bytes"] / 1e6:.0f} MB'}
     for role, topic in facts['topics'].items():

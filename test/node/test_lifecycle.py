@@ -176,24 +176,6 @@ def test_a_transition_that_fails_leaves_nothing_behind(bench, of, failing):
     assert (running.node._pipeline is None) == (failing == Transition.TRANSITION_CONFIGURE)
 
 
-def test_deactivate_waits_for_inputs_that_are_subscribed_anew(bench, monkeypatch):
-    running = bench()
-    begun, go_on, subscribe = threading.Event(), threading.Event(), Inputs._subscribe
-
-    def subscribe_late(inputs, item, profile):
-        begun.set()
-        go_on.wait(0.3)
-        subscribe(inputs, item, profile)
-
-    monkeypatch.setattr(Inputs, '_subscribe', subscribe_late)
-    running.robot.offer('image', reliable=False)
-    assert begun.wait(30)
-    assert change(running, Transition.TRANSITION_DEACTIVATE)
-    go_on.set()
-    with running.node._inputs._refreshing:
-        assert list(running.node.subscriptions) == []
-
-
 def test_deactivate_finishes_a_frame_and_counts_the_next(bench, monkeypatch):
     running = bench(hear=(RELATIVE,))
     running.model.gate.clear()

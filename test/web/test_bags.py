@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlencode
 
-from marigold_ros.web.bag_jobs import _bag_words
+from marigold_ros.web.bag_jobs import bag_words
 import pytest
 
 STATIC = '/tf_static'
@@ -37,9 +37,9 @@ def test_a_bag_by_its_path_gives_verdict_and_report(server, short_drive):
 def test_all_problems_of_a_bag_are_named():
     problems = {'no transform': 2, 'no scan': 1}
     facts = {'seconds': 1.0, 'bytes': 1, 'topics': {}, 'lidar': {}, 'images': 3}
-    words = _bag_words({**facts, 'problems': problems})
+    words = bag_words({**facts, 'problems': problems})
     assert words['problem'] == 'no transform (2 of 3 images); no scan (1 of 3 images)'
-    assert 'problem' not in _bag_words({**facts, 'problems': {}})
+    assert 'problem' not in bag_words({**facts, 'problems': {}})
 
 
 def test_an_uploaded_bag_has_its_own_name_in_the_report(server, short_drive):
