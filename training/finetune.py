@@ -12,7 +12,8 @@ Train a checkpoint from a recipe; the same command again resumes from the last c
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine --shard
     torchrun --nproc_per_node 2 training/finetune.py RECIPE --out runs/mine --device cpu
 
-SIGTERM and Ctrl-C end it with a checkpoint after the current step, exit code 130 and no export.
+SIGTERM and Ctrl-C end it with a checkpoint after the current step, exit code 130 and no export;
+what is no training ends at once.
 """
 
 from __future__ import annotations
@@ -93,8 +94,10 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_training.run.run_state import STATE, trained_stages
 
     wanted: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: wanted.append(received))
+    former = {}
+    if not (args.plan or args.export_only):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            former[number] = signal.signal(number, lambda received, _: wanted.append(received))
     try:
         precision = args.precision or precision_of(args.recipe)
         if args.plan:
@@ -144,6 +147,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             if not ended and (wanted or args.minutes is None):
                 where = trained_stages(args.out / STATE, run.stages)[1]
                 return stopped(accelerator, f'at {where}')
+        for number, handler in former.items():
+            signal.signal(number, handler)
         if accelerator.is_main_process:
             chosen = {'weights': args.weights} if args.weights else {}
             target = run.export(args.score, **chosen)
@@ -152,6 +157,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     except (MarigoldError, FloatingPointError) as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

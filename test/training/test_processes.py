@@ -17,10 +17,12 @@ import sys
 import time
 
 import cv2
+from finetune import main as train
 from finetune import missing_processes, next_steps
 from marigold_ros.__main__ import main
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
+from marigold_training import plan
 from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import pytest
@@ -49,6 +51,14 @@ def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_che
     cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
     assert main([name, *(str(image) if word == 'IMAGE' else word for word in arguments)]) == 0
     assert (out / 'depth' / 'photo_relative.png').is_file()
+
+
+def test_ctrl_c_ends_at_once_where_nothing_is_trained(monkeypatch):
+    monkeypatch.setattr(plan, 'plan_recipe', lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(
+        sys, 'argv', ['finetune.py', str(ROOT / 'training/recipes/debug.yaml'), '--plan']
+    )
+    assert train() == 130
 
 
 @pytest.fixture(scope='module')
