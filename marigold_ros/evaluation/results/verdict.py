@@ -205,8 +205,14 @@ def _grade(
     results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any]
 ) -> tuple[str, str, int | None]:
     """Grade by range, frames with depth, sigma and baselines; return grade, title and needed."""
-    n = scores.get('n_frames', 0)
+    n, frames = scores.get('n_frames', 0), results['frames']
+    wanted = frames['read'] - frames['dropped']
+    metric = frames['metric'] / wanted if wanted else 0.0
+    few_metric = f'metric depth in only {metric:.0%} of the frames'
     if n < FEWEST:
+        # Frames without metric depth have no scores, and are a result all the same.
+        if wanted >= FEWEST and metric < _HALF and not found['fitted_to_truth']:
+            return 'red', f'Poor: {few_metric}', None
         return 'unknown', f'Cannot tell: {TOO_FEW}', ENOUGH
     faults, flaws, unknown = [], [], {}
     if not found['fitted_to_truth']:
@@ -220,14 +226,10 @@ def _grade(
         elif usable['to'] is None:
             text = f'whether {where} are within {100 * limit:g} %'
             unknown[text] = _needed(n, near['abs_rel'] - limit, _COUNTS * limit, ends)
-        frames = results['frames']
-        wanted = frames['read'] - frames['dropped']
-        metric = frames['metric'] / wanted if wanted else 0.0
-        text = f'metric depth in only {metric:.0%} of the frames'
         if metric < _HALF:
-            faults.append(text)
+            faults.append(few_metric)
         elif metric < _MOST and _is_less(frames['metric'], wanted, _MOST):
-            flaws.append(text)
+            flaws.append(few_metric)
         elif metric < _MOST:
             unknown[f'whether {_MOST:.0%} of the frames have metric depth'] = 2.0 * n
         if 'sigma_interval' in scores:

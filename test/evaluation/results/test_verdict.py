@@ -168,6 +168,16 @@ def test_few_frames_are_no_verdict():
     assert 'baselines' not in found['text']
 
 
+def test_frames_without_metric_depth_are_a_verdict_however_few_have_some():
+    found = judge(results(n_frames=5, metric=5))
+    assert (found['grade'], found['needed']) == ('red', None)
+    assert found['title'] == 'Poor: metric depth in only 12% of the frames'
+    none = {**results(metric=0), 'protocols': {}, 'baselines': {}}
+    assert judge(none)['title'] == 'Poor: metric depth in only 0% of the frames'
+    none['frames']['read'] = 7
+    assert judge(none)['grade'] == 'unknown'
+
+
 def test_correlated_frames_without_any_interval_are_no_verdict():
     few = results(by_range=[a_bin(0.0, 0.05)])
     few['baselines_paired']['linear'] = dict.fromkeys(NAMES, paired(-0.1, math.nan))
