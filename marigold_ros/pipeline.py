@@ -37,11 +37,7 @@ from marigold_ros.geometry.alignment.member_weights import weigh_members
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.blind_image import sample_pixels, why_blind
-from marigold_ros.geometry.calibration.edge_agreement import (
-    AGREEING_DEG,
-    EdgeEvidence,
-    observe_edges,
-)
+from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence, observe_edges
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     CalibrationState,
@@ -225,7 +221,7 @@ class FramePipeline:
     @property
     def calibration(self) -> Calibration:
         """Errors of the LiDAR's angles and clock, estimated since the last reset."""
-        return self._state.calibration.calibration
+        return _calibration(self._state.calibration, self._state.edges)
 
     def load_fusion(self) -> FusionModel | None:
         """
@@ -539,9 +535,13 @@ class FramePipeline:
 def _findings(view: View, calibration: CalibrationState) -> str:
     """Describe what is wrong with mounting or clock of the LiDAR; empty if nothing."""
     wrong = view.edges.contradiction(view.measured.sparse)
-    # Edges that agree exclude larger angles, whatever the maps of a scene make likely.
-    most = AGREEING_DEG if view.edges.is_right else float('inf')
-    return '; '.join(filter(None, (sentence(wrong), calibration.calibration.text_up_to(most))))
+    found = sentence(wrong), _calibration(calibration, view.edges).text
+    return '; '.join(filter(None, found))
+
+
+def _calibration(state: CalibrationState, edges: EdgeEvidence) -> Calibration:
+    """Return what is known of the LiDAR's errors by the monitor and by edges."""
+    return replace(state.calibration, edges_agree=edges.is_right)
 
 
 def _blind(rgb: np.ndarray, sparse: SparseDepth | None, alignment: Alignment) -> Reason | None:

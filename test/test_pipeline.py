@@ -11,6 +11,7 @@ from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry import unproject_depth
+from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.pipeline import FramePipeline
@@ -116,6 +117,17 @@ def test_points_that_do_not_fit_the_image_make_no_metres_until_they_do():
     assert 'contradict' in str(wrong.alignment.reason)
     states = [pipeline.process(turned_scan(0.0)).alignment.state for _ in range(6)]
     assert states[-1] == 'fitted'
+
+
+def test_an_angle_that_edges_exclude_is_neither_reported_nor_a_result():
+    pipeline = FramePipeline(Oracle())
+    for _ in range(3):
+        pipeline.process(turned_scan(0.0))
+    assert pipeline.state.edges.is_right
+    monitor = replace(pipeline.state.calibration, calibration=Calibration(-2.4, 0.1, 0.1, 0.1))
+    pipeline.state = replace(pipeline.state, calibration=monitor)
+    assert pipeline.calibration.text == ''
+    assert pipeline.process(turned_scan(0.0)).calibration == ''
 
 
 def test_points_that_do_not_fit_the_image_are_but_a_warning_if_that_is_set():

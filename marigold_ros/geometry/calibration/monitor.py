@@ -16,6 +16,7 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, CurrentFrame, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import fitted_depth
+from marigold_ros.geometry.calibration.edge_agreement import AGREEING_DEG
 from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
 import numpy as np
 
@@ -55,6 +56,7 @@ class Calibration:
     delay_error_s: float = _NAN
     n_images: int = 0  # images observed
     line_gap_deg: float = 0.0  # between the scan lines: a pitch below it is not seen
+    edges_agree: bool = False  # with depth steps, which excludes angles above AGREEING_DEG
 
     def significant_angles(self, least_deg: float) -> list[tuple[float, float, str, str]]:
         """Return angles of at least so many degrees, their errors, where points lie, and move."""
@@ -69,14 +71,11 @@ class Calibration:
     @property
     def text(self) -> str:
         """Describe the errors that are significant; empty if there are none."""
-        return self.text_up_to(float('inf'))
-
-    def text_up_to(self, most_deg: float) -> str:
-        """Describe the errors that are significant, without angles above a limit."""
+        most = AGREEING_DEG if self.edges_agree else float('inf')
         found = [
             f'LiDAR looks {angle:.1f}° {place} the image'
             for angle, _, place, _ in self.significant_angles(_LEAST_ANGLE)
-            if angle <= most_deg
+            if angle <= most
         ]
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
             early = 'late' if self.delay_s > 0 else 'early'
