@@ -117,6 +117,8 @@ class View:
         Its sparse depth; none where the image contradicts it.
     edges : EdgeEvidence
         Whether that is of this image, by this frame and those before.
+    wrong : Reason or None
+        Why it is not, where it is used all the same.
     before : StreamState
         What the frames before have left.
 
@@ -130,6 +132,7 @@ class View:
     points: PointsAtWork
     measured: MeasuredPoints
     edges: EdgeEvidence
+    wrong: Reason | None
     before: StreamState
 
 
@@ -361,13 +364,14 @@ class FramePipeline:
         small = reduced(rgb)
         current = CurrentFrame(thumbnail(small), frame.stamp_ns, K, frame.T_world_camera)
         before = self._start_over_at_breaks(frame, current)
-        edges = before.edges
+        edges, wrong = before.edges, None
         if not measured.reports:  # of several sources it would not be known which one errs
             edges = observe_edges(edges, current.grey, rgb.shape[1], measured.sparse)
             wrong = edges.contradiction(measured.sparse)
             if wrong and self.config.alignment.contradiction == 'refuse':
-                measured = MeasuredPoints(None, refusal=wrong)
-        return View(frame, rgb, small, camera, current, points, measured, edges, before)
+                refusal = Reason('until_it_fits', {'why': wrong})
+                measured, wrong = MeasuredPoints(None, refusal=refusal), None
+        return View(frame, rgb, small, camera, current, points, measured, edges, wrong, before)
 
     def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:
         """Fit the map to the points, or hold the last fit, while the points are scored."""
@@ -534,8 +538,7 @@ class FramePipeline:
 
 def _findings(view: View, calibration: CalibrationState) -> str:
     """Describe what is wrong with mounting or clock of the LiDAR; empty if nothing."""
-    wrong = view.edges.contradiction(view.measured.sparse)
-    found = sentence(wrong), _calibration(calibration, view.edges).text
+    found = sentence(view.wrong), _calibration(calibration, view.edges).text
     return '; '.join(filter(None, found))
 
 

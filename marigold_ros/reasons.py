@@ -30,12 +30,13 @@ SENTENCES = {
     'not_of_this_image': (
         'image and points contradict each other: where depth of the points steps, the edges of '
         'the image are {strength:.1f} times as strong as elsewhere, and twice with a scan that '
-        'fits; check transform, axes and stamps of the LiDAR; metres come back once it fits'
+        'fits; check transform, axes and stamps of the LiDAR'
     ),
     'scattered': (
         '{share:.0%} of the points lie behind others at the same place, and hardly a quarter of a '
-        'scan that fits: noise, or a wrong transform; metres come back once it fits'
+        'scan that fits: noise, or a wrong transform'
     ),
+    'until_it_fits': '{why}; metres come back once it fits',
     # The plane of the ground.
     'ground_out_of_view': (
         'the ground could be seen in {share:.0%} of the image, {needed:.0%} are needed; check '

@@ -115,6 +115,7 @@ def test_points_that_do_not_fit_the_image_make_no_metres_until_they_do():
         wrong = pipeline.process(turned_scan(6.0))
     assert wrong.metric is None
     assert 'contradict' in str(wrong.alignment.reason)
+    assert str(wrong.alignment.reason).endswith('; metres come back once it fits')
     states = [pipeline.process(turned_scan(0.0)).alignment.state for _ in range(6)]
     assert states[-1] == 'fitted'
 
@@ -137,6 +138,7 @@ def test_points_that_do_not_fit_the_image_are_but_a_warning_if_that_is_set():
         wrong = pipeline.process(turned_scan(6.0))
     assert wrong.alignment.state == 'fitted'
     assert 'contradict' in wrong.calibration
+    assert 'come back' not in wrong.calibration  # they are there
 
 
 @pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
