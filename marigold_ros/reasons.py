@@ -26,6 +26,10 @@ SENTENCES = {
         'no transform camera <- LiDAR is known; publish it on tf, or set extrinsics.translation '
         'and extrinsics.rotation_xyzw'
     ),
+    'too_far': (
+        'no point is in view, and half of all are farther than {typical:.0f} m where '
+        'alignment.max_depth is {most:g} m: check that their driver gives metres, not millimetres'
+    ),
     'none_in_view': 'none of its points is in view',
     'not_of_this_image': (
         'image and points contradict each other: where depth of the points steps, the edges of '

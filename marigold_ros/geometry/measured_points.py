@@ -180,6 +180,9 @@ def _points_of(
     except CalibrationError as error:
         # The relative depth of this frame is still good; the reason reaches the diagnostics.
         return None, as_reason(error)
+    if not len(seen):
+        too_far = _too_far(np.linalg.norm(np.asarray(item.points_lidar, float), axis=1), config)
+        return (None, too_far) if too_far else (seen, None)
     seen = replace(seen, kind=item.kind)
     if item.points_sigma is not None:
         sigma = np.nan_to_num(np.asarray(item.points_sigma, np.float32)[seen.index])
@@ -198,6 +201,15 @@ def _with_depth(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
     counts['kept'] = len(sparse) - missing
     index = None if sparse.index is None else sparse.index[known]
     return replace(sparse.chosen(known), index=index, counts=counts)
+
+
+def _too_far(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:
+    """Return that measurements of which none is in view are too far away; None if they are not."""
+    known = metres[np.isfinite(metres) & (metres > 0)]
+    typical = float(np.median(known)) if len(known) else 0.0
+    if typical <= config.max_depth:
+        return None
+    return Reason('too_far', {'typical': typical, 'most': config.max_depth})
 
 
 def _points_of_image(
@@ -220,6 +232,8 @@ def _points_of_image(
         known, refusal = sparse_from_depth(depth, config, stride), None
         known = resize_points(known, (depth.shape[0], depth.shape[1]), (height, width))
         known = known if frame.camera is None else rectify_sparse(known, frame.camera)
+    if known is not None and not len(known) and (too_far := _too_far(depth, config)):
+        known, refusal = None, too_far
     if known is None or not is_dense:
         return known, refusal
     return replace(known, sigma=triangulation_noise(known.z), kind=PointKind.DEPTH_CAMERA), refusal

@@ -65,6 +65,23 @@ def test_one_source_alone_has_no_report():
     assert (len(only.sparse), only.reports) == (len(scan()), ())
 
 
+@pytest.mark.parametrize(
+    'given',
+    [
+        {'points_lidar': 1000.0 * scan(), 'T_cam_lidar': np.eye(4)},
+        {'sparse_image': np.float32(1000.0 * scene())},
+    ],
+)
+def test_points_in_millimetres_are_named_as_such_and_no_wrong_transform(given):
+    found = gathered(SparseInput('sensor', **given))
+    assert (found.sparse, found.refusal.code) == (None, 'too_far')
+    assert 'max_depth is 100 m: check that their driver gives metres' in str(found.refusal)
+    near = {name: value / 1000.0 for name, value in given.items() if name != 'T_cam_lidar'}
+    assert len(gathered(SparseInput('sensor', **{**given, **near})).sparse) > 50
+    behind = SparseInput('sensor', points_lidar=-scan(), T_cam_lidar=np.eye(4))
+    assert (len(gathered(behind).sparse), gathered(behind).refusal) == (0, None)
+
+
 def test_scan_and_ground_together_fit_what_neither_fits_alone():
     flat = SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4))
     alone = gathered(flat)
