@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import inspect
 import time
-from typing import Any
+from typing import Any, Literal
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
@@ -34,14 +34,10 @@ ARGUMENT_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownRO
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
-def on_incompatible_qos(callback: Callable[[Any], None]) -> SubscriptionEventCallbacks:
-    """Return event callbacks of a subscription that report publishers with incompatible QoS."""
-    return SubscriptionEventCallbacks(incompatible_qos=callback)
-
-
-def without_events() -> PublisherEventCallbacks:
-    """Return event callbacks of a publisher that handles no events."""
-    return PublisherEventCallbacks(use_default_callbacks=False)
+def without_events(of: Literal['publisher', 'subscription'] = 'publisher') -> Any:
+    """Return event callbacks that handle no events."""
+    kind = PublisherEventCallbacks if of == 'publisher' else SubscriptionEventCallbacks
+    return kind(use_default_callbacks=False)
 
 
 class HoldableGroup(MutuallyExclusiveCallbackGroup):

@@ -9,10 +9,15 @@ checks the publishers every second, and subscribes anew when the choice changes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from marigold_ros.node.distro import overrides
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    qos_check_compatible,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+)
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2
 
@@ -31,15 +36,14 @@ def output_profile(kind: type) -> QoSProfile:
     )
 
 
-def input_profile(setting: str, depth: int, publishers: Sequence[Any]) -> QoSProfile:
+def input_profile(setting: str, depth: int, offers: Sequence[QoSProfile]) -> QoSProfile:
     """
     Choose the profile of a subscription that keeps ``depth`` messages.
 
-    ``setting`` is 'auto', 'reliable' or 'best_effort', and ``publishers`` are the topic's present
-    TopicEndpointInfo. Auto is reliable if every visible publisher is, transient local if every
+    ``setting`` is 'auto', 'reliable' or 'best_effort', and ``offers`` are those of the topic's
+    present publishers. Auto is reliable if every visible publisher is, transient local if every
     one is; best effort while none is visible.
     """
-    offers = [info.qos_profile for info in publishers]
     reliable = setting == 'reliable'
     latched = False
     if setting == 'auto' and offers:
@@ -50,6 +54,11 @@ def input_profile(setting: str, depth: int, publishers: Sequence[Any]) -> QoSPro
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
+
+
+def is_compatible(offer: QoSProfile, profile: QoSProfile) -> bool:
+    """Return whether a subscription of this profile hears a publisher with that offer."""
+    return qos_check_compatible(offer, profile)[0] != QoSCompatibility.ERROR
 
 
 def describe_profile(profile: QoSProfile) -> str:

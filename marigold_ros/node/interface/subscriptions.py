@@ -21,12 +21,18 @@ from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.frame import Camera
 from marigold_ros.message_codec import header_ns
 from marigold_ros.node import diagnostic_keys as keys
-from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
+from marigold_ros.node.distro import HoldableGroup, without_events
 from marigold_ros.node.health import explain_missing_scan, Health, Rate
-from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
+from marigold_ros.node.interface.qos import (
+    describe_profile,
+    input_profile,
+    is_compatible,
+    user_overrides,
+)
 from marigold_ros.node.ros_helpers import ImageReader, subscribe
 from marigold_ros.pairing import Choice, ScanBuffer, StampOrder
 from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseReading
+from rclpy.qos import QoSProfile
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -57,10 +63,21 @@ class Input:
     latest: CameraInfo | None = None
     subscriber: Any = None
     profile: Any = None
-    publishers: int = 0  # those of the input's type
+    offers: list[QoSProfile] = field(default_factory=list)  # of publishers of the input's type
     mismatch: str = ''  # what else is published, and the setting that fits it
-    incompatible: int = 0
     rate: Rate = field(default_factory=Rate)
+
+    @property
+    def publishers(self) -> int:
+        """The number of publishers of the input's type."""
+        return len(self.offers)
+
+    @property
+    def incompatible(self) -> bool:
+        """Whether a publisher offers less than is asked for, so that nothing comes of it."""
+        return self.profile is not None and not all(
+            is_compatible(offer, self.profile) for offer in self.offers
+        )
 
     @property
     def problem_part(self) -> str:
@@ -219,12 +236,12 @@ class Inputs:
         others = sorted({info.topic_type for info in publishers} - {item.msgtype})
         if fitting and not item.publishers:
             item.rate.begin()
-        item.publishers, item.mismatch = len(fitting), ''
+        item.offers, item.mismatch = [info.qos_profile for info in fitting], ''
         if not fitting:
             item.mismatch = (
                 type_mismatch(item, others[0]) if others else self._other_transport(item)
             )
-        return input_profile(item.reliability, item.depth, fitting)
+        return input_profile(item.reliability, item.depth, item.offers)
 
     def _other_transport(self, item: Input) -> str:
         """Return the remedy where a camera publishes its images in other forms only; or ''."""
@@ -247,9 +264,6 @@ class Inputs:
         )
 
     def _subscribe(self, item: Input, profile) -> None:
-        def incompatible(_event) -> None:
-            item.incompatible += 1
-
         item.subscriber = subscribe(
             self._node,
             item.kind,
@@ -257,7 +271,7 @@ class Inputs:
             partial(item.callback, item),
             qos_profile=profile,
             callback_group=self._group,
-            event_callbacks=on_incompatible_qos(incompatible),
+            event_callbacks=without_events('subscription'),
             qos_overriding_options=user_overrides(self._node, item.topic, 'subscription'),
         )
         item.profile = profile
@@ -277,7 +291,6 @@ class Inputs:
                 if not self._open or fixed or describe_profile(profile) == item.qos:
                     continue
                 self._unsubscribe(item)
-                item.incompatible = 0
                 self._subscribe(item, profile)
                 self._node.get_logger().info(f'{item.topic}: subscribed anew, {item.qos}')
 

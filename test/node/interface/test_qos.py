@@ -41,8 +41,7 @@ LATCHED = QoSProfile(
     ],
 )
 def test_auto_is_reliable_only_if_all_publishers_are(setting, offers, expected):
-    publishers = [SimpleNamespace(qos_profile=offer) for offer in offers]
-    profile = input_profile(setting, 1, publishers)
+    profile = input_profile(setting, 1, offers)
     assert describe_profile(profile) == expected
     assert profile.depth == 1
 
@@ -134,14 +133,16 @@ def test_what_goes_with_images_is_kept_longer_than_they(bench):
     assert {depth[f'/marigold_depth/{name}'] for name in ('depth/image_rect', 'points')} == {1}
 
 
-def test_an_incompatible_publisher_is_diagnosed(bench):
+def test_an_incompatible_publisher_is_diagnosed_while_it_is_there(bench):
     running = bench({'image_reliability': 'reliable'})
-    running.robot.node.create_publisher(Image, '/camera/image_raw', BEST_EFFORT)
+    camera = running.robot.node.create_publisher(Image, '/camera/image_raw', BEST_EFFORT)
     running.wait_for(lambda: running.status('qos')[0] == 1)
     running.node.refresh_inputs()
     _, text, values = running.status('qos')
     assert '/camera/image_raw' in text
     assert values['/camera/image_raw'].startswith('reliable, volatile (reliable, 2')
+    running.robot.node.destroy_publisher(camera)
+    running.wait_for(lambda: running.status('qos')[:2] == (0, 'compatible'))
 
 
 def test_a_held_group_runs_nothing_and_waits_for_callbacks():
