@@ -260,7 +260,7 @@ class DepthNode(ManagedNode):
         response.message = 'filters and buffers are empty' if response.success else 'not active'
         if response.success:
             self._inputs.clear()
-            self._server.reset_wanted = True
+            self._server.forgets_mounting = self._server.reset_wanted = True
         return response
 
     def _on_reload(self, _request, response):

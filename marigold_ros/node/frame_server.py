@@ -95,7 +95,8 @@ class FrameServer:
     Processes images in two halves, with the node's settings: one may be predicted beside another.
 
     Halves of one kind are never called at the same time. Before the next image the pipeline is
-    reset if ``reset_wanted`` is set, and takes ``next_model`` if there is one.
+    reset if ``reset_wanted`` is set, and takes ``next_model`` if there is one. What is known of
+    the LiDAR's mounting stays, unless ``forgets_mounting`` is set before.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class FrameServer:
         self._inputs, self._outputs, self._extrinsics = inputs, outputs, extrinsics
         self._health = node.health
         self._applied: NodeConfig | None = None
-        self.reset_wanted = False
+        self.reset_wanted = self.forgets_mounting = False
         self.next_model: DepthModel | None = None
         self._bad_info = None
         # The last scan of each source and what it holds, or the reason why it was rejected.
@@ -234,7 +235,11 @@ class FrameServer:
             self.swap_now()
             if self.reset_wanted:
                 self.reset_wanted = False
+                mounting = self._pipeline.state.without_fits()
                 self._pipeline.reset()
+                if not self.forgets_mounting:
+                    self._pipeline.state = mounting
+                self.forgets_mounting = False
         return config
 
     def _decode(self, message, config: NodeConfig) -> np.ndarray:

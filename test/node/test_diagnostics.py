@@ -3,9 +3,11 @@
 """What is counted over DDS, and how diagnostics describe it, with numbers, under listed keys."""
 
 import array
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from marigold_ros.frame import Alignment
+from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.live_run.process import own_context, own_node
 from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
 from marigold_ros.node import diagnostics
@@ -18,6 +20,7 @@ import pytest
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, LaserScan
+from std_srvs.srv import Trigger
 
 OK, WARN = 0, 1
 SECOND = 1_000_000_000
@@ -104,6 +107,21 @@ def test_a_clock_that_jumps_back_empties_buffers_and_filters(running):
     assert len(running.robot.received['depth/image_rect']) == 1
     running.send(51 * SECOND)
     running.wait_received('depth/image_rect', 2)
+
+
+def test_evidence_on_the_mounting_outlives_a_clock_jump_but_no_reset(running):
+    pipeline = running.node._pipeline
+    running.send(100 * SECOND)
+    running.wait_quiet(1)
+    pipeline.state = replace(pipeline.state, edges=EdgeEvidence(frames=7))
+    for n in (1, 2):
+        running.send(50 * SECOND + n * SECOND // 10)
+    running.wait_quiet(3)
+    assert (running.count('clock_jumps'), pipeline.state.edges.frames) == (1, 7)
+    assert running.call(Trigger, 'reset').success
+    running.send(51 * SECOND)
+    running.wait_quiet(4)
+    assert pipeline.state.edges.frames == 0
 
 
 @pytest.mark.parametrize('wrong', [0, 103 * SECOND, 10**9 * SECOND])
