@@ -128,14 +128,14 @@ def _complaints(item, health: Health) -> Iterator[str]:
             f'{item.topic} is published, but what is offered does not fit '
             f'{item.qos}: set {_INPUTS[item.name][0]}'
         )
+    if silent and item.name != 'info':  # some drivers publish camera_info once
+        yield f'{item.topic} is published, but nothing arrives: network, or a driver that hangs?'
     yield health.problem(item.problem_part)
     if item.source in health.sources:
         yield health.sources[item.source].reason
     if item.name == 'image':
         yield health.problem('camera')
         yield health.problem('frame')
-    if silent and item.name != 'info':  # some drivers publish camera_info once
-        yield f'{item.topic} is published, but nothing arrives: network, or a driver that hangs?'
 
 
 def _last_fit(name: str, health: Health) -> DiagnosticStatus:

@@ -271,6 +271,17 @@ def test_two_clocks_are_recognised_and_pairs_counted(bench):
     assert values['pairs.without_scan'] == '10'
 
 
+def test_a_lidar_that_fell_silent_is_no_matter_of_clocks(bench, monkeypatch):
+    running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
+    running.send(100 * SECOND)
+    running.wait_quiet(1)
+    for k in range(10):
+        send_alone(running, 137 * SECOND + k * SECOND // 10, 128)
+    monkeypatch.setattr(diagnostics, 'PROBLEM_MEMORY', 0.0)  # however short the silence is
+    level, text, _ = running.status('scans')
+    assert (level, 'is published, but nothing arrives' in text) == (WARN, True), text
+
+
 def test_a_missing_camera_info_is_the_other_half(bench):
     running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
     running.send(SECOND, info=False)
