@@ -122,7 +122,7 @@ def _complaints(item, health: Health) -> Iterator[str]:
     yield item.mismatch
     if not item.publishers:
         yield f'nobody publishes {item.topic}'
-    silent = item.rate.silence > PROBLEM_MEMORY
+    silent = item.rate.is_silent(PROBLEM_MEMORY)
     if silent and item.incompatible:
         yield (
             f'{item.topic} is published, but what is offered does not fit '

@@ -10,6 +10,7 @@ A frame enters once and leaves once: received = served + dropped_newer + skipped
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 import math
 import os
 from pathlib import Path
@@ -24,9 +25,9 @@ from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.node import diagnostic_keys as keys
 import numpy as np
 
-# Seconds after which a problem that did not occur again is over.
+# Seconds, beside those of a frame, after which a problem that did not occur again is over.
 PROBLEM_MEMORY = 5.0
-# Messages that a rate is averaged over, and the silence after which it is zero, seconds.
+# Messages that a rate is averaged over, and the least silence after which it is zero, seconds.
 _WINDOW, _SILENCE = 30, 3.0
 # Equal images in a row that mean a frozen camera: noise changes every image of a live one.
 _FROZEN = 10
@@ -81,6 +82,11 @@ class Timings:
             for stage, duration in timings_ms.items():
                 self._stages.setdefault(stage, deque(maxlen=self._window)).append(float(duration))
 
+    def last_s(self, stage: str) -> float:
+        """Return the last duration of a stage in seconds; 0 before the first."""
+        with self._lock:
+            return self._stages[stage][-1] / 1e3 if stage in self._stages else 0.0
+
     def percentiles(self) -> dict[str, float]:
         """Return ``STAGE.p50_ms`` and ``STAGE.p95_ms`` over the window."""
         with self._lock:
@@ -116,12 +122,23 @@ class Rate:
         with self._lock:
             return time.monotonic() - max([self._begun, *list(self._times)[-1:]])
 
+    def is_silent(self, seconds: float) -> bool:
+        """Return whether nothing came for so many seconds, nor for two periods."""
+        return self.silence > max(seconds, 2.0 * self._period())
+
+    def _period(self) -> float:
+        """Return the shorter of the last two periods in seconds; 0 before the second event."""
+        with self._lock:
+            times = list(self._times)[-3:]
+        return min((after - before for before, after in pairwise(times)), default=0.0)
+
     @property
     def hertz(self) -> float:
-        """Mean rate of the last events; 0 after three seconds of silence."""
+        """Mean rate of the last events; 0 after three seconds of silence, or two periods."""
+        longest = max(_SILENCE, 2.0 * self._period())
         with self._lock:
             times = list(self._times)
-        if len(times) < 2 or time.monotonic() - times[-1] > _SILENCE:
+        if len(times) < 2 or time.monotonic() - times[-1] > longest:
             return 0.0
         return (len(times) - 1) / max(times[-1] - times[0], 1e-9)
 
@@ -160,9 +177,10 @@ class Health:
         self.problems[part] = (time.monotonic(), text)
 
     def problem(self, part: str) -> str:
-        """Return the problem that a part had in the last seconds; empty if none."""
+        """Return the problem that a part had in the last seconds or frame; empty if none."""
         when, text = self.problems.get(part, (float('-inf'), ''))
-        return text if time.monotonic() - when < PROBLEM_MEMORY else ''
+        memory = PROBLEM_MEMORY + self.timings.last_s('total')
+        return text if time.monotonic() - when < memory else ''
 
 
 def explain_gap(gap: float) -> str:

@@ -15,6 +15,7 @@ from marigold_ros.node import health
 from marigold_ros.node.health import (
     Counters,
     explain_missing_scan,
+    Health,
     ImageHealth,
     Rate,
     Timings,
@@ -91,6 +92,38 @@ def test_silence_makes_the_rate_zero(clock):
     clock(3.5)
     assert rate.hertz == 0.0
     assert rate.silence == pytest.approx(3.5)
+
+
+def test_a_camera_that_is_slower_than_that_is_not_silent(clock):
+    rate = Rate()
+    for _ in range(5):
+        clock(10.0)
+        rate.tick()
+    clock(9.0)
+    assert rate.hertz == pytest.approx(0.1)
+    assert not rate.is_silent(5.0)
+    clock(12.0)
+    assert rate.hertz == 0.0
+    assert rate.is_silent(5.0)
+    clock(3600.0)
+    rate.tick()  # the pause was no period
+    clock(21.0)
+    assert rate.is_silent(5.0)
+
+
+def test_a_problem_lasts_from_one_slow_frame_to_the_next(clock):
+    state = Health()
+    for _ in range(3):
+        state.report('info', 'no camera_info')
+        state.timings.add({'total': 20_000.0})
+        clock(20.0)
+        assert state.problem('info') == 'no camera_info'
+    clock(6.0)
+    assert state.problem('info') == ''
+    state.timings.add({'total': 50.0})
+    state.report('info', 'no camera_info')
+    clock(5.5)
+    assert state.problem('info') == ''
 
 
 @pytest.fixture
