@@ -71,7 +71,7 @@ def diagnostics(
     text = f'{model.get("name", "")}: {explain_gap(gap)}'
     message.status = [
         *_input_statuses(name, health, inputs, config),
-        _timing_status(name, health),
+        _timing_status(name, health, outputs),
         _status(f'{name}: model', _OK, text, facts),
         _last_fit(name, health),
         _transform_status(name, health, extrinsics, config),
@@ -148,10 +148,10 @@ def _last_fit(name: str, health: Health) -> DiagnosticStatus:
     return status
 
 
-def _timing_status(name: str, health: Health) -> DiagnosticStatus:
+def _timing_status(name: str, health: Health, outputs) -> DiagnosticStatus:
     """Return the durations of each stage; an idle node is no fault."""
     skipped = health.counters.snapshot(keys.FRAMES_IDLE)[keys.FRAMES_IDLE]
-    idle = health.published.silence > PROBLEM_MEMORY and skipped > 0
+    idle = skipped > 0 and not outputs.has_listeners()
     text = 'idle: nobody listens' if idle else 'milliseconds a frame'
     return _status(f'{name}: timing', _OK, text, health.timings.percentiles())
 
