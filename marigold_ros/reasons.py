@@ -34,7 +34,7 @@ SENTENCES = {
     'not_of_this_image': (
         'image and points contradict each other: where depth of the points steps, the edges of '
         'the image are {strength:.1f} times as strong as elsewhere, and twice with a scan that '
-        'fits; check transform, axes and stamps of the LiDAR'
+        'fits; check transform, axes and stamps of the LiDAR, and camera_info'
     ),
     'scattered': (
         '{share:.0%} of the points lie behind others at the same place, and hardly a quarter of a '
