@@ -112,6 +112,7 @@ class DepthNode(ManagedNode):
         if self._pipeline is None:
             self._make_pipeline()
         self._pipeline.reset()
+        self.health.gaps.clear()  # of another model, maybe
         self._inputs = Inputs(
             self, self._config, self.health, self._images, self._on_image, self._on_jump
         )

@@ -285,12 +285,14 @@ def test_reload_and_reset_claim_nothing_that_waits_for_an_activation(bench):
     running.node.autostart()
     assert change(running, Transition.TRANSITION_DEACTIVATE)
     running.configure(model='other')
+    running.node.health.gaps.append(0.9)
     answer = running.call(Trigger, 'reload')
     assert (answer.success, 'no model is loaded' in answer.message) == (False, True)
     answer = running.call(Trigger, 'reset')
     assert (answer.success, answer.message) == (False, 'not active')
     assert change(running, Transition.TRANSITION_ACTIVATE)
     assert loaded == ['unet', 'other']
+    assert running.status('model')[2]['domain_gap'] == 'unknown'  # no image of the other yet
 
 
 def test_reload_reads_the_fusion_network_too(bench, tmp_path):
