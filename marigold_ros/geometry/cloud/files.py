@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.cloud.mesh import Mesh
+from marigold_ros.whole_files import write_whole
 import numpy as np
 
 _COLOURS = ('red', 'green', 'blue')
@@ -49,6 +50,8 @@ def write_ply(
     ------
     InputError
         If the shapes differ or are not (..., 3).
+    MarigoldError
+        If the file cannot be written, as on a full disk.
 
     """
     points, rgb = np.asarray(points), np.asarray(rgb)
@@ -67,7 +70,7 @@ def write_ply(
     header += [f'property float {axis}' for axis in 'xyz']
     header += [f'property uchar {colour}' for colour in _COLOURS]
     header += ['end_header', '']
-    Path(path).write_bytes('\n'.join(header).encode('ascii') + vertices.tobytes())
+    write_whole(Path(path), '\n'.join(header).encode('ascii') + vertices.tobytes())
     return len(vertices)
 
 
@@ -77,7 +80,8 @@ def write_glb(path: str | Path, mesh: Mesh, note: str = '') -> None:
 
     The axes become those of glTF, x right, y up, z towards the viewer. Viewers that know the
     extension KHR_materials_unlit show the colours of the photo as they are. ``note`` is kept as an
-    extra of the asset. Raises InputError for a mesh without triangles, which glTF does not allow.
+    extra of the asset. Raises InputError for a mesh without triangles, which glTF does not allow,
+    and MarigoldError if the file cannot be written, as on a full disk.
     """
     if not len(mesh.faces):
         raise InputError('the mesh has no triangle; there is no depth, or it is steep everywhere')
@@ -132,7 +136,7 @@ def write_glb(path: str | Path, mesh: Mesh, note: str = '') -> None:
     text = json.dumps(content, allow_nan=False).encode('ascii')
     chunks = _chunk(_JSON_CHUNK, text, b' ') + _chunk(_BINARY_CHUNK, b''.join(parts), b'\0')
     header = struct.pack('<4sII', b'glTF', 2, 12 + len(chunks))
-    Path(path).write_bytes(header + chunks)
+    write_whole(Path(path), header + chunks)
 
 
 def _accessor(view: int, component: int, kind: str, count: int) -> dict[str, Any]:

@@ -4,10 +4,11 @@
 
 from dataclasses import replace
 import json
+import resource
 import struct
 
 import cv2
-from marigold_ros.errors import InputError
+from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.geometry.cloud.files import write_glb, write_ply
 from marigold_ros.geometry.cloud.mesh import Mesh
 import numpy as np
@@ -127,3 +128,23 @@ def test_a_mesh_without_triangles_is_refused(tmp_path):
     empty = replace(MESH, faces=np.zeros((0, 3), int))
     with pytest.raises(InputError, match='no triangle'):
         write_glb(tmp_path / 'mesh.glb', empty)
+
+
+@pytest.mark.parametrize(
+    'write',
+    [
+        lambda path: write_ply(path, np.zeros((100, 3)), np.zeros((100, 3), np.uint8)),
+        lambda path: write_glb(path, MESH),
+    ],
+    ids=['ply', 'glb'],
+)
+def test_on_a_full_disk_one_sentence_says_so_and_the_earlier_file_stays(tmp_path, write):
+    (tmp_path / 'photo').write_bytes(b'earlier')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
+    try:
+        with pytest.raises(MarigoldError, match='could not be written .*free some space'):
+            write(tmp_path / 'photo')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b'earlier']
