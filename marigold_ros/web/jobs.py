@@ -227,8 +227,9 @@ def naming_full_disk(folder: Path) -> Iterator[None]:
     """Turn the error of a full disk into FullDisk with the remedy."""
     try:
         yield
-    except OSError as error:
-        # NumPy raises one of its own, without a number.
-        if error.errno != errno.ENOSPC and 'free space' not in str(error):
+    except (OSError, MarigoldError) as error:
+        # Of files that are written whole, and of videos, it is the cause.
+        cause = error.__cause__ if isinstance(error, MarigoldError) else error
+        if not (isinstance(cause, OSError) and cause.errno == errno.ENOSPC):
             raise
         raise FullDisk(full_disk(folder)) from error

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 
 import cv2
@@ -138,6 +139,19 @@ def test_a_job_that_fills_the_disk_says_so_and_older_results_go(server, tmp_path
     server.settles(lambda: not server.is_busy)
     assert job.state == 'failed'
     assert job.text.startswith('older results were deleted; send it again: the disk has ')
+    assert server.ask('GET', f'/api/jobs/{older["id"]}').status == 404
+
+
+def test_results_that_fill_the_disk_say_so_and_older_ones_go(server, monkeypatch):
+    def fill(draft, path):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    older = server.wait(*send(server, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr('marigold_ros.whole_files.os.replace', fill)
+        job = server.wait(*send(server, 1))
+    assert job['state'] == 'failed'
+    assert job['text'].startswith('older results were deleted; send it again: the disk has ')
     assert server.ask('GET', f'/api/jobs/{older["id"]}').status == 404
 
 
