@@ -47,9 +47,9 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     """
     Return the files that are meant by files, folders and patterns, each in order of name.
 
-    Returns also, for each folder with others, what of it is left out: counts by kind. Raises
-    InputError for a folder that is closed or without images and videos, and a pattern that no file
-    fits.
+    Returns also, for each folder with others, what of it is left out: counts by kind. Hidden files
+    of a folder, such as `._IMG_1.jpg` of macOS, are no images. Raises InputError for a folder that
+    is closed or without images and videos, and a pattern that no file fits.
     """
     files: list[Path] = []
     notes: list[str] = []
@@ -59,7 +59,7 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
         if os.path.isdir(path):
             known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
             try:
-                inside = sorted(path.iterdir())
+                inside = sorted(p for p in path.iterdir() if not p.name.startswith('.'))
             except OSError as error:
                 raise InputError(f'{text} cannot be read ({error.strerror})') from error
             found = [p for p in inside if p.suffix.lower() in known]
@@ -82,9 +82,8 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def _kinds(paths: Iterable[Path]) -> str:
-    """Return in words how many files there are of each kind; hidden ones are not counted."""
-    seen = [p for p in paths if not p.name.startswith('.')]
-    counts = Counter('folder(s)' if p.is_dir() else p.suffix.lower() or 'no suffix' for p in seen)
+    """Return in words how many files there are of each kind."""
+    counts = Counter('folder(s)' if p.is_dir() else p.suffix.lower() or 'no suffix' for p in paths)
     words = ', '.join(f'{count} {kind}' for kind, count in sorted(counts.items()))
     return words + f' ({UNREAD_REMEDY})' * any(kind in counts for kind in UNREAD_SUFFIXES)
 

@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name):
 
 
 def test_folders_and_patterns_name_files(tmp_path):
-    for name in ('b.png', 'a.JPG', 'walk.mp4'):
+    for name in ('b.png', 'a.JPG', 'walk.mp4', '._b.png', '.trashed-1-c.jpg'):
         (tmp_path / name).touch()
     files, left_out = expand([str(tmp_path)])
     assert [p.name for p in files] == ['a.JPG', 'b.png', 'walk.mp4']
