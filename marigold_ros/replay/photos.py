@@ -38,6 +38,7 @@ IMAGE_SUFFIXES = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gi
 # Of phones; OpenCV and Pillow lack the patented codec.
 UNREAD_SUFFIXES = ('.heic', '.heif')
 UNREAD_REMEDY = 'HEIC cannot be read; convert it (heif-convert a.heic a.jpg), or export JPEG'
+_AVIF, _ORIENTATION = (b'ftypavif', b'ftypavis'), 0x112  # how it begins, EXIF's tag
 _PLAIN_RATE = 30.0  # of sources that do not state theirs, or one that nobody plays, Hz
 USUAL_FOV = 60.0  # of photos, degrees across the longer side
 FAR_TO_NEAR = 5.0  # assumed of the farthest and the nearest point of relative depth
@@ -95,7 +96,7 @@ def is_video(path: Path) -> bool:
 
 def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> np.ndarray:
     """
-    Read an image file as (H, W, 3) uint8 RGB, rotated upright by its EXIF data.
+    Read an image file as (H, W, 3) uint8 RGB, turned upright as it says.
 
     Of 16 bits those that the image uses are kept; ``say`` reports it if they are fewer. Raises
     InputError if the file is missing, unreadable, no image, or takes too much to decode.
@@ -110,8 +111,11 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
     check_work(content, 'the image')
     if data.size and not content.startswith((JPEG, PNG)):
         _look('try_image', Path(path))
+    flags, orientation = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, 0
+    if content[4:12] in _AVIF and (orientation := _avif_orientation(content)):
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+        bgr = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:  # of some damaged files, and of more pixels than it takes
         bgr = None
     if bgr is None and Path(path).suffix.lower() in UNREAD_SUFFIXES:
@@ -128,7 +132,26 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
         bgr = np.right_shift(bgr, bits - 8).astype(np.uint8)
     if bgr.dtype != np.uint8:
         raise InputError(f'it holds {bgr.dtype} values, and a photo has 8 or 16 bits; convert it')
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(_turned(bgr, orientation), cv2.COLOR_BGR2RGB)
+
+
+def _avif_orientation(content: bytes) -> int:
+    """Return what of an AVIF says how it is turned, as EXIF's number; 0 if that is not known."""
+    from PIL import Image
+
+    try:
+        # Of boxes that OpenCV does not read; they, and not EXIF data, turn an AVIF.
+        with Image.open(io.BytesIO(content)) as image:
+            return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # of a Pillow without AVIF, and of damaged files
+        return 0
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image (H, W, 3) upright by EXIF's number."""
+    image = image.swapaxes(0, 1) if orientation >= 5 else image
+    image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
+    return image[::-1] if orientation in (3, 4, 7, 8) else image
 
 
 def _look(function: str, path: Path) -> None:

@@ -25,6 +25,7 @@ from marigold_ros.replay.photos import (
     write_prediction,
 )
 import numpy as np
+from PIL import ExifTags, features, Image
 import pytest
 
 
@@ -153,6 +154,22 @@ def test_an_image_of_12_bits_in_16_is_not_black_and_says_so(tmp_path):
     rgb = read_image(write_png(tmp_path / 'x.png', np.dstack([values << 4] * 3)), said.append)
     np.testing.assert_array_equal(rgb[..., 0], values >> 4)
     assert len(said) == 1
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_an_avif_is_turned_upright_as_a_jpeg(tmp_path, orientation):
+    if not (features.check('avif') and cv2.haveImageWriter('.avif')):
+        pytest.skip('Pillow or OpenCV lacks AVIF')
+    quarters = np.uint8([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 0]]])
+    photo = Image.fromarray(quarters.repeat(20, axis=0).repeat(30, axis=1))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    found = []
+    for name in ('a.jpg', 'a.avif'):
+        photo.save(tmp_path / name, exif=exif)
+        found.append(read_image(tmp_path / name).astype(int))
+    assert found[0].shape == found[1].shape
+    assert np.abs(found[0] - found[1]).mean() < 8
 
 
 def test_an_image_without_a_surface_has_depth_and_says_why_no_mesh(model, tmp_path, capsys):
