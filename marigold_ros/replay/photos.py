@@ -199,9 +199,10 @@ def open_video(source: Path | int) -> Iterator[Video]:
         if not capture.isOpened():
             what = 'there is no such camera' if isinstance(source, int) else 'it is no video'
             raise InputError(f'OpenCV cannot open it: {what}, or one of a kind unknown to OpenCV')
-        count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        yield Video(_images(capture), rate if 0.1 <= rate <= 1000 else _PLAIN_RATE, count)
+        rate, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        # Recordings of browsers have no rate but their clock's, 1000 Hz, which it also counts.
+        known = 0.1 <= rate < 1000
+        yield Video(_images(capture), rate if known else _PLAIN_RATE, max(int(known * count), 0))
     finally:
         capture.release()
 

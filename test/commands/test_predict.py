@@ -3,6 +3,7 @@
 """Images in, four files each out; videos in, videos out."""
 
 import argparse
+from fractions import Fraction
 import json
 from pathlib import Path
 import resource
@@ -18,6 +19,7 @@ from marigold_ros.replay.photos import (
     expand,
     FAR_TO_NEAR,
     mesh_note,
+    open_video,
     photo_mesh,
     read_image,
     side_by_side,
@@ -214,6 +216,28 @@ def test_a_video_becomes_a_video_of_image_and_depth(
     assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(out), '--limit', '2']) == 0
     assert len(model.calls) == 2
     assert ('browsers do not play' in capsys.readouterr().err) == (not has_av)
+
+
+def test_a_recording_of_a_browser_has_a_clock_and_no_rate(tmp_path):
+    av = pytest.importorskip('av', reason='the extra video is not installed')
+    clock = Fraction(1, 1000)
+    with av.open(str(tmp_path / 'recording.mkv'), 'w') as file:
+        stream = file.add_stream('mpeg4', 30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.time_base = stream.codec_context.time_base = clock
+        for stamp in np.random.default_rng(0).integers(20, 50, 30).cumsum():
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), 'rgb24')
+            frame.pts, frame.time_base = int(stamp), clock
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    content = (tmp_path / 'recording.mkv').read_bytes()
+    # The element of the rate (default duration) becomes one that is void.
+    stated = content.index(b'\x23\xe3\x83\x84')
+    content = content[:stated] + b'\xec\x86' + content[stated + 2 :]
+    (tmp_path / 'recording.mkv').write_bytes(content)
+    with open_video(tmp_path / 'recording.mkv') as video:
+        assert video.rate == 30
+        assert video.missing(len(list(video.images))) == ''
 
 
 def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
