@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -108,15 +108,15 @@ def run(args: argparse.Namespace) -> int:
     families_of(args.model)  # before torch is imported, which takes a second
     load = partial(load_chosen_model, args, config.runtime)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
-    names = unique_names(files)
-    _check_inputs_stay(folder, files, names)
+    camera = {} if args.camera is None else {f'camera_{args.camera}': args.camera}
+    taken = [*camera, *[JOINED.removesuffix('_depth.mp4')] * args.video]
+    names = unique_names(files, taken)
+    _check_inputs_stay(folder, files, [*names, *taken])
     earlier = set(folder.iterdir())
-    sources: list[tuple[Path | int, str]] = list(zip(files, names, strict=True))
-    if args.camera is not None:
-        sources.append((args.camera, f'camera_{args.camera}'))
+    sources: dict[str, Path | int] = {**dict(zip(names, files, strict=True)), **camera}
     with VideoWriter(folder / JOINED, JOINED_HZ) as joined:
         work = _Work(load, config.prediction.prediction, folder, joined, args)
-        for source, name in sources:
+        for name, source in sources.items():
             try:
                 facts = work.add(source, name)
             except InputError as error:
@@ -279,15 +279,19 @@ def _check_inputs_stay(folder: Path, files: list[Path], names: list[str]) -> Non
             raise UsageError(f'results of {name} would replace {lost}; give another --out')
 
 
-def unique_names(paths: list[Path]) -> list[str]:
-    """Return the stems of files; equal ones begin with their folder's name, or get _2, _3, …."""
+def unique_names(paths: list[Path], taken: Sequence[str] = ()) -> list[str]:
+    """
+    Return the stems of files; equal ones begin with their folder's name, or get _2, _3, ….
+
+    None of them is one of ``taken``.
+    """
     names: list[str] = []
     stems = Counter(path.stem for path in paths)
     for path in paths:
         folder = path.absolute().parent.name
         stem = name = f'{folder}_{path.stem}' if stems[path.stem] > 1 and folder else path.stem
         count = 1
-        while name in names:
+        while name in names or name in taken:
             count += 1
             name = f'{stem}_{count}'
         names.append(name)

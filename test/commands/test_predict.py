@@ -385,6 +385,23 @@ def test_images_become_one_video(model, image, tmp_path, capsys):
     assert written.get(cv2.CAP_PROP_FRAME_WIDTH) == 40
 
 
+def test_a_video_has_not_the_name_of_the_one_that_images_are_joined_to(
+    model, image, tmp_path, capsys
+):
+    make_video(tmp_path / 'images.mp4')
+    out = tmp_path / 'out'
+    call = ['predict', '--video', '--out', str(out), str(tmp_path / 'images.mp4'), str(image[0])]
+    assert main(call) == 0
+    images = {
+        path.name: cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT)
+        for path in out.glob('*.mp4')
+    }
+    assert images == {'images_2_depth.mp4': 5, 'images_depth.mp4': 1}
+    # Nor is the joined one written over an image or video that is read.
+    assert main([*call, str(out / 'images_depth.mp4')]) == 2
+    assert f'would replace {out}/images_depth.mp4' in capsys.readouterr().err
+
+
 def test_images_of_several_sizes_make_no_video(model, image, tmp_path, capsys):
     path, _ = image
     other = write_png(tmp_path / 'zz.png', np.zeros((30, 40, 3), np.uint8))
