@@ -28,6 +28,7 @@ from PIL import Image
 
 BAG_SUFFIXES = ('.mcap', '.bag', '.db3')
 MOST_PIXELS = 64_000_000
+_JOINERS = '\u200c\u200d'  # within words of Persian and Hindi, and within emoji
 _LONGEST_NAME = 200  # bytes; results add some to it
 
 
@@ -81,7 +82,7 @@ def check_name(name: str) -> Upload:
 
 def is_one_line(text: str) -> bool:
     """Return whether a text has no control character; spaces of other widths are none."""
-    return all(letter.isprintable() or category(letter) == 'Zs' for letter in text)
+    return all(c.isprintable() or category(c) == 'Zs' or c in _JOINERS for c in text)
 
 
 def check_length(upload: Upload, text: str | None, limits: Limits) -> int:

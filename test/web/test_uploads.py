@@ -196,6 +196,7 @@ def test_a_chunked_body_is_refused(server):
     [
         *('street.png', 'Straße – ü.JPG', "a'b & c.webp", '50%.png'),
         *('Screenshot at 9.41.00\u202fAM.png', '写真\u30001.png'),  # as macOS and Japan name them
+        *('می\u200cخواهم.png', 'family \U0001f468\u200d\U0001f467.png'),
     ],
 )
 def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
