@@ -23,13 +23,13 @@ from marigold_ros.models.locate import (
     HUB_PATTERNS,
     is_local,
     list_checkpoints,
+    LONE_WEIGHTS,
     PUBLISHED,
     sha256,
     snapshot,
 )
 
-# A repository of a lone autoencoder has its weights beside its configuration.
-_PATTERNS = [*HUB_PATTERNS, 'diffusion_pytorch_model*.safetensors']
+_PATTERNS = [*HUB_PATTERNS, LONE_WEIGHTS]
 _TIMEOUT_S = 5.0
 # What becomes paths in the cache: hashes of commits and contents, and names of files.
 _HASH = re.compile(r'[\w-]{1,128}', re.ASCII)

@@ -46,6 +46,7 @@ HUB_PATTERNS = [
         for kind in ('json', 'safetensors', 'txt')
     ),
 ]
+LONE_WEIGHTS = 'diffusion_pytorch_model*.safetensors'  # of an autoencoder beside its config.json
 HALF = ['*.fp16*']
 HUB_ID = re.compile(r'(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?')
 
@@ -144,8 +145,7 @@ def find_autoencoder(name: str) -> Path:
                 f"there is no autoencoder '{name}'; give a folder with config.json and "
                 'safetensors weights, or a hub id (madebyollin/taesd)'
             )
-        patterns = ['config.json', '*.safetensors', 'vae/*.json', 'vae/*.safetensors']
-        path = snapshot(name, patterns)
+        path = snapshot(name, ['config.json', LONE_WEIGHTS, 'vae/*.json', 'vae/*.safetensors'])
     return path if (path / 'config.json').is_file() else path / 'vae'
 
 

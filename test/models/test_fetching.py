@@ -216,6 +216,21 @@ def test_a_fetched_checkpoint_is_found_without_the_hub(hub, environment):
     assert 'ok: loaded' in output
 
 
+def test_a_fetched_autoencoder_is_found_beside_weights_of_other_programs(hub, environment):
+    vae = hub.folder / 'vae'
+    for path in vae.iterdir():
+        path.rename(hub.folder / path.name)
+    for part in (vae, hub.folder / 'unet', hub.folder / 'scheduler'):
+        shutil.rmtree(part)
+    (hub.folder / 'taesd_decoder.safetensors').write_bytes(b'of another program')
+    assert got(environment, 'someone/tiny')[0] == 0
+    assert 'taesd_decoder.safetensors' not in fetched(hub)
+    find = "from marigold_ros.models import locate; print(locate.find_autoencoder('someone/tiny'))"
+    found = subprocess.run([sys.executable, '-c', find], env=environment, capture_output=True)
+    assert found.returncode == 0, found.stderr
+    assert (Path(found.stdout.decode().strip()) / 'config.json').is_file()
+
+
 @pytest.mark.parametrize(
     ('name', 'words'),
     [
