@@ -145,7 +145,9 @@ class Guard:
         if scope['path'] != '/' or not scope['query_string']:
             return None
         answer = RedirectResponse('/', 303)
-        answer.set_cookie(_cookie(scope), self._access.token, httponly=True, samesite='strict')
+        # A strict one would not be sent to where a link of another site, as a terminal in the
+        # browser, is redirected to. Nothing that is opened by a link changes anything.
+        answer.set_cookie(_cookie(scope), self._access.token, httponly=True, samesite='lax')
         return answer
 
 

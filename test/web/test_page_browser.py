@@ -296,6 +296,14 @@ def test_the_address_with_the_token_opens_the_page(browser, serving, tmp_path):
     assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
 
 
+def test_a_link_of_another_site_opens_the_page(browser, serving, tmp_path):
+    with serving(tmp_path) as server:
+        browser.get(f'data:text/html,<a href="{server.address}">depth</a>')
+        find(browser, 'a').click()
+        wait(browser, lambda: find(browser, '#model').text)
+        assert browser.current_url == f'http://{server.host}/'
+
+
 def test_a_bag_by_its_path_shows_its_verdict_and_opens_its_report(opened, short_drive):
     find(opened, '#drop summary').click()
     find(opened, '#path').send_keys(str(short_drive))
