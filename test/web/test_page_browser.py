@@ -265,6 +265,17 @@ def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
     assert violations(opened) == []
 
 
+def test_a_file_that_is_gone_or_a_folder_is_not_blamed_on_the_server(opened, tmp_path):
+    path = tmp_path / 'street.png'
+    path.write_bytes(a_photo())
+    find(opened, '#file').send_keys(str(path))
+    finished(opened)
+    path.unlink()
+    find(opened, '#again').click()
+    wait(opened, lambda: 'street.png cannot be read' in find(opened, '#problem').text)
+    opened.get_log('browser')  # of the request that could not be made
+
+
 def test_a_page_opened_early_says_that_the_model_is_loading(browser, loading):
     server, loads = loading
     browser.get(server.address)

@@ -133,7 +133,10 @@ class Page {
       else if (request.status === 429 && this.items.some((other) => other.job && !other.job.ended)) setTimeout(() => { if (this.items.includes(item)) this.unsent.push(item); this.send(); }, WAIT_MS);
       else this.fail(item, answer ? answer.error : 'the server gave no answer; is it still running?');
     });
-    request.addEventListener('error', () => this.fail(item, `${item.name} could not be sent; is the server still running?`));
+    request.addEventListener('error', async () => {
+      const isRead = await item.file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+      this.fail(item, isRead ? `${item.name} could not be sent; is the server still running?` : `${item.name} cannot be read: it is a folder, or was changed after it was chosen; choose its files`);
+    });
     request.send(item.file);
   }
 
