@@ -248,6 +248,20 @@ def test_several_files_wait_in_a_gallery_where_going_back_works(opened, server, 
     assert violations(opened) == []
 
 
+def test_a_result_that_newer_ones_replaced_says_so(opened, server):
+    for name in ('first.png', 'second.png'):
+        drop(opened, name, a_photo())
+        wait(opened, lambda name=name: texts(opened, '#depth-view h2') == [name])
+        finished(opened)
+    for number in range(13):
+        server.wait(server.send(f'{number}.png', a_photo()).json)
+    find(opened, '.thumb:first-child').click()
+    wait(opened, lambda: 'deleted this result for newer ones' in find(opened, '#problem').text)
+    assert texts(opened, '#depth-view h2') == []
+    assert texts(opened, '.thumb')[0] == 'first.png, tiny: failed'
+    opened.get_log('browser')  # of its image, which is not there
+
+
 def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
     from selenium.webdriver.support.ui import Select
 

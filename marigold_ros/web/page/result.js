@@ -117,8 +117,13 @@ class Player {
 class ResultView {
   constructor(section) {
     this.section = section;
-    section.replaceChildren();
-    section.hidden = true;
+    this.clear();
+  }
+
+  clear() {
+    this.close();
+    this.section.replaceChildren();
+    this.section.hidden = true;
   }
 
   update(job, others) {

@@ -184,16 +184,25 @@ class Page {
     for (const id of ['problem', 'progress', 'again']) byId(id).hidden = true;
     for (const other of this.items) other.button.setAttribute('aria-pressed', String(other === item));
     if (item) this.draw(item);
+    if (item && item.job && item.job.ended && !item.problem) this.confirm(item);
+  }
+
+  // The server keeps the newest results only, those of all tabs.
+  async confirm(item) {
+    const kept = await fetch('/api/jobs').then(answerOf).catch(() => null);
+    if (!kept || kept.some((job) => job.id === item.job.id)) return;
+    this.fail(item, `${item.name}: the server has deleted this result for newer ones; send the file again`);
+    if (item === this.shown) this.view.clear();
   }
 
   // Other results of the same photo, which its slider shows beside its own.
   others(item) {
-    return this.items.filter((other) => other !== item && other.file && other.file === item.file && other.job && other.job.state === 'done').map((other) => other.job);
+    return this.items.filter((other) => other !== item && other.file && other.file === item.file && other.job && other.job.state === 'done' && !other.problem).map((other) => other.job);
   }
 
   draw(item) {
     const { job } = item, frames = (job && job.result.frames) || [], state = item.problem ? 'failed' : job ? job.state : 'waiting';
-    const image = frames.length ? [element('img', { src: fileOf(job, frames[0].depth), alt: '' })] : [];
+    const image = frames.length && !item.problem ? [element('img', { src: fileOf(job, frames[0].depth), alt: '' })] : [];
     const model = (job && job.result.model) || (item.query && item.query.model) || '';
     item.button.replaceChildren(...image, element('span', {}, `${item.name}${model && `, ${model}`}${state === 'done' ? '' : `: ${state}`}`));
     if (item !== this.shown) return;
