@@ -115,7 +115,8 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
     if content[4:12] in _AVIF and (orientation := _avif_orientation(content)):
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        bgr = cv2.imdecode(data, flags) if data.size else None
+        with _quiet_opencv():
+            bgr = cv2.imdecode(data, flags) if data.size else None
     except cv2.error:  # of some damaged files, and of more pixels than it takes
         bgr = None
     if bgr is None and Path(path).suffix.lower() in UNREAD_SUFFIXES:

@@ -188,6 +188,13 @@ def test_a_missing_file_is_an_input_error(tmp_path):
         read_image(tmp_path / 'none.png')
 
 
+def test_an_image_that_opencv_fails_to_read_is_one_sentence(tmp_path, capfd):
+    Image.fromarray(np.ones((20, 20), np.int32)).save(tmp_path / 'depth.tif')
+    with pytest.raises(InputError, match='OpenCV cannot read the'):
+        read_image(tmp_path / 'depth.tif')
+    assert capfd.readouterr().err == ''
+
+
 def make_video(path, count=5, size=(20, 31)):
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 7.0, size[::-1])
     rng = np.random.default_rng(0)
