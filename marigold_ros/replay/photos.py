@@ -34,7 +34,8 @@ import numpy as np
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
-IMAGE_SUFFIXES = '.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif'
+_JPEG_SUFFIXES = '.jpg', '.jpeg', '.jfif'  # the last of browsers on Windows
+IMAGE_SUFFIXES = *_JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp', '.gif', '.avif'
 # Of phones; OpenCV and Pillow lack the patented codec.
 UNREAD_SUFFIXES = ('.heic', '.heif')
 UNREAD_REMEDY = 'HEIC cannot be read; convert it (heif-convert a.heic a.jpg), or export JPEG'
