@@ -216,21 +216,13 @@ class _Work:
         """Write the cloud and the mesh that are asked for."""
         if not (self._args.ply or self._args.glb):
             return []
-        from marigold_ros.geometry.cloud.files import write_glb, write_ply
-        from marigold_ros.replay.photos import mesh_note, photo_mesh
+        from marigold_ros.replay.photos import mesh_note, write_meshes
 
-        mesh = photo_mesh(rgb, prediction, self._args.fov)
-        self.mesh_note = mesh_note(prediction, self._args.fov)
-        files = []
-        if self._args.ply:
-            files.append(self._folder / f'{name}.ply')
-            axes = 'x right, y up, z towards the viewer'
-            write_ply(files[-1], mesh.upright, mesh.rgb, [self.mesh_note, axes])
-        if self._args.glb and not len(mesh.faces):
+        fov, kinds = self._args.fov, [k for k in ('ply', 'glb') if getattr(self._args, k)]
+        self.mesh_note = mesh_note(prediction, fov)
+        files = write_meshes(self._folder, name, rgb, prediction, kinds, fov)
+        if len(files) < len(kinds):
             note(f'{name}: no mesh, as no 2x2 pixels are a surface that is not steep')
-        elif self._args.glb:
-            files.append(self._folder / f'{name}.glb')
-            write_glb(files[-1], mesh, self.mesh_note)
         return files
 
     def _video(self, source: Path | int, name: str) -> dict[str, Any]:

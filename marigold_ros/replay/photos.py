@@ -3,7 +3,7 @@
 """Photos, videos and cameras by OpenCV, and their depth as images and as meshes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
@@ -23,6 +23,7 @@ from marigold_ros.evaluation.report.drawing import (
     with_relative_legend,
 )
 from marigold_ros.frame import Prediction
+from marigold_ros.geometry.cloud.files import write_glb, write_ply
 from marigold_ros.geometry.cloud.mesh import Mesh, mesh_of_depth
 from marigold_ros.image_sets import decode
 from marigold_ros.message_codec.image_files import check_work, JPEG, PNG
@@ -280,6 +281,31 @@ def photo_mesh(rgb: np.ndarray, prediction: Prediction, fov: float = USUAL_FOV) 
     focal = max(height, width) / 2 / math.tan(math.radians(fov / 2))
     K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     return mesh_of_depth(_assumed_depth(prediction), K, rgb)
+
+
+def write_meshes(
+    folder: Path,
+    name: str,
+    rgb: np.ndarray,
+    prediction: Prediction,
+    kinds: Collection[str] = ('ply', 'glb'),
+    fov: float = USUAL_FOV,
+) -> list[Path]:
+    """
+    Write what a photo shows as a cloud, ``ply``, and as a mesh, ``glb``.
+
+    There is no mesh without triangles. Raises MarigoldError as `write_whole`.
+    """
+    mesh, note = photo_mesh(rgb, prediction, fov), mesh_note(prediction, fov)
+    files = []
+    if 'ply' in kinds:
+        files.append(folder / f'{name}.ply')
+        axes = 'x right, y up, z towards the viewer'
+        write_ply(files[-1], mesh.upright, mesh.rgb, [note, axes])
+    if 'glb' in kinds and len(mesh.faces):
+        files.append(folder / f'{name}.glb')
+        write_glb(files[-1], mesh, note)
+    return files
 
 
 def mesh_note(prediction: Prediction, fov: float = USUAL_FOV) -> str:

@@ -14,7 +14,6 @@ from marigold_ros.errors import InputError
 from marigold_ros.evaluation.report.cloud import MOST_POINTS, pack_points
 from marigold_ros.evaluation.report.drawing import depth_scale, depth_ticks
 from marigold_ros.frame import Prediction
-from marigold_ros.geometry.cloud.files import write_glb, write_ply
 from marigold_ros.replay.photos import (
     colourise,
     mesh_note,
@@ -23,6 +22,7 @@ from marigold_ros.replay.photos import (
     read_image,
     side_by_side,
     USUAL_FOV,
+    write_meshes,
     write_prediction,
 )
 from marigold_ros.replay.video_writer import VideoWriter
@@ -53,7 +53,8 @@ def show_photo(
     job.step('making the point cloud')
     _write_cloud(job, rgb, prediction)
     job.step('writing the files')
-    written = _write_all(job.folder, Path(job.name).stem, rgb, prediction)
+    target = job.folder, Path(job.name).stem, rgb, prediction
+    written = write_prediction(*target) + write_meshes(*target)
     job.files.update({file.name: file for file in written})
     job.result['downloads'] = [file.name for file in written]
 
@@ -126,18 +127,6 @@ def _write_cloud(job: Job, rgb: np.ndarray, prediction: Prediction) -> None:
     path.write_text(json.dumps(content), encoding='utf-8')
     job.files[path.name] = path
     job.result['cloud'] = _CLOUD
-
-
-def _write_all(folder: Path, stem: str, rgb: np.ndarray, prediction: Prediction) -> list[Path]:
-    """Write the files of ``predict --ply --glb``; a photo without a surface has no mesh."""
-    written = write_prediction(folder, stem, rgb, prediction)
-    mesh, note = photo_mesh(rgb, prediction), mesh_note(prediction)
-    if len(mesh.faces):
-        cloud, surface = folder / f'{stem}.ply', folder / f'{stem}.glb'
-        write_ply(cloud, mesh.upright, mesh.rgb, [note])
-        write_glb(surface, mesh, note)
-        written += [cloud, surface]
-    return written
 
 
 def _write_shown(job: Job, name: str, rgb: np.ndarray, prediction: Prediction) -> dict[str, Any]:

@@ -209,6 +209,7 @@ def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
     assert [f'{stem}_{end}' for end in ends] == result['downloads'][:4]
     assert result['downloads'][4:] == [f'{stem}.ply', f'{stem}.glb']
+    assert b'comment x right, y up, z towards' in server.file(job, f'{stem}.ply').data
     cloud = server.file(job, result['cloud']).json
     assert 0 < cloud['points']['count'] <= 64 * 48
     assert 'field of view' in cloud['note']
@@ -218,6 +219,11 @@ def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     assert shown.headers['content-type'] == 'image/jpeg'
     image = cv2.imdecode(np.frombuffer(shown.data, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (48, 64, 3)
+
+
+def test_a_photo_without_a_surface_has_a_cloud_and_no_mesh_as_of_predict(server):
+    job = server.wait(server.send('line.png', encoded('png', RGB[:1])).json)
+    assert job['result']['downloads'][4:] == ['line.ply']
 
 
 def test_metric_depth_has_a_scale_in_metres(server, monkeypatch):
