@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Write files whole or not at all: a kill or a full disk leaves the previous one."""
 
+from contextlib import suppress
 import os
 from pathlib import Path
 import threading
@@ -15,13 +16,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises MarigoldError if it cannot be written, as on a full disk; the previous file stays.
     """
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}')
+    # Without the name of the file, which may be as long as names can be.
+    draft = path.with_name(f'.{os.getpid()}.{threading.get_ident()}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(data)
         os.replace(draft, path)
     except OSError as error:
-        if draft.is_file():
+        with suppress(OSError):
             draft.unlink()
         raise MarigoldError(
             f'{path} could not be written ({error.strerror}); free some space, or check that the '

@@ -270,6 +270,19 @@ def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name):
     assert all(path.stat().st_size <= 700 for path in (tmp_path / 'out').iterdir())
 
 
+@pytest.mark.parametrize(('length', 'code'), [(238, 0), (239, 1)])
+def test_a_name_may_be_as_long_as_those_of_its_results_can_be(
+    model, image, tmp_path, capsys, length, code
+):
+    path = image[0].rename(tmp_path / f'{"a" * length}.png')
+    assert main(['predict', str(path), '--out', str(tmp_path / 'out')]) == code
+    if code:
+        (line,) = capsys.readouterr().err.splitlines()
+        assert 'could not be written (File name too long)' in line
+    else:
+        assert len(list((tmp_path / 'out').iterdir())) == 4
+
+
 def test_folders_and_patterns_name_files(tmp_path):
     for name in ('b.png', 'a.JPG', 'walk.mp4', '._b.png', '.trashed-1-c.jpg'):
         (tmp_path / name).touch()
