@@ -35,7 +35,7 @@ FILES = {**BAGS, **{f'{name}{end}': (end, make) for name, (end, make) in IMAGES.
 # How many images of the six can be read all the same, where it is not none.
 SOUND = {
     **dict.fromkeys(['chunk_bomb', 'lying_chunk', 'many_fields'], COUNT),
-    **dict.fromkeys(['yaml_aliases', 'yaml_merges', 'yaml_comment'], COUNT),
+    **dict.fromkeys(['yaml_aliases', 'yaml_merges', 'yaml_comment', 'yaml_depth'], COUNT),
     'message_bomb': COUNT - 1,
     'same_chunk': COUNT + 1,  # its large chunk holds the last one again
     'overlapping_chunks': 3 * COUNT,
