@@ -58,7 +58,11 @@ def test_ctrl_c_ends_at_once_where_nothing_is_trained(monkeypatch):
     monkeypatch.setattr(
         sys, 'argv', ['finetune.py', str(ROOT / 'training/recipes/debug.yaml'), '--plan']
     )
-    assert train() == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # others may have another
+    try:
+        assert train() == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope='module')
