@@ -224,7 +224,10 @@ def _points_of_image(
     stride = stride_of(depth) if is_dense else 1
     known: SparseDepth | None
     if item.sparse_camera is not None:
-        points = unproject_image(depth, item.sparse_camera, config, stride)
+        try:
+            points = unproject_image(depth, item.sparse_camera, config, stride)
+        except CalibrationError as error:
+            return None, as_reason(f'camera_info of the depth image: {error}')
         scan = replace(item, points_lidar=points, sparse=None, sparse_image=None)
         known, refusal = _points_of(scan, frame, config)
     else:

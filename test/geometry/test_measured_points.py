@@ -113,6 +113,20 @@ def test_a_source_without_points_is_named_and_leaves_the_others():
     assert len(found.sparse) == found.reports[-1].points > 20
 
 
+@pytest.mark.parametrize('further', [(), ('scan',)])
+def test_a_depth_camera_of_unknown_distortion_leaves_the_frame_and_other_sources(further):
+    known = np.full((30, 40), np.float32(WALL))
+    unknown = Camera(np.diag([25.0, 25.0, 1.0]), 40, 30, (0.1, 0.2), 'unified')
+    depth = SparseInput(
+        'depth_image', sparse_image=known, sparse_camera=unknown, T_cam_lidar=np.eye(4)
+    )
+    others = [SparseInput(name, scan(), np.eye(4)) for name in further]
+    found = gathered(depth, *others)
+    refusal = found.reports[0].refusal if further else found.refusal
+    assert "distortion model is 'unified'" in str(refusal)
+    assert len(found.sparse or ()) == len(further) * len(scan())
+
+
 def test_without_any_points_the_reason_names_every_source():
     found = gathered(
         SparseInput('scan', no_points=as_reason('late')),
