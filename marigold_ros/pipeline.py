@@ -333,12 +333,13 @@ class FramePipeline:
             alignment = stated.alignment
             sky = self._find_sky(view, fitted.prediction, alignment.metric)
             depth = postprocess(alignment, stated.sigma, sky, self.config)
-            shown, caution = self._shown(view, alignment)
+            on_ground = self._is_on_ground(view, alignment)
+            shown, caution = self._shown(view, alignment) if on_ground else (None, None)
             depth = depth if shown is None else only_at(depth, shown)
         with _timed(timings, 'calibration'):
             calibration = self._observe(view, fitted, fused)
         state = view.before.after(view.current, fused.fit, alignment, stated.history, calibration)
-        self._state = replace(state, weights=fitted.weights, edges=view.edges)
+        self._state = replace(state, weights=fitted.weights, edges=view.edges, on_ground=on_ground)
         timings['total'] = sum(timings.values())
         result = self._result(view, fitted, stated, depth)
         findings = _findings(view, calibration)
@@ -460,18 +461,30 @@ class FramePipeline:
             return None
         return sky_mask(view.rgb, prediction, metric, view.measured.sparse, view.small)
 
+    def _is_on_ground(self, view: View, alignment: Alignment) -> bool:
+        """Return whether metres rest on the plane of the ground alone, or those that are held."""
+        config, measured = self.config.alignment, view.measured
+        if config.method == 'fixed' or alignment.space == 'metric':
+            return False
+        if alignment.state != 'fitted':
+            return view.before.on_ground
+        parts = [part for part in (measured.sparse, measured.further) if part is not None]
+        # A few points settle no metres, as in the choice of those that lead.
+        return {part.kind for part in parts if len(part) >= config.min_points} == {
+            PointKind.GROUND
+        }
+
     def _shown(self, view: View, alignment: Alignment) -> tuple[np.ndarray | None, Reason | None]:
-        """Return the pixels to publish, None for all, and the caution that metres need."""
-        plane, measured, metric = view.frame.ground, view.measured, alignment.metric
-        kinds = {points.kind for points in (measured.sparse, measured.further) if points}
-        alone = kinds <= {PointKind.GROUND}
-        if plane is None or view.camera is None or metric is None or not alone:
+        """Return the pixels to publish of metres of the ground, None for all, and the caution."""
+        plane, metric = view.frame.ground, alignment.metric
+        if metric is None:
             return None, None
-        if self.config.alignment.method == 'fixed' or alignment.space == 'metric':
-            return None, None  # these metres do not rest on the plane
         if self.config.alignment.ground_alone == 'all':
             return None, Reason('ground_alone', {'obstacles': 'where the map puts it'})
-        shown = visible_ground(view.rgb, metric, view.camera.K, plane)
+        if plane is None or view.camera is None:
+            shown = np.zeros(metric.shape, bool)
+        else:
+            shown = visible_ground(view.rgb, metric, view.camera.K, plane)
         return shown, Reason('ground_alone', {'obstacles': 'not published'})
 
     def _observe(self, view: View, fitted: FittedMap, fused: FusedDepth) -> CalibrationState:

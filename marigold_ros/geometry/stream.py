@@ -75,6 +75,7 @@ class StreamState:
     fit_stamp_ns: int = 0  # of its frame
     idle: int = 0  # frames in a row whose map gained nothing
     map_refusal: Reason | None = None  # what the last of them said of it
+    on_ground: bool = False  # whether its metres rest on the plane of the ground alone
     weights: np.ndarray | None = None  # (n,), of an average's members
     previous: PreviousFrame | None = None  # last frame with metric depth
     sigma: SigmaHistory = SigmaHistory()

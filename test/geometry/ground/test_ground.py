@@ -21,6 +21,7 @@ from marigold_ros.geometry.ground.plane import ground_plane, plane_depth, plane_
 from marigold_ros.geometry.ground.points import find_ground, tilted
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import as_reason
 from marigold_ros.spaces import from_metres
 import numpy as np
 import pytest
@@ -276,3 +277,50 @@ def test_a_refused_frame_holds_the_last_fit():
     held = pipeline.process(replace(frame, stamp_ns=100_000_000))
     assert held.alignment.state == 'held'
     assert 'ground plane' in held.alignment.reason
+
+
+def test_depth_that_is_held_from_measured_points_is_published_whole():
+    plane = plane_of()
+    depth = street(plane)
+    v, u = np.mgrid[4:HEIGHT:12, 4:WIDTH:12].reshape(2, -1)
+    points = SparseInput('pointcloud', sparse=SparseDepth(u, v, np.float32(depth[v, u])))
+    hidden = np.minimum(depth, 3.0)
+    pipeline = pipeline_of(
+        *(prediction_of(known, noise=0.002) for known in (depth, hidden)),
+        config=PipelineConfig(sky='fitted'),
+    )
+    ground = SparseInput('ground', ground=plane)
+    pipeline.process(frame_of(points, ground))
+    held = pipeline.process(
+        replace(frame_of(SparseInput('pointcloud'), ground), stamp_ns=100_000_000)
+    )
+    assert held.alignment.state == 'held'
+    assert held.caution is None
+    assert np.isfinite(held.metric).mean() > 0.99
+
+
+def test_depth_that_is_held_from_the_ground_is_withheld_without_its_pose_too():
+    plane = plane_of()
+    map_ = prediction_of(street(plane), noise=0.002)
+    pipeline = pipeline_of(map_, map_)
+    pipeline.process(frame_of(SparseInput('ground', ground=plane)))
+    lost = SparseInput('ground', no_points=as_reason('no transform'))
+    held = pipeline.process(replace(frame_of(lost), stamp_ns=100_000_000))
+    assert held.alignment.state == 'held'
+    assert 'not published' in str(held.caution)
+    assert not np.isfinite(held.metric).any()
+
+
+@pytest.mark.parametrize(('count', 'alone'), [(1, True), (60, False)])
+def test_a_few_points_of_a_radar_leave_the_ground_alone(count, alone):
+    plane = plane_of()
+    depth = street(plane)
+    v, u = np.random.default_rng(0).integers(10, (HEIGHT - 10, WIDTH - 10), (count, 2)).T
+    z = depth[v, u]
+    seen = rays()[v, u] * z[:, None]
+    radar = SparseInput('radar', seen, np.eye(4), points_sigma=0.3 * z, kind=PointKind.RADAR)
+    pipeline = pipeline_of(prediction_of(depth, noise=0.002))
+    result = pipeline.process(frame_of(radar, SparseInput('ground', ground=plane)))
+    assert result.alignment.state == 'fitted'
+    assert (result.caution is not None) == alone
+    assert (np.isfinite(result.metric).mean() < 0.9) == alone
