@@ -47,6 +47,7 @@ class BagFrame:
     ring: np.ndarray | None = None
     error: InputError | None = None  # why the image cannot be used
     warning: str = ''  # what else is missing or wrong, in words
+    frame_id: str = ''  # of the image, or of its camera_info where it has none
 
     @property
     def usable(self) -> Frame:
@@ -289,8 +290,16 @@ class _FrameStream:
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None
-        text = '; '.join(warnings)
-        return BagFrame(frame, head.message, head.stamp_ns, truth, scan_ns, ring, warning=text)
+        return BagFrame(
+            frame,
+            head.message,
+            head.stamp_ns,
+            truth,
+            scan_ns,
+            ring,
+            warning='; '.join(warnings),
+            frame_id=camera_at[0],
+        )
 
     def _measured(
         self,

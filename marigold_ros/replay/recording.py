@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 import shutil
 from typing import Any
@@ -106,7 +107,7 @@ class Recording:
         log_ns = self._copy_up_to_the_image()
         if result is None or log_ns is None:
             return
-        header = item.image_message.header
+        header = replace(item.image_message.header, frame_id=item.frame_id)
         for name, msgtype, fields in output_messages(result, item.scan_stamp_ns, self._points):
             if self._is_output(f'{NODE}/{name}'):
                 self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)

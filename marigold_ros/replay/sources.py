@@ -51,7 +51,7 @@ class SourcesOfBag:
             return frame
         known = {one.source: one for one in frame.inputs}
         if GROUND in self._names:
-            known[GROUND] = self._on_ground(item.image_message.header.frame_id)
+            known[GROUND] = self._on_ground(item.frame_id)
         others = [
             known.get(
                 name, SparseInput(name, no_points=as_reason(f'the bag has no topic of {name}'))

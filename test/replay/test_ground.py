@@ -6,7 +6,7 @@ from functools import cache
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig
+from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig, PointsConfig
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
@@ -62,6 +62,24 @@ def test_a_missing_ground_frame_is_a_reason_and_no_metres(evaluated):
         assert row['state'] == 'none'
         assert 'base_footprint' in row['reason']
         assert 'ground.height' in row['reason']
+
+
+def test_the_ground_is_found_where_only_camera_info_has_a_frame(
+    changed_drive, truth_of, short_drive, tmp_path
+):
+    def change(topic, message, log_ns):
+        is_image = hasattr(message, 'encoding') and 'truth' not in topic
+        header = {'stamp': log_ns, 'frame_id': ''}
+        return topic, {'header': header} if is_image else {}, log_ns
+
+    path = changed_drive(tmp_path / 'drive', change)
+    options = ReplayOptions(sources=('ground',), ground=GROUND, record=PointsConfig(), limit=1)
+    results = evaluate_bag(path, truth_of(short_drive), options, tmp_path / 'out')
+    assert results['frames']['metric'] == 1
+    with BagReader(tmp_path / 'out' / 'recording') as reader:
+        outputs = [topic for topic in reader.topics if topic.startswith('/marigold_depth/')]
+        frames = {item.header.frame_id for _, item, _ in reader.messages(outputs)}
+    assert frames == {'camera_optical'}
 
 
 def test_a_negative_height_is_refused_by_name(short_drive, tmp_path, capsys):
