@@ -239,7 +239,9 @@ class Player:
         """
         started = time.monotonic()
         if rate is None:
-            played = self._play_all(scans_first(messages), period, progress, announce)
+            sensors = self._publishers.keys() - {'image', 'camera_info'}
+            queue = scans_first(messages, sensors)
+            played = self._play_all(queue, period, progress, announce)
         else:
             played = self._play_timed(messages, rate, progress)
         played.seconds = time.monotonic() - started

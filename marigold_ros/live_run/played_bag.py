@@ -42,6 +42,7 @@ import numpy as np
 from rosbags.typesys import get_typestore, Stores
 
 DRIVE_RATE = 10.0
+_SILENT_NS = 1_000_000_000
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
@@ -88,22 +89,31 @@ def serial_messages(
         )
 
 
-def scans_first(messages: Iterable[SerialMessage]) -> Iterator[SerialMessage]:
+def scans_first(
+    messages: Iterable[SerialMessage], sensors: Iterable[str] = ('lidar',)
+) -> Iterator[SerialMessage]:
     """
-    Delay each image until the scan that completes its predecessor's pairing has been played.
+    Delay each image until the scans that complete its predecessor's pairing have been played.
 
     A player that sends an image only after the answer to the last one would otherwise wait for
-    ever, if the answer needs a scan behind the image. The order within a topic is kept.
+    ever, if the answer needs a scan behind the image. Of the ``sensors``, roles of sparse depth,
+    one that is silent for a second delays none where others are not. The order within a topic is
+    kept.
     """
     held: deque[SerialMessage] = deque()
     sent_ns = scan_ns = -math.inf
+    newest: dict[str, tuple[float, int]] = {}  # stamp and log time of each sensor
     for message in messages:
+        newest = newest or dict.fromkeys(sensors, (-math.inf, message.log_ns))
         if message.role == 'image':
             held.append(message)
         else:
             if message.role != 'camera_info':
-                scan_ns = max(scan_ns, message.stamp_ns)
+                before, _ = newest[message.role]
+                newest[message.role] = max(before, message.stamp_ns), message.log_ns
             yield message
+        heard = [stamp for stamp, log in newest.values() if message.log_ns - log < _SILENT_NS]
+        scan_ns = min(heard, default=scan_ns)
         while held and (scan_ns >= sent_ns or message.log_ns - held[0].log_ns > LOOK_AHEAD_NS):
             sent_ns = held[0].stamp_ns
             yield held.popleft()

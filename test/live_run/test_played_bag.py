@@ -157,6 +157,26 @@ def test_images_wait_for_the_scan_that_settles_the_one_before():
     assert order(late) == [*names, ('lidar', 200)]
 
 
+@pytest.mark.parametrize('ends_ms', [0, 600])
+def test_images_wait_for_the_scans_of_all_sensors_but_not_for_a_silent_one(ends_ms):
+    stream = []
+    for n in range(30):
+        stream += [message(role, 100 * n, 100 * n) for role in ('image', 'depth_image')]
+        stream += [message('lidar', 100 * n, 100 * n + 150)]
+    stream += [message('radar', n, n) for n in range(0, ends_ms, 50)]
+    stream.sort(key=lambda m: m.log_ns)
+    sent, played, ahead = None, set(), 0
+    for item in scans_first(stream, ('lidar', 'depth_image', 'radar')):
+        if item.role != 'image':
+            played.add((item.role, item.stamp_ns))
+            continue
+        if sent is not None:
+            assert {('lidar', sent), ('depth_image', sent)} <= played
+            ahead = max(ahead, max(stamp for _, stamp in played) - sent)
+        sent = item.stamp_ns
+    assert ahead < 1500 * MS
+
+
 def test_a_scan_right_behind_its_image_changes_nothing():
     stream = []
     for n in range(4):
