@@ -239,7 +239,7 @@ class Player:
         """
         started = time.monotonic()
         if rate is None:
-            sensors = self._publishers.keys() - {'image', 'camera_info'}
+            sensors = self._publishers.keys() - {'image', 'camera_info', 'depth_info'}
             queue = scans_first(messages, sensors)
             played = self._play_all(queue, period, progress, announce)
         else:

@@ -8,7 +8,7 @@ than sending it.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 import hashlib
 from itertools import pairwise
@@ -21,7 +21,14 @@ from typing import Any
 
 from marigold_ros.bags.frames import LOOK_AHEAD_NS
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.topics import BagTopics, is_rectified_name, TopicInfo
+from marigold_ros.bags.topics import (
+    BagTopics,
+    IMAGE_TYPES,
+    INFO_TYPES,
+    is_rectified_name,
+    sibling_info,
+    TopicInfo,
+)
 from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
@@ -30,7 +37,6 @@ from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
 from marigold_ros.message_codec import has_field, row_step, serialised_header_ns, to_organised
 from marigold_ros.settings import as_values
 from marigold_ros.sparse_sources import (
-    needs_extrinsics,
     NONE,
     source_names,
     source_of_topic,
@@ -51,9 +57,9 @@ class SerialMessage:
     """
     One message with a header, serialised as CDR.
 
-    ``role`` is 'image', 'camera_info', 'lidar' (sparse depth of any kind) or the kind of further
-    sparse depth; ``stamp_ns`` is the header's stamp, or the log time where there are too few
-    bytes for one.
+    ``role`` is 'image', 'camera_info', 'lidar' (sparse depth of any kind), the kind of further
+    sparse depth, or 'depth_info', the camera_info beside a depth image; ``stamp_ns`` is the
+    header's stamp, or the log time where there are too few bytes for one.
     """
 
     role: str
@@ -78,6 +84,8 @@ def serial_messages(
         )
     roles = {t: role for role, t in topics.by_role.items() if t and role != 'truth'}
     roles |= {t: source_of_topic(t, reader.topics[t].msgtype) for t in topics.further}
+    beside = _depth_info(reader.topics, topics.camera_info, topics.sensors)
+    roles |= {beside: 'depth_info'} if beside else {}
     images = 0
     for topic, msgtype, data, log_ns in reader.raw(list(roles)):
         images += roles[topic] == 'image'
@@ -108,7 +116,7 @@ def scans_first(
         if message.role == 'image':
             held.append(message)
         else:
-            if message.role != 'camera_info':
+            if message.role in newest:
                 before, _ = newest[message.role]
                 newest[message.role] = max(before, message.stamp_ns), message.log_ns
             yield message
@@ -143,13 +151,13 @@ class PlayedBag:
     A bag and what is needed to play it.
 
     ``inputs`` are the topic and message type to publish for the roles image, camera_info and
-    lidar, and for further sparse depth by its kind, named as in the bag where possible; ``images``
-    is the number that is played and ``period`` the seconds between two. ``T_cam_lidar`` (4, 4) is
-    None without a LiDAR, ``T_cam_sensor`` is of the first sensor that the node reads; ``latched``
-    are serialised messages of /tf_static. ``thinned``: the node gets every 8th scan line only,
-    because nothing else could be scored. ``sources`` are the node's, and ``lidar_kind`` is that of
-    the LiDAR topic: if it is not among them the node reads none of its points, and all of them
-    score.
+    lidar, for further sparse depth by its kind, and for depth_info, named as in the bag where
+    possible; ``images`` is the number that is played and ``period`` the seconds between two.
+    ``T_cam_lidar`` (4, 4) is None without a LiDAR, ``T_cam_sensor`` is of the first sensor that
+    the node reads, None if that needs none; ``latched`` are serialised messages of /tf_static.
+    ``thinned``: the node gets every 8th scan line only, because nothing else could be scored.
+    ``sources`` are the node's, and ``lidar_kind`` is that of the LiDAR topic: if it is not among
+    them the node reads none of its points, and all of them score.
     """
 
     path: Path
@@ -217,19 +225,21 @@ def prepare_bag(path: str | Path, config: NodeConfig, limit: int | None) -> Play
         lidar, pose = NONE, None
         if topics.lidar:
             lidar = source_of_topic(topics.lidar, infos[topics.lidar].msgtype)
-            if needs_extrinsics(lidar):
-                pose = _extrinsics(reader, topics, topics.lidar, config)
+            pose = _extrinsics(reader, topics, topics.lidar, config)
         names = source_names(lidar)
         if config.sparse_source != NodeConfig().sparse_source:
-            asked = source_names(config.sparse_source)
-            # Extrinsics are those of the first sensor.
-            names = tuple(sorted(asked, key=lambda name: name != lidar))
+            names = source_names(config.sparse_source)
         topics = reader.with_sources(topics, names)
         further = {source_of_topic(t, infos[t].msgtype): t for t in topics.further}
-        of_sensor = pose
-        if lidar not in names:
-            first = next((kind for kind in further if needs_extrinsics(kind)), None)
-            of_sensor = _extrinsics(reader, topics, further[first], config) if first else None
+        sensors = ([lidar] if lidar in names else []) + list(further)
+        of_sensor = None
+        for first in sensors:  # the parameters are those of the first sensor that needs a pose
+            of_sensor = (
+                pose if first == lidar else _extrinsics(reader, topics, further[first], config)
+            )
+            if of_sensor is not None:
+                names = tuple(sorted(names, key=lambda name: name != first))
+                break
         info = reader.first(topics.camera_info) if topics.camera_info else None
         return PlayedBag(
             path=Path(path),
@@ -253,6 +263,8 @@ def _inputs(
     """Return topic and type to publish for each role; without ``lidar`` not the LiDAR's."""
     roles = {'image': topics.image, 'camera_info': topics.camera_info}
     roles |= {'lidar': topics.lidar if lidar else None, **further}
+    read = [topic for topic in topics.sensors if topic in roles.values()]
+    roles['depth_info'] = _depth_info(infos, topics.camera_info, read)
     inputs = {role: (topic, infos[topic].msgtype) for role, topic in roles.items() if topic}
     image, msgtype = inputs['image']
     # image_transport finds compressed images only under this name.
@@ -261,16 +273,35 @@ def _inputs(
     return inputs
 
 
+def _depth_info(
+    infos: Mapping[str, TopicInfo], camera_info: str | None, sensors: Sequence[str]
+) -> str | None:
+    """Return the camera_info beside depth images, unless it is that of the images too."""
+    for topic in sensors:
+        beside = sibling_info(topic)
+        known = beside in infos and infos[beside].msgtype in INFO_TYPES
+        if infos[topic].msgtype in IMAGE_TYPES and known and beside != camera_info:
+            return beside
+    return None
+
+
 def _extrinsics(
     reader: BagReader, topics: BagTopics, sensor: str, config: NodeConfig
-) -> np.ndarray:
-    """Return the pose of a topic's sensor in the optical frame, from the settings or the bag."""
+) -> np.ndarray | None:
+    """
+    Return the pose of a topic's sensor in the optical frame, from the settings or the bag.
+
+    None of depth images in the frame of the images, which need none.
+    """
     given = config.extrinsics
     if given.translation:
         return pose_matrix(given.translation, given.rotation_xyzw)
     first = [reader.first(topic) for topic in (topics.image, topics.camera_info) if topic]
     frames = [message.header.frame_id for message in first if message and message.header.frame_id]
     scan = reader.first(sensor)
+    is_depth = reader.topics[sensor].msgtype in IMAGE_TYPES
+    if is_depth and (scan is None or scan.header.frame_id in ('', *frames)):
+        return None
     if not frames or scan is None:
         raise CalibrationError(
             f'{reader.path}: the frames of camera and LiDAR cannot be read; check the first '
@@ -312,6 +343,8 @@ def node_arguments(bag: PlayedBag, values: dict[str, Any]) -> list[str]:
     for name, value in values.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
     for role, (topic, _) in bag.inputs.items():
+        if role == 'depth_info':  # found beside its images
+            continue
         kind = bag.lidar_kind if role == 'lidar' else role
         name = SPARSE_SOURCES[kind].topic if kind in SPARSE_SOURCES else role
         base = (

@@ -10,6 +10,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import BagError
+from marigold_ros.frame import Camera
 from marigold_ros.live_run.played_bag import (
     node_arguments,
     node_values,
@@ -21,6 +22,7 @@ from marigold_ros.live_run.played_bag import (
     synthetic_drive,
 )
 from marigold_ros.message_codec import (
+    camera_info_fields,
     encode_cloud,
     encode_depth,
     encode_image,
@@ -50,6 +52,41 @@ def test_a_depth_image_is_played_without_extrinsics(tmp_path):
     values = node_values(bag, NodeConfig(), every_frame=False)
     assert values['sparse_source'] == 'depth_image'
     assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(bag, values)
+
+
+@pytest.fixture
+def tof_bag(short_drive, tmp_path):
+    """The short drive with a depth camera 0.1 m in front of the camera, and of another size."""
+    with BagReader(short_drive) as reader, BagWriter(tmp_path / 'bag') as writer:
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            if topic != '/velodyne_points':
+                writer.write_raw(topic, msgtype, data, log_ns, reader.types)
+        header = {'stamp': log_ns, 'frame_id': 'tof'}
+        camera = camera_info_fields(Camera(np.diag([30.0, 30.0, 1.0]), 6, 4))
+        depth = vars(encode_depth(np.ones((4, 6))))
+        info, image = 'sensor_msgs/msg/CameraInfo', 'sensor_msgs/msg/Image'
+        writer.write('/tof/camera_info', info, {'header': header, **camera}, log_ns)
+        writer.write('/tof/sparse_depth', image, {'header': header, **depth}, log_ns)
+        mount = {
+            'header': {'frame_id': 'camera_optical'},
+            'child_frame_id': 'tof',
+            'transform': {'translation': (0.0, 0.0, 0.1), 'rotation': (0.0, 0, 0, 1)},
+        }
+        writer.write('/tf_static', 'tf2_msgs/msg/TFMessage', {'transforms': [mount]}, log_ns)
+    return tmp_path / 'bag'
+
+
+def test_a_depth_camera_is_played_with_its_camera_info_and_its_pose(tof_bag):
+    bag = prepare_bag(tof_bag, NodeConfig(), None)
+    values = node_values(bag, NodeConfig(), every_frame=False)
+    assert values['sparse_source'] == 'depth_image'
+    assert values['extrinsics.translation'] == (0.0, 0.0, 0.1)
+    assert bag.inputs['depth_info'] == ('/tof/camera_info', 'sensor_msgs/msg/CameraInfo')
+    assert not any('depth_info' in argument for argument in node_arguments(bag, values))
+    with BagReader(tof_bag) as reader:
+        sent = Counter(message.role for message in played_messages(reader, bag, 8))
+    assert (sent['depth_info'], sent['lidar']) == (1, 1)
+    assert set(prepared(tof_bag, 'ground')[0].inputs) == {'image', 'camera_info'}
 
 
 def test_a_path_with_letters_beyond_16_bits_reaches_the_node(short_drive):
@@ -101,6 +138,18 @@ def test_without_the_lidar_the_node_has_the_pose_of_the_first_sensor(mixed_bag):
     assert 'lidar' not in bag.inputs
     assert values['extrinsics.translation'] == (0.0, 0.0, 0.5)
     assert not np.allclose(bag.T_cam_lidar, bag.T_cam_sensor)
+
+
+def test_the_pose_is_that_of_the_first_sensor_that_needs_one(mixed_bag):
+    with BagReader(mixed_bag) as reader, BagWriter(mixed_bag.parent / 'more') as writer:
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            writer.write_raw(topic, msgtype, data, log_ns, reader.types)
+        depth = vars(encode_depth(np.ones((4, 6))))
+        fields = {'header': {'stamp': log_ns, 'frame_id': 'camera_optical'}, **depth}
+        writer.write('/tof/sparse_depth', 'sensor_msgs/msg/Image', fields, log_ns)
+    _, values = prepared(mixed_bag.parent / 'more', 'depth_image,radar')
+    assert values['sparse_source'] == 'radar,depth_image'
+    assert values['extrinsics.translation'] == (0.0, 0.0, 0.5)
 
 
 def test_the_lidar_is_played_where_nothing_else_is_asked_for(mixed_bag):
