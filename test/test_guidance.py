@@ -11,6 +11,7 @@ from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.models import load_model
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.settings import build
@@ -62,6 +63,13 @@ def frame(stamp_ns=0, count=300, wrong=0, sparse=..., **more) -> Frame:
     sparse = SparseDepth(u, v, z) if sparse is ... else sparse
     inputs = [SparseInput('pointcloud', sparse=sparse)]
     return Frame(rgb, stamp_ns=stamp_ns, inputs=inputs, **more)
+
+
+def test_points_whose_pixels_are_unknown_guide_nothing():
+    model, given = Fake(), frame().lidar.sparse
+    radar = frame(sparse=replace(given, kind=PointKind.RADAR))
+    assert FramePipeline(model, GUIDED).process(radar).alignment.state == 'fitted'
+    assert model.guided_by == []
 
 
 def test_guided_depth_is_published_and_relative_stays_plain():

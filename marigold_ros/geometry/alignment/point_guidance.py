@@ -57,7 +57,7 @@ def align_guided(
             return _predicted_with(prompt, prediction, sparse, fit, config.alignment)
         except AlignmentError:  # too few points, or of one depth
             return prediction, fit
-    if fit.state != 'fitted':
+    if fit.state != 'fitted' or not sparse.kind.is_placed:
         return prediction, fit
     if not hasattr(model, 'predict_guided'):
         raise ConfigurationError(
