@@ -113,17 +113,27 @@ def with_sources(
     first: Callable[[str], Any],
     sources: Sequence[str],
 ) -> BagTopics:
-    """Add a topic of each kind of sparse depth in ``sources`` that the chosen ones lack."""
+    """
+    Add a topic of each kind of sparse depth in ``sources`` that the chosen ones lack.
+
+    Where there is none ``notes`` say so, with the candidates that are passed over.
+    """
     named = chosen.named
     others = {name: info for name, info in topics.items() if info.count and name not in named}
-    further = []
+    further, notes = [], list(chosen.notes)
     for kind in sources:
         if kind in SPARSE_SOURCES and not (
             chosen.lidar and is_of_kind(chosen.lidar, topics, kind)
         ):
-            found = _sparse_depth(others, first, [], (kind,))
-            further += [found] if found else []
-    return replace(chosen, further=tuple(further))
+            passed: list[str] = []
+            found = _sparse_depth(others, first, passed, (kind,))
+            if found:
+                further.append(found)
+                continue
+            source = SPARSE_SOURCES[kind]
+            named_so = source.word and f' with {source.word} in its name'
+            notes += [*passed, f'no topic of {kind}: a {source.message_name}{named_so}']
+    return replace(chosen, further=tuple(further), notes=tuple(notes))
 
 
 def is_of_kind(topic: str, topics: Mapping[str, TopicInfo], kind: str) -> bool:

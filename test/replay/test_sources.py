@@ -98,6 +98,7 @@ def test_extrinsics_of_the_lidar_have_no_part_in_another_source(evaluated, rows_
 def test_a_source_that_the_bag_lacks_leaves_the_others(evaluated, rows_of, tmp_path):
     found = evaluated(None, 'scan', 'depth_image')
     assert found['frames']['metric'] == 1
+    assert 'no topic of scan: a LaserScan' in next(iter(found['provenance']['warnings']))
     evaluated(tmp_path / 'none', 'scan', 'landmarks')
     for row in rows_of(tmp_path / 'none'):
         assert row['state'] == 'none'
