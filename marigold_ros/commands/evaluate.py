@@ -173,8 +173,6 @@ def run(args: argparse.Namespace) -> int:
         images=chosen_images(args),
         limit=args.limit,
         excerpt=Excerpt(args.start, args.stop, args.every),
-        sources=config.sources,
-        ground=config.ground,
         record=config.points if args.record else None,
         rerun=args.rerun,
         usable_error=args.usable_error,

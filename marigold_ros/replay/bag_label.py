@@ -9,7 +9,7 @@ A copy appears when it is complete, so a killed run resumes with the copies that
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from marigold_ros.bags.frames import bag_frames, BagFrame
@@ -25,6 +25,7 @@ from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import is_same_bag, Recording, SOURCE
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
+from marigold_ros.replay.sources import choose_sources, SourcesOfBag
 from marigold_ros.threads import prefetched
 
 
@@ -135,10 +136,10 @@ def _label(
     pipeline = FramePipeline(model, replay.pipeline)
     pipeline.load_fusion()
     with BagReader(job.path) as reader:
-        topics = reader.choose_topics(**replay.topics)
+        topics, sources = choose_sources(reader, replay)
     target = options.target(job)
     recording = Recording(target, job.path, topics, options.points, options.outputs)
-    frames = _predicted(pipeline, job.path, topics, replay)
+    frames = _predicted(pipeline, job.path, topics, replay, sources)
     if pipeline.finishes_without_model:
         frames = prefetched(frames)
     with recording, closing(frames):
@@ -161,7 +162,11 @@ def _label(
 
 
 def _predicted(
-    pipeline: FramePipeline, path: Path, topics: BagTopics, replay: ReplayOptions
+    pipeline: FramePipeline,
+    path: Path,
+    topics: BagTopics,
+    replay: ReplayOptions,
+    sources: SourcesOfBag | None,
 ) -> Generator[tuple[BagFrame, Future[Prediction]], None, None]:
     """Read and predict the images of a bag; the future of an unusable one has its error."""
     with BagReader(path) as reader:
@@ -169,6 +174,8 @@ def _predicted(
         for item in bag_frames(reader, topics, replay.lidar, pose, replay.stamps):
             found: Future[Prediction] = Future()
             try:
+                if sources is not None:
+                    item = replace(item, frame=sources.seen(item))
                 found.set_result(pipeline.predict(item.usable))
             except (InputError, CalibrationError) as error:
                 found.set_exception(error)

@@ -35,7 +35,7 @@ from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.replay.rerun_file import RerunFile
-from marigold_ros.replay.sources import SourcesOfBag
+from marigold_ros.replay.sources import choose_sources, SourcesOfBag
 from marigold_ros.replay.stored_values import write_values
 from marigold_ros.threads import prefetched
 import numpy as np
@@ -170,12 +170,8 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
             yield _Input(images.describe(), images.by_role, stream, rerun=rerun)
             return
         with BagReader(job.path) as reader:
-            topics = reader.choose_topics(**options.topics)
+            topics, sources = choose_sources(reader, options)
             count = reader.topics[topics.image].count
-            sources = None
-            if options.sources is not None:
-                topics = reader.with_sources(topics, options.sources)
-                sources = SourcesOfBag(reader, topics, options.sources, options.ground)
         recording = None
         if options.record is not None and job.recording is not None:
             recording = Recording(

@@ -133,6 +133,8 @@ def check_metric(
     method = options.pipeline.alignment.method
     if method == 'none':
         raise UsageError('alignment.method is none, which makes no metric depth; choose fused')
+    if options.sources is not None:
+        return  # not only the sparse depth that a look would find
     try:
         _check(paths, options, 'metric', why_not_fitted)
     except BagError:

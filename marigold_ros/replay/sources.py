@@ -6,6 +6,8 @@ The sources of a replay's fit: some kinds of sparse depth of the bag, and the gr
 The bag's LiDAR scores. If it is not among the sources, the fit sees no point of it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,8 +19,20 @@ from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Frame, SparseInput
 from marigold_ros.geometry.ground.plane import ground_plane
 from marigold_ros.reasons import as_reason
+from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.sparse_sources import GROUND
 import numpy as np
+
+
+def choose_sources(
+    reader: BagReader, options: ReplayOptions
+) -> tuple[BagTopics, SourcesOfBag | None]:
+    """Return the topics of a replay of an open bag, and its sources; None for the bag's own."""
+    topics = reader.choose_topics(**options.topics)
+    if options.sources is None:
+        return topics, None
+    topics = reader.with_sources(topics, options.sources)
+    return topics, SourcesOfBag(reader, topics, options.sources, options.ground)
 
 
 class SourcesOfBag:

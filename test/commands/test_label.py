@@ -81,6 +81,24 @@ def test_a_bag_is_not_taken_for_its_own_copy(label, short_drive, tmp_path):
         assert (code, 'would take its place' in printed.err) == (1, True)
 
 
+def test_depth_is_fitted_to_the_sources_that_are_named(label, short_drive, monkeypatch):
+    finish, seen = FramePipeline.finish, []
+
+    def finish_one(pipeline, frame, prediction):
+        seen.append([(item.source, item.ground is not None) for item in frame.inputs])
+        return finish(pipeline, frame, prediction)
+
+    monkeypatch.setattr(FramePipeline, 'finish', finish_one)
+    settings = ['--set', 'ground.frame=base_link', '--set']
+    assert label(short_drive, *settings, 'sparse_source=ground,pointcloud')[0] == 0
+    assert seen == [[('pointcloud', False), ('ground', True)]] * 3
+
+
+def test_a_source_that_the_bag_lacks_is_named_and_no_other_is_taken(label, short_drive):
+    code, printed = label(short_drive, '--set', 'sparse_source=radar')
+    assert (code, 'no topic of radar: a PointCloud2' in printed.out) == (1, True)
+
+
 @pytest.mark.parametrize('prompted', [False, True])
 def test_the_next_image_is_predicted_while_one_is_finished(
     prompted, label, short_drive, ramp, monkeypatch

@@ -315,6 +315,8 @@ def replay_options(args: argparse.Namespace, config: ReplayConfig, **more: Any) 
         topics=given_topics(args),
         T_cam_lidar=extrinsics(config.extrinsics),
         stamps=args.stamps,
+        sources=config.sources,
+        ground=config.ground,
         **more,
     )
 
