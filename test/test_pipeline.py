@@ -216,7 +216,7 @@ def test_settings_reach_the_model_and_unset_ones_are_none(config, expected):
     ('missing', 'words'),
     [
         ({'camera': None}, 'camera_info'),
-        ({'points_lidar': None}, 'LiDAR topic'),
+        ({'points_lidar': None}, 'its topic and lidar.max_dt'),
         ({'T_cam_lidar': None}, 'extrinsics'),
         ({'T_cam_lidar': np.diag([2.0, 1, 1, 1])}, 'orthonormality'),
         ({'points_lidar': np.zeros((0, 3))}, 'usable points'),
