@@ -61,9 +61,10 @@ if TYPE_CHECKING:
     from marigold_ros.replay.replay_plan import ReplayPlan
 
 seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
-# A copy of the names of the layouts, whose import would load numpy for --help.
-_OF_IMAGES = 'split', 'images', 'depths', 'depth_scale'  # options
+# Options for folders of images alone, and for bags alone.
+_OF_IMAGES = 'split', 'images', 'depths', 'depth_scale'
 _OF_BAGS = (*ROLES, 'stamps', 'fit_every', 'heldout', 'every', 'start', 'stop', 'record')
+# A copy of the names of the layouts, whose import would load numpy for --help.
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
