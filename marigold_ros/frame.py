@@ -141,6 +141,11 @@ class SparseDepth:
         u, v, z = self.u[which], self.v[which], self.z[which]
         return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma, part=part)
 
+    def kept(self, which: np.ndarray, counts: Mapping[str, int]) -> 'SparseDepth':
+        """Return some of the points as `chosen`, with their rows and other counts."""
+        index = None if self.index is None else self.index[which]
+        return replace(self.chosen(which), index=index, counts=counts)
+
     def require_inside(self, shape: tuple[int, ...]) -> None:
         """Raise AlignmentError if a point lies outside an image of ``shape`` (H, W)."""
         (height, width, *_), u, v = shape, self.u, self.v

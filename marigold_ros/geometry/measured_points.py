@@ -199,8 +199,7 @@ def _with_depth(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
     missing = int(np.count_nonzero(~known))
     counts = {**sparse.counts, 'not_finite': sparse.counts.get('not_finite', 0) + missing}
     counts['kept'] = len(sparse) - missing
-    index = None if sparse.index is None else sparse.index[known]
-    return replace(sparse.chosen(known), index=index, counts=counts)
+    return sparse.kept(known, counts)
 
 
 def _too_far(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:

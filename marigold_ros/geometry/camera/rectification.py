@@ -104,10 +104,8 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     first = nearest_per_pixel(u, v, z, camera.width)
     counts['farther_in_pixel'] = counts.get('farther_in_pixel', 0) + int(len(z) - first.sum())
     counts['kept'] = int(first.sum())
-    kept = np.flatnonzero(inside)[first]
-    index = None if sparse.index is None else sparse.index[kept]
-    u, v, z = u[first], v[first], z[first]
-    return replace(sparse.chosen(kept), u=u, v=v, z=z, index=index, counts=counts)
+    kept = sparse.kept(np.flatnonzero(inside)[first], counts)
+    return replace(kept, u=u[first], v=v[first], z=z[first])
 
 
 def focal_share(camera: Camera) -> float:

@@ -40,7 +40,5 @@ def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int
     u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)
     v = ((sparse.v + 0.5) * (new[0] / old[0])).astype(np.intp)
     first = nearest_per_pixel(u, v, sparse.z, new[1])
-    index = None if sparse.index is None else sparse.index[first]
-    counts = {**sparse.counts, 'kept': int(first.sum())}
-    kept = sparse.chosen(first)
-    return replace(kept, u=u[first], v=v[first], index=index, counts=counts)
+    kept = sparse.kept(first, {**sparse.counts, 'kept': int(first.sum())})
+    return replace(kept, u=u[first], v=v[first])
