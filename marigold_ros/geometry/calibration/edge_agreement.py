@@ -42,8 +42,9 @@ _DROWNED = 1.4
 # The mean square of change grows up to 1.5 times where a sharp image is halved, fourfold where it
 # is blurred.
 _BLURRED = 2.5
-# Part of the mean change around: places with less show nothing.
-_DARK = 0.1
+# Part of the mean change around, and of the noise in it, which leaves 0.07 where it is alone:
+# places with less show nothing.
+_DARK, _NOISY = 0.1, 0.2
 # Moves aside, as shares of the width.
 _ASIDE = [
     (dx, dy)
@@ -105,23 +106,29 @@ class EdgeEvidence:
 
 @dataclass(frozen=True, eq=False)
 class ImageEdges:
-    """Strength of upright edges relative to their surroundings, and these, (h, w) float32."""
+    """
+    Strength of upright edges relative to their surroundings, and these, (h, w) float32.
+
+    Where the surroundings are below ``least``, the image shows nothing.
+    """
 
     relative: np.ndarray
     around: np.ndarray
+    least: float
     is_blurred: bool
 
     @classmethod
     def of(cls, grey: np.ndarray) -> 'ImageEdges':
         """Return those of a thumbnail (h, w) float32, values in [0, 255]."""
-        change = _change(grey)
-        halved = _change(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        change, noise = _change(grey)
+        halved, _ = _change(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
         is_blurred = np.square(halved).mean() > _BLURRED * np.square(change).mean()
         columns, rows, reach = (round(share * grey.shape[1]) for share in (*_AROUND, _REACH))
         around = cv2.blur(change, (columns | 1, rows | 1))
         relative = np.minimum(change / (around + np.float32(_FAINT)), np.float32(_MOST))
         widened = cv2.dilate(relative, np.ones((1, 2 * reach + 1), np.uint8))
-        return cls(widened, around, bool(is_blurred))
+        least = max(_DARK * float(around.mean()), _NOISY * noise)
+        return cls(widened, around, least, bool(is_blurred))
 
 
 def observe_edges(
@@ -145,7 +152,7 @@ def observe_edges(
     if image is None or image.is_blurred:
         return EdgeEvidence(old, frames)
     edges, x, y = image.relative, u / width, v / width
-    seen = _strength(image.around, x, y) > _DARK * image.around.mean()
+    seen = _strength(image.around, x, y) > image.least
     x, y, log_depth = x[seen], y[seen], log_depth[seen]
     at_steps = _strength(edges, x, y)
     chance = np.mean([_strength(edges, x + dx, y + dy) for dx, dy in _ASIDE], axis=0)
@@ -181,13 +188,14 @@ def depth_steps(sparse: SparseDepth, width: int) -> tuple[np.ndarray, np.ndarray
     return column, v[near].astype(float), log_depth[near]
 
 
-def _change(grey: np.ndarray) -> np.ndarray:
-    """Return the change of grey (h, w) along its rows, per pixel, beyond that of noise."""
+def _change(grey: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the change of grey (h, w) along its rows, per pixel, beyond that of noise, and it."""
     calm = cv2.GaussianBlur(grey, (5, 5), 1.0)
     change = np.abs(cv2.Sobel(calm, cv2.CV_32F, 1, 0, scale=0.125))
     # Noise of 1 is 6 in the filter (Immerkaer, 1996), whose median is 0.67, and 0.146 in change.
-    noise = np.median(np.abs(cv2.filter2D(grey, cv2.CV_32F, _NOISE))) / (6.0 * 0.6745)
-    return np.maximum(change - np.float32(_DROWNED * 0.146 * noise), np.float32(0.0))
+    response = np.median(np.abs(cv2.filter2D(grey, cv2.CV_32F, _NOISE)))
+    noise = 0.146 * float(response) / (6.0 * 0.6745)
+    return np.maximum(change - np.float32(_DROWNED * noise), np.float32(0.0)), noise
 
 
 def _of_lidar(sparse: SparseDepth) -> bool:

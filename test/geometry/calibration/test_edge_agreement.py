@@ -83,6 +83,10 @@ def degraded(kind, rgb, points, rng):
         rgb = cv2.blur(rgb, (25, 1))
     if kind == 'dark':
         rgb = np.rint(255 * (rgb / 255) ** 3).astype(np.uint8)
+    if kind == 'night':  # a lamp lights the left third, photons and the sensor make noise
+        lit = np.where(np.arange(rgb.shape[1]) < 0.3 * rgb.shape[1], 500.0, 1.5)
+        photons = rng.poisson((rgb / 255) ** 2.2 * lit[:, None]) + rng.normal(0, 3, rgb.shape)
+        rgb = np.rint(255 * np.clip(photons / 500, 0, 1) ** (1 / 2.2)).astype(np.uint8)
     if kind == 'range noise':
         points = replace(points, z=points.z * rng.normal(1, 0.1, len(points)).astype(np.float32))
     if kind == 'outliers':
@@ -92,7 +96,9 @@ def degraded(kind, rgb, points, rng):
 
 
 @pytest.mark.parametrize('sample', range(len(SCENES)))
-@pytest.mark.parametrize('kind', ['noise', 'blur', 'motion', 'dark', 'range noise', 'outliers'])
+@pytest.mark.parametrize(
+    'kind', ['noise', 'blur', 'motion', 'dark', 'night', 'range noise', 'outliers']
+)
 def test_right_points_are_not_refused_in_poor_images_or_with_poor_scans(kind, sample):
     rng, evidence = np.random.default_rng(sample), NOTHING
     for _ in range(3):
@@ -101,7 +107,7 @@ def test_right_points_are_not_refused_in_poor_images_or_with_poor_scans(kind, sa
         assert evidence.contradiction(points) is None
 
 
-@pytest.mark.parametrize('kind', ['noise', 'range noise'])
+@pytest.mark.parametrize('kind', ['noise', 'night', 'range noise'])
 def test_wrong_points_are_still_found_in_noise(kind):
     rng, evidence = np.random.default_rng(0), NOTHING
     for sample in SCENES * 3:
