@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, '--steps', int, 'N', "denoising steps (checkpoint's)")
     add_option(parser, '--members', int, 'E', "ensemble size (checkpoint's)")
     add_option(parser, '--seed', int, 'N', 'of the noise', 0)
-    text = 'frames (default: as many as fit in 15 s)'
+    text = f'frames (default: as many as fit in 15 s, with `frame` {_FRAMES})'
     add_option(parser, '--runs', at_least(1), 'N', text)
     add_option(parser, '--rounds', at_least(1), 'N', 'of a comparison', 3)
     parser.add_argument(

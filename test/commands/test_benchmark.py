@@ -175,3 +175,10 @@ def test_options_of_a_model_are_refused_for_whole_frames(option, capsys):
 def test_a_trace_of_a_model_alone_is_refused(capsys):
     assert main(['benchmark', '--trace', 'trace.json']) == 2
     assert '`benchmark frame --trace FILE`' in capsys.readouterr().err
+
+
+def test_the_help_says_how_many_frames_each_kind_of_benchmark_runs(capsys):
+    with pytest.raises(SystemExit):
+        main(['benchmark', '--help'])
+    text = ' '.join(capsys.readouterr().out.split())
+    assert 'frames (default: as many as fit in 15 s, with `frame` 20)' in text
