@@ -31,6 +31,7 @@ from marigold_ros.message_codec import (
 from marigold_ros.node.diagnostics import alignment_status
 from marigold_ros.node.distro import HoldableGroup
 from marigold_ros.node.interface.qos import output_profile, user_overrides
+from marigold_ros.node.interface.subscriptions import infos_read, is_remapped, sibling_info
 from marigold_ros.node.ros_helpers import (
     cloud_message,
     compressed_message,
@@ -80,19 +81,17 @@ def _moved_topic(node, name: str) -> str:
     Return the topic of an output that follows its remapped image; '' where it has its own.
 
     By image_transport's rules camera_info is the sibling of its image, and compressed forms are
-    below it. An output that is remapped itself does not follow.
+    below it. An output that is remapped itself does not follow, nor does a camera_info to where
+    the node reads that of a camera, which it would take for its own.
     """
-    image = _IMAGE_OF.get(name)
-    if image is None or _is_remapped(node, name) or not _is_remapped(node, image):
+    image = f'~/{_IMAGE_OF.get(name, name)}'
+    if name not in _IMAGE_OF or is_remapped(node, f'~/{name}') or not is_remapped(node, image):
         return ''
-    topic = node.resolve_topic_name(f'~/{image}')
-    leaf = posixpath.basename(name)
-    return posixpath.join(posixpath.dirname(topic) if leaf == 'camera_info' else topic, leaf)
-
-
-def _is_remapped(node, name: str) -> bool:
-    full = f'~/{name}'
-    return node.resolve_topic_name(full) != node.resolve_topic_name(full, only_expand=True)
+    topic, leaf = node.resolve_topic_name(image), posixpath.basename(name)
+    if leaf != 'camera_info':
+        return posixpath.join(topic, leaf)
+    beside = sibling_info(topic)
+    return '' if beside in infos_read(node) else beside
 
 
 class Outputs:

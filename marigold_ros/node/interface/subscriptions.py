@@ -119,9 +119,27 @@ def type_mismatch(item: Input, msgtype: str) -> str:
     return f'{text}, and the node needs {item.kind.__name__} there: choose another topic'
 
 
-def _sibling_info(image_topic: str) -> str:
+def is_remapped(node, name: str) -> bool:
+    """Return whether a topic was given another name at start."""
+    return node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True)
+
+
+def sibling_info(image_topic: str) -> str:
     """Return the camera_info topic beside an image's, by image_transport's rule."""
     return posixpath.join(posixpath.dirname(image_topic), 'camera_info')
+
+
+def _image_info(node) -> str:
+    image, info = map(node.resolve_topic_name, ('image', 'camera_info'))
+    return info if is_remapped(node, 'camera_info') else sibling_info(image)
+
+
+def infos_read(node) -> set[str]:
+    """Return the topics of camera_info that the node reads: of its images and depth images."""
+    found = {_image_info(node)}
+    if 'depth_image' in source_names(node.get_parameter('sparse_source').value):
+        found.add(sibling_info(node.resolve_topic_name(SPARSE_SOURCES['depth_image'].topic)))
+    return found
 
 
 def _limits(config: NodeConfig) -> tuple[int, int]:
@@ -165,13 +183,10 @@ class Inputs:
 
     def _plan_images(self) -> tuple[Input, Input]:
         """Resolve topics and types of the images and of their camera_info."""
-        config, resolve = self.config, self._node.resolve_topic_name
-        image_topic, info_topic = resolve('image'), resolve('camera_info')
-        kind, topic = Image, image_topic
+        config, info_topic = self.config, _image_info(self._node)
+        kind, topic = Image, self._node.resolve_topic_name('image')
         if config.image_transport == 'compressed':
-            kind, topic = CompressedImage, image_topic + '/compressed'
-        if info_topic == resolve('camera_info', only_expand=True):  # not remapped
-            info_topic = _sibling_info(image_topic)
+            kind, topic = CompressedImage, topic + '/compressed'
         wanted, of_info = config.image_reliability, config.info_reliability
         return (
             Input('image', topic, kind, 1, wanted, self._on_image, 'frames'),
@@ -192,7 +207,7 @@ class Inputs:
             wanted, of_info = config.lidar_reliability, config.info_reliability
             item = Input('scan', topic, kind, 5, wanted, self._on_scan, part, source=name)
             if not source.needs_extrinsics:
-                beside, heard = _sibling_info(topic), self._on_depth_info
+                beside, heard = sibling_info(topic), self._on_depth_info
                 item.beside = Input('depth_info', beside, CameraInfo, 1, of_info, heard)
             plan.append(item)
         return plan

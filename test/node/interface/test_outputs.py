@@ -297,6 +297,23 @@ def test_a_remapped_image_takes_camera_info_and_compressed_form_along(bench):
     }
 
 
+def test_no_camera_info_goes_to_where_the_node_reads_one(bench):
+    # Beside the raw image, as image_proc publishes its own: the node would hear itself, and take
+    # the next images for rectified ones.
+    parameters = {'sparse_source': 'pointcloud, depth_image'}
+    rules = {
+        '~/rgb/image_rect': '/camera/image_rect',
+        '~/depth/image_rect': '/depth_camera/image_dense',
+        'sparse_depth': '/depth_camera/image',
+    }
+    remap = [word for rule in rules.items() for word in ('-r', ':='.join(rule))]
+    running = bench(parameters, connect=False, remap=remap)
+    found = topics(running)
+    assert {'/camera/image_rect', '/depth_camera/image_dense'} <= found
+    assert {'/marigold_depth/rgb/camera_info', '/marigold_depth/depth/camera_info'} <= found
+    assert not {'/camera/camera_info', '/depth_camera/camera_info'} & found
+
+
 def test_what_is_remapped_itself_stays_there(bench):
     remap = ['-r', '~/depth/image_rect:=/front/depth', '-r', '~/depth/camera_info:=/front/k']
     assert {'/front/k', '/front/depth/compressedDepth'} <= topics(bench(remap=remap))
