@@ -12,8 +12,10 @@ import re
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.fit_report import fit_report
+from marigold_ros.geometry.postprocess import postprocess
 from marigold_ros.reasons import as_reason
 from marigold_ros.settings import build
+import numpy as np
 import pytest
 import yaml
 
@@ -26,14 +28,21 @@ def test_the_launch_files_are_there():
     assert names == ['depth', 'nav2', 'replay', 'rtabmap']
 
 
-def test_the_parameters_for_nav2_are_ones_that_the_node_has():
+def nav2_settings():
+    """The node's settings for Nav2."""
     file = yaml.safe_load((ROOT / 'config' / 'nav2_depth.yaml').read_text(encoding='utf-8'))
     groups = file['/**']['ros__parameters']
     values = {
         f'{group}.{name}': value for group in groups for name, value in groups[group].items()
     }
-    config = build(NodeConfig, values)
-    assert config.pipeline.alignment.conservative_k == 2.0
+    return build(NodeConfig, values)
+
+
+def test_nav2_gets_no_obstacle_before_the_lens_where_depth_is_unsure():
+    depth, sigma = (np.array([values], np.float32) for values in ([20.0, 3.0], [9.0, 0.2]))
+    config = nav2_settings().pipeline
+    published = postprocess(Alignment(metric=depth), sigma, None, config).metric
+    np.testing.assert_allclose(published, [[np.nan, 2.6]], rtol=1e-6)
 
 
 def test_the_costmap_hears_the_topic_of_the_cloud():
