@@ -38,6 +38,13 @@ def nav2_settings():
     return build(NodeConfig, values)
 
 
+def nav2_layer():
+    """The layer of the costmap, and its sources."""
+    file = yaml.safe_load((ROOT / 'config' / 'nav2_costmap.yaml').read_text(encoding='utf-8'))
+    layer = file['/**']['ros__parameters']['voxel_layer']
+    return layer, [layer[name] for name in layer['observation_sources'].split()]
+
+
 def test_nav2_gets_no_obstacle_before_the_lens_where_depth_is_unsure():
     depth, sigma = (np.array([values], np.float32) for values in ([20.0, 3.0], [9.0, 0.2]))
     config = nav2_settings().pipeline
@@ -46,11 +53,43 @@ def test_nav2_gets_no_obstacle_before_the_lens_where_depth_is_unsure():
 
 
 def test_the_costmap_hears_the_topic_of_the_cloud():
-    file = yaml.safe_load((ROOT / 'config' / 'nav2_costmap.yaml').read_text(encoding='utf-8'))
-    layer = file['/**']['ros__parameters']['voxel_layer']
-    assert layer['depth']['topic'] == '/marigold_depth/points'
-    # What is marked can be seen: the cloud reaches as far as the layer clears.
-    assert layer['depth']['obstacle_max_range'] < layer['depth']['raytrace_max_range'] == 8.0
+    assert {source['topic'] for source in nav2_layer()[1]} == {'/marigold_depth/points'}
+
+
+def hall(with_person):
+    """Points (n, 3) of a hall from 0.6 m above its floor: x forward, y left, z up; 40 m deep."""
+    down, right = np.mgrid[-0.48:0.48:0.008, -0.64:0.64:0.008] + 0.004
+    x = np.minimum(0.6 / np.maximum(down, 1e-9), 40.0)
+    person = (abs(3.0 * right) < 0.3) & (abs(0.85 - (0.6 - 3.0 * down)) < 0.85)
+    x = np.where(person & with_person, 3.0, x)
+    return np.stack([x, -right * x, 0.6 - down * x], axis=-1).reshape(-1, 3)
+
+
+def test_the_costmap_is_cleared_of_a_person_who_has_left_a_hall():
+    # By the rules of nav2_costmap_2d: points out of a source's heights neither mark nor clear, and
+    # a ray clears voxels up to two cells before its point.
+    layer, sources = nav2_layer()
+    marked, cleared, eye = set(), set(), np.array([0.0, 0.0, 0.6])
+
+    def voxels(points):
+        cells = np.floor(points / [0.1, 0.1, layer['z_resolution']]).astype(int)
+        return set(map(tuple, cells.tolist()))
+
+    for source in sources:
+        for points, person in ((hall(True), True), (hall(False), False)):
+            seen = points[points[:, 0] < nav2_settings().points.max_depth]
+            low, high = source['min_obstacle_height'], source['max_obstacle_height']
+            seen = seen[(seen[:, 2] >= low) & (seen[:, 2] <= high)]
+            away = np.linalg.norm(seen - eye, axis=1, keepdims=True)
+            if person and source['marking']:
+                marked |= voxels(seen[away[:, 0] < source['obstacle_max_range']])
+            if not person and source['clearing']:
+                for reach in np.arange(0.0, source['raytrace_max_range'], 0.05):
+                    cleared |= voxels(
+                        (eye + (seen - eye) / away * reach)[away[:, 0] > reach + 0.2]
+                    )
+    assert len(marked) > 40
+    assert marked <= cleared
 
 
 def test_rtabmap_hears_topics_that_the_node_publishes():
