@@ -99,6 +99,14 @@ def test_rtabmap_hears_topics_that_the_node_publishes():
     assert all(f"'{topic.removeprefix('/marigold_depth/')}': " in text for topic in topics)
 
 
+def test_depth_image_proc_is_given_the_camera_info_of_depth():
+    # Up to Jazzy image_transport looks for it beside the name before it was remapped.
+    text = (ROOT / 'docs' / 'integration.md').read_text(encoding='utf-8')
+    command = text.partition('## depth_image_proc')[2].partition('## ')[0]
+    for name in ('image_rect', 'camera_info'):
+        assert f'-r {name}:=/marigold_depth/depth/{name}' in command
+
+
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
 def test_a_launch_file_compiles_and_offers_a_description(path):
     tree = ast.parse(path.read_text(encoding='utf-8'))
