@@ -205,9 +205,12 @@ class Outputs:
     def _points(self, result, header, config: NodeConfig) -> PointCloud2 | None:
         """Return the cloud; None where ``points.max_rate`` or the result allows none."""
         now, points = time.monotonic(), config.points
-        if points.max_rate > 0 and now - self._last_cloud < 1.0 / points.max_rate:
+        period = 1.0 / points.max_rate if points.max_rate > 0 else 0.0
+        due = self._last_cloud + period
+        if now < due:
             return None
-        self._last_cloud = now
+        # From when it was due: from now on, each cloud would miss an image that comes a bit early.
+        self._last_cloud = due if now < due + period else now
         cloud = cloud_of(result, points)
         if cloud is None:
             return None

@@ -10,6 +10,7 @@ RViz read them, and not with the codec that wrote them.
 from functools import partial
 import struct
 import time
+from types import SimpleNamespace
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
@@ -327,6 +328,19 @@ def test_qos_overrides_of_a_moved_topic_win(bench):
     )
     (info,) = running.node.get_publishers_info_by_topic(moved)
     assert info.qos_profile.reliability.name == 'BEST_EFFORT'
+
+
+def test_clouds_come_at_their_rate_though_images_come_a_bit_early(running, monkeypatch):
+    assert running.configure(points__max_rate=5.0)
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr('marigold_ros.node.interface.publishers.time', clock)
+    for index in range(11):  # ten images a second, for one
+        now = 1000.0 + 0.1 * index - 1e-4 * (index % 3)
+        running.send(index * 100_000_000)
+        running.wait_received('depth/image_rect', index + 1)
+        running.wait_idle()
+    assert len(running.wait_received('points', 5)) <= 6
 
 
 def test_colours_are_those_of_reports():
