@@ -4,27 +4,61 @@
 The depth node and a Nav2 costmap: ``ros2 launch marigold_ros nav2.launch.py image:=TOPIC``.
 
 Depth is published two sigma nearer than estimated. The costmap shows what the layer does; Nav2's
-own costmaps take the part ``voxel_layer`` of its file. All arguments of depth.launch.py count.
+own costmaps take the part ``voxel_layer`` of its file. All arguments of depth.launch.py count, but
+for several ``cameras``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.node.interface.launch_arguments import camera_names, namespaces
 
 COSTMAP = 'costmap/costmap'  # its namespace and name
+CLOUD = '/marigold_depth/points'  # in the costmap's file
+
+
+def cloud_topic(given: Mapping[str, str]) -> str:
+    """Return the topic of the cloud for the values of the arguments."""
+    nodes = namespaces(given.get('namespace', ''), camera_names(given.get('cameras', '')))
+    if len(nodes) > 1:
+        raise ConfigurationError(
+            f'cameras is {", ".join(nodes)}, and this costmap has one cloud; start '
+            'depth.launch.py, and give your own costmap the sources mark and clear for each camera'
+        )
+    return ''.join(nodes.values()) + CLOUD
+
+
+def start_costmap(context) -> list[Node]:
+    """Return the costmap, which hears the cloud where the depth node publishes it."""
+    namespace, name = COSTMAP.split('/')
+    return [
+        Node(
+            package='nav2_costmap_2d',
+            executable='nav2_costmap_2d',
+            namespace=namespace,
+            name=name,
+            output='screen',
+            parameters=[
+                LaunchConfiguration('costmap_params'),
+                {'use_sim_time': LaunchConfiguration('use_sim_time')},
+            ],
+            remappings=[(CLOUD, cloud_topic(context.launch_configurations))],
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Start the depth node, a costmap, and the manager that activates the costmap."""
     share = Path(get_package_share_directory('marigold_ros'))
-    use_sim_time = {'use_sim_time': LaunchConfiguration('use_sim_time')}
     declared = [
         DeclareLaunchArgument(
             'params_file',
@@ -43,15 +77,6 @@ def generate_launch_description() -> LaunchDescription:
     depth = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / 'launch' / 'depth.launch.py'))
     )
-    namespace, name = COSTMAP.split('/')
-    costmap = Node(
-        package='nav2_costmap_2d',
-        executable='nav2_costmap_2d',
-        namespace=namespace,
-        name=name,
-        output='screen',
-        parameters=[LaunchConfiguration('costmap_params'), use_sim_time],
-    )
     manager = Node(
         package='nav2_lifecycle_manager',
         executable='lifecycle_manager',
@@ -60,7 +85,7 @@ def generate_launch_description() -> LaunchDescription:
         # A costmap by itself sends no heartbeat.
         parameters=[
             {'autostart': True, 'node_names': [COSTMAP], 'bond_timeout': 0.0},
-            use_sim_time,
+            {'use_sim_time': LaunchConfiguration('use_sim_time')},
         ],
     )
-    return LaunchDescription([*declared, depth, costmap, manager])
+    return LaunchDescription([*declared, OpaqueFunction(function=start_costmap), depth, manager])

@@ -4,7 +4,8 @@
 The depth node and RTAB-Map: ``ros2 launch marigold_ros rtabmap.launch.py image:=… frame_id:=…``.
 
 RTAB-Map takes the rectified image, depth and camera_info of one stamp. All arguments of
-depth.launch.py but ``namespace`` count, and all of rtabmap.launch.py but the topics.
+depth.launch.py but ``namespace`` and ``cameras`` count, and all of rtabmap.launch.py but the
+topics.
 """
 
 from __future__ import annotations
