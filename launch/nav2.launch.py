@@ -73,6 +73,10 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             'use_sim_time', default_value='false', description='true where a bag gives the time'
         ),
+        # Costmaps subscribe with best effort, and lose clouds of 0.5 MB and more without it.
+        DeclareLaunchArgument(
+            'fast_dds', default_value='auto', description='as for depth.launch.py'
+        ),
     ]
     depth = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / 'launch' / 'depth.launch.py'))

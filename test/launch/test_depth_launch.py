@@ -41,6 +41,12 @@ def test_the_costmap_hears_the_cloud_in_the_namespace_of_the_node(given, topic):
     assert launched('nav2.launch.py').cloud_topic(given) == topic
 
 
+def test_larger_clouds_reach_a_costmap_though_it_subscribes_with_best_effort():
+    description = launched('nav2.launch.py').generate_launch_description()
+    defaults = {a.name: a.default_value for a in description.get_launch_arguments()}
+    assert defaults['fast_dds'][0].text == 'auto'
+
+
 def test_one_cloud_of_several_cameras_is_refused_for_a_costmap():
     with pytest.raises(ConfigurationError, match='cameras is front, left, and this costmap has'):
         launched('nav2.launch.py').cloud_topic({'cameras': 'front,left'})
