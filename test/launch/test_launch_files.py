@@ -99,6 +99,12 @@ def test_rtabmap_hears_topics_that_the_node_publishes():
     assert all(f"'{topic.removeprefix('/marigold_depth/')}': " in text for topic in topics)
 
 
+def test_rtabmap_subscribes_reliably():
+    # Its own default, 0, is that of DDS: best effort, which loses large images.
+    inputs = constant('rtabmap.launch.py', 'INPUTS')
+    assert inputs['qos_image'] == inputs['qos_camera_info'] == '1'
+
+
 def test_depth_image_proc_is_given_the_camera_info_of_depth():
     # Up to Jazzy image_transport looks for it beside the name before it was remapped.
     text = (ROOT / 'docs' / 'integration.md').read_text(encoding='utf-8')
