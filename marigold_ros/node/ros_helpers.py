@@ -14,7 +14,7 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from marigold_ros.errors import InputError
-from marigold_ros.message_codec import check_image, IMAGE_ENCODINGS, to_rgb
+from marigold_ros.message_codec import check_image, encode_cloud, IMAGE_ENCODINGS, to_rgb
 from marigold_ros.node.distro import byte_array
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
@@ -118,16 +118,15 @@ def cloud_message(header, fields) -> PointCloud2:
     return message
 
 
-def organised_message(header, points, encode):
+def organised_message(header, points):
     """
     Return the PointCloud2 of organise_cloud's (H, W) points, by sensor_msgs_py where installed.
 
     ``create_cloud`` swaps the axes of two-dimensional arrays, so it gets a flat one, and height,
-    width and row_step are set afterwards. ``encode`` returns the CloudFields of ``points``, for
-    where sensor_msgs_py is missing.
+    width and row_step are set afterwards.
     """
     if create_cloud is None:
-        return cloud_message(header, encode())
+        return cloud_message(header, encode_cloud(points))
     point_fields = [
         PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
         for name, (_, offset) in points.dtype.fields.items()

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.geometry import organise_cloud  # noqa: E402
-from marigold_ros.message_codec import encode_cloud, encode_image, to_rgb  # noqa: E402
+from marigold_ros.message_codec import encode_image, to_rgb  # noqa: E402
 from marigold_ros.node import ros_helpers  # noqa: E402
 from marigold_ros.node.ros_helpers import image_message  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
@@ -26,9 +26,9 @@ def test_create_cloud_gives_the_bytes_of_message_codec(with_sigma, monkeypatch):
     sigma = depth / 20 if with_sigma else None
     cloud = organise_cloud(depth, K, rgb=np.full((6, 8, 3), 200, np.uint8), sigma=sigma)
     header = Header(frame_id='camera')
-    theirs = ros_helpers.organised_message(header, cloud, lambda: encode_cloud(cloud))
+    theirs = ros_helpers.organised_message(header, cloud)
     monkeypatch.setattr(ros_helpers, 'create_cloud', None)
-    ours = ros_helpers.organised_message(header, cloud, lambda: encode_cloud(cloud))
+    ours = ros_helpers.organised_message(header, cloud)
     assert theirs == ours
 
 

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry import organise_cloud
-from marigold_ros.message_codec import encode_cloud, encode_image, header_ns, to_organised
+from marigold_ros.message_codec import encode_image, header_ns, to_organised
 from marigold_ros.node import ros_helpers
 from marigold_ros.node.distro import byte_array
 from marigold_ros.node.ros_helpers import image_message, ImageReader, organised_message, to_stamp
@@ -40,7 +40,7 @@ def cloud():
 
 
 def test_the_cloud_is_organised_and_reads_back(cloud):
-    message = organised_message(Header(frame_id='camera'), cloud, lambda: encode_cloud(cloud))
+    message = organised_message(Header(frame_id='camera'), cloud)
     assert (message.height, message.width) == (6, 8)
     assert [field.name for field in message.fields] == ['x', 'y', 'z', 'rgb', 'sigma']
     assert message.row_step == 8 * message.point_step == 160
@@ -60,9 +60,9 @@ def test_create_cloud_gets_a_flat_array_for_the_same_message(cloud, monkeypatch)
         message.data = points.tobytes()
         return message
 
-    own = organised_message(Header(frame_id='camera'), cloud, lambda: encode_cloud(cloud))
+    own = organised_message(Header(frame_id='camera'), cloud)
     monkeypatch.setattr(ros_helpers, 'create_cloud', create_cloud)
-    theirs = organised_message(Header(frame_id='camera'), cloud, lambda: encode_cloud(cloud))
+    theirs = organised_message(Header(frame_id='camera'), cloud)
     assert asked[0].shape == (48,)
     assert theirs == own
 

@@ -84,10 +84,10 @@ def _moved_topic(node, name: str) -> str:
     below it. An output that is remapped itself does not follow, nor does a camera_info to where
     the node reads that of a camera, which it would take for its own.
     """
-    image = f'~/{_IMAGE_OF.get(name, name)}'
-    if name not in _IMAGE_OF or is_remapped(node, f'~/{name}') or not is_remapped(node, image):
+    image = _IMAGE_OF.get(name)
+    if image is None or is_remapped(node, f'~/{name}') or not is_remapped(node, f'~/{image}'):
         return ''
-    topic, leaf = node.resolve_topic_name(image), posixpath.basename(name)
+    topic, leaf = node.resolve_topic_name(f'~/{image}'), posixpath.basename(name)
     if leaf != 'camera_info':
         return posixpath.join(topic, leaf)
     beside = sibling_info(topic)
@@ -212,9 +212,7 @@ class Outputs:
         # From when it was due: from now on, each cloud would miss an image that comes a bit early.
         self._last_cloud = due if now < due + period else now
         cloud = cloud_of(result, points)
-        if cloud is None:
-            return None
-        return organised_message(header, cloud, lambda: encode_cloud(cloud))
+        return None if cloud is None else organised_message(header, cloud)
 
 
 def _alignment_points(result) -> CloudFields:
