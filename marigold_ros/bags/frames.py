@@ -208,6 +208,7 @@ class _FrameStream:
         """Yield the readable messages; damage is raised later, after the frames before it."""
         try:
             names = [*self._topics.named, *self._motion.topics]
+            names += [sensor.info_topic for sensor in self._sensors if sensor.has_info]
             for item in self._reader.raw(names, *self._excerpt.bounds_ns(self._reader)):
                 if item[0] == self._topics.image:
                     self._images += 1
@@ -228,6 +229,8 @@ class _FrameStream:
         for sensor in self._sensors:
             if topic == sensor.topic:
                 sensor.add(stamp_ns, message)
+            if topic == sensor.info_topic and sensor.has_info:
+                sensor.infos.add(stamp_ns or log_ns, message)
 
     def _note_unreadable(self, topic: str, log_ns: int, error: BagError) -> None:
         if topic == self._topics.image:
@@ -247,6 +250,7 @@ class _FrameStream:
         """Drop everything from before a clock jump, of all topics once one of them jumps."""
         for sensor in self._sensors:
             sensor.scans.clear()
+            sensor.infos.clear()
         self._infos.clear()
         self._truths.clear()
         self._motion.tree.clear()
@@ -317,14 +321,15 @@ class _FrameStream:
         given = self._given_extrinsics if sensor is self._sensors[0] else None
         nothing = SparseInput(sensor.source, T_cam_lidar=given)
         choice = sensor.scans.choose(camera_at[1])
-        scan, scan_ns, error = choice.item, choice.stamp_ns, sensor.error
-        if scan is None or scan_ns is None:
+        message, scan_ns, error = choice.item, choice.stamp_ns, sensor.error
+        if message is None or scan_ns is None:
             warnings.append(sensor.why_no_scan(self._newest.get(self._topics.image, 0)))
             sensor.error = ''
             return replace(nothing, no_points=as_reason(error)), None, None
         sensor.error = ''
         try:
-            depth_camera = sensor.camera(scan, camera_at[0], shape)
+            scan = sensor.read(message)
+            depth_camera = sensor.camera(scan, scan_ns, camera_at[0], shape)
         except InputError as problem:
             warnings.append(str(problem))
             return replace(nothing, no_points=as_reason(problem)), None, None

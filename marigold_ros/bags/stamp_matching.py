@@ -46,13 +46,17 @@ class CameraInfos:
         self._last = None
         self._queue.clear()
 
+    def at(self, stamp_ns: int) -> Any:
+        """Return the message of an image, None without any; call in the order of time."""
+        while self._queue and self._queue[0][0] <= stamp_ns:
+            _, self._last = self._queue.popleft()
+        return self._first if self._last is None else self._last
+
     def camera(
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> tuple[Camera | None, str]:
         """Return the camera of an image of a shape (H, W), or None, and its frame_id."""
-        while self._queue and self._queue[0][0] <= stamp_ns:
-            _, self._last = self._queue.popleft()
-        message = self._first if self._last is None else self._last
+        message = self.at(stamp_ns)
         if message is None:
             warnings.append('no camera_info')
             return None, ''
@@ -112,35 +116,52 @@ class Truths:
 
 class SensorTopic:
     """
-    Scans of one topic, or depth images with the camera_info beside them.
+    Scans of one topic, or depth images with the camera_info beside them, on ``info_topic``.
 
-    ``error`` is why the last message could not be read, since somebody asked.
+    ``error`` is why the last message could not be used, since somebody asked.
     """
 
     def __init__(self, reader: BagReader, topic: str, config: LidarConfig) -> None:
         self.topic, self.error = topic, ''
         self.source = source_of_topic(topic, reader.topics[topic].msgtype)
-        self.scans: ScanBuffer[SparseReading] = ScanBuffer(
+        self.scans: ScanBuffer[Any] = ScanBuffer(
             round(config.max_dt * _NANOSECONDS),
             max(round(config.buffer * _NANOSECONDS), 2 * LOOK_AHEAD_NS),
         )
         self._max_dt, self._far = config.max_dt, ''
-        self._info_topic = sibling_info(topic)
-        beside = reader.topics.get(self._info_topic)
-        has_info = beside is not None and beside.msgtype in INFO_TYPES and beside.count > 0
-        self._info = reader.first(self._info_topic) if has_info else None
+        self._last: tuple[Any, SparseReading | InputError] | None = None  # that was read
+        self.info_topic = sibling_info(topic)
+        beside = reader.topics.get(self.info_topic)
+        is_depth = not SPARSE_SOURCES[self.source].needs_extrinsics
+        self.has_info = is_depth and beside is not None and beside.msgtype in INFO_TYPES
+        first = reader.first(self.info_topic) if self.has_info else None
+        self.infos = CameraInfos(first, is_rectified_name(topic))
 
     def add(self, stamp_ns: int, message: Any) -> None:
-        """Keep a scan, or why it cannot be read."""
+        """Keep a scan, or why its header shows that it is useless."""
         try:
-            self.scans.add(stamp_ns, SPARSE_SOURCES[self.source].read(message, ring=True))
+            SPARSE_SOURCES[self.source].check(message)
+            self.scans.add(stamp_ns, message)
         except InputError as error:
             self.error = str(error)
 
-    def camera(self, scan: SparseReading, frame_id: str, shape: tuple[int, ...]) -> Camera | None:
+    def read(self, message: Any) -> SparseReading:
+        """Read a scan, once for all images that it serves; raises InputError."""
+        if self._last is None or self._last[0] is not message:
+            try:
+                self._last = message, SPARSE_SOURCES[self.source].read(message, ring=True)
+            except InputError as error:
+                self._last = message, error
+        if isinstance(self._last[1], InputError):
+            raise self._last[1]
+        return self._last[1]
+
+    def camera(
+        self, scan: SparseReading, scan_ns: int, frame_id: str, shape: tuple[int, ...]
+    ) -> Camera | None:
         """Return the camera of a depth image, None if registered; raises InputError."""
-        rectified = is_rectified_name(self.topic)
-        return scan.own_camera(frame_id, shape, self._info, self._info_topic, rectified)
+        info, rectified = self.infos.at(scan_ns), is_rectified_name(self.topic)
+        return scan.own_camera(frame_id, shape, info, self.info_topic, rectified)
 
     def why_no_scan(self, image_ns: int) -> str:
         """

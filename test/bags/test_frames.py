@@ -401,3 +401,32 @@ def test_a_depth_camera_without_camera_info_or_transform_is_a_reason(drive, info
     sparse, reason = sparse_of_frame(item.frame, AlignmentConfig())
     assert sparse is None
     assert expected in str(reason)
+
+
+def test_a_scan_that_cannot_be_read_is_the_reason_of_its_own_image(drive):
+    for tick in range(4):
+        stamp = START + tick * 100 * MS
+        drive.image(stamp)
+        drive.scan(stamp, x=np.nan if tick == 1 else 1.0)
+        drive.scan(stamp + 40 * MS)  # another is near enough, but the node would not take it
+    read = drive.read()
+    assert [item.frame.points_lidar is None for item in read] == [False, True, False, False]
+    assert ['none with finite x, y, z' in item.warning for item in read] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert read[1].frame.lidar.no_points is not None
+
+
+def test_the_camera_of_a_depth_image_is_the_last_before_it(drive):
+    for tick in range(4):
+        drive.image(START + tick * S)
+        fields = vars(encode_depth(np.full((8, 12), 5.0)))
+        drive.add('/tof/sparse_depth', 'Image', fields, START + tick * S, frame_id='lidar')
+        camera = Camera(np.diag([10.0 + tick, 10.0 + tick, 1.0]), 12, 8)
+        fields = camera_info_fields(camera)
+        drive.add('/tof/camera_info', 'CameraInfo', fields, START + tick * S, frame_id='lidar')
+    focal = [item.frame.lidar.sparse_camera.K[0, 0] for item in drive.read(depth_topics())]
+    assert focal == [10.0, 11.0, 12.0, 13.0]
