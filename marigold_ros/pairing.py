@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import threading
 from typing import Generic, Literal, TypeVar
 
+from marigold_ros.errors import InputError
+
 Item = TypeVar('Item')
 
 # A stamp this far behind the newest is no late message: a bag was started again, or a simulator.
@@ -66,6 +68,24 @@ class Choice(Generic[Item]):
     stamp_ns: int | None
     dt_ns: int | None
     final: bool
+
+
+def no_stamp() -> InputError:
+    """Return the error of a scan with stamp 0: one of any age fits an image without a stamp."""
+    return InputError(
+        'the stamp is 0, and scans are paired with images by it: have the driver set '
+        'header.stamp, also that of the images',
+        cause='stamp',
+    )
+
+
+def out_of_order(stamp_ns: int) -> InputError:
+    """Return the error of a message that is refused for its stamp."""
+    return InputError(
+        f'the stamp {stamp_ns / 1e9:.3f} s is out of order: more than a second behind the '
+        'newest one, or far ahead; check the driver, unless the clock was set back',
+        cause='stamp',
+    )
 
 
 class StampOrder:

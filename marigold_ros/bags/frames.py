@@ -25,7 +25,7 @@ from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
 from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.message_codec import header_ns, to_rgb
-from marigold_ros.pairing import is_clock_jump
+from marigold_ros.pairing import no_stamp, out_of_order, StampOrder
 from marigold_ros.reasons import as_reason
 from marigold_ros.sparse_sources import NONE, SparseReading
 import numpy as np
@@ -167,6 +167,9 @@ class _FrameStream:
         self._await_info = reader.topics[info].count > 1 if info else False
         self._truths = Truths(2 * LOOK_AHEAD_NS, self._by_header)
         self._newest: dict[str, int] = {}
+        self._order = StampOrder()
+        # Out of order, until the next message shows whether the clock has jumped.
+        self._suspect: tuple[str, Any, int, int] | None = None
         self._waiting: deque[_Waiting] = deque()
         self._notes: list[str] = []
         self._damage: BagError | None = None
@@ -176,7 +179,8 @@ class _FrameStream:
             try:
                 message = self._reader.decode(data, msgtype)
             except BagError as error:
-                self._note_unreadable(topic, log_ns, error)
+                self._settle(False)
+                self._refuse(topic, None, log_ns, InputError(str(error), 'unreadable'))
                 continue
             if topic in self._motion.topics:
                 if self._motion.tree.is_jump(message):
@@ -185,21 +189,23 @@ class _FrameStream:
                 self._motion.tree.add_message(message, moving=True)
                 continue
             stamp_ns = header_ns(message) if self._by_header else log_ns
-            if topic in self._topics.sensors:
-                stamp_ns += self._offset_ns
-            newest_ns = self._newest.get(topic, stamp_ns)
-            if is_clock_jump(newest_ns, stamp_ns):
+            judged = self._order.judge(topic, stamp_ns, log_ns)
+            if judged == 'jump':
+                later_s = (stamp_ns - self._newest.get(topic, stamp_ns)) / _NANOSECONDS
                 yield from self._flush()
                 self._forget()
                 self._notes.append(
-                    f'the clock of {topic} jumped back by '
-                    f'{(newest_ns - stamp_ns) / _NANOSECONDS:.1f} s; nothing from before the jump '
-                    'is used after it'
+                    f'the clock of {topic} jumped {"back" if later_s < 0 else "ahead"} by '
+                    f'{abs(later_s):.1f} s; nothing from before the jump is used after it'
                 )
-            self._newest[topic] = max(self._newest.get(topic, stamp_ns), stamp_ns)
-            self._take(topic, message, stamp_ns, log_ns)
+            self._settle(judged == 'jump')
+            if judged == 'lone':
+                self._suspect = topic, message, stamp_ns, log_ns
+            else:
+                self._take(topic, message, stamp_ns, log_ns)
             while self._waiting and self._is_ready(self._waiting[0], log_ns):
                 yield self._finish(self._waiting.popleft())
+        self._settle(False)
         yield from self._flush()
         if self._damage is not None:
             raise self._damage
@@ -218,8 +224,25 @@ class _FrameStream:
         except BagError as error:
             self._damage = error
 
+    def _settle(self, jumped: bool) -> None:
+        """Take the message that was out of order if the clock ``jumped``, else refuse it."""
+        suspect, self._suspect = self._suspect, None
+        if suspect is None:
+            return
+        if jumped:
+            self._take(*suspect)
+        else:
+            topic, message, stamp_ns, log_ns = suspect
+            self._refuse(topic, message, log_ns, out_of_order(stamp_ns))
+
     def _take(self, topic: str, message: Any, stamp_ns: int, log_ns: int) -> None:
         """Put one message where it belongs; a topic may have two roles."""
+        if topic in self._topics.sensors:
+            if self._by_header and stamp_ns == 0:
+                self._refuse(topic, message, log_ns, no_stamp())
+                return
+            stamp_ns += self._offset_ns
+        self._newest[topic] = max(self._newest.get(topic, stamp_ns), stamp_ns)
         if topic == self._topics.image:
             self._waiting.append(_Waiting(message, stamp_ns, log_ns))
         if topic == self._topics.camera_info:
@@ -232,10 +255,9 @@ class _FrameStream:
             if topic == sensor.info_topic and sensor.has_info:
                 sensor.infos.add(stamp_ns or log_ns, message)
 
-    def _note_unreadable(self, topic: str, log_ns: int, error: BagError) -> None:
+    def _refuse(self, topic: str, message: Any, log_ns: int, error: InputError) -> None:
         if topic == self._topics.image:
-            cause = InputError(str(error), 'unreadable')
-            self._waiting.append(_Waiting(None, log_ns, log_ns, cause))
+            self._waiting.append(_Waiting(message, log_ns, log_ns, error))
         for sensor in self._sensors:
             if topic == sensor.topic:
                 sensor.error = str(error)
@@ -376,7 +398,7 @@ def _check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:
     """
     if stamps not in STAMPS:
         raise ConfigurationError(f"stamps is '{stamps}'; choose one of {', '.join(STAMPS)}")
-    matched = [topic for topic in (*topics.sensors, topics.truth) if topic]
+    matched = [topic for topic in (topics.lidar, topics.truth) if topic]
     if stamps == 'log' or not matched:
         return
     for topic in (topics.image, *matched):

@@ -430,3 +430,35 @@ def test_the_camera_of_a_depth_image_is_the_last_before_it(drive):
         drive.add('/tof/camera_info', 'CameraInfo', fields, START + tick * S, frame_id='lidar')
     focal = [item.frame.lidar.sparse_camera.K[0, 0] for item in drive.read(depth_topics())]
     assert focal == [10.0, 11.0, 12.0, 13.0]
+
+
+@pytest.mark.parametrize('seconds', [-1000, 1000])
+@pytest.mark.parametrize('kind', ['image', 'info', 'scan', 'truth'])
+def test_a_lone_stamp_that_is_out_of_order_costs_its_own_message_only(drive, kind, seconds):
+    for tick in range(10):
+        stamp = START + tick * 100 * MS
+        for name in ('info', 'image', 'truth', 'scan'):
+            off = seconds * S if (name, tick) == (kind, 5) else 0
+            getattr(drive, name)(stamp + off, -off)
+    read = drive.read()
+    lost = [item for item in read if item.error is not None]
+    assert [item.error.cause for item in lost] == (['stamp'] if kind == 'image' else [])
+    without = [item for item in read if item.error is None and item.frame.points_lidar is None]
+    assert [item.stamp_ns for item in without] == ([START + 500 * MS] if kind == 'scan' else [])
+    assert all('out of order' in item.warning for item in without)
+    assert not any('jumped' in item.warning for item in read)
+
+
+def test_a_further_sensor_without_stamps_leaves_the_others_alone(drive):
+    for tick in range(3):
+        drive.image(START + tick * 100 * MS)
+        drive.scan(START + tick * 100 * MS)
+        cloud = vars(encode_cloud(np.ones((1, 4), CLOUD)))
+        drive.add('/radar', 'PointCloud2', cloud, 0, START + tick * 100 * MS, frame_id='lidar')
+    drive.read()
+    topics = BagTopics('/camera/image', lidar='/lidar', further=('/radar',))
+    with BagReader(drive.path) as reader:
+        read = list(bag_frames(reader, topics, LidarConfig()))
+    found = [[one.points_lidar is not None for one in item.frame.inputs] for item in read]
+    assert found == [[True, False]] * 3
+    assert 'the stamp is 0' in read[0].warning

@@ -30,7 +30,13 @@ from marigold_ros.node.interface.qos import (
     user_overrides,
 )
 from marigold_ros.node.ros_helpers import ImageReader, subscribe
-from marigold_ros.pairing import Choice, ScanBuffer, StampOrder
+from marigold_ros.pairing import (
+    Choice,
+    no_stamp,
+    out_of_order,
+    ScanBuffer,
+    StampOrder,
+)
 from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseReading
 from rclpy.qos import QoSProfile
 import sensor_msgs.msg
@@ -375,11 +381,7 @@ class Inputs:
         """Refuse a stamp that is out of order alone; of two that agree, the clock has jumped."""
         judged = self._stamps.judge(item.topic, stamp, time.monotonic_ns())
         if judged == 'lone':
-            raise InputError(
-                f'the stamp {stamp / 1e9:.3f} s is out of order: more than a second behind the '
-                'newest one, or far ahead; check the driver, unless the clock was set back',
-                cause='stamp',
-            )
+            raise out_of_order(stamp)
         if judged == 'jump':
             self._on_jump(f'the clock of {item.topic} jumped')
             self._stamps.judge(item.topic, stamp, time.monotonic_ns())
@@ -412,12 +414,8 @@ class Inputs:
         stamp = header_ns(message)
         try:
             SPARSE_SOURCES[item.source].check(message)
-            if stamp == 0:  # one of any age would fit an image without a stamp
-                raise InputError(
-                    'the stamp is 0, and scans are paired with images by it: have the driver set '
-                    'header.stamp, also that of the images',
-                    cause='stamp',
-                )
+            if stamp == 0:
+                raise no_stamp()
             self._check_order(item, stamp)
         except MarigoldError as error:
             self.reject_scan(item, error)
