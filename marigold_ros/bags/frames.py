@@ -20,7 +20,7 @@ from typing import Any
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.stamp_matching import CameraInfos, LOOK_AHEAD_NS, SensorTopic, Truths
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
-from marigold_ros.bags.transforms import EgoMotion
+from marigold_ros.bags.transforms import EgoMotion, TransformTree
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
 from marigold_ros.frame import Camera, Frame, SparseInput
@@ -104,7 +104,7 @@ def bag_frames(
         still come. With a fixed frame, ``T_cam_lidar`` goes from the LiDAR at its scan to the
         camera at its image.
     T_cam_lidar : (4, 4) float or None
-        Extrinsics; None takes them from /tf_static, between the frames of scan and image.
+        Extrinsics; None takes them from /tf_static, or /tf, between the frames of scan and image.
     stamps : {'header', 'log'}
         Header stamps are when sensors measured; the log times of recording are for drivers that
         do not stamp, or stamp with clocks of their own.
@@ -158,10 +158,13 @@ class _FrameStream:
         self._sensors = [SensorTopic(reader, topic, config) for topic in topics.sensors]
         self._given_extrinsics = T_cam_lidar
         tree = reader.static_transforms()
-        self._motion = EgoMotion(reader.topics, config.fixed_frame, tree)
         self._extrinsics: dict[tuple[str, str], np.ndarray | CalibrationError] = {}
         info = topics.camera_info
         first_info = reader.first(info) if info else None
+        self._motion = EgoMotion(reader.topics, config.fixed_frame, tree)
+        given = T_cam_lidar is not None
+        if not config.fixed_frame and (given or self._are_fixed(tree, first_info)):
+            self._motion.topics = []
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
         self._await_info = reader.topics[info].count > 1 if info else False
@@ -174,6 +177,20 @@ class _FrameStream:
         self._notes: list[str] = []
         self._damage: BagError | None = None
 
+    def _are_fixed(self, tree: TransformTree, info: Any) -> bool:
+        """Return whether fixed transforms connect all sensors with the image."""
+        if not self._motion.topics:
+            return True
+        first = [self._reader.first(t) for t in (self._topics.image, *self._topics.sensors)]
+        frames = [one.header.frame_id for one in (first[0], info) if one is not None]
+        camera = next(filter(None, frames), '')
+        try:
+            for scan in filter(None, first[1:]):
+                tree.lookup(camera, scan.header.frame_id or camera)
+        except CalibrationError:
+            return False
+        return True
+
     def run(self) -> Iterator[BagFrame]:
         for topic, msgtype, data, log_ns in self._messages():
             try:
@@ -184,21 +201,19 @@ class _FrameStream:
                 continue
             if topic in self._motion.topics:
                 if self._motion.tree.is_jump(message):
-                    yield from self._flush()
-                    self._forget()
+                    yield from self._start_anew()
                 self._motion.tree.add_message(message, moving=True)
                 continue
             stamp_ns = header_ns(message) if self._by_header else log_ns
             judged = self._order.judge(topic, stamp_ns, log_ns)
             if judged == 'jump':
                 later_s = (stamp_ns - self._newest.get(topic, stamp_ns)) / _NANOSECONDS
-                yield from self._flush()
-                self._forget()
+                yield from self._start_anew()
                 self._notes.append(
                     f'the clock of {topic} jumped {"back" if later_s < 0 else "ahead"} by '
                     f'{abs(later_s):.1f} s; nothing from before the jump is used after it'
                 )
-            self._settle(judged == 'jump')
+            self._settle(False)
             if judged == 'lone':
                 self._suspect = topic, message, stamp_ns, log_ns
             else:
@@ -268,8 +283,9 @@ class _FrameStream:
         while self._waiting:
             yield self._finish(self._waiting.popleft())
 
-    def _forget(self) -> None:
+    def _start_anew(self) -> Iterator[BagFrame]:
         """Drop everything from before a clock jump, of all topics once one of them jumps."""
+        yield from self._flush()
         for sensor in self._sensors:
             sensor.scans.clear()
             sensor.infos.clear()
@@ -277,6 +293,8 @@ class _FrameStream:
         self._truths.clear()
         self._motion.tree.clear()
         self._newest.clear()
+        self._order.clear()
+        self._settle(True)
 
     def _is_ready(self, head: _Waiting, log_ns: int) -> bool:
         """Return whether no message to come can change this frame."""
@@ -375,9 +393,11 @@ class _FrameStream:
         moved = self._motion.scan_pose(camera_at, (scan.frame_id, scan_ns), given, warnings)
         if moved is not None or given is not None:
             return given if moved is None else moved
-        return self._lookup(camera_at[0], scan.frame_id, warnings)
+        return self._lookup(camera_at[0], scan.frame_id, scan_ns, warnings)
 
-    def _lookup(self, target: str, source: str, warnings: list[str]) -> np.ndarray | None:
+    def _lookup(
+        self, target: str, source: str, stamp_ns: int, warnings: list[str]
+    ) -> np.ndarray | None:
         if (target, source) not in self._extrinsics:
             try:
                 self._extrinsics[target, source] = self._motion.tree.lookup(target, source)
@@ -385,6 +405,8 @@ class _FrameStream:
                 self._extrinsics[target, source] = error
         found = self._extrinsics[target, source]
         if isinstance(found, CalibrationError):
+            with suppress(CalibrationError):  # of a mounting that moves, as tf2 answers the node
+                return self._motion.tree.lookup(target, source, stamp_ns, or_latest=True)
             warnings.append(str(found))
             return None
         return found

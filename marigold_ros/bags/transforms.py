@@ -126,19 +126,22 @@ class TransformTree:
         """Forget all moving frames, as after a clock jump."""
         self._tracks.clear()
 
-    def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
+    def lookup(
+        self, target: str, source: str, stamp_ns: int | None = None, or_latest: bool = False
+    ) -> np.ndarray:
         """
         Return the pose of ``source`` in ``target``: (4, 4) float64, ``p_target = T @ p_source``.
 
-        With ``stamp_ns`` at that moment, else by fixed poses alone. A leading slash of a name
-        (ROS 1) is ignored. Raises CalibrationError where a frame is unknown, nothing connects the
-        two, or a pose is not known at its moment.
+        With ``stamp_ns`` at that moment, or where it is not known the latest one, if asked for;
+        else by fixed poses alone. A leading slash of a name (ROS 1) is ignored. Raises
+        CalibrationError where a frame is unknown, nothing connects the two, or a pose is not known
+        at its moment.
         """
         target, source = _plain(target), _plain(source)
         if target == source and target:
             return np.eye(4)
-        from_target = self._ancestors(target, stamp_ns)
-        from_source = self._ancestors(source, stamp_ns)
+        from_target = self._ancestors(target, stamp_ns, or_latest)
+        from_source = self._ancestors(source, stamp_ns, or_latest)
         common = next((frame for frame in from_source if frame in from_target), None)
         known = {*self._fixed, *(parent for parent, _ in self._fixed.values())}
         kind, topic = 'static transform', '/tf_static'
@@ -166,12 +169,16 @@ class TransformTree:
         there = self.lookup(fixed, source, source_ns)
         return _inverse(self.lookup(fixed, target, target_ns)) @ there
 
-    def _parent(self, frame: str, stamp_ns: int | None) -> tuple[str, np.ndarray] | None:
+    def _parent(
+        self, frame: str, stamp_ns: int | None, or_latest: bool
+    ) -> tuple[str, np.ndarray] | None:
         """Return the parent of a frame and the pose in it; None at the root."""
         track = None if stamp_ns is None else self._tracks.get(frame)
         if track is None or stamp_ns is None:
             return self._fixed.get(frame)
         pose = track.at(stamp_ns)
+        if pose is None and or_latest:
+            pose = track.at(track.stamps[-1])
         if pose is None:
             first, last = (stamp / _NANOSECONDS for stamp in (track.stamps[0], track.stamps[-1]))
             raise CalibrationError(
@@ -181,11 +188,13 @@ class TransformTree:
             )
         return track.parent, pose
 
-    def _ancestors(self, frame: str, stamp_ns: int | None) -> dict[str, np.ndarray]:
+    def _ancestors(
+        self, frame: str, stamp_ns: int | None, or_latest: bool
+    ) -> dict[str, np.ndarray]:
         """Return the pose of a frame in itself and in all its ancestors, nearest first."""
         poses = {frame: np.eye(4)}
         pose = poses[frame]
-        while (above := self._parent(frame, stamp_ns)) is not None:
+        while (above := self._parent(frame, stamp_ns, or_latest)) is not None:
             frame, step = above
             if frame in poses:
                 raise CalibrationError(
@@ -212,9 +221,7 @@ class EgoMotion:
         self.topics = [
             name
             for name, info in topics.items()
-            if fixed_frame
-            and name.rpartition('/')[2] == 'tf'
-            and info.msgtype == 'tf2_msgs/msg/TFMessage'
+            if name.rpartition('/')[2] == 'tf' and info.msgtype == 'tf2_msgs/msg/TFMessage'
         ]
 
     def may_come(self, frame_id: str, stamp_ns: int) -> bool:

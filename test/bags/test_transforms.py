@@ -14,7 +14,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.geometry import project_lidar
-from marigold_ros.message_codec import encode_image
+from marigold_ros.message_codec import encode_cloud, encode_image
 from marigold_ros.synthetic.drive.drive import (
     FIXED_FRAME,
     IMAGE,
@@ -293,3 +293,23 @@ def test_each_loop_has_its_own_poses_and_late_ones_are_awaited(tmp_path):
         else:
             assert T[0, 3] == pytest.approx(100 * loop + tick - 0.2)
     assert all("'camera' has no pose in 'map'" in item.warning for item in other)
+
+
+@pytest.mark.parametrize(('poses', 'expected'), [(15, [0.3, 1.3, 2.3]), (1, [0.0, 0.0, 0.0])])
+def test_a_mounting_on_tf_alone_is_that_of_the_scans_stamp_else_the_latest(
+    tmp_path, poses, expected
+):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for tick in range(poses):
+            pose(bag, START + tick * 100 * MS, START + tick * 100 * MS + 50 * MS, float(tick))
+        for tick in range(3):
+            stamp = START + tick * 100 * MS
+            image(bag, stamp, stamp)
+            cloud = np.ones((1, 4), [(axis, '<f4') for axis in 'xyz'])
+            fields = {**vars(encode_cloud(cloud)), 'header': {'stamp': stamp + 30 * MS}}
+            fields['header']['frame_id'] = 'odom'  # what carries the LiDAR
+            bag.write('/lidar', 'sensor_msgs/msg/PointCloud2', fields, stamp + 30 * MS)
+    with BagReader(tmp_path / 'bag') as reader:
+        read = list(bag_frames(reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig()))
+    assert [-item.frame.T_cam_lidar[0, 3] for item in read] == pytest.approx(expected)
+    assert [item.warning for item in read] == ['no camera_info'] * 3
