@@ -239,6 +239,8 @@ class SparseInput:
         Where the ground is: the pipeline looks for it in the prediction.
     no_points : Reason or None
         Why there is no sparse depth; None for the usual reason.
+    stamp_ns : int or None, nanoseconds
+        Of its scan.
 
     """
 
@@ -252,6 +254,7 @@ class SparseInput:
     sparse: SparseDepth | None = None
     ground: GroundPlane | None = None
     no_points: Reason | None = None
+    stamp_ns: int | None = None
 
     @property
     def is_at_pixels(self) -> bool:
@@ -347,6 +350,11 @@ class Frame:
     def lidar(self) -> SparseInput | None:
         """The first input, which scores where a replay holds points out."""
         return self.inputs[0] if self.inputs else None
+
+    @property
+    def scan_ns(self) -> int | None:
+        """The stamp of the first scan among the inputs, nanoseconds."""
+        return next((one.stamp_ns for one in self.inputs if one.stamp_ns is not None), None)
 
     @property
     def ground(self) -> GroundPlane | None:

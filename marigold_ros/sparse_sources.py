@@ -59,7 +59,7 @@ class SparseReading:
     kind: PointKind = PointKind.LIDAR
 
     def input(
-        self, source: str, T_cam_lidar: np.ndarray | None, camera: Camera | None
+        self, source: str, stamp_ns: int, T_cam_lidar: np.ndarray | None, camera: Camera | None
     ) -> SparseInput:
         """Return the input of a frame; ``camera`` is a depth image's own, see `own_camera`."""
         from marigold_ros.frame import SparseInput
@@ -72,6 +72,7 @@ class SparseReading:
             kind=self.kind,
             sparse_image=self.depth,
             sparse_camera=camera,
+            stamp_ns=stamp_ns,
         )
 
     def own_camera(

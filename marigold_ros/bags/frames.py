@@ -374,7 +374,7 @@ class _FrameStream:
             warnings.append(str(problem))
             return replace(nothing, no_points=as_reason(problem)), None, None
         pose = self._scan_pose(scan, scan_ns, camera_at, depth_camera, given, warnings)
-        return scan.input(sensor.source, pose, depth_camera), scan, scan_ns
+        return scan.input(sensor.source, scan_ns, pose, depth_camera), scan, scan_ns
 
     def _scan_pose(
         self,

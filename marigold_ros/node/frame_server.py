@@ -74,8 +74,7 @@ class ImageInWork:
 
     ``header`` is that of the outputs, ``own_frame`` the frame_id of the image, or of its
     camera_info where it has none, and ``size`` its (H, W) as it came. ``no_camera`` is the reason
-    why the frame has none, ``scan_ns`` the stamp of its first scan. It ``is_paired`` if it has its
-    points; its ``prediction`` comes last.
+    why the frame has none. It ``is_paired`` if it has its points; its ``prediction`` comes last.
     """
 
     header: Any
@@ -87,7 +86,6 @@ class ImageInWork:
     watch: _Stopwatch
     prediction: Any = None
     is_paired: bool = False
-    scan_ns: int | None = None
 
 
 class FrameServer:
@@ -205,7 +203,7 @@ class FrameServer:
             image = self._with_sparse(image, self._inputs.await_scans(image.frame.stamp_ns))
             watch.lap('pair')
         # As late as possible: odometry of the image's time often arrives after the image.
-        frame, scan_ns = image.frame, image.scan_ns
+        frame = image.frame
         place = self._extrinsics.camera_pose(image.header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
         result = self._pipeline.finish(frame, image.prediction)
@@ -214,8 +212,8 @@ class FrameServer:
         health.alignment, health.details = result.alignment, details_of(result)
         health.count_sources(result.sources)
         health.counters.add(f'{keys.FITS}{result.alignment.state}')
-        health.stamp_ns, health.scan_ns = frame.stamp_ns, scan_ns
-        self._outputs.publish(result, image.header, image.config, scan_ns, health.details)
+        health.stamp_ns, health.scan_ns = frame.stamp_ns, frame.scan_ns
+        self._outputs.publish(result, image.header, image.config, frame.scan_ns, health.details)
         health.published.tick()
         watch.lap('publish')
         health.timings.add({**result.timings_ms, **watch.laps_ms, 'total': watch.total_ms()})
@@ -327,29 +325,27 @@ class FrameServer:
             if frame.camera is None:
                 inputs = tuple(SparseInput(name, no_points=image.no_camera) for name in names)
                 return replace(image, frame=replace(frame, inputs=inputs), is_paired=True)
-            stamps, given = {}, {}
-            for number, item in enumerate(self._inputs.sparse):
-                given[item.source], stamps[item.source] = self._of_sensor(
-                    item, choices[item.source], image, is_first=not number
-                )
+            given = {
+                item.source: self._of_sensor(item, choices[item.source], image, not number)
+                for number, item in enumerate(self._inputs.sparse)
+            }
             if GROUND in names:
                 given[GROUND] = self._of_ground(frame, image.header.frame_id)
         frame = replace(frame, inputs=tuple(given[name] for name in names))
-        scan_ns = next((stamp for stamp in stamps.values() if stamp is not None), None)
-        return replace(image, frame=frame, is_paired=True, scan_ns=scan_ns)
+        return replace(image, frame=frame, is_paired=True)
 
     def _of_sensor(
         self, item: Input, choice: Choice, image: ImageInWork, is_first: bool
-    ) -> tuple[SparseInput, int | None]:
-        """Return the sparse depth of a scan and its stamp; None without depth."""
+    ) -> SparseInput:
+        """Return the sparse depth of a scan, or why it has none."""
         nothing = SparseInput(item.source)
         own, published = image.own_frame, image.header.frame_id
         scan, scan_ns = choice.item, choice.stamp_ns
         before, reading = self._read_scans.get(item.source, (None, None))
         if scan is None or scan_ns is None:
-            return nothing, None
+            return nothing
         if scan is before and isinstance(reading, Reason):
-            return replace(nothing, no_points=reading), None
+            return replace(nothing, no_points=reading)
         try:
             if scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
@@ -359,22 +355,22 @@ class FrameServer:
             reason = as_reason(error)
             self._read_scans[item.source] = scan, reason
             self._inputs.reject_scan(item, error)
-            return replace(nothing, no_points=reason), None
+            return replace(nothing, no_points=reason)
         self._read_scans[item.source] = scan, reading
-        found = reading.input(item.source, None, depth_camera)
+        found = reading.input(item.source, scan_ns, None, depth_camera)
         if reading.depth is not None and depth_camera is None:
-            return found, scan_ns
+            return found
         if depth_camera is not None and reading.frame_id in ('', own, published):
             # Of another size only.
-            return replace(found, T_cam_lidar=np.eye(4)), scan_ns
+            return replace(found, T_cam_lidar=np.eye(4))
         try:
             pose = self._extrinsics.lookup(
                 published, scan.header.frame_id, scan_ns, image.frame.stamp_ns, is_first
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return replace(nothing, no_points=as_reason(error)), None
-        return replace(found, T_cam_lidar=pose), scan_ns
+            return replace(nothing, no_points=as_reason(error))
+        return replace(found, T_cam_lidar=pose)
 
     def _of_ground(self, frame: Frame, camera_frame: str) -> SparseInput:
         """Return the plane of the ground, or the reason, which is reported too, for none."""

@@ -108,7 +108,7 @@ class Recording:
         if result is None or log_ns is None:
             return
         header = replace(item.image_message.header, frame_id=item.frame_id)
-        for name, msgtype, fields in output_messages(result, item.scan_stamp_ns, self._points):
+        for name, msgtype, fields in output_messages(result, item.usable.scan_ns, self._points):
             if self._is_output(f'{NODE}/{name}'):
                 self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
 

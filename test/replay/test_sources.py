@@ -6,8 +6,9 @@ from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.config import GroundConfig, LidarConfig
-from marigold_ros.message_codec import encode_cloud, encode_depth
+from marigold_ros.config import GroundConfig, LidarConfig, PointsConfig
+from marigold_ros.message_codec import encode_cloud, encode_depth, header_ns
+from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -103,6 +104,16 @@ def test_a_source_that_the_bag_lacks_leaves_the_others(evaluated, rows_of, tmp_p
     for row in rows_of(tmp_path / 'none'):
         assert row['state'] == 'none'
         assert 'scan: the bag has no topic of scan; landmarks: ' in row['reason']
+
+
+@pytest.mark.parametrize(('sources', 'later_ns'), [(('radar',), 0), (('pointcloud',), 3_000_000)])
+def test_the_scan_of_a_recording_is_that_of_its_sources(bag, ramp, tmp_path, sources, later_ns):
+    options = ReplayOptions(sources=sources, ground=GROUND, limit=1, record=PointsConfig())
+    evaluate_bag(bag, ramp, options, tmp_path)
+    with BagReader(tmp_path / 'recording') as reader:
+        (message,) = (m for _, m, _ in reader.messages(['/marigold_depth/alignment']))
+    scan_ns = values_of(message.status[0])['scan_stamp']
+    assert scan_ns == str(header_ns(message) + later_ns)
 
 
 def test_each_radar_of_a_bag_keeps_its_wide_deviation(bag):
