@@ -41,14 +41,14 @@ def input_profile(setting: str, depth: int, offers: Sequence[QoSProfile]) -> QoS
     Choose the profile of a subscription that keeps ``depth`` messages.
 
     ``setting`` is 'auto', 'reliable' or 'best_effort', and ``offers`` are those of the topic's
-    present publishers. Auto is reliable if every visible publisher is, transient local if every
-    one is; best effort while none is visible.
+    present publishers. Auto is reliable if every visible publisher is, best effort while none is
+    visible. Unless best effort is asked for, it is transient local if every publisher is.
     """
     reliable = setting == 'reliable'
-    latched = False
     if setting == 'auto' and offers:
         reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
-        latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+    latched = setting != 'best_effort' and bool(offers)
+    latched &= all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
     return QoSProfile(
         depth=depth,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,

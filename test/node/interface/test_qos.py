@@ -37,6 +37,9 @@ LATCHED = QoSProfile(
         ('auto', [LATCHED, LATCHED], 'reliable, transient_local'),
         ('auto', [LATCHED, RELIABLE], 'reliable, volatile'),
         ('reliable', [BEST_EFFORT], 'reliable, volatile'),
+        ('reliable', [LATCHED], 'reliable, transient_local'),
+        ('reliable', [], 'reliable, volatile'),
+        ('best_effort', [LATCHED], 'best_effort, volatile'),
         ('best_effort', [RELIABLE], 'best_effort, volatile'),
     ],
 )
@@ -94,8 +97,9 @@ def test_any_offer_and_setting_connects_or_is_explained(bench, offer, followed, 
         assert chosen(running) == followed
 
 
-def test_a_latched_camera_info_from_before_the_start_is_received(bench):
-    running = bench(connect=False, autostart=False)
+@pytest.mark.parametrize('setting', ['auto', 'reliable'])
+def test_a_latched_camera_info_from_before_the_start_is_received(bench, setting):
+    running = bench({'info_reliability': setting}, connect=False, autostart=False)
     running.robot.node.destroy_publisher(running.robot.info)
     latched = running.robot.node.create_publisher(CameraInfo, '/camera/camera_info', LATCHED)
     latched.publish(running.robot.camera_info(SECOND))
