@@ -3,7 +3,7 @@
 """
 Pairing of scans with images by header stamp: one rule for the node and for bags.
 
-A live clock has jumped only once two messages agree (`StampOrder`): one alone is an outlier.
+A clock has jumped only once two messages agree (`StampOrder`): one alone is an outlier.
 
 Each image takes the nearest scan within ``max_dt``. ApproximateTimeSynchronizer was rejected: it
 goes silent after a looped bag, pairs greedily, and waits for every topic. Pure Python; knows
@@ -70,22 +70,18 @@ class Choice(Generic[Item]):
     final: bool
 
 
-def no_stamp() -> InputError:
-    """Return the error of a scan with stamp 0: one of any age fits an image without a stamp."""
-    return InputError(
-        'the stamp is 0, and scans are paired with images by it: have the driver set '
-        'header.stamp, also that of the images',
-        cause='stamp',
-    )
-
-
-def out_of_order(stamp_ns: int) -> InputError:
-    """Return the error of a message that is refused for its stamp."""
-    return InputError(
+def stamp_error(stamp_ns: int) -> InputError:
+    """Return the error of a message that is refused for its stamp: out of order, or 0."""
+    text = (
         f'the stamp {stamp_ns / 1e9:.3f} s is out of order: more than a second behind the '
-        'newest one, or far ahead; check the driver, unless the clock was set back',
-        cause='stamp',
+        'newest one, or far ahead; check the driver, unless the clock was set back'
     )
+    if stamp_ns == 0:  # a scan of any age would fit an image without a stamp
+        text = (
+            'the stamp is 0, and scans are paired with images by it: have the driver set '
+            'header.stamp, also that of the images'
+        )
+    return InputError(text, cause='stamp')
 
 
 class StampOrder:
@@ -146,7 +142,7 @@ class ScanBuffer(Generic[Item]):
     def __init__(self, max_dt_ns: int, horizon_ns: int = HORIZON_NS) -> None:
         self._max_dt_ns = int(max_dt_ns)
         self._horizon_ns = int(horizon_ns)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._scans: dict[int, Item] = {}  # by stamp
         self._newest: int | None = None
         # Stamps of the last two images: one may be predicted while the other is finished.
@@ -167,21 +163,13 @@ class ScanBuffer(Generic[Item]):
         """Stamp of the newest scan, nanoseconds; None before the first."""
         return self._newest
 
-    def add(self, stamp_ns: int, item: Item) -> bool:
-        """
-        Keep a scan; stamps may come in any order, and of equal ones the last scan stays.
-
-        Returns whether the clock jumped back, so that all earlier scans were forgotten.
-        """
+    def add(self, stamp_ns: int, item: Item) -> None:
+        """Keep a scan; stamps may come in any order, and of equal ones the last scan stays."""
         with self._lock:
-            jumped = is_clock_jump(self._newest, stamp_ns)
-            if jumped:
-                self.clear()
             self._scans[stamp_ns] = item
             self._newest = stamp_ns if self._newest is None else max(self._newest, stamp_ns)
             for stamp in [stamp for stamp in self._scans if not self._is_kept(stamp)]:
                 del self._scans[stamp]
-        return jumped
 
     def clear(self) -> None:
         """Forget all scans, as after a clock jump."""

@@ -23,11 +23,11 @@ from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.bags.transforms import EgoMotion, TransformTree
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
-from marigold_ros.frame import Camera, Frame, SparseInput
+from marigold_ros.frame import Frame, SparseInput
 from marigold_ros.message_codec import header_ns, to_rgb
-from marigold_ros.pairing import no_stamp, out_of_order, StampOrder
+from marigold_ros.pairing import stamp_error, StampOrder
 from marigold_ros.reasons import as_reason
-from marigold_ros.sparse_sources import NONE, SparseReading
+from marigold_ros.sparse_sources import NONE
 import numpy as np
 
 STAMPS = ('header', 'log')
@@ -91,14 +91,10 @@ def bag_frames(
     excerpt: Excerpt = WHOLE,
 ) -> Iterator[BagFrame]:
     """
-    Yield one BagFrame for every message of the image topic, in the order of the bag.
+    Yield one BagFrame for every message of the image topic, in the order of an open bag.
 
     Parameters
     ----------
-    reader : BagReader
-        An open bag; it is streamed, not loaded.
-    topics : BagTopics
-        As ``reader.choose_topics`` returns them.
     lidar_config : LidarConfig
         ``max_dt``, ``time_offset`` and ``fixed_frame``; a scan is waited for as long as it can
         still come. With a fixed frame, ``T_cam_lidar`` goes from the LiDAR at its scan to the
@@ -108,8 +104,6 @@ def bag_frames(
     stamps : {'header', 'log'}
         Header stamps are when sensors measured; the log times of recording are for drivers that
         do not stamp, or stamp with clocks of their own.
-    excerpt : Excerpt
-        The part of the bag to read.
 
     Yields
     ------
@@ -158,12 +152,11 @@ class _FrameStream:
         self._sensors = [SensorTopic(reader, topic, config) for topic in topics.sensors]
         self._given_extrinsics = T_cam_lidar
         tree = reader.static_transforms()
-        self._extrinsics: dict[tuple[str, str], np.ndarray | CalibrationError] = {}
         info = topics.camera_info
         first_info = reader.first(info) if info else None
         self._motion = EgoMotion(reader.topics, config.fixed_frame, tree)
-        given = T_cam_lidar is not None
-        if not config.fixed_frame and (given or self._are_fixed(tree, first_info)):
+        may_move = self._motion.topics and T_cam_lidar is None
+        if not config.fixed_frame and not (may_move and not self._are_fixed(tree)):
             self._motion.topics = []
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
@@ -177,19 +170,15 @@ class _FrameStream:
         self._notes: list[str] = []
         self._damage: BagError | None = None
 
-    def _are_fixed(self, tree: TransformTree, info: Any) -> bool:
+    def _are_fixed(self, tree: TransformTree) -> bool:
         """Return whether fixed transforms connect all sensors with the image."""
-        if not self._motion.topics:
+        topics = self._topics.image, *self._topics.sensors
+        frames = [one.header.frame_id for one in map(self._reader.first, topics) if one]
+        with suppress(CalibrationError):
+            for frame in frames:
+                tree.lookup(frames[0], frame or frames[0])
             return True
-        first = [self._reader.first(t) for t in (self._topics.image, *self._topics.sensors)]
-        frames = [one.header.frame_id for one in (first[0], info) if one is not None]
-        camera = next(filter(None, frames), '')
-        try:
-            for scan in filter(None, first[1:]):
-                tree.lookup(camera, scan.header.frame_id or camera)
-        except CalibrationError:
-            return False
-        return True
+        return False
 
     def run(self) -> Iterator[BagFrame]:
         for topic, msgtype, data, log_ns in self._messages():
@@ -242,19 +231,17 @@ class _FrameStream:
     def _settle(self, jumped: bool) -> None:
         """Take the message that was out of order if the clock ``jumped``, else refuse it."""
         suspect, self._suspect = self._suspect, None
-        if suspect is None:
-            return
-        if jumped:
+        if suspect is not None and jumped:
             self._take(*suspect)
-        else:
+        elif suspect is not None:
             topic, message, stamp_ns, log_ns = suspect
-            self._refuse(topic, message, log_ns, out_of_order(stamp_ns))
+            self._refuse(topic, message, log_ns, stamp_error(stamp_ns))
 
     def _take(self, topic: str, message: Any, stamp_ns: int, log_ns: int) -> None:
         """Put one message where it belongs; a topic may have two roles."""
         if topic in self._topics.sensors:
             if self._by_header and stamp_ns == 0:
-                self._refuse(topic, message, log_ns, no_stamp())
+                self._refuse(topic, message, log_ns, stamp_error(stamp_ns))
                 return
             stamp_ns += self._offset_ns
         self._newest[topic] = max(self._newest.get(topic, stamp_ns), stamp_ns)
@@ -320,26 +307,25 @@ class _FrameStream:
         self._notes.clear()
         camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
         camera_at = head.message.header.frame_id or info_frame, head.stamp_ns
+        nothing = SparseInput(NONE, T_cam_lidar=self._given_extrinsics), None
         found = [
             self._measured(sensor, camera_at, rgb.shape, warnings) for sensor in self._sensors
-        ]
-        nothing = SparseInput(NONE, T_cam_lidar=self._given_extrinsics), None, None
-        _, scan, scan_ns = found[0] if found else nothing
+        ] or [nothing]
         frame = Frame(
             rgb=rgb,
             camera=camera,
             stamp_ns=head.stamp_ns,
             T_world_camera=self._motion.camera_pose(*camera_at, warnings),
-            inputs=[item for item, _, _ in found or [nothing]],
+            inputs=[item for item, _ in found],
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
-        ring = scan.ring if scan else None
+        lidar, ring = found[0]
         return BagFrame(
             frame,
             head.message,
             head.stamp_ns,
             truth,
-            scan_ns,
+            lidar.stamp_ns,
             ring,
             warning='; '.join(warnings),
             frame_id=camera_at[0],
@@ -351,9 +337,9 @@ class _FrameStream:
         camera_at: tuple[str, int],
         shape: tuple[int, ...],
         warnings: list[str],
-    ) -> tuple[SparseInput, SparseReading | None, int | None]:
+    ) -> tuple[SparseInput, np.ndarray | None]:
         """
-        Return the sparse depth nearest to an image, its reading and its stamp.
+        Return the sparse depth nearest to an image, and the scan line of each point if known.
 
         ``camera_at`` are frame and stamp of the image of a shape (H, W). Without any there is the
         reason, also in ``warnings``.
@@ -365,78 +351,37 @@ class _FrameStream:
         if message is None or scan_ns is None:
             warnings.append(sensor.why_no_scan(self._newest.get(self._topics.image, 0)))
             sensor.error = ''
-            return replace(nothing, no_points=as_reason(error)), None, None
+            return replace(nothing, no_points=as_reason(error)), None
         sensor.error = ''
         try:
-            scan = sensor.read(message)
-            depth_camera = sensor.camera(scan, scan_ns, camera_at[0], shape)
+            scan = sensor.read(scan_ns, message)
+            info, rectified = sensor.infos.at(scan_ns), is_rectified_name(sensor.topic)
+            depth_camera = scan.own_camera(camera_at[0], shape, info, sensor.info_topic, rectified)
         except InputError as problem:
             warnings.append(str(problem))
-            return replace(nothing, no_points=as_reason(problem)), None, None
-        pose = self._scan_pose(scan, scan_ns, camera_at, depth_camera, given, warnings)
-        return scan.input(sensor.source, scan_ns, pose, depth_camera), scan, scan_ns
-
-    def _scan_pose(
-        self,
-        scan: SparseReading,
-        scan_ns: int,
-        camera_at: tuple[str, int],
-        depth_camera: Camera | None,
-        given: np.ndarray | None,
-        warnings: list[str],
-    ) -> np.ndarray | None:
-        """Return the extrinsics at the times of scan and image, or a warning without them."""
+            return replace(nothing, no_points=as_reason(problem)), None
         if scan.points is None and depth_camera is None:
-            return given
-        if depth_camera is not None and scan.frame_id in ('', camera_at[0]):
-            return np.eye(4)  # of another size only
-        moved = self._motion.scan_pose(camera_at, (scan.frame_id, scan_ns), given, warnings)
-        if moved is not None or given is not None:
-            return given if moved is None else moved
-        return self._lookup(camera_at[0], scan.frame_id, scan_ns, warnings)
-
-    def _lookup(
-        self, target: str, source: str, stamp_ns: int, warnings: list[str]
-    ) -> np.ndarray | None:
-        if (target, source) not in self._extrinsics:
-            try:
-                self._extrinsics[target, source] = self._motion.tree.lookup(target, source)
-            except CalibrationError as error:
-                self._extrinsics[target, source] = error
-        found = self._extrinsics[target, source]
-        if isinstance(found, CalibrationError):
-            with suppress(CalibrationError):  # of a mounting that moves, as tf2 answers the node
-                return self._motion.tree.lookup(target, source, stamp_ns, or_latest=True)
-            warnings.append(str(found))
-            return None
-        return found
+            pose = given
+        elif depth_camera is not None and scan.frame_id in ('', camera_at[0]):
+            pose = np.eye(4)  # of another size only
+        else:
+            pose = self._motion.scan_pose(camera_at, (scan.frame_id, scan_ns), given, warnings)
+        return scan.input(sensor.source, scan_ns, pose, depth_camera), scan.ring
 
 
 def _check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:
-    """
-    Refuse recordings whose header stamps cannot match messages.
-
-    Two messages of stamp 0 are needed, because a simulator's clock may well start with one.
-    """
+    """Refuse recordings without header stamps; a simulator's clock may well start with one 0."""
     if stamps not in STAMPS:
         raise ConfigurationError(f"stamps is '{stamps}'; choose one of {', '.join(STAMPS)}")
     matched = [topic for topic in (topics.lidar, topics.truth) if topic]
     if stamps == 'log' or not matched:
         return
     for topic in (topics.image, *matched):
-        if _first_stamps(reader, topic) == [0, 0]:
+        first: list[int] = []
+        with suppress(BagError):  # reading all messages raises it
+            first = [header_ns(m) for _, m, _ in islice(reader.messages([topic]), 2)]
+        if first == [0, 0]:
             raise BagError(
                 f'the messages of {topic} in {reader.path} have header stamp 0, and images and '
                 'scans are paired by it; use the time of recording with --stamps log'
             )
-
-
-def _first_stamps(reader: BagReader, topic: str) -> list[int | None]:
-    """Return the header stamps of a topic's first two messages, None for undecodable ones."""
-    stamps: list[int | None] = []
-    with suppress(BagError):  # reading all messages raises it
-        for _, msgtype, data, _ in islice(reader.raw([topic]), 2):
-            stamps.append(None)
-            with suppress(BagError):
-                stamps[-1] = header_ns(reader.decode(data, msgtype))
-    return stamps

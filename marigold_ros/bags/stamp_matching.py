@@ -129,7 +129,6 @@ class SensorTopic:
             max(round(config.buffer * _NANOSECONDS), 2 * LOOK_AHEAD_NS),
         )
         self._max_dt, self._far = config.max_dt, ''
-        self._last: tuple[Any, SparseReading | InputError] | None = None  # that was read
         self.info_topic = sibling_info(topic)
         beside = reader.topics.get(self.info_topic)
         is_depth = not SPARSE_SOURCES[self.source].needs_extrinsics
@@ -145,23 +144,12 @@ class SensorTopic:
         except InputError as error:
             self.error = str(error)
 
-    def read(self, message: Any) -> SparseReading:
-        """Read a scan, once for all images that it serves; raises InputError."""
-        if self._last is None or self._last[0] is not message:
-            try:
-                self._last = message, SPARSE_SOURCES[self.source].read(message, ring=True)
-            except InputError as error:
-                self._last = message, error
-        if isinstance(self._last[1], InputError):
-            raise self._last[1]
-        return self._last[1]
-
-    def camera(
-        self, scan: SparseReading, scan_ns: int, frame_id: str, shape: tuple[int, ...]
-    ) -> Camera | None:
-        """Return the camera of a depth image, None if registered; raises InputError."""
-        info, rectified = self.infos.at(scan_ns), is_rectified_name(self.topic)
-        return scan.own_camera(frame_id, shape, info, self.info_topic, rectified)
+    def read(self, stamp_ns: int, scan: Any) -> SparseReading:
+        """Read a scan of the buffer, once for all images that it serves; raises InputError."""
+        if not isinstance(scan, SparseReading):
+            scan = SPARSE_SOURCES[self.source].read(scan, ring=True)
+            self.scans.add(stamp_ns, scan)
+        return scan
 
     def why_no_scan(self, image_ns: int) -> str:
         """

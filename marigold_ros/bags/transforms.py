@@ -248,18 +248,24 @@ class EgoMotion:
         Return the pose (4, 4) of the LiDAR at its scan in the camera at its image.
 
         ``camera`` and ``lidar`` are frame and stamp in nanoseconds. The camera's own motion is
-        added to ``given`` extrinsics. None where the motion is unknown, which goes to
-        ``warnings``, or where compensation is off.
+        added to ``given`` extrinsics. Where the motion is unknown, which goes to ``warnings``, or
+        compensation is off, it is not compensated; None, with a warning, without any pose.
         """
-        if not self.fixed_frame:
-            return None
         source = lidar[0] if given is None else camera[0]
+        if self.fixed_frame:
+            try:
+                moved = self.tree.lookup_full(*camera, source, lidar[1], self.fixed_frame)
+                return moved if given is None else moved @ given
+            except CalibrationError:
+                warnings.append(self._unknown(source))
+        if given is not None:
+            return given
         try:
-            moved = self.tree.lookup_full(*camera, source, lidar[1], self.fixed_frame)
-        except CalibrationError:
-            warnings.append(self._unknown(source))
-            return None
-        return moved if given is None else moved @ given
+            at_ns = lidar[1] if self.topics else None
+            return self.tree.lookup(camera[0], lidar[0], at_ns, or_latest=True)
+        except CalibrationError as error:
+            warnings.append(str(error))
+        return None
 
     def _pose(self, frame_id: str, stamp_ns: int) -> np.ndarray | None:
         try:

@@ -358,11 +358,8 @@ class FrameServer:
             return replace(nothing, no_points=reason)
         self._read_scans[item.source] = scan, reading
         found = reading.input(item.source, scan_ns, None, depth_camera)
-        if reading.depth is not None and depth_camera is None:
-            return found
-        if depth_camera is not None and reading.frame_id in ('', own, published):
-            # Of another size only.
-            return replace(found, T_cam_lidar=np.eye(4))
+        if reading.depth is not None and reading.frame_id in ('', own, published):
+            return found if depth_camera is None else replace(found, T_cam_lidar=np.eye(4))
         try:
             pose = self._extrinsics.lookup(
                 published, scan.header.frame_id, scan_ns, image.frame.stamp_ns, is_first

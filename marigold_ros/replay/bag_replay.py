@@ -395,9 +395,8 @@ class _Run:
             return
         result = None if scored.finished is None else scored.finished.result
         if bag.recording is not None:
-            item = scored.item
-            seen = item.frame if scored.finished is None else scored.finished.frame
-            bag.recording.add(replace(item, frame=seen), result)
+            seen = None if scored.finished is None else scored.finished.frame
+            bag.recording.add(replace(scored.item, frame=seen), result)
         if bag.rerun is not None and result is not None and scored.row is not None:
             bag.rerun.add(result, scored.row.result())
         if progress:

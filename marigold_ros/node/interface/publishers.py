@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
+from marigold_ros.bags.topics import sibling_info
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import FrameResult
 from marigold_ros.geometry.cloud.organised import cloud_of
@@ -31,7 +32,7 @@ from marigold_ros.message_codec import (
 from marigold_ros.node.diagnostics import alignment_status
 from marigold_ros.node.distro import HoldableGroup
 from marigold_ros.node.interface.qos import output_profile, user_overrides
-from marigold_ros.node.interface.subscriptions import infos_read, is_remapped, sibling_info
+from marigold_ros.node.interface.subscriptions import infos_read, is_remapped
 from marigold_ros.node.ros_helpers import (
     cloud_message,
     compressed_message,

@@ -10,12 +10,11 @@ points is left to the worker.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-import posixpath
 import threading
 import time
 from typing import Any
 
-from marigold_ros.bags.topics import is_rectified_name
+from marigold_ros.bags.topics import is_rectified_name, sibling_info
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.frame import Camera
@@ -30,13 +29,7 @@ from marigold_ros.node.interface.qos import (
     user_overrides,
 )
 from marigold_ros.node.ros_helpers import ImageReader, subscribe
-from marigold_ros.pairing import (
-    Choice,
-    no_stamp,
-    out_of_order,
-    ScanBuffer,
-    StampOrder,
-)
+from marigold_ros.pairing import Choice, ScanBuffer, stamp_error, StampOrder
 from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseReading
 from rclpy.qos import QoSProfile
 import sensor_msgs.msg
@@ -128,11 +121,6 @@ def type_mismatch(item: Input, msgtype: str) -> str:
 def is_remapped(node, name: str) -> bool:
     """Return whether a topic was given another name at start."""
     return node.resolve_topic_name(name) != node.resolve_topic_name(name, only_expand=True)
-
-
-def sibling_info(image_topic: str) -> str:
-    """Return the camera_info topic beside an image's, by image_transport's rule."""
-    return posixpath.join(posixpath.dirname(image_topic), 'camera_info')
 
 
 def _image_info(node) -> str:
@@ -381,7 +369,7 @@ class Inputs:
         """Refuse a stamp that is out of order alone; of two that agree, the clock has jumped."""
         judged = self._stamps.judge(item.topic, stamp, time.monotonic_ns())
         if judged == 'lone':
-            raise out_of_order(stamp)
+            raise stamp_error(stamp)
         if judged == 'jump':
             self._on_jump(f'the clock of {item.topic} jumped')
             self._stamps.judge(item.topic, stamp, time.monotonic_ns())
@@ -415,7 +403,7 @@ class Inputs:
         try:
             SPARSE_SOURCES[item.source].check(message)
             if stamp == 0:
-                raise no_stamp()
+                raise stamp_error(stamp)
             self._check_order(item, stamp)
         except MarigoldError as error:
             self.reject_scan(item, error)
