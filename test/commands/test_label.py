@@ -246,7 +246,7 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_driv
 
 @pytest.mark.parametrize(
     ('left_out', 'reason'),
-    [('/velodyne_points', 'no topic holds sparse depth'), ('/tf_static', 'no static transform')],
+    [('/velodyne_points', 'no topic holds sparse depth'), ('/tf_static', 'no transform')],
 )
 def test_a_bag_without_sparse_depth_is_refused_before_the_work(
     label, drive_without, ramp, monkeypatch, tmp_path, left_out, reason
