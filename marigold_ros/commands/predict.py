@@ -19,6 +19,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice, product
+import os
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
@@ -265,9 +266,10 @@ def _model_text(name: str, description: Mapping[str, Any]) -> str:
 
 def _check_inputs_stay(folder: Path, files: list[Path], names: list[str]) -> None:
     """Refuse to write the results of one input over another."""
-    inputs = {file.resolve(): file for file in files}
+    # Unlike those of Path, this raises nothing for a link that leads to itself.
+    inputs = {os.path.realpath(file): file for file in files}
     for name, end in product(names, RESULTS):
-        if lost := inputs.get((folder / f'{name}_{end}').resolve()):
+        if lost := inputs.get(os.path.realpath(folder / f'{name}_{end}')):
             raise UsageError(f'results of {name} would replace {lost}; give another --out')
 
 

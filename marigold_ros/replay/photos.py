@@ -57,8 +57,8 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     notes: list[str] = []
     for text in inputs:
-        path = Path(text).expanduser()
-        # Unlike methods of Path, those of os.path raise nothing where a folder is closed.
+        # Unlike methods of Path, those of os.path raise nothing for a closed folder or no user.
+        path = Path(os.path.expanduser(text))
         if os.path.isdir(path):
             known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
             try:

@@ -322,6 +322,8 @@ def test_a_name_with_a_bracket_is_a_file(image, tmp_path):
         ([], 2, 'nothing to predict'),
         (['broken.mp4'], 1, 'broken.mp4: OpenCV cannot open it'),
         (['missing.mp4'], 1, 'missing.mp4: there is no such file'),
+        (['~no_such_user/x.png'], 1, '~no_such_user/x.png: the file cannot be read'),
+        (['loop.png'], 1, 'loop.png: the file cannot be read'),
         (['--camera', '99'], 1, 'camera 99: OpenCV cannot open it: there is no such camera'),
         (['x.png', '--set', 'alignment.method=local'], 2, 'alignment.method'),
     ],
@@ -331,6 +333,7 @@ def test_what_cannot_be_predicted_is_one_line(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
+    (tmp_path / 'loop.png').symlink_to('loop.png')
     assert main(['predict', *arguments]) == code
     captured = capfd.readouterr()
     (error,) = captured.err.splitlines()
