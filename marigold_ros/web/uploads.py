@@ -28,6 +28,7 @@ from PIL import Image
 
 BAG_SUFFIXES = ('.mcap', '.bag', '.db3')
 MOST_PIXELS = 64_000_000
+SILENCE_S = 60.0  # a phone that left the network while it sent says nothing any more
 _JOINERS = '\u200c\u200d'  # within words of Persian and Hindi, and within emoji
 _LONGEST_NAME = 200  # bytes; results add some to it
 
@@ -107,10 +108,13 @@ async def receive(chunks: AsyncIterator[bytes], length: int, path: Path) -> None
     """Write the body of a request to a file; raises Refused if it is not of its length."""
     count = 0
     async with await anyio.open_file(path, 'wb') as file:
-        async for chunk in chunks:
-            count += len(chunk)
-            if count > length:
+        while count <= length:
+            chunk = b''
+            with anyio.move_on_after(SILENCE_S):
+                chunk = await anext(chunks, b'')
+            if not chunk:
                 break
+            count += len(chunk)
             await file.write(chunk)
     if count != length:
         raise Refused(

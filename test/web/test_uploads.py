@@ -12,6 +12,7 @@ import zlib
 import cv2
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.photos import IMAGE_SUFFIXES
+from marigold_ros.web import uploads
 import numpy as np
 import pytest
 
@@ -177,12 +178,27 @@ def test_the_length_is_refused_before_the_body_is_read(server, name, length, sta
     assert list(server.folder.iterdir()) == []
 
 
+def begun_upload(server):
+    """Return a connection that has sent 100 of the 1000 bytes of a photo."""
+    connection = socket.create_connection(('127.0.0.1', server.port), timeout=20)
+    head = f'POST /api/files?name=a.png HTTP/1.1\r\nHost: {server.host}\r\n'
+    head += f'Authorization: {server.bearer}\r\nContent-Length: 1000\r\n\r\n'
+    connection.sendall(head.encode() + PNG[:100])
+    return connection
+
+
 def test_an_upload_that_ends_early_leaves_nothing_behind(server):
-    with socket.create_connection(('127.0.0.1', server.port)) as connection:
-        head = f'POST /api/files?name=a.png HTTP/1.1\r\nHost: {server.host}\r\n'
-        head += f'Authorization: {server.bearer}\r\nContent-Length: 1000\r\n\r\n'
-        connection.sendall(head.encode() + PNG[:100])
+    with begun_upload(server):
         server.settles(lambda: list(server.folder.iterdir()))
+    server.settles(lambda: list(server.folder.iterdir()) == [])
+
+
+def test_an_upload_whose_sender_is_gone_without_a_word_ends(server, monkeypatch):
+    monkeypatch.setattr(uploads, 'SILENCE_S', 0.05)
+    with begun_upload(server) as connection, connection.makefile('rb') as answers:
+        answer = answers.read()
+    assert answer.split()[1] == b'400'
+    assert b'has 100 bytes where 1000 were announced' in answer
     server.settles(lambda: list(server.folder.iterdir()) == [])
 
 
