@@ -213,6 +213,24 @@ def test_a_file_that_is_broken_shows_its_sentence(browser, server):
     assert all('422' in message for message in noted)
 
 
+def test_a_job_is_followed_further_once_the_network_is_back(browser, server):
+    browser.get(server.address)
+    wait(browser, lambda: find(browser, '#model').text)
+    gate = server.models.get('tiny').gate
+    gate.clear()
+    drop(browser, 'street.png', a_photo())
+    wait(browser, lambda: 'predicting with tiny' in find(browser, '#status').text)
+    network = {'latency': 0, 'downloadThroughput': -1, 'uploadThroughput': -1}
+    offline = 'Network.emulateNetworkConditions'
+    browser.execute_cdp_cmd(offline, {**network, 'offline': True})
+    browser.get_log('browser')
+    wait(browser, lambda: any('DISCONNECTED' in e['message'] for e in browser.get_log('browser')))
+    browser.execute_cdp_cmd(offline, {**network, 'offline': False})
+    gate.set()
+    finished(browser)
+    assert not find(browser, '#problem').is_displayed()
+
+
 def texts(browser, selector):
     return [found.text for found in browser.find_elements('css selector', selector)]
 

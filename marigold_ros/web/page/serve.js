@@ -2,7 +2,8 @@
 'use strict';
 
 const POLL_MS = 250;
-const WAIT_MS = 1000; // for a place in the server's queue
+const WAIT_MS = 1000; // for a place in the server's queue, and for the network
+const MOST_MISSED = 20; // answers: a phone that was locked has no network at first
 
 function byId(id) {
   return document.getElementById(id);
@@ -149,7 +150,7 @@ class Page {
     } catch (error) { this.fail(item, error.message); }
   }
 
-  follow(item, job) {
+  follow(item, job, missed = 0) {
     if (!this.items.includes(item)) { this.end(job); return; } // cancelled before it had a job
     if (!item.job) {
       item.job = job;
@@ -161,13 +162,16 @@ class Page {
     this.draw(item);
     if (job.ended) return;
     setTimeout(async () => {
-      let next = null, problem = '';
+      let next = null, problem = '', count = 0;
       try { next = await answerOf(await fetch(`/api/jobs/${job.id}`)); }
-      catch (error) { problem = error instanceof TypeError ? 'the server does not answer any more' : error.message; }
+      catch (error) {
+        if (error instanceof TypeError && missed < MOST_MISSED) [next, count] = [job, missed + 1];
+        else problem = error instanceof TypeError ? 'the server does not answer any more' : error.message;
+      }
       if (!this.items.includes(item)) return; // cancelled meanwhile
-      if (next) this.follow(item, next);
+      if (next) this.follow(item, next, count);
       else this.fail(item, problem);
-    }, POLL_MS);
+    }, missed ? WAIT_MS : POLL_MS);
   }
 
   fail(item, problem) {
