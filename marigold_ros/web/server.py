@@ -144,8 +144,9 @@ def _address(host: str, port: int, token: str) -> str:
 
 def _listening_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    both = host == '::' and socket.has_dualstack_ipv6()  # the name it prints often has IPv4 only
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, dualstack_ipv6=both)
     except OSError as error:
         number = error.errno or 0  # negative: names that are not resolved
         why = os.strerror(number) if number > 0 else 'there is no such address'

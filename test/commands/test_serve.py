@@ -68,10 +68,10 @@ def test_a_model_that_cannot_be_loaded_ends_it_with_the_reason(tmp_path):
 
 
 @contextmanager
-def started(folder):
+def started(folder, host='0.0.0.0'):
     """Start the server with its temporary files in a folder; yields process, opener, address."""
     pytest.importorskip('uvicorn')
-    command = [*SERVE, '--host', '0.0.0.0', '--model', 'tiny']
+    command = [*SERVE, '--host', host, '--model', 'tiny']
     environment = {**ENVIRONMENT, 'TMPDIR': str(folder)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:
@@ -99,6 +99,13 @@ def test_it_prints_its_address_and_leaves_no_file_not_even_of_killed_servers(tmp
     assert process.wait(20) == 143
     os.close(in_use)
     assert list(tmp_path.glob('marigold_ros*')) == [other]
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason='this machine has no IPv6')
+def test_all_addresses_of_ipv6_include_those_of_ipv4(tmp_path):
+    with started(tmp_path, host='::') as (_, opener, address):
+        v6 = address._replace(netloc=f'[::1]:{address.port}')
+        assert b'<h1>' in opener.open(v6.geturl(), timeout=20).read()
 
 
 @pytest.mark.slow  # starts a process, and waits for its patience to end
