@@ -19,6 +19,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 _STOP_PATIENCE = 15.0  # seconds
+_ENDS = (signal.SIGTERM, signal.SIGHUP)  # the latter of a terminal that is closed
 _ERROR_MARKS = ('[ERROR]', '[FATAL]', 'Traceback (most recent call last)')
 
 
@@ -139,7 +140,13 @@ def running_node(arguments: Sequence[str], log: Path):
             start_new_session=True,  # a Ctrl-C is for this process, which then stops the node
         )
     running = NodeProcess(process, log)
+    # Those that are ignored, as by nohup, stay so.
+    ends = [end for end in _ENDS if signal.getsignal(end) is signal.SIG_DFL]
     try:
+        for end in ends:
+            signal.signal(end, lambda number, _: sys.exit(128 + number))
         yield running
     finally:
         running.kill()
+        for end in ends:
+            signal.signal(end, signal.SIG_DFL)

@@ -3,6 +3,7 @@
 """The demo's node process: how it ends, and errors in its log."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,15 @@ signal.pause()
 """
 
 
+RUNS_NODE = """
+import pathlib, signal, sys
+from marigold_ros.live_run.process import running_node
+with running_node([], pathlib.Path(sys.argv[1])) as node:
+    print(node.pid, flush=True)
+    signal.pause()
+"""
+
+
 @pytest.fixture
 def start(tmp_path):
     """Start a program as if it were the node, and wait for its first line."""
@@ -45,6 +55,17 @@ def start(tmp_path):
     for child in children:
         child.kill()
         child.wait()
+
+
+@pytest.mark.parametrize('end', [signal.SIGTERM, signal.SIGHUP])
+def test_the_node_ends_with_a_process_that_is_ended(tmp_path, end):
+    command = [sys.executable, '-c', RUNS_NODE, str(tmp_path / 'node.log')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as runs:
+        node = int(runs.stdout.readline())
+        runs.send_signal(end)
+    with pytest.raises(ProcessLookupError):
+        os.kill(node, signal.SIGKILL)
+    assert runs.returncode == 128 + end
 
 
 @pytest.mark.parametrize(
