@@ -52,6 +52,8 @@ def run_server(
         access = access_for(host)
         models = ModelStore(load, model)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+            signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
         jobs = JobQueue(models.prepare)
         with limited_logs(), _ending(jobs), _upload_folder() as folder:
             service = Service(models, jobs, folder, limits)
