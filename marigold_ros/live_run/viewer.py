@@ -24,6 +24,7 @@ from sensor_msgs.msg import CompressedImage
 _IMAGES, _STATE = '/depth/color/compressed', '/alignment'
 _QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 _WINDOW = 20  # images over which the rate is counted
+_DISCOVERY_S = 1.0  # until nodes that run already are seen
 
 
 @dataclass
@@ -50,6 +51,7 @@ class DepthViewer:
         context = self._stack.enter_context(own_context())
         self._node = self._stack.enter_context(own_node('marigold_view', context))
         self._stack.enter_context(spinning(self._node))
+        time.sleep(_DISCOVERY_S)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -42,6 +42,11 @@ def until(condition):
         time.sleep(0.02)
 
 
+def test_a_node_that_runs_already_is_listed_at_once(publishers):
+    with DepthViewer() as opened:
+        assert opened.nodes() == [NODE]
+
+
 def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publishers):
     images, fits = publishers
     until(lambda: viewer.nodes() == [NODE])
