@@ -11,6 +11,7 @@ wrong option or setting exit code 2; anything else keeps its traceback.
 import argparse
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+import errno
 from importlib import import_module
 from importlib.metadata import entry_points, PackageNotFoundError, version
 from importlib.util import find_spec
@@ -67,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _close_broken((sys.stdout, sys.stderr)):
             raise
         return _PIPE_CLOSED
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        with suppress(OSError):  # of a stream that is no file
+            _write_nowhere(sys.stdout)
+        print(f'error: cannot write ({error.strerror}); free some space', file=sys.stderr)
+        return 1
 
 
 def _close_broken(streams: Iterable[TextIO]) -> bool:
@@ -77,9 +85,13 @@ def _close_broken(streams: Iterable[TextIO]) -> bool:
             waiting = select.poll()
             waiting.register(stream.fileno(), select.POLLOUT)
             if any(event & select.POLLERR for _, event in waiting.poll(0)):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                _write_nowhere(stream)
                 found = True
     return found
+
+
+def _write_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:

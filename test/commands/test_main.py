@@ -243,6 +243,15 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments):
     assert done.returncode == 141
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
+def test_a_full_disk_under_stdout_is_one_line():
+    command = [sys.executable, '-m', 'marigold_ros', 'models', '--help']
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr == 'error: cannot write (No space left on device); free some space\n'
+
+
 def test_a_command_without_a_stdout_succeeds():
     command = ['sh', '-c', '"$0" -m marigold_ros models >&-', sys.executable]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
