@@ -50,12 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run one command; ``arguments`` without the program's name, None takes the process's.
 
-    Returns
-    -------
-    int
-        Exit code: 0 success, 1 a known error, 2 a wrong option or setting, 130 interrupted, 141
-        nobody reads stdout any more.
-
+    Returns the exit code: 0 success, 1 a known error, 2 a wrong option or setting, 130
+    interrupted, 141 nobody reads stdout any more.
     """
     try:
         try:
@@ -72,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno != errno.ENOSPC:
             raise
         with suppress(OSError):  # of a stream that is no file
-            _write_nowhere(sys.stdout)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f'error: cannot write ({error.strerror}); free some space', file=sys.stderr)
         return 1
 
@@ -85,13 +81,9 @@ def _close_broken(streams: Iterable[TextIO]) -> bool:
             waiting = select.poll()
             waiting.register(stream.fileno(), select.POLLOUT)
             if any(event & select.POLLERR for _, event in waiting.poll(0)):
-                _write_nowhere(stream)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 found = True
     return found
-
-
-def _write_nowhere(stream: TextIO) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -131,10 +131,8 @@ def _list(args: argparse.Namespace) -> int:
 
 def _facts(model: DepthModel) -> dict[str, Any]:
     """Return the description of a loaded model, with the size of its files in bytes."""
-    description = dict(model.description)
-    folder = Path(description['path'])
-    description['bytes'] = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
-    return description
+    files = Path(model.description['path']).rglob('*')
+    return {**model.description, 'bytes': sum(p.stat().st_size for p in files if p.is_file())}
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -156,11 +156,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Work:
-    """
-    Predicts images and videos with one model, and writes the results to one folder.
-
-    The model is loaded once there is an image for it.
-    """
+    """Predicts images and videos with one model, and writes the results to one folder."""
 
     def __init__(
         self,
@@ -177,7 +173,7 @@ class _Work:
 
     @cached_property
     def model(self) -> DepthModel:
-        """The model."""
+        """The model, loaded once there is an image for it."""
         return self._load()
 
     def add(self, source: Path | int, name: str) -> dict[str, Any]:

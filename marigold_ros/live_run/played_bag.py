@@ -181,8 +181,7 @@ class PlayedBag:
     @property
     def is_compressed(self) -> bool:
         """Whether the images are CompressedImage messages."""
-        _, msgtype = self.inputs['image']
-        return msgtype == COMPRESSED
+        return self.inputs['image'][1] == COMPRESSED
 
 
 @dataclass(frozen=True)

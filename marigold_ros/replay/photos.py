@@ -196,8 +196,7 @@ def open_video(source: Path | int) -> Iterator[Video]:
         _look('try_video', source)
     with _quiet_opencv():
         # FFmpeg takes a relative name with a colon for an address.
-        name = source if isinstance(source, int) else str(source.resolve())
-        capture = cv2.VideoCapture(name)
+        capture = cv2.VideoCapture(source if isinstance(source, int) else str(source.resolve()))
     try:
         if not capture.isOpened():
             what = 'there is no such camera' if isinstance(source, int) else 'it is no video'

@@ -9,6 +9,8 @@ function byId(id) {
   return document.getElementById(id);
 }
 
+function showProblem(text) { Object.assign(byId('problem'), { textContent: text, hidden: !text }); }
+
 function megabytes(bytes) {
   return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
@@ -210,8 +212,7 @@ class Page {
     const model = (job && job.result.model) || (item.query && item.query.model) || '';
     item.button.replaceChildren(...image, element('span', {}, `${item.name}${model && `, ${model}`}${state === 'done' ? '' : `: ${state}`}`));
     if (item !== this.shown) return;
-    byId('problem').textContent = item.problem || '';
-    byId('problem').hidden = !item.problem;
+    showProblem(item.problem || '');
     byId('progress').hidden = Boolean(item.problem);
     byId('again').hidden = !(item.file && job && job.state === 'done');
     const ended = Boolean(job && job.ended), count = item.total > 1 && item.done > 1 && item.total < 1e6 && !ended ? `, ${item.done} of ${item.total}` : '';
@@ -230,12 +231,8 @@ class Page {
     this.remove(item);
     history.replaceState(null, '', '/');
     this.show(null, false);
-    byId('problem').textContent = 'cancelled';
-    byId('problem').hidden = false;
+    showProblem('cancelled');
   }
 }
 
-fetch('/api/settings').then(answerOf).then((settings) => new Page(settings)).catch((error) => {
-  byId('problem').textContent = error.message;
-  byId('problem').hidden = false;
-});
+fetch('/api/settings').then(answerOf).then((settings) => new Page(settings)).catch((error) => showProblem(error.message));
