@@ -370,6 +370,8 @@ class FramePipeline:
             edges = observe_edges(edges, current.grey, rgb.shape[1], measured.sparse)
             wrong = edges.contradiction(measured.sparse)
             if wrong and self.config.alignment.contradiction == 'refuse':
+                if wrong.code == 'not_of_this_image':  # nor were those that gave earlier fits
+                    before = before.without_fits()
                 refusal = Reason('until_it_fits', {'why': wrong})
                 measured, wrong = MeasuredPoints(None, refusal=refusal), None
         return View(frame, rgb, small, camera, current, points, measured, edges, wrong, before)

@@ -121,6 +121,17 @@ def test_points_that_do_not_fit_the_image_make_no_metres_until_they_do():
     assert states[-1] == 'fitted'
 
 
+def test_metres_of_points_that_do_not_fit_are_not_held():
+    pipeline = FramePipeline(Oracle())
+    pipeline.process(turned_scan(6.0))
+    evidence = pipeline.state.edges
+    pipeline.reset()
+    assert pipeline.process(turned_scan(0.0)).alignment.state == 'fitted'
+    pipeline.state = replace(pipeline.state, edges=evidence)
+    assert pipeline.process(turned_scan(6.0)).alignment.state == 'none'
+    assert pipeline.state.fit is None
+
+
 def test_an_angle_that_edges_exclude_is_neither_reported_nor_a_result():
     pipeline = FramePipeline(Oracle())
     for _ in range(3):
