@@ -58,7 +58,7 @@ _SAME_PLACE, _SAME_DEPTH = 0.01, 0.2
 # Strength of edges, as a multiple of that by chance: points are not of this image below the first,
 # less one over the root of the sum of that by chance, and are above the last.
 _WRONG, _RIGHT = 1.2, 1.5
-# Error of mounting that may hide behind edges that agree, degrees.
+# Yaw that may hide behind edges that agree, degrees; upright ones show no pitch.
 AGREEING_DEG = 1.8
 # Once points are right, one frame in so many is compared.
 _EVERY = 8

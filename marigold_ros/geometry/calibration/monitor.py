@@ -56,7 +56,7 @@ class Calibration:
     delay_error_s: float = _NAN
     n_images: int = 0  # images observed
     line_gap_deg: float = 0.0  # between the scan lines: a pitch below it is not seen
-    edges_agree: bool = False  # with depth steps, which excludes angles above AGREEING_DEG
+    edges_agree: bool = False  # with depth steps, which excludes a yaw above AGREEING_DEG
 
     def significant_angles(self, least_deg: float) -> list[tuple[float, float, str, str]]:
         """Return angles of at least so many degrees, their errors, where points lie, and move."""
@@ -71,11 +71,11 @@ class Calibration:
     @property
     def text(self) -> str:
         """Describe the errors that are significant; empty if there are none."""
-        most = AGREEING_DEG if self.edges_agree else float('inf')
+        excluded = self.edges_agree and abs(self.yaw_deg) > AGREEING_DEG
+        known = replace(self, yaw_deg=_NAN) if excluded else self
         found = [
             f'LiDAR looks {angle:.1f}° {place} the image'
-            for angle, _, place, _ in self.significant_angles(_LEAST_ANGLE)
-            if angle <= most
+            for angle, _, place, _ in known.significant_angles(_LEAST_ANGLE)
         ]
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
             early = 'late' if self.delay_s > 0 else 'early'

@@ -189,8 +189,11 @@ def test_text_names_significant_errors_only():
     assert both.text == 'LiDAR looks 1.3° to the left of the image; LiDAR is 0.08 s late'
     assert Calibration().text == ''
     assert Calibration(-1.32, 0.1, 0.5, 0.1).text == ''
-    # Edges that agree exclude large angles, whatever the maps of a scene make likely.
+    # Upright edges that agree exclude a large yaw, whatever the maps of a scene make likely.
     assert Calibration(-2.4, 1.3, 0.1, 0.1, edges_agree=True).text.startswith('LiDAR looks 1.3°')
+    # Points that are too low meet them as well.
+    lowered = Calibration(0.1, -1.9, 0.1, 0.1, edges_agree=True)
+    assert lowered.text == 'LiDAR looks 1.9° below the image'
     # Between lines that are farther apart than a pitch it is not seen.
     assert Calibration(0.1, 1.5, 0.1, 0.1).text == 'LiDAR looks 1.5° above the image'
     assert Calibration(0.1, 2.4, 0.1, 0.1, line_gap_deg=3.3).text == ''
