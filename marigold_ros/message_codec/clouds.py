@@ -127,7 +127,7 @@ def scan_to_points(laser_scan: Any) -> np.ndarray:
     Parameters
     ----------
     laser_scan : LaserScan
-        Ranges outside [range_min, range_max], NaN and infinite ones are dropped (REP 117).
+        NaN, infinite ranges (REP 117) and those outside [range_min, range_max) are dropped.
 
     Returns
     -------
@@ -149,7 +149,8 @@ def scan_to_points(laser_scan: Any) -> np.ndarray:
             'shape',
         )
     low, high = float(laser_scan.range_min), float(laser_scan.range_max)
-    valid = np.isfinite(ranges) & (ranges >= low) & (ranges <= high)
+    # Some drivers write range_max for no return; laser_geometry drops it, too.
+    valid = np.isfinite(ranges) & (ranges >= low) & (ranges < high)
     if not valid.any():
         raise InputError(
             f'scan has {len(ranges)} ranges, none within [{low:g}, {high:g}] m; '
