@@ -366,14 +366,14 @@ class FramePipeline:
         current = CurrentFrame(thumbnail(small), frame.stamp_ns, K, frame.T_world_camera)
         before = self._start_over_at_breaks(frame, current)
         edges, wrong = before.edges, None
-        if not measured.reports:  # of several sources it would not be known which one errs
+        if measured.leader:  # of several sources it would not be known which one errs
             edges = observe_edges(edges, current.grey, rgb.shape[1], measured.sparse)
             wrong = edges.contradiction(measured.sparse)
             if wrong and self.config.alignment.contradiction == 'refuse':
                 if wrong.code == 'not_of_this_image':  # nor were those that gave earlier fits
                     before = before.without_fits()
                 refusal = Reason('until_it_fits', {'why': wrong})
-                measured, wrong = MeasuredPoints(None, refusal=refusal), None
+                measured, wrong = measured.without_leader(refusal), None
         return View(frame, rgb, small, camera, current, points, measured, edges, wrong, before)
 
     def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:
@@ -494,7 +494,7 @@ class FramePipeline:
         config, sparse = self.config.alignment, view.measured.sparse
         # Points on the ground were chosen by the map, which they cannot contradict.
         # Of several sources it would not be known which one errs.
-        if view.measured.reports or (sparse is not None and not sparse.kind.extends):
+        if not view.measured.leader or (sparse is not None and not sparse.kind.extends):
             sparse = None
         before, current = view.before.calibration, view.current
         return update_calibration(before, current, fitted.prediction, sparse, fused.fit, config)

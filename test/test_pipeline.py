@@ -15,6 +15,7 @@ from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
@@ -119,6 +120,26 @@ def test_points_that_do_not_fit_the_image_make_no_metres_until_they_do():
     assert str(wrong.alignment.reason).endswith('; metres come back once it fits')
     states = [pipeline.process(turned_scan(0.0)).alignment.state for _ in range(6)]
     assert states[-1] == 'fitted'
+
+
+def test_a_scan_that_does_not_fit_is_refused_beside_another_source_and_leaves_it():
+    def with_radar(angle_deg):
+        frame, right = turned_scan(angle_deg), turned_scan(0.0).points_lidar
+        echoes = SparseInput('radar', right[::20], np.eye(4), kind=PointKind.RADAR)
+        return replace(frame, inputs=(frame.lidar, echoes))
+
+    pipeline = FramePipeline(Oracle())
+    lidar, radar = pipeline.process(with_radar(0.0)).sources
+    assert min(lidar.points, radar.points) > 20
+    pipeline.reset()
+    for _ in range(3):
+        wrong = pipeline.process(with_radar(6.0))
+    lidar, radar = wrong.sources
+    assert 'contradict' in lidar.reason
+    assert lidar.points == 0
+    assert radar.reason == ''
+    assert wrong.alignment.n_points == radar.points
+    assert wrong.sparse.kind is PointKind.RADAR
 
 
 def test_metres_of_points_that_do_not_fit_are_not_held():

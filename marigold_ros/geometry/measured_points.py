@@ -47,6 +47,8 @@ class MeasuredPoints:
         Why there are none.
     reports : sequence of SourceReport
         What each of several sources gave; empty with one source.
+    leader : str
+        The source that all of ``sparse`` is from; empty where they are from several.
 
     """
 
@@ -54,6 +56,15 @@ class MeasuredPoints:
     further: SparseDepth | None = None
     refusal: Reason | None = None
     reports: tuple[SourceReport, ...] = ()
+    leader: str = ''
+
+    def without_leader(self, why: Reason) -> 'MeasuredPoints':
+        """Return the points of the other sources, after those of the leader were refused."""
+        reports = tuple(
+            replace(report, points=0, refusal=why) if report.source == self.leader else report
+            for report in self.reports
+        )
+        return MeasuredPoints(self.further, None, why, reports)
 
 
 def measure_points(
@@ -95,7 +106,7 @@ def measure_points(
         return MeasuredPoints(None, refusal=NO_SPARSE_DEPTH)
     if len(frame.inputs) == 1:
         sparse, refusal = measure(frame.inputs[0])
-        return MeasuredPoints(sparse, refusal=refusal)
+        return MeasuredPoints(sparse, None, refusal, leader=frame.inputs[0].source)
     parts, reports = [], []
     for item in frame.inputs:
         try:
@@ -105,13 +116,14 @@ def measure_points(
         if sparse is not None and len(sparse) == 0:
             sparse, refusal = None, Reason('none_in_view')
         if sparse is not None:
-            parts.append(sparse)
+            parts.append((item.source, sparse))
         reports.append(SourceReport(item.source, len(sparse or ()), refusal))
     if not parts:
         texts = (f'{report.source}: {report.reason}' for report in reports)
         return MeasuredPoints(None, refusal=as_reason('; '.join(texts)), reports=tuple(reports))
-    sparse, further = merge_points(parts, config)
-    return MeasuredPoints(sparse, further, reports=tuple(reports))
+    sparse, further = merge_points([part for _, part in parts], config)
+    leader = next((source for source, part in parts if part is sparse), '')
+    return MeasuredPoints(sparse, further, None, tuple(reports), leader)
 
 
 def sparse_of_frame(
