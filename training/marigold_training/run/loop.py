@@ -4,8 +4,8 @@
 The training loop: the stages of a recipe, and checkpoints that resume exactly.
 
 All random numbers are functions of the seed and the step, so that a checkpoint consists of
-networks, their averages, the best of these, optimiser, stage and step. Each replaces the previous
-one atomically.
+networks, their averages, the best of these, optimiser, scale of a float16 loss, stage and step.
+Each replaces the previous one atomically.
 """
 
 from collections.abc import Iterator, Sequence
@@ -170,18 +170,22 @@ class Trainer:
                     self.accelerator.backward(loss / stage.accumulation)
                 losses.setdefault(batch.source, []).append(loss.item())
             norm = self._clip(stage)
-            failures = 0 if math.isfinite(norm) else failures + 1
             # Without a known pixel only momentum would move the weights.
-            idle = norm == 0.0
-            self.skipped += failures > 0 or idle
+            usable, scaler = math.isfinite(norm) and norm > 0.0, self.accelerator.scaler
+            self.skipped += not usable
+            # Gradients that overflow float16 lower the scale of the loss, until it is 1.
+            lost = not (math.isfinite(norm) or (scaler and scaler.get_scale() > 1.0))
+            failures = failures + 1 if lost else 0
             if failures >= FAILURES_ALLOWED:
                 raise FloatingPointError(
                     f'{failures} steps in a row without a finite loss (stage {stage.name}, step '
                     f'{self.step}); lower learning_rate and resume from the last checkpoint'
                 )
-            if not (failures or idle):
+            if usable:
                 self.optimizer.step()
                 self.average.update(self.chain, stage.average, self.step)
+            elif scaler:
+                scaler.update()
             self.step += 1
             bar.update()
             if self.step % LOG_EVERY == 0:
@@ -329,6 +333,7 @@ class Trainer:
             'average': whole(self.average.weights),
             'best': self.best,
             'optimizer': whole(self.optimizer.state_dict()),
+            'scaler': self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             'stage_index': self.stage_index,
             'step': self.step,
             'skipped': self.skipped,
@@ -362,5 +367,7 @@ class Trainer:
         if self.step:  # otherwise the stage begins, and the state may be of another optimizer
             trained = [w for group in self.optimizer.param_groups for w in group['params']]
             self.optimizer.load_state_dict(divide_moments(state['optimizer'], trained))
+        if self.accelerator.scaler and state.get('scaler'):
+            self.accelerator.scaler.load_state_dict(state['scaler'])
         torch.set_rng_state(state['torch_rng'])
         self.chain.restore(state)
