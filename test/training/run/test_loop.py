@@ -113,6 +113,28 @@ def test_a_run_out_of_time_or_stopped_resumes_and_its_stages_are_known(
     assert_same_end(whole, resumed)
 
 
+@pytest.mark.parametrize('save_every', [3, 100])
+def test_steps_that_a_killed_run_repeats_are_logged_once(
+    new_trainer, tmp_path, monkeypatch, save_every
+):
+    monkeypatch.setattr('marigold_training.run.loop.LOG_EVERY', 1)
+    stages = [replace(STAGES[0], steps=6, save_every=save_every)]
+    killed = new_trainer(tmp_path, stages)
+    write = killed.log.write
+
+    def write_and_die(line, at):
+        write(line, at)
+        if at == 5:
+            raise Killed
+
+    monkeypatch.setattr(killed.log, 'write', write_and_die)
+    with pytest.raises(Killed):
+        killed.run()
+    assert new_trainer(tmp_path, stages).run()
+    lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
 class Planned:
     """A validation with planned qualities, which keeps the weights that it saw."""
 

@@ -306,11 +306,16 @@ def test_a_log_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_line_that_was_cut_off_is_no_line_of_the_resumed_log(tmp_path):
-    log = tmp_path / 'log.jsonl'
-    log.write_text('{"step": 1, "quality": 0.5}\n{"step": 2, "qua')
-    assert '| 1 | 0.5000 |' in learning_curve(log)
+    path, log = tmp_path / 'log.jsonl', RunLog(tmp_path)
+    log.write({'step': 1, 'quality': 0.5}, 1)
+    saved = log.size
+    with path.open('a') as file:
+        file.write('{"step": 2, "qua')
+    assert '| 1 | 0.5000 |' in learning_curve(path)
+    resumed = RunLog(tmp_path)
+    resumed.rewind(saved)
     for step in (2, 3):
-        RunLog(tmp_path).write({'step': step, 'quality': 0.25}, step)
+        resumed.write({'step': step, 'quality': 0.25}, step)
     assert [line['step'] for line in lines(tmp_path)] == [1, 2, 3]
 
 

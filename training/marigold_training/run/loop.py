@@ -117,8 +117,9 @@ class Trainer:
         self.stage_index = self.step = self.skipped = 0
         self.model: Any = None
         self._prepare()
-        if (folder / STATE).exists():
-            self._load()
+        logged = self._load() if (folder / STATE).exists() else 0
+        if accelerator.is_main_process:
+            self.log.rewind(logged)
 
     def run(self, minutes: float | None = None, stop: Stop | None = None) -> bool:
         """
@@ -337,6 +338,7 @@ class Trainer:
             'stage_index': self.stage_index,
             'step': self.step,
             'skipped': self.skipped,
+            'logged': self.log.size,
             'torch_rng': torch.get_rng_state(),
             'provenance': json.dumps(self.provenance),
             **self.chain.settings(),
@@ -354,7 +356,8 @@ class Trainer:
             save_backup(path, {k: v for k, v in weights.items() if k.startswith(trained)})
         self.accelerator.wait_for_everyone()
 
-    def _load(self) -> None:
+    def _load(self) -> int:
+        """Read the checkpoint; return the bytes of its log."""
         path = self.folder / STATE
         state = load_state(path, self.chain)
         check_recipe(path, state, self.stages)
@@ -371,3 +374,4 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(state['scaler'])
         torch.set_rng_state(state['torch_rng'])
         self.chain.restore(state)
+        return int(state.get('logged', self.log.size))

@@ -4,7 +4,7 @@
 The log of a run: log.jsonl, which is the record, curves of TensorBoard if it is installed, and
 the trackers of accelerate that the run was started with.
 
-A resumed run appends to the file and purges TensorBoard's curves from its first step on.
+A resumed run drops what was logged after its checkpoint from both.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,8 +30,22 @@ class RunLog:
 
     def __init__(self, folder: Path, track: Callable[..., None] | None = None) -> None:
         self.folder, self._track = folder, track
+        self._path = folder / NAME
         self._begun = False
         self._curves: Any = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of log.jsonl, 0 without one."""
+        return self._path.stat().st_size if self._path.is_file() else 0
+
+    def rewind(self, size: int) -> None:
+        """Drop what follows the first ``size`` bytes: the log of steps that come again."""
+        try:
+            if self.size > size:
+                os.truncate(self._path, size)
+        except OSError as error:
+            raise self._refusal(error) from error
 
     def write(self, line: Mapping[str, Any], at: int, image: Path | None = None) -> None:
         """
@@ -47,23 +61,16 @@ class RunLog:
             To add to TensorBoard.
 
         """
-        line, begins = dict(line), not self._begun
-        if begins:
+        line = dict(line)
+        if not self._begun:
             self._begun, self._curves = True, _open(self.folder / CURVES, at)
             if self._curves is None:
                 line['note'] = NO_CURVES
-        path = self.folder / NAME
         try:
-            if begins and path.is_file():
-                whole = path.read_bytes().rfind(b'\n') + 1
-                os.truncate(path, whole)  # a full disk or a kill may have cut a line off
-            with path.open('a', encoding='utf-8') as file:
+            with self._path.open('a', encoding='utf-8') as file:
                 file.write(json.dumps(line) + '\n')
         except OSError as error:
-            raise MarigoldError(
-                f'{path} could not be written ({error.strerror}); free some space and run the '
-                'same command again'
-            ) from error
+            raise self._refusal(error) from error
         if self._track is not None:
             self._track(numbers(line), step=at)
         if self._curves is None:
@@ -74,6 +81,12 @@ class RunLog:
         if shown is not None:
             rgb = cv2.cvtColor(shown, cv2.COLOR_BGR2RGB)
             self._curves.add_image('pictures', rgb, at, dataformats='HWC')
+
+    def _refusal(self, error: OSError) -> MarigoldError:
+        return MarigoldError(
+            f'{self._path} could not be written ({error.strerror}); free some space and run the '
+            'same command again'
+        )
 
     def close(self) -> None:
         """Flush TensorBoard; a later line opens it again."""
