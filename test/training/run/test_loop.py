@@ -268,6 +268,13 @@ def test_a_run_whose_recipe_now_has_other_stages_behind_it_is_refused(
     assert not (tmp_path / 'toy').exists()
 
 
+def test_a_run_whose_recipe_now_has_another_space_is_refused(resumable, toy, tmp_path):
+    run = resumable(tmp_path, {}, {}, facts={**toy['facts'], 'space': 'disparity'})
+    for use in (run.train, run.export):
+        with pytest.raises(CheckpointError, match=r"space 'log', and the recipe has 'disparity'"):
+            use()
+
+
 def test_stages_to_come_may_be_others_than_when_the_run_began(resumable, tmp_path):
     both = {'trains': ['autoencoder', 'unet'], 'weight_decay': 0.1}
     run = resumable(tmp_path, {}, {'steps': 3})

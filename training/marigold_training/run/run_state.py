@@ -62,7 +62,7 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     """
     Read a state into main memory.
 
-    Raises CheckpointError if it is damaged or does not fit the networks.
+    Raises CheckpointError if it is damaged or does not fit the networks or their space.
     """
     try:
         state = torch.load(path, weights_only=True, map_location='cpu')
@@ -85,6 +85,12 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
                 f'{path} is of another architecture: {name} is {shapes[0]} there, {shapes[1]} in '
                 'the recipe; use the recipe that began the run'
             )
+    facts = json.loads(state['provenance']).get('recipe', {}).get('facts', {})
+    if facts and facts['space'] != networks.space:
+        raise CheckpointError(
+            f"{path} was trained with facts.space '{facts['space']}', and the recipe has "
+            f"'{networks.space}'; use the recipe that began the run, or another --out"
+        )
     return state
 
 
