@@ -77,7 +77,7 @@ def export(chain, folder: Path, facts: dict, card: str = '# toy\n', **more) -> P
 
 @pytest.mark.parametrize('facts', [ZEROS, NOISE], ids=['zeros', 'noise'])
 def test_the_lines_of_the_card_open_it_here_and_in_diffusers(chain, tmp_path, facts):
-    card = model_card(recipe(facts), FAMILY, STAGES, PARTS, tmp_path)
+    card = model_card(recipe(facts), FAMILY, STAGES, PARTS, tmp_path / 'metrics.json')
     folder = tmp_path / 'toy'
     text = torch.randn(1, 2, 32)
     export(chain, folder, facts, card, scheduler=chain.scheduler, text=text)
@@ -101,7 +101,7 @@ def test_the_card_states_data_stages_and_licence(tmp_path):
     (tmp_path / 'metrics.json').write_text(
         json.dumps({'200 held-out scenes': {'abs_rel': 0.1723, 'delta1': 0.7618}})
     )
-    card = model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path)
+    card = model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path / 'metrics.json')
     assert card.startswith('# toy\n')
     assert 'trained from scratch' in card
     assert 'answers in one step from zeros' in card
@@ -123,14 +123,16 @@ def test_figures_of_weights_that_were_trained_further_are_not_on_the_card(tmp_pa
     scored = (tmp_path / 'metrics.json').stat().st_mtime
     for later, shown in ((-1.0, True), (1.0, False)):
         os.utime(state, (scored + later, scored + later))
-        assert ('0.1723' in model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path)) == shown
+        assert (
+            '0.1723' in model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path / 'metrics.json')
+        ) == shown
 
 
 def test_the_card_names_initial_weights_without_their_path(tmp_path):
     published = tmp_path / 'somewhere' / 'stable-diffusion-2'
     published.mkdir(parents=True)
     start = recipe(NOISE, kind='stable_diffusion', path=str(published))
-    card = model_card(start, FAMILY, STAGES[:1], PARTS, tmp_path)
+    card = model_card(start, FAMILY, STAGES[:1], PARTS, tmp_path / 'metrics.json')
     assert '`stable-diffusion-2`; the licence of those weights applies' in card
     assert 'somewhere' not in card
     assert 'Unlike in Marigold' not in card
@@ -140,7 +142,7 @@ def test_the_card_names_initial_weights_without_their_path(tmp_path):
         FAMILY,
         [],
         PARTS,
-        tmp_path,
+        tmp_path / 'metrics.json',
     )
     assert '`prs-eth/marigold-depth-v1-1`' in hub
 
@@ -149,7 +151,7 @@ def test_metrics_that_are_no_figures_are_refused(tmp_path):
     for content in ('[1, 2]', '{"scenes": {"abs_rel": "good"}}', '{'):
         (tmp_path / 'metrics.json').write_text(content)
         with pytest.raises(InputError, match=r'metrics\.json holds no figures'):
-            model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path)
+            model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path / 'metrics.json')
 
 
 def test_the_recipes_own_schedule_is_written(chain, tmp_path):

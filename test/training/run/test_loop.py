@@ -455,6 +455,36 @@ def test_backups_keep_the_averaged_weights_of_their_step(new_trainer, tmp_path):
         load_averaged(tmp_path / 'state.pt', chain, str(tmp_path / 'no.safetensors'))
 
 
+def test_a_card_names_its_weights_and_has_their_figures_only(
+    toy, tmp_path, accelerator, monkeypatch
+):
+    stage = {'name': 'a', 'objective': 'pixel', 'steps': 2, 'batch_size': 2, 'backup_every': 1}
+    path = tmp_path / 'recipe.yaml'
+    own = {**toy, 'validation': {'scenes': 1, 'best': 'scenes.abs_rel'}}
+    path.write_text(yaml.safe_dump({**own, 'stages': [{**stage, 'validate_every': 1}]}))
+    run = TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+    planned = Planned({1: 1.0, 2: 2.0})
+    monkeypatch.setattr(run.validation, 'run', planned.run)
+    monkeypatch.setattr(run.validation, 'quality', planned.quality)
+    assert run.train()
+
+    def card(figure: float = 0.0, **given: str) -> str:
+        monkeypatch.setattr(run, 'figures', lambda chain: {'rooms': {'abs_rel': figure}})
+        text = (run.export(bool(figure), **given) / 'README.md').read_text()
+        assert run.measured() in text
+        return text
+
+    backup = str(tmp_path / 'out/backups/a_000001.safetensors')
+    assert '0.1250' in card(0.125)
+    assert 'The weights are those of the backup a_000001.' in card(weights=backup)
+    assert '| rooms |' not in card(weights=backup)
+    assert '0.2500' in card(0.25, weights=backup)
+    assert 'The weights are' not in card(weights='last')
+    assert '| rooms |' not in card(weights='last')
+    assert '0.1250' in card()
+    assert 'The weights are those of a 1/2, which validation selected.' in card()
+
+
 def test_the_last_weights_stay_beside_the_best(new_trainer, tmp_path):
     trainer = new_trainer(tmp_path, [STAGES[1]])
     first = {k: v.clone() for k, v in trainer.average.weights.items()}

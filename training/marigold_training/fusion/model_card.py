@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_training.fusion.example_cache import ExampleCache
-from marigold_training.run.model_card import METRICS, metrics_table, stop_note
+from marigold_training.run.model_card import metrics_table
 from marigold_training.run.run_log import NAME as LOG
 from marigold_training.run.stages import Stage
 
@@ -17,21 +17,21 @@ def fusion_card(
     recipe: Mapping[str, Any],
     stages: Sequence[Stage],
     caches: Sequence[ExampleCache],
-    folder: Path,
-    stopped: str = '',
+    metrics: Path,
+    note: str = '',
 ) -> str:
     """Return the model card of a run, in Markdown; as `model_card` of a depth model's."""
     start = recipe.get('init', {}).get('path')
-    metrics = metrics_table(folder / METRICS)
+    figures = metrics_table(metrics)
     return CARD.format(
         name=recipe['name'],
         start=f'fine-tuned from `{Path(str(start)).name}`' if start else 'trained from scratch',
         stages='\n'.join(
             f'| {stage.name} | {stage.steps} | {stage.batch_size} |' for stage in stages
         )
-        + stop_note(stopped),
+        + note,
         data='\n'.join(f'- {cache.source.name}: {len(cache)} examples' for cache in caches),
-        metrics=(metrics + MEASURES if metrics else '') + learning_curve(folder / LOG),
+        metrics=(figures + MEASURES if figures else '') + learning_curve(metrics.with_name(LOG)),
     )
 
 

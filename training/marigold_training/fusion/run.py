@@ -92,9 +92,9 @@ class FusionRun(Run[TrainedFusion]):
         """Build the network that the recipe's ``init`` names."""
         return TrainedFusion(new_network(self.recipe.get('init', {}), self.seed))
 
-    def write(self, folder: Path, chain: TrainedFusion, stages: list[Stage], stopped: str) -> None:
+    def write(self, folder: Path, chain: TrainedFusion, stages: list[Stage], note: str) -> None:
         """Write the network and its card."""
-        card = fusion_card(self.recipe, stages, self.caches, self.folder, stopped)
+        card = fusion_card(self.recipe, stages, self.caches, self.metrics, note)
         export_fusion(folder, chain.fusion, card)
 
     def figures(self, chain: TrainedFusion) -> dict[str, dict[str, float]]:

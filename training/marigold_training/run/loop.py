@@ -113,7 +113,7 @@ class Trainer:
         set_seed(seed)
         chain.to(accelerator.device)
         self.average = WeightAverage(chain, any(stage.average for stage in stages))
-        self.best: dict[str, Any] = {}  # quality and weights, where the validation selects
+        self.best: dict[str, Any] = {}  # quality, weights and where, if the validation selects
         self.stage_index = self.step = self.skipped = 0
         self.model: Any = None
         self._prepare()
@@ -321,7 +321,8 @@ class Trainer:
                 line['quality'] = quality
                 if quality < self.best.get('quality', math.inf):
                     kept = {name: value.detach().clone() for name, value in weights.items()}
-                    self.best = {'quality': quality, 'weights': kept}
+                    at = f'{stage.name} {self.step}/{stage.steps}'
+                    self.best = {'quality': quality, 'weights': kept, 'at': at}
             shown = image if image.is_file() else None
             self.log.write({**line, 'time': time.time()}, self._steps_done, shown)
         self.accelerator.wait_for_everyone()

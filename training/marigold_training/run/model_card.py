@@ -29,13 +29,13 @@ def model_card(
     family: TrainedFamily,
     stages: list[Stage],
     parts: Sequence[Part],
-    folder: Path,
-    stopped: str = '',
+    metrics: Path,
+    note: str = '',
 ) -> str:
     """
-    Return the model card of a run, in Markdown, with the figures of its ``metrics.json``.
+    Return the model card of a run, in Markdown, with the figures of the file ``metrics``.
 
-    ``stages`` are those that were trained; ``stopped`` states where that ended before the recipe.
+    ``stages`` are those that were trained; ``note`` of :func:`training_note` follows them.
     """
     facts, init = recipe['facts'], recipe['init']
     start = _public_name(str(init.get('path', '')))
@@ -47,19 +47,25 @@ def model_card(
         values=_values(facts['space']),
         kind=family.kind(facts),
         deviation=_deviation(stages) + _kept(recipe.get('keep_of_start', 0.0)),
-        stages='\n'.join(_row(stage) for stage in stages) + stop_note(stopped),
+        stages='\n'.join(_row(stage) for stage in stages) + note,
         data='\n'.join(_data(parts)),
-        metrics=metrics_table(folder / METRICS),
+        metrics=metrics_table(metrics),
         licence=licence.format(start=start),
         usage=family.usage(facts),
     )
 
 
-def stop_note(stopped: str) -> str:
-    """Return the paragraph that says where training ended before its recipe; empty at its end."""
-    return (
+def training_note(stopped: str, weights: str) -> str:
+    """Return paragraphs on where training ended before its recipe, and on weights not the last."""
+    note = (
         f'\n\nTraining was stopped at {stopped}, before the end of its recipe.' if stopped else ''
     )
+    return note + (f'\n\nThe weights are those of {weights}.' if weights else '')
+
+
+def metrics_path(folder: Path, weights: str = '') -> Path:
+    """Return the file of the figures of weights, named as for `load_averaged`, of a run."""
+    return folder / (f'metrics_{Path(weights).stem}.json' if weights else METRICS)
 
 
 def _public_name(path: str) -> str:

@@ -31,10 +31,16 @@ from marigold_training.recipe_keys import check_entries, check_mapping, read_fie
 from marigold_training.run.average import blend
 from marigold_training.run.latent_cache import check_augmentation
 from marigold_training.run.loop import PICTURES, Scoring, Trainer
-from marigold_training.run.model_card import METRICS, metrics_table, model_card
+from marigold_training.run.model_card import (
+    METRICS,
+    metrics_path,
+    metrics_table,
+    model_card,
+    training_note,
+)
 from marigold_training.run.run_log import CURVES
 from marigold_training.run.run_log import NAME as LOG
-from marigold_training.run.run_state import BACKUPS, load_averaged, STATE, trained_stages
+from marigold_training.run.run_state import BACKUPS, load_averaged, origin, STATE, trained_stages
 from marigold_training.run.score import HELD_OUT, HeldOutScenes, score_held_out
 from marigold_training.run.sharding import divided, shard
 from marigold_training.run.stages import read_stages, Stage
@@ -107,6 +113,7 @@ class Run(ABC, Generic[Chain]):
         self.generators, self.seed = generators, seed_of(self.recipe)
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         self.in_turns = in_turns(self.recipe)
+        self.weights = ''  # of the export, as of load_averaged
 
     def batch_rule(self, stage: Stage, number: int) -> BatchRule:
         """Return how the batches of a stage are put together."""
@@ -198,11 +205,12 @@ class Run(ABC, Generic[Chain]):
         ``weights`` chooses others, see :func:`load_averaged`. ``scored`` scores them on held-out
         scenes first, for ``metrics.json`` and the card.
         """
-        chain = self.finished(weights)
+        chain, self.weights, state = self.finished(weights), weights, self.folder / STATE
         if scored:
             self.write_figures(self.figures(chain))
         target = self.folder / self.recipe['name']
-        self.write(target, chain, *trained_stages(self.folder / STATE, self.stages))
+        stages, stopped = trained_stages(state, self.stages)
+        self.write(target, chain, stages, training_note(stopped, origin(state, weights)))
         return target
 
     @abstractmethod
@@ -210,16 +218,21 @@ class Run(ABC, Generic[Chain]):
         """Score networks on held-out scenes; row of the card's table to its figures."""
 
     @abstractmethod
-    def write(self, folder: Path, chain: Chain, stages: list[Stage], stopped: str) -> None:
-        """Write networks and card; ``stages`` were trained, ``stopped`` is of their card."""
+    def write(self, folder: Path, chain: Chain, stages: list[Stage], note: str) -> None:
+        """Write networks and card; ``stages`` were trained, ``note`` is of their card."""
 
     def write_figures(self, figures: Mapping[str, Any]) -> None:
-        """Write ``metrics.json``."""
-        write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
+        """Write ``metrics.json``, or that of the weights that are exported."""
+        write_whole(self.metrics, json.dumps(figures, indent=2).encode())
 
     def measured(self) -> str:
         """Return the Markdown table of the run's figures; empty without any."""
-        return metrics_table(self.folder / METRICS)
+        return metrics_table(self.metrics)
+
+    @property
+    def metrics(self) -> Path:
+        """The file of the figures of the exported weights."""
+        return metrics_path(self.folder, self.weights)
 
 
 class TrainingRun(Run[TrainedModel]):
@@ -335,9 +348,9 @@ class TrainingRun(Run[TrainedModel]):
         """Score networks on held-out scenes; row of the card's table to its figures."""
         return score_held_out(self.engine(chain), self.generators.values())
 
-    def write(self, folder: Path, chain: TrainedModel, stages: list[Stage], stopped: str) -> None:
+    def write(self, folder: Path, chain: TrainedModel, stages: list[Stage], note: str) -> None:
         """Write the checkpoint and its card."""
-        card = model_card(self.recipe, self.family, stages, self.parts(), self.folder, stopped)
+        card = model_card(self.recipe, self.family, stages, self.parts(), self.metrics, note)
         features = self.training_features(chain)
         self.family.export(folder, chain, self.recipe['facts'], card, features)
         write_sums(folder)

@@ -156,6 +156,15 @@ def trained_stages(path: Path, stages: Sequence[Stage]) -> tuple[list[Stage], st
     return done, f'{stages[index].name} {step}/{stages[index].steps}'
 
 
+def origin(path: Path, weights: str = '') -> str:
+    """Return which weights :func:`load_averaged` loads, in words; empty for the last."""
+    if weights not in ('', LAST):
+        return f'the backup {Path(weights).stem}'
+    state = torch.load(path, weights_only=True, map_location='cpu', mmap=True)
+    at = '' if weights else state.get('best', {}).get('at')
+    return f'{at}, which validation selected' if at else ''
+
+
 def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
     """
     Load the averaged weights of a run, and settings.
