@@ -9,7 +9,7 @@ Prepare Hypersim's raw HDF5 files for training; a second run resumes.
 RAW holds the scenes (ai_001_001, …) and metadata_images_split_scene_v1.csv. OUT gets a folder for
 each split with images, depth in mm, filename_list_<split>.txt and filename_meta_<split>.csv. A
 scene's table is written when the scene is done. Broken files are named and skipped, with exit
-code 1; the next run tries them again.
+code 1; the next run tries them again. Ctrl-C ends it with 130.
 """
 
 from __future__ import annotations
@@ -249,6 +249,9 @@ def main(arguments: list[str] | None = None) -> int:
     except MarigoldError as error:
         print(f'prepare_hypersim: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('stopped; the same command resumes', file=sys.stderr)
+        return 130
     for problem in broken:
         print(f'broken: {problem}', file=sys.stderr)
     return 1 if broken else 0

@@ -191,18 +191,20 @@ def test_a_second_run_does_only_the_rest(raw, tmp_path, monkeypatch):
         assert path.is_dir() or path.read_bytes() == again[name].read_bytes(), name
 
 
-def test_a_run_killed_within_a_scene_resumes_cleanly(raw, tmp_path, monkeypatch):
+def test_a_run_stopped_within_a_scene_says_so_and_resumes_cleanly(
+    raw, tmp_path, monkeypatch, capsys
+):
     prepare = prepare_hypersim.prepare_frame
 
-    def killed(job, camera, number):
+    def stopped(job, camera, number):
         if (job.scene, camera) == ('ai_001_002', 'cam_01'):
             raise KeyboardInterrupt
         return prepare(job, camera, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare_hypersim, 'prepare_frame', killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(raw, tmp_path / 'out')
+        patch.setattr(prepare_hypersim, 'prepare_frame', stopped)
+        assert run(raw, tmp_path / 'out') == 130
+    assert capsys.readouterr().err.endswith('\nstopped; the same command resumes\n')
     assert not (tmp_path / 'out/train/filename_list_train.txt').exists()
     assert run(raw, tmp_path / 'out') == 0
     lines = (tmp_path / 'out/train/filename_list_train.txt').read_text().splitlines()
