@@ -47,6 +47,15 @@ def test_a_bag_gives_its_images_with_dense_depth(drive, tmp_path):
     assert 0.5 < np.isfinite(pair.depth).mean() < 1.0  # there is a sky
 
 
+def test_a_draft_that_a_killed_process_of_the_same_number_left_is_replaced(drive, tmp_path):
+    os.symlink(drive / 'bags', tmp_path / 'bags_in')
+    pairs = source('bag', tmp_path, folder='bags_in/street')
+    pairs.prepare()
+    (extracted,) = (tmp_path / 'bags').iterdir()
+    extracted.rename(extracted.with_name(f'.{extracted.name}.{os.getpid()}'))
+    assert len(source('bag', tmp_path, folder='bags_in/street')) == 4
+
+
 def test_lidar_of_a_bag_agrees_with_its_true_depth(drive, tmp_path):
     os.symlink(drive / 'bags', tmp_path / 'bags_in')
     dense = source('bag', tmp_path, folder='bags_in')

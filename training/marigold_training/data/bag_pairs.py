@@ -273,7 +273,8 @@ def _extract(job: tuple[Path, Path, _Choice]) -> list[str]:
     path, target, choice = job
     draft = target.with_name(f'.{target.name}.{os.getpid()}')
     try:
-        draft.mkdir(parents=True)
+        # A killed process, of the same number in a container, may have left its draft.
+        draft.mkdir(parents=True, exist_ok=True)
         problems, images, pairs, skipped = _write_pairs(path, draft, choice)
         if not problems and not pairs:
             why = '; '.join(f'{count} times {reason}' for reason, count in skipped.items())
