@@ -10,6 +10,7 @@ import json
 import math
 from pathlib import Path
 import resource
+import shutil
 
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
@@ -19,6 +20,7 @@ from marigold_ros.models import load_model
 from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.locate import verify_sums, write_sums
 from marigold_ros.models.marigold.domain_gap import FILE
+from marigold_ros.models.metric_scale import MetricScale, write_metric_scale
 from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_training.adapt import adaptation, judge, keep, recipes
 from marigold_training.adapt.adaptation import Adaptation, AdaptOptions
@@ -250,6 +252,20 @@ def test_a_base_of_any_family_that_can_be_trained_is_adapted(
     assert model.description['family'] == 'unet'
     before = load_model(str(tmp_path / 'plain'), 'cpu').predict(IMAGE).relative
     assert np.ptp(before - model.predict(IMAGE).relative) > 0
+
+
+@pytest.mark.slow  # trains and judges
+@pytest.mark.usefixtures('_all_trained')
+def test_a_base_with_a_metric_scale_is_judged_for_a_new_one(
+    new, options, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(adaptation, 'judge_model', lambda *args: (True, []))
+    shutil.copytree(folder / 'base', tmp_path / 'scaled')
+    write_metric_scale(tmp_path / 'scaled', MetricScale('log', 3.0, 0.5, 1.0, 0.1, 80.0))
+    proof = new(replace(options, base=str(tmp_path / 'scaled'))).run(never)
+    assert proof.metric is not None
+    assert proof.reasons[-1].startswith('metric scale: ')
+    assert (options.out / 'metric_scale.json').is_file() == (proof.metric.scale is not None)
 
 
 @pytest.fixture

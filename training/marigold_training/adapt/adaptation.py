@@ -310,8 +310,9 @@ class Adaptation:
         initial, adapted = (load_fusion(folder) for folder in folders)
         chosen = AFTER if model_installed else BEFORE
         metric = None
-        # A base that is metric already keeps its own scale.
-        if self.options.metric and models[chosen].space != 'metric':
+        # A base that is kept has its own scale; an adapted one needs another.
+        wanted = self.options.metric or models[BEFORE].space == 'metric'
+        if wanted and models[chosen].space != 'metric':
             block = JudgedBlock(judged, blocks.seconds, mean_map)
             metric = judge_metric(models[chosen], pairs, block, chosen, config.alignment)
         if metric is not None and metric.scale is not None:
