@@ -112,6 +112,20 @@ def after(calls: int) -> Callable[[], bool]:
     return lambda: next(counted) >= calls
 
 
+@pytest.mark.parametrize('calls', [0, 1, 8])
+def test_a_stop_before_training_is_obeyed_at_once(new, options, tmp_path, monkeypatch, calls):
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(len(asked) >= calls)
+        return asked[-1]
+
+    assert new(replace(options, steps=None)).run(stop) is None
+    assert asked.count(True) == 1
+    assert not (tmp_path / 'robot.work/plan.json').exists()
+    assert not options.out.exists()
+
+
 @pytest.mark.slow  # trains and judges twice
 def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
     new, options, tmp_path, monkeypatch

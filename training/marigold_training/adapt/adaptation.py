@@ -30,7 +30,7 @@ from marigold_ros.models.fusion.load import load_fusion
 from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION, write_sums
 from marigold_ros.models.metric_scale import MetricModel, MetricScale, write_metric_scale
 from marigold_ros.models.weights import whole_folder
-from marigold_ros.processes import Stop
+from marigold_ros.processes import Stop, Stopped
 from marigold_ros.whole_files import write_whole
 from marigold_training.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_training.adapt.judge import (
@@ -142,6 +142,8 @@ class Adaptation:
         """
         try:
             return self._run(stop)
+        except Stopped:
+            return None
         except OSError as error:
             raise MarigoldError(
                 f'{self.work} could not be written ({error}); free some space and give the same '
@@ -156,16 +158,15 @@ class Adaptation:
                 f'{SCENES + LINE_EXAMPLES + SCENE_EXAMPLES} images and examples, validation and '
                 'judging come beside it, together often more than that'
             )
-        recordings = self._recordings()
+        recordings = self._recordings(stop)
         self.work.mkdir(parents=True, exist_ok=True)
-        budget = self._plan(recordings)
+        budget = self._plan(recordings, stop)
         self.say(f'{(monotonic() - begun) / 60:.0f} min so far; training begins')
         relative = self._open(TrainingRun, relative_recipe(self.base, recordings, budget))
         fusion = self._open(FusionRun, fusion_recipe(self.initial_fusion, recordings, budget))
         for run in (relative, fusion):
-            with self.accelerator.main_process_first():
-                prepared = run.prepare_data(self.workers, stop)
-            if in_any(not prepared) or not run.train(stop=stop):
+            self._make_ready(run, stop)
+            if not run.train(stop=stop):
                 return None
         if in_any(stop()) or not self.accelerator.is_main_process:
             return None
@@ -174,7 +175,18 @@ class Adaptation:
         self._write(proof, judged, recordings, budget, shares)
         return proof
 
-    def _recordings(self) -> Recordings:
+    def _make_ready(self, data: BagPairs | Run[Any], stop: Stop) -> None:
+        """Prepare data, first in the first process; raises Stopped, then in all of them."""
+        stopped = False
+        with self.accelerator.main_process_first():
+            try:
+                data.prepare(self.workers, stop)
+            except Stopped:
+                stopped = True
+        if in_any(stopped):
+            raise Stopped('stopped while data were prepared')
+
+    def _recordings(self, stop: Stop) -> Recordings:
         """Open the bags, check them, and divide their images into blocks."""
         options = self.options
         check_given_once(options.bags)
@@ -183,8 +195,7 @@ class Adaptation:
         if 'lidar' not in topics:
             topics['lidar'] = _lidar_of(bags[0], topics)
         pairs = BagPairs(self.data, bags, **topics)
-        with self.accelerator.main_process_first():
-            pairs.prepare(self.workers)
+        self._make_ready(pairs, stop)
         blocks = plan_blocks(pairs.shots, options.train, options.judge)
         size = _size_of_all(pairs)
         check_motion(pairs, blocks)
@@ -198,7 +209,7 @@ class Adaptation:
         )
         return Recordings(bags, topics, size, blocks, options.hold_lines, options.teacher)
 
-    def _plan(self, recordings: Recordings) -> Budget:
+    def _plan(self, recordings: Recordings, stop: Stop) -> Budget:
         """Return the budget that the first run of this command chose; print it."""
         asked = {
             'base': self.options.base,
@@ -219,19 +230,19 @@ class Adaptation:
             budget = Budget(**plan['budget'])
             self.say(f'resuming: {_steps(budget)}')
             return budget
-        budget = of_first(self.options.steps or self._measured(recordings))
+        budget = of_first(self.options.steps or self._measured(recordings, stop))
         if self.accelerator.is_main_process:
             write_whole(path, json.dumps({'asked': asked, 'budget': asdict(budget)}).encode())
         return budget
 
-    def _measured(self, recordings: Recordings) -> Budget:
+    def _measured(self, recordings: Recordings, stop: Stop) -> Budget:
         """Measure a step of each stage, and print the budget."""
         few = Budget(TRIED_STEPS, TRIED_STEPS, TRIED_STEPS)
         relative = relative_recipe(self.base, recordings, few)
         fusion = fusion_recipe(self.initial_fusion, recordings, few)
         seconds = [
-            *(self._step_seconds(TrainingRun, relative, stage) for stage in (0, 1)),
-            self._step_seconds(FusionRun, fusion, 0),
+            *(self._step_seconds(TrainingRun, relative, stage, stop) for stage in (0, 1)),
+            self._step_seconds(FusionRun, fusion, 0, stop),
         ]
         budget = budget_for(self.options.minutes, *seconds)
         parts = zip(asdict(budget).items(), seconds, strict=True)
@@ -244,20 +255,22 @@ class Adaptation:
         )
         return budget
 
-    def _step_seconds(self, kind: type[Kind], recipe: Mapping[str, Any], stage: int) -> float:
-        """Measure a step of a stage."""
+    def _step_seconds(
+        self, kind: type[Kind], recipe: Mapping[str, Any], stage: int, stop: Stop
+    ) -> float:
+        """Measure a step of a stage; raises Stopped."""
         tried = {**recipe, 'stages': [{**recipe['stages'][stage], 'validate_every': 0}]}
         begun: list[float] = []
 
         def note() -> bool:
             begun.append(monotonic())
-            return False
+            return stop()
 
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             run = self._open(kind, tried, Path(folder))
-            with self.accelerator.main_process_first():
-                run.prepare_data(self.workers)
-            run.train(stop=note)
+            self._make_ready(run, stop)
+            if not run.train(stop=note):
+                raise Stopped('stopped while a step was timed')
         return (begun[-1] - begun[UNTIMED]) / (len(begun) - 1 - UNTIMED)
 
     def _open(
