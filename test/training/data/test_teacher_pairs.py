@@ -116,6 +116,16 @@ def test_broken_images_are_named_and_the_others_labelled(labelled, photos):
     assert len(list(photos.glob('labels/*/*.npy'))) == 3
 
 
+@pytest.mark.parametrize('size', [0, 50, 500])
+def test_a_label_that_was_cut_off_is_named(labelled, photos, size):
+    source = labelled()
+    source.prepare()
+    for path in (photos / 'labels').glob('*/*.npy'):
+        path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match=r'labels/.*\.npy is damaged .*delete it'):
+        source.read(0)
+
+
 def test_a_folder_without_images_is_refused(labelled):
     with pytest.raises(InputError, match=r"no files like '\*\.tif'.*check folder and images"):
         labelled(images='*.tif')

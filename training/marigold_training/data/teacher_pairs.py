@@ -74,6 +74,15 @@ class _Labelled:
             label(number)
         vars(self).pop('_model', None)  # its memory is needed for training
 
+    def _kept(self, path: Path) -> np.ndarray:
+        """Read a label in float32; raises InputError naming a damaged file."""
+        try:
+            return np.load(path).astype(np.float32)
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(
+                f'{path} is damaged ({error}); delete it and start again', cause='truncated'
+            ) from error
+
     def _keep(self, path: Path, label: np.ndarray) -> None:
         """Write a label in float16."""
         file = BytesIO()
@@ -127,7 +136,7 @@ class TeacherPairs(_Labelled):
         rgb, path = self._image(index), self._label(index)
         if not path.is_file():
             self._store(index, rgb)
-        return Pair(rgb, np.load(path).astype(np.float32))
+        return Pair(rgb, self._kept(path))
 
     def fingerprint(self) -> str:
         """Return a hash of the model's weights and of every image's size and time."""
@@ -198,7 +207,7 @@ class TaughtBagPairs(_Labelled):
         path = self._label(index)
         if not path.is_file():
             self._store(index)
-        depth, deviation = np.load(path).astype(np.float32)
+        depth, deviation = self._kept(path)
         weight = SURE_WEIGHT / (1.0 + np.square(deviation / HALVING))
         depth[~(deviation <= LARGEST_DEVIATION)] = np.nan
         return replace(self.bag.read(index), labels=np.stack([depth, weight], axis=-1))
