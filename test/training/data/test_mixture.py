@@ -181,7 +181,7 @@ def test_a_cache_is_locked_while_its_files_are_created(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(np.lib.format, 'open_memmap', seen)
         SyntheticPairs(tmp_path, height=16, width=24, count=2)
-    assert len(locked) == 3
+    assert len({name for name in locked if name.endswith('.npy')}) == 3
     SyntheticPairs(tmp_path, height=16, width=24, count=2)  # the lock is free again
 
 
@@ -220,6 +220,32 @@ def test_a_disk_too_small_for_the_images_ends_the_run_before_they_are_rendered(
     monkeypatch.setattr('os.posix_fallocate', full)
     with pytest.raises(MarigoldError, match='could not be written .No space left.*free some'):
         pairs.prepare()
+
+
+def test_a_full_disk_at_its_creation_does_not_leave_half_a_cache(tmp_path, monkeypatch):
+    def full(path, **named):
+        path.touch()
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np.lib.format, 'open_memmap', full)
+        with pytest.raises(MarigoldError, match='No space left'):
+            SyntheticPairs(tmp_path, 16, 16, 2)
+    SyntheticPairs(tmp_path, 16, 16, 2).prepare()
+    assert not list(tmp_path.glob('synthetic/*.tmp'))
+
+
+@pytest.mark.parametrize('size', [0, 50, 1000])
+def test_a_cache_that_was_cut_off_is_named_and_not_filled_up_with_black(tmp_path, size):
+    SyntheticPairs(tmp_path, 16, 16, 2).prepare()
+    for kind in ('rgb', 'depth'):
+        (path,) = tmp_path.glob(f'synthetic/*_{kind}.npy')
+        whole = path.read_bytes()
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=rf'_{kind}\.npy is damaged .*all three'):
+            SyntheticPairs(tmp_path, 16, 16, 2)
+        path.write_bytes(whole)
+    SyntheticPairs(tmp_path, 16, 16, 2).prepare()
 
 
 def test_a_place_for_images_that_cannot_be_written_is_named(tmp_path):

@@ -157,8 +157,18 @@ class SyntheticPairs:
 def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Map the first records of a file, which grows where it has fewer: images keep their place."""
     if not path.exists():
-        return np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=shape)
-    array = np.load(path, mmap_mode='r+')
+        draft = path.with_suffix('.tmp')  # a full disk or a kill may cut it off
+        np.lib.format.open_memmap(draft, mode='w+', dtype=dtype, shape=shape)
+        os.replace(draft, path)
+    try:
+        np.load(path, mmap_mode='r')  # r+ fills a file that was cut off with zeros
+        array = np.load(path, mmap_mode='r+')
+    except (EOFError, ValueError) as error:
+        others = path.name.rpartition('_')[0]
+        raise InputError(
+            f'{path} is damaged ({error}); delete {others}_*.npy, all three, and start again',
+            cause='truncated',
+        ) from error
     if array.shape[1:] != shape[1:] or array.dtype != dtype:
         raise InputError(
             f'{path.name} holds {array.shape} {array.dtype}, the recipe asks for {shape}; '
