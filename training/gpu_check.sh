@@ -35,7 +35,8 @@ fi
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 mkdir -p "$OUT"
 
-# Runs a part whose last line of output is its JSON file, unless that exists.
+# Runs a part whose last line of output is its JSON file, unless that exists. Functions return at
+# the first error by themselves: `set -e` has no effect left of ||.
 part() {
     local name=$1
     shift
@@ -63,7 +64,7 @@ done
 
 render() {
     "$PYTHON" training/finetune.py "$TRAINED" --out "$OUT/run" --data "$OUT/data" \
-        --workers "$WORKERS" --data-only 1>&2
+        --workers "$WORKERS" --data-only 1>&2 || return
     echo '{}'
 }
 
@@ -73,7 +74,7 @@ train() {
     local began=$SECONDS
     # shellcheck disable=SC2086
     "$PYTHON" training/finetune.py "$TRAINED" --out "$OUT/run" --data "$OUT/data" \
-        --workers "$WORKERS" --minutes "$MINUTES" $SCORE 1>&2
+        --workers "$WORKERS" --minutes "$MINUTES" $SCORE 1>&2 || return
     echo "{\"recipe\": \"$TRAINED\", \"minutes\": $MINUTES, \"seconds\": $((SECONDS - began))}"
 }
 

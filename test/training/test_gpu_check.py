@@ -61,7 +61,8 @@ if name == 'finetune' and '--data-only' not in sys.argv:
     (run / 'log.jsonl').write_text('\\n'.join(
         json.dumps({{**line, 'step': 20 * n, 'time': 10.0 * n}}) for n in (1, 2)
     ))
-if (folder / 'failing').exists() and (folder / 'failing').read_text() == name:
+called = name + ' --data-only' * ('--data-only' in sys.argv)
+if (folder / 'failing').exists() and (folder / 'failing').read_text() == called:
     sys.exit('no memory')
 (folder / 'calls').open('a').write(name + ' ')
 if name == 'benchmark':
@@ -93,11 +94,15 @@ def check(tmp_path):
     return run
 
 
-def test_a_failed_check_resumes_with_the_part_that_failed(check, tmp_path):
-    (tmp_path / 'failing').write_text('measure_step')
+@pytest.mark.parametrize(
+    ('script', 'part'),
+    [('measure_step', 'step_float32'), ('finetune --data-only', 'render'), ('finetune', 'train')],
+)
+def test_a_failed_check_resumes_with_the_part_that_failed(check, tmp_path, script, part):
+    (tmp_path / 'failing').write_text(script)
     failed = check()
     assert failed.returncode == 1
-    assert 'step_float32 failed' in failed.stderr
+    assert f'{part} failed' in failed.stderr
     assert 'no memory' in failed.stderr
     (tmp_path / 'failing').unlink()
     done = check()
