@@ -135,6 +135,20 @@ def test_steps_that_a_killed_run_repeats_are_logged_once(
     assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_resumed_stage_has_the_weight_decay_and_betas_of_its_recipe_now(new_trainer, tmp_path):
+    stage = replace(STAGES[0], steps=6)
+    begun = new_trainer(tmp_path, [stage])
+    assert not begun.run(stop=lambda: begun.step == 3)
+    changed = replace(stage, weight_decay=0.5, betas=(0.8, 0.9))
+    resumed = new_trainer(tmp_path, [changed])
+    (group,) = resumed.optimizer.param_groups
+    assert (group['weight_decay'], group['betas']) == (0.5, (0.8, 0.9))
+    moments = [t.optimizer.state_dict()['state'] for t in (begun, resumed)]
+    for number, moment in moments[0].items():
+        for name, value in moment.items():
+            assert torch.equal(value, moments[1][number][name])
+
+
 class Planned:
     """A validation with planned qualities, which keeps the weights that it saw."""
 

@@ -370,7 +370,10 @@ class Trainer:
         self._prepare()
         if self.step:  # otherwise the stage begins, and the state may be of another optimizer
             trained = [w for group in self.optimizer.param_groups for w in group['params']]
-            self.optimizer.load_state_dict(divide_moments(state['optimizer'], trained))
+            moments = divide_moments(state['optimizer'], trained)
+            # Betas and weight decay are those of the recipe now, as the learning rate is.
+            own = {'param_groups': self.optimizer.state_dict()['param_groups']}
+            self.optimizer.load_state_dict({**moments, **own})
         if self.accelerator.scaler and state.get('scaler'):
             self.accelerator.scaler.load_state_dict(state['scaler'])
         torch.set_rng_state(state['torch_rng'])

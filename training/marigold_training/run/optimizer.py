@@ -30,7 +30,6 @@ def new_optimizer(stage: Stage, weights: list[torch.nn.Parameter]) -> torch.opti
     Create Adam, with decoupled weight decay if the stage has any.
 
     Fused, it takes a quarter of the time on a CPU and, on a GPU, no temporary copy of the weights.
-    A state saved without fusing resumes without.
     """
     kind = torch.optim.AdamW if stage.weight_decay else torch.optim.Adam
     return kind(
