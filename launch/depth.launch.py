@@ -23,6 +23,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.utilities import prefix_namespace
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
@@ -120,6 +121,8 @@ def start(context) -> list:
     defaults = {name: default for name, default, _ in ARGUMENTS}
     refuse_unknown('depth.launch.py', context.argv, context.launch_configurations, defaults)
     given = {name: LaunchConfiguration(name).perform(context).strip() for name in defaults}
+    above = context.launch_configurations.get('ros_namespace')  # of PushRosNamespace
+    given['namespace'] = prefix_namespace(above, given['namespace'])
     share = Path(get_package_share_directory('marigold_ros'))
     parameters = _parameters(given, share)
     respawn = truth('respawn', given['respawn'])

@@ -30,6 +30,7 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.ros_adapters import get_ros_node
+from launch_ros.utilities import prefix_namespace
 from lifecycle_msgs.msg import State, TransitionEvent
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
@@ -97,6 +98,8 @@ def start(context) -> list:
     defaults = {name: default for name, default, _ in (*ARGUMENTS, *PASSED_ON)}
     refuse_unknown('replay.launch.py', context.argv, context.launch_configurations, defaults)
     given = {name: LaunchConfiguration(name).perform(context).strip() for name in defaults}
+    above = context.launch_configurations.get('ros_namespace')  # of PushRosNamespace
+    given['namespace'] = prefix_namespace(above, given['namespace'])
     given['bag'] = existing_path('bag', given['bag'])
     share = Path(get_package_share_directory('marigold_ros'))
     nodes = namespaces(given['namespace'], camera_names(given['cameras']))

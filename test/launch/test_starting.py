@@ -46,6 +46,19 @@ def generate_launch_description():
     return LaunchDescription([DeclareLaunchArgument('robot'), depth])
 """
 
+BELOW = """
+from launch import LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import PushRosNamespace
+
+def generate_launch_description():
+    included = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource({file!r}), launch_arguments={arguments!r}.items()
+    )
+    return LaunchDescription([PushRosNamespace('robot1'), included])
+"""
+
 
 @pytest.fixture(scope='module', autouse=True)
 def installed():
@@ -135,3 +148,14 @@ def test_a_bag_starts_when_the_node_is_active_and_ends_the_launch(short_drive, t
     assert output.index('the bag starts') > output.index('model unet')
     assert code == int(broken)
     assert ('`ros2 bag play` ended with exit code' in output) == broken
+
+
+@pytest.mark.skipif(shutil.which('ros2') is None, reason='needs ros2 bag')
+def test_a_bag_starts_in_the_namespace_that_an_including_file_pushes(short_drive, tmp_path):
+    arguments = {'bag': str(short_drive), 'image': '/camera/image_raw', 'rviz': 'false'}
+    file = tmp_path / 'robot.launch.py'
+    file.write_text(BELOW.format(file=str(LAUNCH / 'replay.launch.py'), arguments=arguments))
+    code, output = launch(file)
+    assert '[robot1.marigold_depth]: active: ' in output
+    assert 'the bag starts' in output
+    assert code == 0
