@@ -22,18 +22,17 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import prefix_namespace
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
-    camera_parameters,
     dds_environment,
     existing_path,
     image_topic,
     namespaces,
     number,
     NUMBERS,
+    parameter_file,
     PARAMETERS,
     pose_of_lidar,
     refuse_unknown,
@@ -155,32 +154,24 @@ def end_if_failed(event, context) -> None:
 
 
 def _parameters(given: dict[str, str], share: Path) -> list:
-    """Return the parameter file and what the arguments set, for each camera too."""
+    """Return the parameter file and one of what the arguments set, which wins."""
     file = given['params_file'] or str(share / 'config' / 'depth.yaml')
-    texts = {name: given[name] for name in PARAMETERS if given[name]}
-    others: dict = {}
-    others.update({name: number(name, given[name]) for name in NUMBERS if given[name]})
+    values: dict = {name: given[name] for name in PARAMETERS if given[name]}
+    values.update({name: number(name, given[name]) for name in NUMBERS if given[name]})
     if given['extrinsics']:
-        others.update(pose_of_lidar(given['extrinsics']))
+        values.update(pose_of_lidar(given['extrinsics']))
     if given['use_sim_time']:
-        others['use_sim_time'] = truth('use_sim_time', given['use_sim_time'])
-    parameters: list = [existing_path('params_file', file)]
-    for name in texts:
-        # Without a type, launch would read a folder named 2024 as a number.
-        parameters.append({name: ParameterValue(given[name], value_type=str)})
-    if others:
-        parameters.append(others)
+        values['use_sim_time'] = truth('use_sim_time', given['use_sim_time'])
     if cameras := camera_names(given['cameras']):
-        nodes = namespaces(given['namespace'], cameras)
-        parameters.append({'cameras': cameras})
-        parameters.append(_written('.yaml', camera_parameters(nodes, {**texts, **others})))
-    return parameters
+        values['cameras'] = cameras
+    files = [existing_path('params_file', file)]
+    return [*files, _written('.yaml', parameter_file(values))] if values else files
 
 
 def _written(suffix: str, text: str) -> str:
     """Write a temporary file; return its path."""
-    with tempfile.NamedTemporaryFile('w', prefix='marigold_', suffix=suffix, delete=False) as file:
-        file.write(text)
+    with tempfile.NamedTemporaryFile(prefix='marigold_', suffix=suffix, delete=False) as file:
+        file.write(text.encode())
     return file.name
 
 

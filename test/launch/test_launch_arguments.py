@@ -9,12 +9,12 @@ from pathlib import Path
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
-    camera_parameters,
     dds_environment,
     existing_path,
     image_topic,
     namespaces,
     number,
+    parameter_file,
     pose_of_lidar,
     refuse_unknown,
     rviz_configuration,
@@ -120,11 +120,11 @@ def test_nodes_and_their_images_are_found_in_their_namespaces():
     assert image_topic('', '') == '/image'
 
 
-def test_values_for_cameras_keep_their_types():
-    text = camera_parameters(namespaces('', ['front']), {'model': '2024', 'max_rate': 5.0})
-    assert yaml.safe_load(text) == {
-        '/front/marigold_depth': {'ros__parameters': {'model': '2024', 'max_rate': 5.0}}
-    }
+def test_values_for_the_node_keep_their_types():
+    """A folder named 2024 stays a text; a bare string in launch's dictionaries would not."""
+    values = {'model': '2024', 'max_rate': 5.0, 'device': 'größer 🚗', 'cameras': ['on']}
+    (given,) = yaml.safe_load(parameter_file(values)).values()
+    assert given == {'ros__parameters': values}
 
 
 def topics_shown(text):

@@ -216,10 +216,3 @@ def test_foxglove_plots_values_of_the_alignment():
     ]
     assert all(found)
     assert {match[1] for match in found} <= set(report.values)
-
-
-def test_the_model_reaches_the_node_as_text():
-    """A bare string in a dictionary goes through YAML: a folder named 2024 becomes a number."""
-    tree = ast.parse((ROOT / 'launch' / 'depth.launch.py').read_text(encoding='utf-8'))
-    calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Dict)]
-    assert '{name: ParameterValue(given[name], value_type=str)}' in calls

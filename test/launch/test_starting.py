@@ -110,6 +110,14 @@ def test_a_failed_node_ends_the_launch_with_its_code():
     assert 'the depth node ended with exit code 1' in output
 
 
+def test_arguments_win_over_a_parameter_file_that_names_cameras(tmp_path):
+    file = tmp_path / 'my robot.yaml'
+    file.write_text('/**:\n  ros__parameters: {cameras: [front, left], model: unet}\n')
+    given = (f'params_file:={file}', 'image:=image_raw', 'model:=/no/such/model')
+    code, output = launch(LAUNCH / 'depth.launch.py', *given)
+    assert (code, '/no/such/model' in output) == (1, True)
+
+
 def test_a_file_that_includes_the_launch_file_keeps_its_own_arguments(tmp_path):
     file = tmp_path / 'robot.launch.py'
     file.write_text(INCLUDING.format(file=str(LAUNCH / 'depth.launch.py')))

@@ -17,6 +17,7 @@ from marigold_ros.live_run.process import spinning
 from marigold_ros.message_codec import encode_image
 from marigold_ros.node import loading
 from marigold_ros.node.distro import threaded_executor
+from marigold_ros.node.interface.launch_arguments import parameter_file
 from marigold_ros.node.loading import Loader, ModelPool, SharedModel
 from marigold_ros.node.main import make_nodes
 from marigold_ros.node.ros_helpers import image_message
@@ -84,6 +85,20 @@ def test_cameras_inherit_parameters_and_override_them(cameras, tmp_path):
     assert [node.get_parameter('max_rate').value for node in nodes] == [5.0, 2.0]
     assert [node.get_parameter('seed').value for node in nodes] == [3, 3]
     assert all(node.get_parameter('use_sim_time').value for node in nodes)
+
+
+def test_arguments_of_launch_win_over_the_parameter_file_that_names_the_cameras(cameras, tmp_path):
+    (tmp_path / 'robot.yaml').write_text(
+        '/**:\n  ros__parameters: {cameras: [front, left], model: tiny, max_rate: 5.0}\n'
+        '/robot/left/marigold_depth:\n  ros__parameters: {model: unet}\n'
+    )
+    given = parameter_file({'model': '2024', 'use_sim_time': True})
+    (tmp_path / 'given.yaml').write_text(given)
+    files = [str(tmp_path / name) for name in ('robot.yaml', 'given.yaml')]
+    nodes = cameras('-r', '__ns:=/robot', '--params-file', files[0], '--params-file', files[1])
+    assert [node.get_parameter('model').value for node in nodes] == ['2024', '2024']
+    assert all(node.get_parameter('use_sim_time').value for node in nodes)
+    assert [node.get_parameter('max_rate').value for node in nodes] == [5.0, 5.0]
 
 
 def test_one_camera_can_be_led_to_a_topic_of_its_own(cameras):

@@ -121,17 +121,15 @@ def image_topic(namespace: str, image: str) -> str:
     return image if image.startswith('/') else f'{namespace}/{image or "image"}'
 
 
-def camera_parameters(nodes: Mapping[str, str], values: Mapping[str, Any]) -> str:
+def parameter_file(values: Mapping[str, Any]) -> str:
     """
-    Return the text of a parameter file that gives values to the depth node of each camera.
+    Return the text of a parameter file for the depth node in every namespace.
 
-    ``nodes`` are the namespaces by camera. The files that launch writes are for the node without
-    a camera, so that ``/**`` of a parameter file would win over them.
+    The files that launch writes are for the node without a camera, so that ``/**`` of a file, or
+    the part of one camera, would win over them.
     """
     # JSON is YAML in which words are quoted, so that none becomes a number.
-    return json.dumps(
-        {f'{prefix}/marigold_depth': {'ros__parameters': values} for prefix in nodes.values()}
-    )
+    return json.dumps({'/**/marigold_depth': {'ros__parameters': values}}, ensure_ascii=False)
 
 
 def rviz_configuration(template: str, nodes: Mapping[str, str], images: Mapping[str, str]) -> str:
