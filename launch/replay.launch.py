@@ -37,6 +37,7 @@ from marigold_ros.node.interface.launch_arguments import (
     existing_path,
     image_topic,
     namespaces,
+    new_path,
     number,
     refuse_unknown,
     topics_of_bag,
@@ -48,7 +49,7 @@ ARGUMENTS = (
     ('bag', None, 'the bag to play: a folder or a file'),
     ('rate', '1.0', 'speed at which the bag is played'),
     ('loop', 'false', 'true plays the bag again and again'),
-    ('record', '', 'folder of a bag to record the outputs into; empty: none'),
+    ('record', '', 'new folder of a bag to record the outputs into; empty: none'),
 )
 PASSED_ON = (
     ('image', '', 'topic of the images'),
@@ -115,7 +116,9 @@ def start(context) -> list:
             'use_sim_time': 'true',
         }.items(),
     )
-    recorders = [_recorder(given['record'], nodes.values())] if given['record'] else []
+    recorders = []
+    if given['record']:
+        recorders = [_recorder(new_path('record', given['record']), nodes.values())]
     return [
         RegisterEventHandler(OnProcessExit(target_action=player, on_exit=end_with_bag)),
         RegisterEventHandler(
@@ -126,8 +129,8 @@ def start(context) -> list:
             )
         ),
         OpaqueFunction(function=watch, args=[nodes.values()]),
+        node,  # checks its arguments before a recorder starts
         *recorders,
-        node,
     ]
 
 

@@ -13,6 +13,7 @@ from marigold_ros.node.interface.launch_arguments import (
     existing_path,
     image_topic,
     namespaces,
+    new_path,
     number,
     parameter_file,
     pose_of_lidar,
@@ -89,6 +90,14 @@ def test_booleans_are_read(text, value):
 def test_other_texts_are_refused(read, text, words):
     with pytest.raises(ConfigurationError, match=words):
         read('x', text)
+
+
+def test_a_new_path_is_one_where_nothing_is(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert new_path('record', '~/drive 2') == str(tmp_path / 'drive 2')
+    (tmp_path / 'drive 2').mkdir()
+    with pytest.raises(ConfigurationError, match='record is ~/drive 2, which exists already'):
+        new_path('record', '~/drive 2')
 
 
 @pytest.mark.parametrize(

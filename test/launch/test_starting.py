@@ -132,6 +132,8 @@ def test_a_file_that_includes_the_launch_file_keeps_its_own_arguments(tmp_path):
     [
         ('/no/such/bag', [], 'bag is /no/such/bag, which does not exist'),
         (None, ['image:=/nothing'], 'the bag has no images on /nothing; set image to one of'),
+        (None, ['image:=/camera/image_raw', 'record:=/tmp'], 'record is /tmp, which exists'),
+        (None, ['image:=/camera/image_raw', 'record:=/no/a', 'respawn:=maybe'], "is 'maybe'"),
         (None, ['delay:=5'], "has no argument 'delay'"),
     ],
 )

@@ -75,6 +75,14 @@ def existing_path(name: str, text: str) -> str:
     return str(path)
 
 
+def new_path(name: str, text: str) -> str:
+    """Return a path with ~ replaced; raises ConfigurationError if something is there."""
+    path = Path(text).expanduser()
+    if path.exists():
+        raise ConfigurationError(f'{name} is {text}, which exists already: give a new folder')
+    return str(path)
+
+
 def dds_environment(text: str, profile: str, environment: Mapping[str, str]) -> dict[str, str]:
     """
     Return the environment that gives the node a profile of Fast DDS, by ``fast_dds``.
