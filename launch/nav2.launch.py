@@ -19,6 +19,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Opaq
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.utilities import prefix_namespace
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import camera_names, namespaces
 
@@ -28,7 +29,9 @@ CLOUD = '/marigold_depth/points'  # in the costmap's file
 
 def cloud_topic(given: Mapping[str, str]) -> str:
     """Return the topic of the cloud for the values of the arguments."""
-    nodes = namespaces(given.get('namespace', ''), camera_names(given.get('cameras', '')))
+    above = given.get('ros_namespace')  # of PushRosNamespace
+    namespace = prefix_namespace(above, given.get('namespace', '').strip())
+    nodes = namespaces(namespace, camera_names(given.get('cameras', '')))
     if len(nodes) > 1:
         raise ConfigurationError(
             f'cameras is {", ".join(nodes)}, and this costmap has one cloud; start '

@@ -35,6 +35,7 @@ def test_the_description_can_be_made(name):
         ({}, '/marigold_depth/points'),
         ({'namespace': 'robot'}, '/robot/marigold_depth/points'),
         ({'namespace': '/robot', 'cameras': 'front'}, '/robot/front/marigold_depth/points'),
+        ({'ros_namespace': '/fleet', 'namespace': 'robot'}, '/fleet/robot/marigold_depth/points'),
     ],
 )
 def test_the_costmap_hears_the_cloud_in_the_namespace_of_the_node(given, topic):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import shutil
 import subprocess
@@ -73,10 +74,10 @@ def has(package):
         return False
 
 
-def launch(file, *arguments):
+def launch(file, *arguments, env=None):
     """Launch a file; returns the exit code and the output."""
     command = [sys.executable, '-c', RUN, str(file), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -169,3 +170,36 @@ def test_a_bag_starts_in_the_namespace_that_an_including_file_pushes(short_drive
     assert '[robot1.marigold_depth]: active: ' in output
     assert 'the bag starts' in output
     assert code == 0
+
+
+@pytest.fixture
+def pretended_nav2(tmp_path):
+    """Return an environment with packages of Nav2 whose executables print their arguments."""
+    for package, executable in (
+        ('nav2_costmap_2d', 'nav2_costmap_2d'),
+        ('nav2_lifecycle_manager', 'lifecycle_manager'),
+    ):
+        marker = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages' / package
+        file = tmp_path / 'lib' / package / executable
+        for path, text in ((marker, ''), (file, '#!/bin/sh\necho "$@"\n')):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        file.chmod(0o755)
+    return os.environ | {'AMENT_PREFIX_PATH': f'{tmp_path}:{os.environ["AMENT_PREFIX_PATH"]}'}
+
+
+@pytest.mark.parametrize(
+    ('namespace', 'cloud'),
+    [
+        ('', '/marigold_depth/points'),
+        ('robot1', '/robot1/marigold_depth/points'),
+        ('/robot1/', '/robot1/marigold_depth/points'),
+    ],
+)
+def test_the_costmap_hears_the_cloud_of_the_node_in_its_namespace(
+    pretended_nav2, namespace, cloud
+):
+    given = (f'namespace:={namespace}', 'model:=/no/such/model')
+    _, output = launch(LAUNCH / 'nav2.launch.py', *given, env=pretended_nav2)
+    assert f'-r /marigold_depth/points:={cloud}\n' in output
+    assert 'the depth node ended with exit code 1' in output
