@@ -31,7 +31,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.ros_adapters import get_ros_node
 from launch_ros.utilities import prefix_namespace
-from lifecycle_msgs.msg import State, TransitionEvent
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
     existing_path,
@@ -136,19 +137,24 @@ def start(context) -> list:
 
 def watch(context, prefixes) -> None:
     """Emit NodesActive once the depth node of each namespace has become active."""
-    inactive = {f'{prefix}/marigold_depth' for prefix in prefixes}
+    watcher = get_ros_node(context)
+    names = [f'{prefix}/marigold_depth' for prefix in prefixes]
+    inactive = {name: watcher.create_client(GetState, f'{name}/get_state') for name in names}
 
-    def note(name: str, message: TransitionEvent) -> None:
-        if message.goal_state.id != State.PRIMARY_STATE_ACTIVE or name not in inactive:
+    def ask() -> None:
+        # A message about the transition may come before this is connected to the node.
+        for name, client in list(inactive.items()):
+            if client.service_is_ready():
+                client.call_async(GetState.Request()).add_done_callback(partial(note, name))
+
+    def note(name: str, answer) -> None:
+        if answer.result().current_state.id != State.PRIMARY_STATE_ACTIVE:
             return
-        inactive.remove(name)
-        if not inactive:  # called in a thread of rclpy
+        if inactive.pop(name, None) and not inactive:  # called in a thread of rclpy
+            timer.cancel()
             context.asyncio_loop.call_soon_threadsafe(context.emit_event_sync, NodesActive())
 
-    watcher = get_ros_node(context)
-    for name in list(inactive):
-        topic = f'{name}/transition_event'
-        watcher.create_subscription(TransitionEvent, topic, partial(note, name), 10)
+    timer = watcher.create_timer(0.5, ask)
 
 
 def end_with_bag(event, context) -> list:

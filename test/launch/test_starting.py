@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 import shutil
@@ -19,6 +20,18 @@ from ament_index_python.packages import (  # noqa: E402
     get_package_prefix,
     PackageNotFoundError,
 )
+from launch import LaunchDescription, LaunchService  # noqa: E402
+from launch.actions import (  # noqa: E402
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handler import EventHandler  # noqa: E402
+from launch.events import Shutdown  # noqa: E402
+from marigold_ros.live_run.process import own_context, spinning  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.lifecycle import LifecycleNode  # noqa: E402
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 # As `ros2 launch` does it, without its search for the file.
@@ -170,6 +183,38 @@ def test_a_bag_starts_in_the_namespace_that_an_including_file_pushes(short_drive
     assert '[robot1.marigold_depth]: active: ' in output
     assert 'the bag starts' in output
     assert code == 0
+
+
+def test_a_node_that_is_active_already_starts_the_bag():
+    spec = importlib.util.spec_from_file_location('replay', LAUNCH / 'replay.launch.py')
+    replay = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(replay)
+    events = []
+
+    def is_awaited(event):
+        events.append(event)
+        return isinstance(event, replay.NodesActive)
+
+    end = [EmitEvent(event=Shutdown())]
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(
+        LaunchDescription(
+            [
+                RegisterEventHandler(EventHandler(matcher=is_awaited, entities=end)),
+                OpaqueFunction(function=replay.watch, args=[['']]),
+                TimerAction(period=20.0, actions=end),
+            ]
+        )
+    )
+    with own_context() as context:
+        node = LifecycleNode('marigold_depth', context=context)
+        executor = SingleThreadedExecutor(context=context)
+        with spinning(node, executor):
+            node.trigger_configure()
+            node.trigger_activate()
+            service.run()
+        node.destroy_node()
+    assert any(isinstance(event, replay.NodesActive) for event in events)
 
 
 @pytest.fixture
