@@ -27,7 +27,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
     dds_environment,
-    existing_path,
+    existing_file,
     image_topic,
     namespaces,
     number,
@@ -125,7 +125,7 @@ def start(context) -> list:
     share = Path(get_package_share_directory('marigold_ros'))
     parameters = _parameters(given, share)
     respawn = truth('respawn', given['respawn'])
-    profile = existing_path('fast_dds', str(share / 'config' / 'fast_dds.xml'))
+    profile = existing_file('fast_dds', str(share / 'config' / 'fast_dds.xml'))
     rviz = [_rviz(share, given)] if truth('rviz', given['rviz']) else []
     return [
         Node(
@@ -164,7 +164,7 @@ def _parameters(given: dict[str, str], share: Path) -> list:
         values['use_sim_time'] = truth('use_sim_time', given['use_sim_time'])
     if cameras := camera_names(given['cameras']):
         values['cameras'] = cameras
-    files = [existing_path('params_file', file)]
+    files = [existing_file('params_file', file)]
     return [*files, _written('.yaml', parameter_file(values))] if values else files
 
 

@@ -10,6 +10,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
     camera_names,
     dds_environment,
+    existing_file,
     existing_path,
     image_topic,
     namespaces,
@@ -85,6 +86,8 @@ def test_booleans_are_read(text, value):
         (truth, '', 'give true or false'),
         (number, 'fast', "x is 'fast'; give a number"),
         (existing_path, '/no/such/file', '/no/such/file, which does not exist'),
+        (existing_file, '/no/such/file', '/no/such/file, which does not exist'),
+        (existing_file, '/tmp', 'x is /tmp, which is no file: check the path'),
     ],
 )
 def test_other_texts_are_refused(read, text, words):

@@ -99,6 +99,7 @@ def launch(file, *arguments, env=None):
     [
         ('imgae:=/camera/image_raw', "has no argument 'imgae'; did you mean 'image'?"),
         ('params_file:=/no/such.yaml', 'params_file is /no/such.yaml, which does not exist'),
+        ('params_file:=/tmp', 'params_file is /tmp, which is no file'),
         ('respawn:=maybe', "respawn is 'maybe'; give true or false"),
         ('max_rate:=fast', "max_rate is 'fast'; give a number"),
         ('extrinsics:=1 2 3', 'give seven numbers'),

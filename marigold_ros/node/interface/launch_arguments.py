@@ -75,6 +75,13 @@ def existing_path(name: str, text: str) -> str:
     return str(path)
 
 
+def existing_file(name: str, text: str) -> str:
+    """Return the path of a file with ~ replaced; raises ConfigurationError if there is none."""
+    if Path(path := existing_path(name, text)).is_file():
+        return path
+    raise ConfigurationError(f'{name} is {text}, which is no file: check the path')
+
+
 def new_path(name: str, text: str) -> str:
     """Return a path with ~ replaced; raises ConfigurationError if something is there."""
     path = Path(text).expanduser()
