@@ -327,6 +327,22 @@ def declared_modules() -> set[str]:
     return {MODULE_OF.get(name, name.replace('-', '_')) for name in names}
 
 
+def test_arrays_are_stacked_as_the_oldest_numpy_can():
+    """dtype and casting of these came with NumPy 1.24; install_requires allows 1.22."""
+    stacking = {'stack', 'vstack', 'hstack'}
+    newer = [
+        f'{path.relative_to(ROOT)}:{node.lineno}'
+        for path in own_modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and (node.func.value.id, node.func.attr) in {('np', name) for name in stacking}
+        and {'dtype', 'casting'} & {keyword.arg for keyword in node.keywords}
+    ]
+    assert newer == []
+
+
 def test_what_is_imported_is_declared():
     ros = {*dependencies(), *ROS_PACKAGE_OF}
     known = {*declared_modules(), *ros, *sys.stdlib_module_names, PACKAGE.name, TRAINING.name}

@@ -100,7 +100,7 @@ def project_lidar(
     if config.occlusion_window > 1 and np.linalg.norm(T[:3, 3]) > _ONE_PLACE:
         seen = not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
         if len(z) > 1:
-            scan = np.stack(in_range, dtype=np.float32, casting='same_kind')
+            scan = np.stack(in_range, out=np.empty((3, len(x)), np.float32))
             behind = behind_surfaces(scan, T[:3, 3], place, scan_angle(u, v, K[0, 0]))
             if behind.mean() <= _MOST_BEHIND:
                 seen &= ~behind
