@@ -96,16 +96,16 @@ setup(
         'huggingface_hub>=1.0,<3',
         'numba>=0.60,<1',
         'numpy>=1.22,<3',
-        'opencv-python-headless>=4.5.4,<6',
+        'opencv-python-headless>=4.5.4,!=4.5.5.*,<6',  # 4.5.5: connectedComponents crashes
         'Pillow>=9.0,<14',
         'PyYAML>=5.4,<7',
-        'rosbags>=0.11,<1',
-        'apsw>=3.40,<4',  # of rosbags, bounded in marigold_ros/bags/guarded.py
+        'rosbags>=0.11.7,<0.12',  # its readers are replaced in marigold_ros/bags/guarded.py
+        'apsw>=3.40,<4',  # of rosbags, bounded there
         'lz4>=4.0,<5',  # the same
         'safetensors>=0.4,<1',
         'scipy>=1.8,<2',
         'threadpoolctl>=3.5,<4',
-        'torch>=2.4,<3',
+        'torch>=2.6,<3',
         'tqdm>=4.60,<5',
         'transformers>=5.20,<6',
     ],
@@ -115,7 +115,7 @@ setup(
         'ray': ['ray>=2.9,<3'],
         'rerun': ['rerun-sdk>=0.23,<1'],
         'serve': ['anyio>=4.0,<5', 'av>=12,<19', 'starlette>=0.47,<2', 'uvicorn>=0.30,<1'],
-        'training': ['h5py>=3.6,<4', 'peft>=0.13,<1', 'tensorboard>=2.9,<3'],
+        'training': ['h5py>=3.6,<4', 'peft>=0.20,<1', 'tensorboard>=2.9,<3'],
         'video': ['av>=12,<19'],
         'wandb': ['wandb<1'],
         'docs': ['mkdocstrings-python<3', 'zensical<1'],

@@ -19,7 +19,7 @@ WORKDIR /ros2_ws
 
 # PyTorch from that index alone: the one elsewhere is made for other GPUs.
 RUN test -n "$TORCH_INDEX" || { echo 'give --build-arg TORCH_INDEX=ADDRESS' >&2; exit 1; } \
-    && pip3 install --no-cache-dir --index-url "$TORCH_INDEX" 'torch>=2.4'
+    && pip3 install --no-cache-dir --index-url "$TORCH_INDEX" 'torch>=2.6'
 COPY . src/marigold_ros
 # For its requirements; what ROS runs is the build below. ROS here is compiled against NumPy 1.
 RUN pip3 install --no-cache-dir 'numpy<2' 'opencv-python-headless<4.12' ./src/marigold_ros

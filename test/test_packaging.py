@@ -366,6 +366,23 @@ def imported_modules(path: Path) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize(
+    ('name', 'version'),
+    [
+        ('torch', '2.5.1'),  # transformers 5.20 takes it for not installed
+        ('rosbags', '0.11.6'),  # bags/guarded.py cannot be imported
+        ('peft', '0.19.1'),  # transformers 5.20 refuses it, and diffusers is not imported with it
+        ('opencv-python-headless', '4.5.5.64'),  # connectedComponents(connectivity=4) crashes
+    ],
+)
+def test_versions_that_do_not_work_are_not_accepted(name, version):
+    accepted = [
+        requirement for text in declared() if (requirement := Requirement(text)).name == name
+    ]
+    assert accepted
+    assert not any(requirement.specifier.contains(version) for requirement in accepted)
+
+
 def test_every_requirement_ends_at_a_major_version():
     assert [text for text in declared() if '<' not in text] == []
 
