@@ -11,12 +11,9 @@ from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry import unproject_depth
-from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.point_kinds import PointKind
-from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
 
@@ -94,84 +91,6 @@ class Flat(Oracle):
 
     def predict(self, rgb, **asked):
         return Prediction(np.full(rgb.shape[:2], 5.0, np.float32), space='metric')
-
-
-def turned_scan(angle_deg):
-    """Return a frame of a street whose LiDAR is turned by an angle; the image is of 320x240."""
-    sample = make_sample(900_001, 320, 240, 'street')
-    camera = Camera(np.array([[250.0, 0, 159.5], [0, 250.0, 119.5], [0, 0, 1]]), 320, 240)
-    depth = np.where(sample.depth < 80, sample.depth, np.nan).astype(np.float32)
-    points = unproject_depth(depth, camera.K)[80::5, ::2].reshape(-1, 3).astype(np.float64)
-    angle = np.deg2rad(angle_deg)
-    turn = np.eye(4)
-    turn[:3, :3] = cv2.Rodrigues(np.array([0.0, angle, 0.0]))[0]
-    return Frame(sample.rgb, camera, points_lidar=points, T_cam_lidar=turn)
-
-
-def test_points_that_do_not_fit_the_image_make_no_metres_until_they_do():
-    pipeline = FramePipeline(Oracle())
-    assert pipeline.process(turned_scan(0.0)).alignment.state == 'fitted'
-    pipeline.reset()
-    for _ in range(3):
-        wrong = pipeline.process(turned_scan(6.0))
-    assert wrong.metric is None
-    assert 'contradict' in str(wrong.alignment.reason)
-    assert 'camera_info' in str(wrong.alignment.reason)
-    assert str(wrong.alignment.reason).endswith('; metres come back once it fits')
-    states = [pipeline.process(turned_scan(0.0)).alignment.state for _ in range(6)]
-    assert states[-1] == 'fitted'
-
-
-def test_a_scan_that_does_not_fit_is_refused_beside_another_source_and_leaves_it():
-    def with_radar(angle_deg):
-        frame, right = turned_scan(angle_deg), turned_scan(0.0).points_lidar
-        echoes = SparseInput('radar', right[::20], np.eye(4), kind=PointKind.RADAR)
-        return replace(frame, inputs=(frame.lidar, echoes))
-
-    pipeline = FramePipeline(Oracle())
-    lidar, radar = pipeline.process(with_radar(0.0)).sources
-    assert min(lidar.points, radar.points) > 20
-    pipeline.reset()
-    for _ in range(3):
-        wrong = pipeline.process(with_radar(6.0))
-    lidar, radar = wrong.sources
-    assert 'contradict' in lidar.reason
-    assert lidar.points == 0
-    assert radar.reason == ''
-    assert wrong.alignment.n_points == radar.points
-    assert wrong.sparse.kind is PointKind.RADAR
-
-
-def test_metres_of_points_that_do_not_fit_are_not_held():
-    pipeline = FramePipeline(Oracle())
-    pipeline.process(turned_scan(6.0))
-    evidence = pipeline.state.edges
-    pipeline.reset()
-    assert pipeline.process(turned_scan(0.0)).alignment.state == 'fitted'
-    pipeline.state = replace(pipeline.state, edges=evidence)
-    assert pipeline.process(turned_scan(6.0)).alignment.state == 'none'
-    assert pipeline.state.fit is None
-
-
-def test_an_angle_that_edges_exclude_is_neither_reported_nor_a_result():
-    pipeline = FramePipeline(Oracle())
-    for _ in range(3):
-        pipeline.process(turned_scan(0.0))
-    assert pipeline.state.edges.is_right
-    monitor = replace(pipeline.state.calibration, calibration=Calibration(-2.4, 0.1, 0.1, 0.1))
-    pipeline.state = replace(pipeline.state, calibration=monitor)
-    assert pipeline.calibration.text == ''
-    assert pipeline.process(turned_scan(0.0)).calibration == ''
-
-
-def test_points_that_do_not_fit_the_image_are_but_a_warning_if_that_is_set():
-    config = PipelineConfig(alignment=AlignmentConfig(contradiction='warn'))
-    pipeline = FramePipeline(Oracle(), config)
-    for _ in range(3):
-        wrong = pipeline.process(turned_scan(6.0))
-    assert wrong.alignment.state == 'fitted'
-    assert 'contradict' in wrong.calibration
-    assert 'come back' not in wrong.calibration  # they are there
 
 
 @pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
