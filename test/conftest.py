@@ -19,6 +19,7 @@ import json
 import os
 from pathlib import Path
 import random
+import signal
 import sys
 
 from marigold_ros.threads import settle_threads
@@ -105,6 +106,14 @@ def pytest_make_collect_report(collector: pytest.Collector) -> object:
     from _pytest.reports import CollectReport
 
     return CollectReport(collector.nodeid, 'skipped', (str(collector.fspath), 0, reason), [])
+
+
+@pytest.fixture
+def hears_hangup() -> Iterator[None]:
+    """Start processes that hear a closed terminal, also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -110,7 +110,7 @@ def test_all_addresses_of_ipv6_include_those_of_ipv4(tmp_path):
 
 @pytest.mark.slow  # starts a process, and waits for its patience to end
 @pytest.mark.parametrize('end', [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_while_the_reading_of_a_file_hangs(tmp_path, end):
+def test_a_signal_ends_it_while_the_reading_of_a_file_hangs(tmp_path, hears_hangup, end):
     fifo = tmp_path / 'hangs.mcap'
     os.mkfifo(fifo)
     with started(tmp_path) as (process, opener, address):

@@ -58,7 +58,7 @@ def start(tmp_path):
 
 
 @pytest.mark.parametrize('end', [signal.SIGTERM, signal.SIGHUP])
-def test_the_node_ends_with_a_process_that_is_ended(tmp_path, end):
+def test_the_node_ends_with_a_process_that_is_ended(tmp_path, hears_hangup, end):
     command = [sys.executable, '-c', RUNS_NODE, str(tmp_path / 'node.log')]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as runs:
         node = int(runs.stdout.readline())
