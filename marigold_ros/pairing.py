@@ -142,7 +142,7 @@ class ScanBuffer(Generic[Item]):
     def __init__(self, max_dt_ns: int, horizon_ns: int = HORIZON_NS) -> None:
         self._max_dt_ns = int(max_dt_ns)
         self._horizon_ns = int(horizon_ns)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._scans: dict[int, Item] = {}  # by stamp
         self._newest: int | None = None
         # Stamps of the last two images: one may be predicted while the other is finished.
@@ -164,8 +164,15 @@ class ScanBuffer(Generic[Item]):
         return self._newest
 
     def add(self, stamp_ns: int, item: Item) -> None:
-        """Keep a scan; stamps may come in any order, and of equal ones the last scan stays."""
+        """
+        Keep a scan; stamps may come in any order, and of equal ones the last scan stays.
+
+        One far behind the newest shows that the clock jumped or that those before it are ahead of
+        time, by less than `StampOrder` refuses: they are forgotten.
+        """
         with self._lock:
+            if is_clock_jump(self._newest, stamp_ns):
+                self.clear()
             self._scans[stamp_ns] = item
             self._newest = stamp_ns if self._newest is None else max(self._newest, stamp_ns)
             for stamp in [stamp for stamp in self._scans if not self._is_kept(stamp)]:

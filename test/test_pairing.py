@@ -98,6 +98,30 @@ def test_a_late_scan_is_kept_in_its_place():
     assert buffer.choose(101 * MS).item == 'late'
 
 
+def test_a_jump_back_of_the_clock_clears_and_pairing_goes_on():
+    buffer = ScanBuffer(60 * MS)
+    for loop in range(3):
+        for tick in range(200):
+            buffer.add(tick * 100 * MS, (loop, tick))
+            assert buffer.choose(tick * 100 * MS - 3 * MS).item == (loop, tick)
+
+
+def test_a_scan_ahead_of_time_costs_those_after_it_nothing():
+    buffer = ScanBuffer(60 * MS)
+    buffer.add(38 * S, 'ahead')
+    buffer.add(S, 'right')
+    assert buffer.choose(S).item == 'right'
+
+
+def test_exactly_one_second_back_is_late_not_a_jump():
+    buffer = ScanBuffer(60 * MS)
+    buffer.add(2 * S, 'new')
+    buffer.add(S, 'late')
+    assert len(buffer) == 2
+    buffer.add(S - 1, 'jump')
+    assert len(buffer) == 1
+
+
 def test_clear_forgets_scans_and_clock():
     buffer = ScanBuffer(60 * MS)
     buffer.add(9 * S, 'old')
