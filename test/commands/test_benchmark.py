@@ -116,6 +116,7 @@ def test_variants_stand_in_a_table_and_in_the_chart(arguments, capsys, tmp_path)
     assert texts[texts.index('channels_last') + 1] == cells[2]
 
 
+@pytest.mark.slow  # times whole frames
 def test_the_budget_of_frames_covers_every_stage(monkeypatch, capsys, tmp_path):
     cases = [FrameCase(96, 64, 300, sensor) for sensor in ('random', 'lines', 'camera')]
     monkeypatch.setattr(frame_budget, 'CASES', cases)

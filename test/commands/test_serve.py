@@ -101,6 +101,7 @@ def test_it_prints_its_address_and_leaves_no_file_not_even_of_killed_servers(tmp
     assert list(tmp_path.glob('marigold_ros*')) == [other]
 
 
+@pytest.mark.slow  # starts a process
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason='this machine has no IPv6')
 def test_all_addresses_of_ipv6_include_those_of_ipv4(tmp_path):
     with started(tmp_path, host='::') as (_, opener, address):

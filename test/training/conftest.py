@@ -129,7 +129,7 @@ def precision() -> str:
     return 'no'
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='module', autouse=True)
 def fresh_accelerate() -> Iterator[None]:
     """Let accelerate, which keeps the settings of the first accelerator, forget it."""
     AcceleratorState._reset_state()

@@ -30,7 +30,6 @@ import torch
 from torch import nn
 import yaml
 
-pytestmark = pytest.mark.usefixtures('fresh_accelerate')
 RECIPES = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
 
 

@@ -16,11 +16,6 @@ def drive(tmp_path_factory):
     return path
 
 
-@pytest.fixture(autouse=True)
-def _own_accelerator(fresh_accelerate):
-    """Commands make their own."""
-
-
 @pytest.fixture
 def other_family(tmp_path):
     folder = tmp_path / 'other'

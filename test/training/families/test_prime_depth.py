@@ -24,6 +24,7 @@ def test_training_and_export_leave_the_frozen_networks_out(new_run):
     assert 'refiner' in (folder / 'README.md').read_text()
 
 
+@pytest.mark.slow  # trains for seconds
 def test_the_loss_falls_on_images_seen_again(new_run, loss_ratio):
     run = new_run(common={'learning_rate': 3e-3}, stage={'steps': 40})
     assert loss_ratio(run) < 0.7

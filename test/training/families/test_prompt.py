@@ -32,6 +32,7 @@ def recipe(small_checkpoint) -> dict:
     }
 
 
+@pytest.mark.slow  # trains for seconds
 def test_training_lowers_the_loss_and_moving_the_points_then_moves_the_depth(new_run):
     run = new_run()
     batch = run.mixture(run.stages[0], 0)[0]

@@ -115,6 +115,7 @@ def test_a_killed_run_exports_the_same_bytes_as_an_unkilled_one(new_run):
     assert digest(resumed.export()) == digest(whole)
 
 
+@pytest.mark.slow  # trains for seconds
 def test_the_export_answers_as_the_weights_that_validated_best(new_run):
     run = finished(new_run())
     target = run.export(scored=True)

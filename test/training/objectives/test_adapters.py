@@ -59,6 +59,7 @@ def new_run(folder, tmp_path, accelerator):
     return build
 
 
+@pytest.mark.slow  # trains for seconds
 def test_only_adapters_are_trained_and_the_export_is_their_sum_with_the_base(new_run, folder):
     run = new_run('run')
     before = {name: value.clone() for name, value in run.chain.state_dict().items()}

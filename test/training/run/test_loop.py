@@ -469,6 +469,7 @@ def test_backups_keep_the_averaged_weights_of_their_step(new_trainer, tmp_path):
         load_averaged(tmp_path / 'state.pt', chain, str(tmp_path / 'no.safetensors'))
 
 
+@pytest.mark.slow  # trains for seconds
 def test_a_card_names_its_weights_and_has_their_figures_only(
     toy, tmp_path, accelerator, monkeypatch
 ):
