@@ -245,7 +245,8 @@ def test_no_subscription_is_made_anew_behind_the_end_of_the_others(bench, monkey
     closing = threading.Thread(target=lambda: began.wait(10) and running.node.stop())
     closing.start()
     running.node.refresh_inputs()
-    closing.join(10)
+    closing.join(60)
+    assert not closing.is_alive()
     assert running.node.count_subscribers(inputs.image.topic) == 0
 
 
