@@ -247,7 +247,8 @@ def test_no_subscription_is_made_anew_behind_the_end_of_the_others(bench, monkey
     running.node.refresh_inputs()
     closing.join(60)
     assert not closing.is_alive()
-    assert running.node.count_subscribers(inputs.image.topic) == 0
+    # Not count_subscribers: the node of an earlier test may still be known to DDS.
+    assert inputs.image.topic not in [one.topic_name for one in running.node.subscriptions]
 
 
 def test_a_task_that_waits_is_not_queued_again():
