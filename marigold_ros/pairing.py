@@ -171,7 +171,7 @@ class ScanBuffer(Generic[Item]):
         time, by less than `StampOrder` refuses: they are forgotten.
         """
         with self._lock:
-            if is_clock_jump(self._newest, stamp_ns):
+            if stamp_ns not in self._scans and is_clock_jump(self._newest, stamp_ns):
                 self.clear()
             self._scans[stamp_ns] = item
             self._newest = stamp_ns if self._newest is None else max(self._newest, stamp_ns)

@@ -113,6 +113,15 @@ def test_a_scan_ahead_of_time_costs_those_after_it_nothing():
     assert buffer.choose(S).item == 'right'
 
 
+def test_a_reading_takes_the_place_of_its_message_however_old_it_is():
+    buffer = ScanBuffer(60 * MS)
+    buffer.add(S, 'message')
+    buffer.add(S + 1200 * MS, 'next')
+    buffer.add(S, 'reading')
+    assert len(buffer) == 2
+    assert buffer.choose(S).item == 'reading'
+
+
 def test_exactly_one_second_back_is_late_not_a_jump():
     buffer = ScanBuffer(60 * MS)
     buffer.add(2 * S, 'new')
