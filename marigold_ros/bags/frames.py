@@ -155,9 +155,9 @@ class _FrameStream:
         info = topics.camera_info
         first_info = reader.first(info) if info else None
         self._motion = EgoMotion(reader.topics, config.fixed_frame, tree)
-        may_move = self._motion.topics and T_cam_lidar is None
-        if not config.fixed_frame and not (may_move and not self._are_fixed(tree)):
-            self._motion.topics = []
+        if self._motion.topics and not config.fixed_frame:
+            is_needed = T_cam_lidar is None and not self._are_fixed(tree)
+            self._motion.topics = self._motion.topics if is_needed else []
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
         self._await_info = reader.topics[info].count > 1 if info else False
