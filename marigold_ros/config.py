@@ -361,7 +361,8 @@ class LidarConfig(Settings):
     wait: float = setting(
         0.05, 'seconds to wait for a better scan once the prediction is ready', (0.0, 2.0)
     )
-    time_offset: float = setting(0.0, 'seconds added to the stamps of scans', (-10.0, 10.0))
+    # Up to a minute: clocks of PTP (TAI) are 37 s ahead of UTC, those of GPS 18 s.
+    time_offset: float = setting(0.0, 'seconds added to the stamps of scans', (-60.0, 60.0))
     buffer: float = setting(2.0, 'seconds of scans that are kept', (0.1, 60.0))
     fixed_frame: str = start_setting(
         '',

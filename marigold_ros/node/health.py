@@ -218,7 +218,7 @@ def explain_missing_scan(image_ns: int, newest_scan_ns: int | None, max_dt_ns: i
     gap = (newest_scan_ns - image_ns) / 1e9
     text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
     if abs(gap) > 2.0:
-        return f'{text}: two clocks?'
+        return f'{text}: two clocks? synchronise them, or set lidar.time_offset'
     return f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'
 
 

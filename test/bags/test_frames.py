@@ -104,10 +104,11 @@ def test_the_nearest_scan_wins_over_the_first(drive):
     assert item.scan_stamp_ns == START + 40 * MS
 
 
-def test_time_offset_is_added_to_the_scans(drive):
+@pytest.mark.parametrize('clock', [-300 * MS, 37_000 * MS])  # 37 s: TAI, the clock of PTP
+def test_time_offset_is_added_to_the_scans(clock, drive):
     drive.image(START)
-    drive.scan(START - 300 * MS)
-    (item,) = drive.read(config=LidarConfig(time_offset=0.31))
+    drive.scan(START + clock)
+    (item,) = drive.read(config=LidarConfig(time_offset=0.01 - clock / 1e9))
     assert item.scan_stamp_ns == START + 10 * MS
 
 
