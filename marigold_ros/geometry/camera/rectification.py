@@ -20,7 +20,8 @@ from marigold_ros.kernels.bilinear import sampled
 import numpy as np
 
 # Number of coefficients that OpenCV accepts for each model of sensor_msgs/CameraInfo. Two of them
-# are one model, as in image_geometry: drivers of Orbbec write plumb_bob with eight.
+# are one model, as in image_geometry: drivers of Orbbec write plumb_bob with eight. Isaac ROS
+# (NITROS) writes equidistant with eight, of which the last four are zero.
 _PINHOLE = (4, 5, 8, 12, 14)
 _COEFFICIENTS = {'plumb_bob': _PINHOLE, 'rational_polynomial': _PINHOLE, 'equidistant': (4,)}
 # Rounds, and change in pixels, at which undistortion ends: five rounds, the default, err by pixels
@@ -167,6 +168,8 @@ def _coefficients(model: str, distortion: tuple[float, ...]) -> np.ndarray:
             'publish a rectified image, or calibrate with one of these'
         )
     values = np.asarray(distortion, dtype=np.float64)
+    if not values[_COEFFICIENTS[model][-1] :].any():
+        values = values[: _COEFFICIENTS[model][-1]]
     if len(values) not in _COEFFICIENTS[model] or not np.isfinite(values).all():
         raise CalibrationError(
             f'distortion is {distortion}; {model} takes '

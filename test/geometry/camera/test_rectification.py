@@ -190,18 +190,25 @@ def test_an_unknown_model_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    ('model', 'zeros'), [('plumb_bob', 3), ('plumb_bob', 9), ('rational_polynomial', 0)]
+    ('model', 'zeros', 'plain'),
+    [
+        ('plumb_bob', 3, 'plumb_bob'),
+        ('plumb_bob', 9, 'plumb_bob'),
+        ('rational_polynomial', 0, 'plumb_bob'),
+        ('equidistant', 4, 'equidistant'),
+    ],
 )
-def test_further_coefficients_of_zero_change_nothing(model, zeros):
-    rng = np.random.default_rng(0)
-    image, five = rng.integers(0, 256, (240, 320, 3), np.uint8), DISTORTIONS['plumb_bob']
-    more = camera(model, five + zeros * (0.0,))
-    np.testing.assert_array_equal(rectify_image(image, more), rectify_image(image, camera()))
+def test_further_coefficients_of_zero_change_nothing(model, zeros, plain):
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    more = camera(model, DISTORTIONS[plain] + zeros * (0.0,))
+    expected = rectify_image(image, camera(plain, DISTORTIONS[plain]))
+    np.testing.assert_array_equal(rectify_image(image, more), expected)
 
 
-def test_a_wrong_number_of_coefficients_is_refused():
-    with pytest.raises(CalibrationError, match='plumb_bob takes 4 or 5'):
-        rectify_image(np.zeros((240, 320, 3), np.uint8), camera(distortion=(0.1,) * 3))
+@pytest.mark.parametrize(('model', 'count'), [('plumb_bob', 3), ('equidistant', 5)])
+def test_a_wrong_number_of_coefficients_is_refused(model, count):
+    with pytest.raises(CalibrationError, match=f'{model} takes 4'):
+        rectify_image(np.zeros((240, 320, 3), np.uint8), camera(model, (0.1,) * count))
 
 
 def test_a_image_of_another_size_is_refused():
