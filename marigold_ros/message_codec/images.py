@@ -251,10 +251,10 @@ def _decode_compressed(message: Any) -> np.ndarray:
     """Return an image as (H, W, 3) RGB of 8 or 16 bits."""
     pixels = _decode(as_bytes(message.data, 'compressed image'))
     if pixels.ndim == 2:
-        encoding = _source_encoding(message.format)
-        pattern = encoding.removeprefix('bayer_')[:4]
-        if encoding.startswith('bayer_') and pattern in _BAYER:
-            return _converted(pixels, _cv(_BAYER[pattern]), encoding)
+        source = _source_encoding(message.format)
+        # image_transport of ROS 2 makes a mosaic grey before it writes a jpeg.
+        if source in _LAYOUTS and 'bayer' in source and 'compressed mono' not in message.format:
+            return _converted(pixels, _LAYOUTS[source].convert, source)
         return _GRAY(pixels)
     # image_transport writes 'compressed rgb8' where it gave RGB to an encoder that expects BGR.
     if 'compressed rgb' in message.format:

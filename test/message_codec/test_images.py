@@ -358,6 +358,14 @@ def test_a_compressed_mosaic_is_demosaiced():
     np.testing.assert_array_equal(rgb, np.broadcast_to((200, 0, 0), rgb.shape))
 
 
+def test_a_mosaic_that_was_compressed_as_grey_stays_grey():
+    # compressed_image_transport of ROS 2 makes mosaics mono8 before it writes them as jpeg.
+    grey = np.zeros((8, 8), np.uint8)
+    grey[::2, ::2] = 200
+    rgb = to_rgb(compressed_message(grey, '.png', 'bayer_rggb8; jpeg compressed mono8'))
+    np.testing.assert_array_equal(rgb, np.stack([grey] * 3, axis=-1))
+
+
 def test_written_jpeg_is_read_back_and_says_its_format():
     rgb = smooth_image()
     fields = encode_jpeg(rgb, quality=95)
