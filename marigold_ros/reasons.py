@@ -12,6 +12,10 @@ from typing import Any
 
 from marigold_ros.errors import shown
 
+_FEW_POINTS = (
+    '{usable} usable points of {offered} in view, needs {needed}; check T_cam_lidar, the LiDAR, '
+    'and that frame_id of the images is optical (z forward), or lower alignment.min_points'
+)
 SENTENCES = {
     # Of another module, or of an error: the text as it stands.
     'text': '{text}',
@@ -28,7 +32,10 @@ SENTENCES = {
         'no point is in view, and half of all are farther than {typical:.0f} m where '
         'alignment.max_depth is {most:g} m: check that their driver gives metres, not millimetres'
     ),
-    'none_in_view': 'none of its points is in view',
+    'none_in_view': (
+        'no point is in view; check the transform of the sensor, and that frame_id of the images '
+        'is optical (z forward)'
+    ),
     'not_of_this_image': (
         'image and points contradict each other: where depth of the points steps, the edges of '
         'the image are {strength:.1f} times as strong as elsewhere, and twice with a scan that '
@@ -70,10 +77,7 @@ SENTENCES = {
     ),
     # The fit of the map.
     'method_none': 'alignment.method is none; choose global or local for metric depth',
-    'few_points': (
-        'the fit has {usable} usable points of {offered} in view, needs {needed}; check '
-        'T_cam_lidar and the LiDAR, or lower alignment.min_points'
-    ),
+    'few_points': 'the fit has ' + _FEW_POINTS,
     'one_depth': (
         "the points' depth spans {low:.2f} to {high:.2f} m, a ratio of {ratio:.3f}; the fit needs "
         '{needed:g}: show more than one wall, or lower alignment.min_depth_ratio'
@@ -96,10 +100,7 @@ SENTENCES = {
     ),
     # Fusion.
     'blind': '{why} Without points its depth is unknown',
-    'few_to_fuse': (
-        'fusion has {usable} usable points of {offered} in view, needs {needed}; check '
-        'T_cam_lidar and the LiDAR, or lower alignment.min_points'
-    ),
+    'few_to_fuse': 'fusion has ' + _FEW_POINTS,
     'points_contradict': (
         'the points contradict each other: half of them are more than {typical:.0%} off what '
         'their neighbours say; check T_cam_lidar, the pairing and the LiDAR'

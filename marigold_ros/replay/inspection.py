@@ -23,7 +23,7 @@ from marigold_ros.errors import BagError, MarigoldError, UsageError
 from marigold_ros.frame import Frame, SparseDepth
 from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.models.protocol import DepthModel
-from marigold_ros.reasons import sentence
+from marigold_ros.reasons import Reason, sentence
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 
@@ -88,7 +88,7 @@ def _sample(item: BagFrame, options: ReplayOptions) -> BagSample:
         return BagSample(item, None, str(error))
     reason = sentence(refusal)
     if points is not None and not len(points):
-        points, reason = None, 'no point of the scan is in view; check the transform from LiDAR'
+        points, reason = None, str(Reason('none_in_view'))
     return BagSample(item, points, item.warning or reason)
 
 

@@ -67,6 +67,7 @@ def test_bad_points_are_refused_with_the_reason_and_its_values(case, method):
     if codes == {'few_points'}:
         values = {'usable': 0 if len(change(sparse)) != 1 else 1, 'needed': 20}
         assert alignment.refusal.values == {**values, 'offered': len(change(sparse))}
+        assert 'frame_id of the images is optical' in alignment.reason
 
 
 @pytest.mark.parametrize('method', METHODS[2:])
