@@ -242,10 +242,11 @@ def _is_grey(message: Any) -> bool:
 
 
 def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
-    sibling = sibling_info(image)
-    if sibling in topics and topics[sibling].msgtype in INFO_TYPES:
-        return sibling
     names = [name for name, info in topics.items() if info.msgtype in INFO_TYPES]
+    sibling, below = sibling_info(image), f'{image.removesuffix("/compressed")}/camera_info'
+    for name in (sibling, f'{sibling}_rect', below):  # the second of Isaac ROS, the last of AirSim
+        if name in names:
+            return name
     return names[0] if len(names) == 1 else None  # with several, a guess would be a wrong K
 
 

@@ -257,7 +257,7 @@ class FrameServer:
         """Decode camera_info; None and the reason, also reported, if it is missing or invalid."""
         topic = self._inputs.info.topic
         if info is None:
-            text = f'no camera_info on {topic}: no metric depth; publish it'
+            text = f'no camera_info on {topic}: no metric depth; publish it, or remap camera_info'
             self._health.report('info', text)
             return None, as_reason(text)
         if info.header.frame_id != own_frame and not self._warned_frames:

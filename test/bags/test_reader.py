@@ -110,6 +110,20 @@ def test_one_camera_info_elsewhere_is_taken_but_of_two_none(tmp_path):
     assert chosen(tmp_path / 'two', topics).camera_info is None
 
 
+@pytest.mark.parametrize(
+    ('image', 'info'),
+    [
+        ('/front/Scene', '/front/Scene/camera_info'),  # AirSim
+        ('/front/Scene/compressed', '/front/Scene/camera_info'),
+        ('/front/image_rect', '/front/camera_info_rect'),  # Isaac ROS
+    ],
+)
+def test_the_camera_info_below_its_image_or_of_rectified_ones_is_taken(image, info, tmp_path):
+    topics = {image: JPEG if image.endswith('compressed') else COLOUR}
+    topics |= {info: INFO, '/back/camera_info': INFO}
+    assert chosen(tmp_path / 'bag', topics).camera_info == info
+
+
 def test_given_topics_are_taken(tmp_path):
     topics = {'/a/image': COLOUR, '/b/image': GREY, '/depth': DEPTH}
     found = chosen(tmp_path / 'bag', topics, image='/b/image', truth='/depth')
