@@ -335,6 +335,14 @@ def other_process():
         ),
         (
             'frames',
+            '/cam/jpeg',
+            CompressedImage,
+            {},
+            '/cam/jpeg is a CompressedImage: set image_transport: compressed, and remap '
+            'image/compressed to it',
+        ),
+        (
+            'frames',
             '/cam/image_raw',
             Image,
             {'image_transport': 'compressed'},

@@ -106,9 +106,9 @@ def type_mismatch(item: Input, msgtype: str) -> str:
     kind = msgtype.rpartition('/')[2]
     text = f'{item.topic} is {"an" if kind[0] in "AEIOU" else "a"} {kind}'
     if item.name == 'image' and kind == 'CompressedImage':
-        text += ': set image_transport: compressed'
         stem = item.topic.removesuffix('/compressed')
-        return text if stem == item.topic else f'{text}, and remap image to {stem}'
+        remap = 'image/compressed to it' if stem == item.topic else f'image to {stem}'
+        return f'{text}: set image_transport: compressed, and remap {remap}'
     if item.name == 'image' and kind == 'Image':
         return f'{text}: set image_transport: raw, and remap image to {item.topic}'
     if item.name == 'scan':
