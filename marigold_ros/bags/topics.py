@@ -180,7 +180,7 @@ def _check_given(
     if topics[topic].msgtype not in types:
         raise BagError(
             f'{role} topic {topic} is of type {topics[topic].msgtype}; it must be '
-            f'{" or ".join(types)}: choose another topic'
+            f'{" or ".join(dict.fromkeys(types))}: choose another topic, or record that type'
         )
 
 

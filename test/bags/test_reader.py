@@ -138,10 +138,18 @@ def test_a_bag_without_images_names_what_it_has(tmp_path):
     assert '/points (sensor_msgs/msg/PointCloud2, 1)' in str(caught.value)
 
 
-@pytest.mark.parametrize('given', [{'image': '/nowhere'}, {'lidar': '/image'}, {'truth': '/scan'}])
-def test_given_topics_must_be_there_and_of_their_type(tmp_path, given):
-    with pytest.raises(BagError, match=next(iter(given.values()))):
-        chosen(tmp_path / 'bag', {'/image': COLOUR, '/scan': SCAN}, **given)
+@pytest.mark.parametrize(
+    ('given', 'words'),
+    [
+        ({'image': '/nowhere'}, '/nowhere'),
+        ({'lidar': '/image'}, '/image'),
+        ({'lidar': '/camera_info'}, r'be [\w/]+PointCloud2 or [\w/]+LaserScan or [\w/]+Image: '),
+        ({'truth': '/scan'}, '/scan'),
+    ],
+)
+def test_given_topics_must_be_there_and_of_their_type(tmp_path, given, words):
+    with pytest.raises(BagError, match=words):
+        chosen(tmp_path / 'bag', {'/image': COLOUR, '/scan': SCAN, '/camera_info': INFO}, **given)
 
 
 def test_missing_paths_and_folders_that_are_no_bag_are_refused(tmp_path):

@@ -115,7 +115,8 @@ def type_mismatch(item: Input, msgtype: str) -> str:
         for name, source in SPARSE_SOURCES.items():
             if source.msgtype == msgtype:
                 return f'{text}: set sparse_source: {name}, and remap {source.topic} to it'
-    return f'{text}, and the node needs {item.kind.__name__} there: choose another topic'
+    text += f', and the node needs {item.kind.__name__} there'
+    return f'{text}: choose another topic, or have the driver publish that'
 
 
 def is_remapped(node, name: str) -> bool:
