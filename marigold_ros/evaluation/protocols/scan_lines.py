@@ -42,7 +42,7 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
     points_lidar : (N, 3) float, metres
         The scan in the LiDAR's frame (z up), in the order of the message.
     ring : (N,) int or None
-        The driver's own scan line numbers.
+        The driver's own scan line numbers; ignored if all are equal, as those of Unitree are.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
         )
     x, y, z = points[:, :3].T
     elevation = np.degrees(np.arctan2(z, np.hypot(x, y)))
-    if ring is not None:
+    if ring is not None and np.ptp(ring) > 0:
         return _ranked(np.asarray(ring), elevation, 'ring')
     if (line := _lines_by_order(np.degrees(np.arctan2(y, x)), elevation)) is not None:
         return _ranked(line, elevation, 'order')

@@ -73,6 +73,8 @@ def test_ring_field_precedes_geometry_and_counts_from_below():
     found = find_scan_lines(points, ring=15 - line)
     assert found.found_by == 'ring'
     assert (found.index == line).all()
+    same = find_scan_lines(points, ring=np.ones_like(line))  # as drivers write that know none
+    assert (same.found_by, same.count) == ('order', 16)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(0, 1), (7, 3), (-5, 2), (70_000, 1)]))
