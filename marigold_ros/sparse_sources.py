@@ -181,10 +181,11 @@ def _check_cloud(message: Any) -> None:
 
 
 def _rank_cloud(topic: str, message: Any) -> tuple[bool, ...]:
-    """Prefer clouds without colour, which cameras have, and then names of LiDARs."""
+    """Prefer clouds without colour, which cameras have, and then those of LiDARs."""
     _check_cloud(message)
-    coloured = any(field.name in ('rgb', 'rgba') for field in message.fields)
-    return coloured, not any(word in topic.lower() for word in _LIDAR_WORDS)
+    names = {field.name for field in message.fields}
+    is_lidar = 'ring' in names or any(word in topic.lower() for word in _LIDAR_WORDS)
+    return not names.isdisjoint(('rgb', 'rgba')), not is_lidar
 
 
 def _read_landmarks(message: Any, ring: bool = False) -> SparseReading:
@@ -278,8 +279,6 @@ SPARSE_SOURCES = {
 
 # The source without a sensor: the plane of the ground, which the prediction shows.
 GROUND = 'ground'
-
-
 NONE = 'none'
 
 

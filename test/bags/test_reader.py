@@ -89,6 +89,7 @@ def test_topics_beside_the_image_are_found(tmp_path):
         ({'/sparse_depth': DEPTH}, '/sparse_depth'),
         ({'/sparse_depth': DEPTH, '/scan': SCAN}, '/scan'),
         ({'/sparse_depth': DEPTH, '/points': cloud('x', 'y', 'z')}, '/points'),
+        ({'/a/points': cloud(*'xyz'), '/os/points': cloud(*'xyz', 'ring')}, '/os/points'),
         ({'/sparse_depth': GREY, '/camera/depth': DEPTH, '/relative/image': DEPTH}, None),
         ({'/camera/sparse_depth_truth': DEPTH}, None),
     ],
