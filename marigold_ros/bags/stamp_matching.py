@@ -69,7 +69,7 @@ class CameraInfos:
         if (camera.height, camera.width) != shape:
             warnings.append(
                 f'camera_info is for {camera.width}x{camera.height} px, the image has '
-                f'{shape[1]}x{shape[0]}; name the camera_info topic that belongs to it'
+                f'{shape[1]}x{shape[0]}; name the camera_info that fits it, or calibrate anew'
             )
             return None, frame_id
         return camera, frame_id

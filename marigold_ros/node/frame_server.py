@@ -276,7 +276,7 @@ class FrameServer:
                 raise CalibrationError(
                     f'camera_info is for {camera.width}x{camera.height}, the image is '
                     f'{shape[1]}x{shape[0]}; they must agree: check which camera_info the node '
-                    f'listens to ({topic})'
+                    f'listens to ({topic}), or calibrate at this size'
                 )
             rectified_valid(camera)  # raises for an unknown distortion; its maps are cached
         except CalibrationError as error:

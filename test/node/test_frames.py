@@ -156,7 +156,7 @@ def test_a_scan_that_is_there_is_measured_beside_the_prediction(running, monkeyp
     ('changes', 'words'),
     [
         ({'k': [0.0] * 9}, 'uncalibrated'),
-        ({'width': 640}, 'they must agree'),
+        ({'width': 640}, 'or calibrate at this size'),
         ({'distortion_model': 'barrel', 'd': [0.1, 0.2]}, "distortion model is 'barrel'"),
     ],
 )
