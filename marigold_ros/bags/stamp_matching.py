@@ -82,6 +82,7 @@ class Truths:
         self._horizon_ns = horizon_ns
         self._tolerance_ns = _HEADER_TOLERANCE_NS if by_header else _LOG_TOLERANCE_NS
         self._queue: deque[tuple[int, Any]] = deque()
+        self._is_found = False
 
     def add(self, stamp_ns: int, message: Any) -> None:
         """Queue a depth image."""
@@ -97,9 +98,16 @@ class Truths:
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> np.ndarray | None:
         """Return the true depth (H, W), metres, of an image of that shape, or None."""
-        index = nearest([stamp for stamp, _ in self._queue], stamp_ns, self._tolerance_ns)
+        stamps = [stamp for stamp, _ in self._queue]
+        index = nearest(stamps, stamp_ns, self._tolerance_ns)
         if index is None:
+            if not self._is_found and nearest(stamps, stamp_ns, _LOG_TOLERANCE_NS) is not None:
+                warnings.append(
+                    'the stamps of true depth and image are more than 1 ms apart; have the driver '
+                    'synchronise them, or use --stamps log'
+                )
             return None
+        self._is_found = True
         try:
             depth = to_depth(self._queue[index][1])
         except InputError as error:

@@ -250,7 +250,12 @@ def test_truth_needs_the_stamp_of_the_image(drive):
     drive.truth(START + 2 * MS)
     drive.image(START + S)
     drive.truth(START + S + MS)
-    assert [item.truth is None for item in drive.read()] == [True, False]
+    drive.image(START + 2 * S)
+    drive.truth(START + 2 * S + 17 * MS)  # of a camera of half the rate, once one has matched
+    read = drive.read()
+    assert [item.truth is None for item in read] == [True, False, True]
+    named = 'the stamps of true depth and image are more than 1 ms apart'
+    assert [named in item.warning for item in read] == [True, False, False]
 
 
 def test_a_rectified_topic_takes_the_rectified_intrinsics(drive):
