@@ -171,7 +171,8 @@ def _read_cloud(message: Any, ring: bool = False) -> SparseReading:
 
 def _check_cloud(message: Any) -> None:
     names = [field.name for field in message.fields]
-    missing = [axis for axis in 'xyz' if axis not in names]
+    # AirSim leaves fields out where nothing was hit.
+    missing = [axis for axis in 'xyz' if axis not in names and message.width]
     if missing:
         raise InputError(
             f'cloud has no field {", ".join(missing)}; it has {", ".join(names) or "none"}: '

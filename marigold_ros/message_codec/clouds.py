@@ -222,10 +222,10 @@ def _structured(message: Any, names: Sequence[str]) -> np.ndarray:
             'check point_step in the driver',
             'step',
         )
-    dtype = _dtype(message, names, point_step)
     height, width = int(message.height), int(message.width)
     if height == 0 or width == 0:
-        return np.empty((0, 0), dtype)
+        return np.empty((0, 0), [(name, 'f4') for name in names])
+    dtype = _dtype(message, names, point_step)
     data, step = as_bytes(message.data, 'cloud'), row_step(message)
     check_rows(height, width * point_step, step, len(data), f'{width}x{height} cloud')
     return np.ndarray((height, width), dtype, data, strides=(step, point_step))

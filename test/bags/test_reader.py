@@ -90,6 +90,7 @@ def test_topics_beside_the_image_are_found(tmp_path):
         ({'/sparse_depth': DEPTH, '/scan': SCAN}, '/scan'),
         ({'/sparse_depth': DEPTH, '/points': cloud('x', 'y', 'z')}, '/points'),
         ({'/a/points': cloud(*'xyz'), '/os/points': cloud(*'xyz', 'ring')}, '/os/points'),
+        ({'/points': ('PointCloud2', None)}, '/points'),  # of AirSim, where nothing was hit
         ({'/sparse_depth': GREY, '/camera/depth': DEPTH, '/relative/image': DEPTH}, None),
         ({'/camera/sparse_depth_truth': DEPTH}, None),
     ],

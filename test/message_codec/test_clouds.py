@@ -130,6 +130,7 @@ def test_rows_without_padding_are_read_whatever_row_step_says(row_step):
         ({'height': 2, 'row_step': 4}, 'step'),
         ({'height': 2**32 - 1, 'row_step': 2**32 - 1}, 'truncated'),
         ({'width': 0, 'data': b''}, 'empty'),
+        ({'width': 0, 'data': b'', 'fields': []}, 'empty'),
         ({'data': np.full(9, np.nan, '<f4').tobytes()}, 'empty'),
     ],
 )
