@@ -7,6 +7,7 @@ import csv
 import io
 from typing import Any
 
+from marigold_ros.evaluation.metrics.intervals import TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.comparison import IDENTICAL, LATENCY, SAME
 
@@ -34,7 +35,7 @@ def metric_title(metric: str) -> str:
 
 def sign_of(outcome: str) -> str:
     """Return the sign of an outcome: + better than the best run, = not shown to differ from it."""
-    if outcome in (SAME, IDENTICAL):
+    if outcome in (SAME, IDENTICAL) or outcome.startswith(TOO_FEW):
         return '='
     return '+' if outcome.startswith(('better', 'faster')) else ''
 
@@ -98,7 +99,7 @@ def latex_table(found: Mapping[str, Any]) -> str:
         lines += [r'\hline', rf'\multicolumn{{{len(used) + 1}}}{{l}}{{{frames}}} \\', r'\hline']
         best = {metric: _best(metric, board['rows']) for metric in used}
         for row in board['rows']:
-            mark = ' $=$' if row['outcome'] in (SAME, IDENTICAL) else ''
+            mark = ' $=$' if sign_of(row['outcome']) == '=' else ''
             name = row['name'].replace('_', ' ') if row['kind'] == 'baseline' else row['name']
             cells = [_cell(metric, row, best[metric]) for metric in used]
             lines.append(rf'{latex_escape(name)}{mark} & {" & ".join(cells)} \\')

@@ -14,7 +14,12 @@ from marigold_ros.errors import InputError
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
-from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_escape, latex_table
+from marigold_ros.evaluation.results.comparison_tables import (
+    csv_table,
+    latex_escape,
+    latex_table,
+    sign_of,
+)
 from marigold_ros.evaluation.results.shared_frames import EvaluationRun, share_frames
 import numpy as np
 import pytest
@@ -303,9 +308,13 @@ def test_bias_is_higher_or_lower_never_better():
 
 
 def test_few_frames_say_nothing():
-    row = rows_of(compared(run_of(np.full(5, 0.1)), run_of(np.full(5, 0.2))))['B']
+    found = compared(run_of(np.full(5, 0.1)), run_of(np.full(5, 0.2)))
+    row = rows_of(found)['B']
     assert row['metrics']['abs_rel']['difference'] == pytest.approx(0.1)
     assert row['outcome'] == 'too few independent frames to tell (about 20 are needed)'
+    # What has no sign is worse, by the legends.
+    assert sign_of(row['outcome']) == '='
+    assert 'B $=$ &' in latex_table(found)
 
 
 def test_other_points_are_refused_even_where_no_setting_tells(errors):
