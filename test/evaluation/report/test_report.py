@@ -135,13 +135,15 @@ def test_robustness_of_compared_models_has_a_chart_for_each_corruption(some):
 
 
 def test_stability_and_surfaces_are_named_in_words_with_direction():
+    drift = {'ratio': math.nan, 'shift': 0.25, 'median_ratio': 0.01}  # in this order
     found = {
-        'temporal': {'flicker': {'value': 0.0125}, 'scale_drift': {'ratio': math.nan}},
+        'temporal': {'flicker': {'value': 0.0125}, 'scale_drift': drift},
         'surfaces': {'boundary_f1': 0.2, 'new_one': 3.0},
     }
     temporal, surfaces = stability_tables(found)
     assert 'mean (lower is better)</td><td>1.25 %<' in temporal
     assert 'frame to frame, mean (lower is better)</td><td>–<' in temporal
+    assert 'change of depth over truth, median of the frames</td><td>1.00 %<' in temporal
     assert 'occlusion edges found, F1 (higher is better)</td><td>0.2' in surfaces
     assert 'new_one</td><td>3' in surfaces
 
