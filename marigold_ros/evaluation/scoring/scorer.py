@@ -17,7 +17,13 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.evaluation.baselines import BASELINES, global_depth, MORE_BASELINES
+from marigold_ros.evaluation.baselines import (
+    BASELINES,
+    global_depth,
+    MORE_BASELINES,
+    polynomial_terms,
+    to_limited_metres,
+)
 from marigold_ros.evaluation.choices import OWN, PROTOCOLS
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.metrics.intervals import mean_interval
@@ -42,6 +48,7 @@ from marigold_ros.geometry.camera.depth_images import stride_within
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectify_image
 from marigold_ros.geometry.measured_points import sparse_of_frame
+from marigold_ros.spaces import from_metres
 import numpy as np
 
 # Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
@@ -52,7 +59,7 @@ _MOST_FITTED, _MOST_SHOWN = 20_000, 400_000
 # The held-out fit at its scored pixels against dense truth there, to check LiDAR as truth.
 _AT_TRUTH = 'heldout_at_truth'
 _FIT_COLUMNS = ('n_points', 'n_inliers', 'scale', 'shift', 'rms', 'spread_log')
-# What a model must beat alone.
+# What a model must beat alone, by the degree of the surface.
 _SIMPLEST = ('constant', 'plane')
 _NO_POINTS = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32))
 
@@ -158,6 +165,8 @@ class Scorer:
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
         own = self._score('oracle', pairs, row)
+        if own['n']:
+            self._note_simplest(prediction.space, pairs, row)
         fitted = None
         if metric is None and truth is not None and own and not len(lidar):
             # Nothing but the truth could put the prediction into metres.
@@ -249,8 +258,8 @@ class Scorer:
 
     def alone(self) -> dict[str, Any]:
         """Return by surface the difference of the model alone, fitted to the truth, from it."""
-        alone, protocol = self._column('oracle_abs_rel'), self.baselines_protocol
-        columns = {name: self._column(f'{protocol}_{name}_abs_rel') for name in _SIMPLEST}
+        alone = self._column('oracle_abs_rel')
+        columns = {name: self._column(f'alone_{name}_abs_rel') for name in _SIMPLEST}
         return {
             name: {'abs_rel': float(np.nanmean(theirs)), **paired_difference(alone - theirs)}
             for name, theirs in columns.items()
@@ -394,6 +403,18 @@ class Scorer:
         _note(row, 'oracle', self._baselines['oracle'].add_fitted_to_truth(points, own, size))
         shown = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_SHOWN))
         return DepthPairs(sample_at(fitted.predicted, shown), shown.z, shown)
+
+    def _note_simplest(self, space: str, pairs: DepthPairs, row: dict[str, Any]) -> None:
+        """Add the AbsRel of surfaces that are fitted to the truth as the oracle is."""
+        known = np.isfinite(pairs.truth) & (pairs.truth > 0)
+        v, u = np.nonzero(known) if pairs.at is None else (pairs.at.v[known], pairs.at.u[known])
+        limits, z = (self._config.min_depth, self._config.max_depth), pairs.truth[known]
+        plane = polynomial_terms(u, v, (row['width'], row['height']), 1)
+        target = from_metres(z, space)
+        for name, terms in zip(_SIMPLEST, (plane[:, :1], plane), strict=True):
+            fitted = np.linalg.lstsq(terms.T @ terms, terms.T @ target, rcond=None)[0]
+            depth = to_limited_metres(terms @ fitted, space, limits)
+            row[f'alone_{name}_abs_rel'] = float(np.abs(depth / z - 1.0).mean())
 
     def _score(
         self,

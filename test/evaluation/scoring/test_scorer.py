@@ -26,6 +26,7 @@ from marigold_ros.frame import (
 )
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.spaces import from_metres
 import numpy as np
 import pytest
 
@@ -85,15 +86,18 @@ def scored(metric=None, space='depth', config=LOCAL):
     return add(scorer, frame, prediction, metric, truth, ring), scorer.results()
 
 
-def test_a_perfect_model_alone_is_better_than_constant_and_plane():
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_a_plane_for_a_prediction_is_worth_a_plane_alone_and_the_truth_more(space):
     frame, truth, ring = planted()
-    scorer = scorer_of(LOCAL)
-    add(scorer, frame, Prediction(normalised(truth, 'depth')), truth, truth, ring)
-    baselines, alone = scorer.results()['baselines'], scorer.alone()
-    assert {name: found['abs_rel'] for name, found in alone.items()} == pytest.approx(
-        {name: baselines[name]['abs_rel'] for name in ('constant', 'plane')}
-    )
-    assert all(found['difference'] < 0 for found in alone.values())
+    v, u = np.mgrid[0:120, 0:160]
+    terms = np.stack([np.ones(u.size), u.ravel(), v.ravel()], axis=1)
+    plane = terms @ np.linalg.lstsq(terms, from_metres(truth, space).ravel(), rcond=None)[0]
+    predicted = plane.reshape(truth.shape), normalised(truth, space)
+    for relative, is_better in zip(predicted, (False, True), strict=True):
+        scorer = scorer_of(LOCAL)
+        add(scorer, frame, Prediction(relative, space=space), truth, truth, ring)
+        gained = -scorer.alone()['plane']['difference']
+        assert gained > 0.05 if is_better else gained == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
