@@ -30,7 +30,7 @@ _PARTS = (
 # Entries of a protocol beside metrics.
 _OF_PROTOCOL = (
     *('macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points', 'interval', 'sigma'),
-    *('sigma_coverage', 'by_region', 'near_field', 'at_truth'),
+    *('sigma_coverage', 'by_region', 'near_field', 'farthest', 'at_truth'),
 )
 
 

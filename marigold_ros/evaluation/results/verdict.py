@@ -109,7 +109,7 @@ def usable_range(scores: Mapping[str, Any], limit: float) -> dict[str, Any]:
         if interval is None or not interval[1] < limit:
             facts = {name: part[name] for name in ('from', 'to', 'abs_rel')}
             return {'limit': limit, 'to': end, 'next': {**facts, 'interval': interval}}
-        end = part['to']
+        end = min(part['to'], scores.get('farthest', math.inf))
     return {'limit': limit, 'to': end, 'next': None}
 
 

@@ -37,6 +37,7 @@ class Breakdown:
         self._sums = np.zeros((1 + len(_BROKEN_DOWN), bins * _STEPS_A_BIN, _CELLS))
         # By frame the points, and the sum of their relative errors, in each bin of by_range.
         self._frames: list[np.ndarray] = []
+        self._farthest: list[float] = []  # metres, by frame
 
     def add(self, errors: PointErrors, cell: np.ndarray) -> None:
         """Add points with the ninths of :func:`cells_at`, (n,)."""
@@ -48,12 +49,15 @@ class Breakdown:
         number, bins = step // _STEPS_A_BIN, self._sums.shape[1] // _STEPS_A_BIN
         sums_of_bins = [np.bincount(number, term, bins) for term in (None, errors.relative)]
         self._frames.append(np.stack(sums_of_bins))
+        self._farthest.append(float(errors.g.max()))
 
     def summary(self) -> dict[str, Any]:
-        """Return ``by_range``, ``near_field`` and ``by_region`` as in results.json."""
+        """Return ``by_range``, ``farthest``, ``near_field`` and ``by_region`` of results.json."""
         bins = self._sums.sum(axis=2)
         bins = bins.reshape(len(bins), -1, _STEPS_A_BIN).sum(axis=2)
-        width = _STEP_M * _STEPS_A_BIN
+        width, farthest = _STEP_M * _STEPS_A_BIN, max(self._farthest)
+        ends = [width * (number + 1) for number in range(bins.shape[1])]
+        ends[-1] = max(ends[-1], math.ceil(farthest))
         near = self._sums[:, :_STEPS_NEAR].sum(axis=(1, 2))
         grid = self._sums.sum(axis=1).reshape(-1, 3, 3)
         rows_and_columns = grid.sum(axis=2), grid.sum(axis=1)
@@ -61,12 +65,13 @@ class Breakdown:
             'by_range': [
                 {
                     'from': number * width,
-                    'to': (number + 1) * width,
+                    'to': ends[number],
                     **_figures(bins[:, number]),
                     **self._range_interval(number),
                 }
                 for number in np.flatnonzero(bins[0]).tolist()
             ],
+            'farthest': farthest,
             'near_field': {'from': 0.0, 'to': _STEP_M * _STEPS_NEAR, **_figures(near)},
             'by_region': {
                 name: _figures(sums[:, number])

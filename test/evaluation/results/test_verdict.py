@@ -206,6 +206,8 @@ def test_a_run_without_scores_says_so():
 def test_the_range_ends_before_the_first_bin_that_is_not_shown_to_be_usable():
     good = [a_bin(10.0 * i, 0.05, 0.04, 0.06) for i in range(3)]
     assert usable_range({'by_range': good}, 0.1) == {'limit': 0.1, 'to': 30.0, 'next': None}
+    near = usable_range({'by_range': good[:1], 'farthest': 4.5}, 0.1)  # as indoors
+    assert near == {'limit': 0.1, 'to': 4.5, 'next': None}
     few = usable_range({'by_range': [*good[:2], a_bin(20.0, 0.01), *good[2:]]}, 0.1)
     assert (few['to'], few['next']['from']) == (20.0, 20.0)
     assert usable_range({'by_range': good}, 0.06)['to'] is None

@@ -66,10 +66,12 @@ def test_thirds_of_the_image_have_the_metrics_of_their_points(seed):
 
 def test_empty_bins_are_omitted_and_far_points_in_the_last():
     parts = Breakdown(30.0)
-    errors = PointErrors(np.array([2.0, 90.0]), np.array([1.0, 100.0]))
+    errors = PointErrors(np.array([2.0, 90.0]), np.array([1.0, 99.5]))
     parts.add(errors, np.array([0, 8]))
     found = parts.summary()
-    assert [(part['from'], part['n']) for part in found['by_range']] == [(0.0, 1), (20.0, 1)]
+    bins = [(part['from'], part['to'], part['n']) for part in found['by_range']]
+    assert bins == [(0.0, 10.0, 1), (20.0, 100.0, 1)]
+    assert found['farthest'] == 99.5
     region = found['by_region']
     assert region['left']['n'] == region['bottom']['n'] == 1
     assert region['centre']['n'] == 0
