@@ -6,8 +6,8 @@ Write relative depth for photos, videos or a camera, without ROS and without met
 For each image, DIR gets NAME_side_by_side.png (the image, its depth and the scale of the colours),
 NAME_color.png, NAME_relative.png (16 bit, 0 to 65535) and NAME_relative.npy (float32, 0 to 1). A
 video gives NAME_depth.mp4, image and depth side by side. Relative depth is known up to scale and
-shift only; --ply and --glb assume both. A model that predicts metres writes millimetres (PNG) and
-metres (NPY).
+shift only; --ply and --glb assume both. A model that predicts metres writes millimetres (PNG, 0
+beyond 65.535 m) and metres (NPY).
 """
 
 from __future__ import annotations

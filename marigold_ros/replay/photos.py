@@ -27,6 +27,7 @@ from marigold_ros.geometry.cloud.files import write_glb, write_ply
 from marigold_ros.geometry.cloud.mesh import Mesh, mesh_of_depth
 from marigold_ros.image_sets import decode
 from marigold_ros.message_codec.image_files import check_work, JPEG, PNG
+from marigold_ros.message_codec.images import encode_depth
 from marigold_ros.spaces import from_metres, to_metres
 from marigold_ros.whole_files import write_whole
 import numpy as np
@@ -249,11 +250,13 @@ def write_prediction(
 ) -> list[Path]:
     """Write the four files of one image; raises MarigoldError as `write_whole`."""
     relative = prediction.relative.astype(np.float32)
-    codes = relative * np.float32(1000.0 if prediction.space == 'metric' else 65535.0)
+    codes = np.rint(np.clip(relative * np.float32(65535.0), 0.0, 65535.0)).astype(np.uint16)
+    if prediction.space == 'metric':
+        codes = encode_depth(relative, '16UC1').data.view('<u2').reshape(relative.shape)
     array = io.BytesIO()
     np.save(array, relative)
     contents = {
-        'relative.png': _png(np.rint(np.clip(codes, 0.0, 65535.0)).astype(np.uint16)),
+        'relative.png': _png(codes),
         'relative.npy': array.getvalue(),
         'color.png': _png(colourise(prediction)[..., ::-1]),
         'side_by_side.png': _png(side_by_side(rgb, prediction)[..., ::-1]),
