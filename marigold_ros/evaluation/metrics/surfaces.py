@@ -3,9 +3,9 @@
 """
 Edges, flying pixels and planes of a depth map against dense truth.
 
-Boundary F1 is that of Depth Pro: an edge is a pair of neighbouring pixels whose depths differ by
-more than a factor; edges of prediction and truth must be the same pairs, in the same direction,
-at factors from 1.05 to 1.25. It depends on ratios only, so no alignment matters. Planes are tiles
+Boundary F1 has the edges of Depth Pro: pairs of neighbouring pixels whose depths differ by more
+than a factor, from 1.05 to 1.25, the same pairs in prediction and truth. Unlike there, pairs of
+all directions are pooled, or a scene without level edges would score 0.5 at most. Planes are tiles
 in which the truth is planar: there the inverse depth is linear in the image, and the prediction is
 scored by its deviation from its own plane and by the angle between the two planes.
 """
