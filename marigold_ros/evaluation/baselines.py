@@ -170,10 +170,9 @@ def interpolate_linear(
     """
     Interpolate barycentrically in the Delaunay triangles of the fit points.
 
-    The space is 'depth' or 'disparity'. Disparity of a flat surface is linear in the image, so
-    walls and roads come out exactly.
-    Outside the hull, and where the points span no triangle, the nearest point counts (``nearest``,
-    if it is known). Metres, float64, shape of ``u``.
+    The space is 'depth' or 'disparity', which of a flat surface is linear in the image, so that
+    walls and roads come out exactly. Outside the hull, and where the points span no triangle, the
+    nearest point counts (``nearest``, if it is known). Metres, float64, shape of ``u``.
     """
     nearest = interpolate_nearest(sparse, u, v) if nearest is None else nearest
     in_depth, in_disparity = _interpolate(sparse, u, v, nearest)
@@ -207,13 +206,7 @@ def fill_morphologically(
     After IP-Basic (Ku et al., CRV 2018): dilation by a diamond, closing, small holes, every column
     upwards from its first value, large holes until none is left, median and Gaussian blur. It
     works on disparity, where the nearest depth is the maximum and 0 is a hole. ``size`` is
-    (width, height).
-
-    Raises
-    ------
-    InputError
-        If there is no fit point.
-
+    (width, height). Raises InputError without a fit point.
     """
     if len(sparse) == 0:
         raise InputError('no fit point; morphological filling needs one', cause='empty')

@@ -183,11 +183,7 @@ class MetricAccumulator:
     def add(
         self, predicted: np.ndarray, truth: np.ndarray, published: np.ndarray | None = None
     ) -> dict[str, float]:
-        """
-        Add one image and return its metrics; one without a scored point changes nothing.
-
-        Parameters are those of ``depth_metrics``.
-        """
+        """Add an image as to ``depth_metrics``, if it has points; return its metrics."""
         _, errors, counts = scored_points(predicted, truth, published)
         return self.add_errors(errors, counts)
 

@@ -71,15 +71,7 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
 
 
 def azimuth_blocks(points_lidar: np.ndarray) -> ScanLines:
-    """
-    Number blocks of one degree of azimuth from right to left, of a scan as in `find_scan_lines`.
-
-    Raises
-    ------
-    InputError
-        If the shape is wrong or there is no point.
-
-    """
+    """Number degrees of azimuth from right to left; takes and raises as `find_scan_lines`."""
     points = _checked(points_lidar)
     azimuth = np.degrees(np.arctan2(points[:, 1], points[:, 0]))
     block = np.floor(azimuth / _BLOCK).astype(np.int64)
