@@ -160,7 +160,9 @@ def frame_chart(
     title: str, frames: Sequence[int], curves: Mapping[str, Sequence[float | None]], **more: Any
 ) -> Spec:
     """Describe curves over frame numbers, with one cursor for all such charts of a page."""
+    step = frames[1] - frames[0] if len(frames) > 1 else 1
     axis = {'x_label': 'frame', 'x': list(frames), 'whole': True, 'linked': True}
+    axis['means'] = 'mean' if step == 1 else f'mean of one in {step} frames'
     return chart(title, curves, **{**axis, **more})
 
 
@@ -174,8 +176,8 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         ``group`` (time, range, sigma or robustness), ``title``, ``x_label``, ``unit``, ``curves``
         with ``name`` and ``values`` (None where there is none), and as needed ``x`` (numbers) or
         ``ticks`` (texts), ``whole`` (``x`` are whole numbers), ``zero`` (the axis begins there),
-        ``top``, ``linked`` (frames: one cursor for all), ``remarks`` by place and ``marks``: pairs
-        of the place at which a further bag begins and its name.
+        ``top``, ``linked`` (frames: one cursor for all), ``means`` (what their means are called),
+        ``remarks`` by place and ``marks``: pairs of the first place of a further bag, and name.
 
     """
     specs = _over_time(results, rows) | _by_range(results)

@@ -192,6 +192,7 @@ def test_long_runs_are_thinned_and_say_at_which_frames(page, some):
     error = specs['error_heldout']
     assert len(error['x']) <= MOST_PLACES
     assert error['x'][:3] == [0, 4, 8]
+    assert error['means'] == 'mean of one in 4 frames'
     assert all(len(c['values']) == len(error['x']) for c in error['curves'])
     assert island(page)['charts']['error_heldout']['curves'][0]['values'][1] is None
 

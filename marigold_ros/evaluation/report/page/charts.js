@@ -198,7 +198,7 @@ class LineChart {
       const mean = known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
       return `${curve.name} ${figureOf(mean, this.spec.unit)}`;
     });
-    return `mean: ${means.join(' · ')}`;
+    return `${this.spec.means}: ${means.join(' · ')}`;
   }
 
   point(index) {
