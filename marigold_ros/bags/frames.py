@@ -188,13 +188,14 @@ class _FrameStream:
                 self._settle(False)
                 self._refuse(topic, None, log_ns, InputError(str(error), 'unreadable'))
                 continue
+            name, head = topic, message
             if topic in self._motion.topics:
-                if self._motion.tree.is_jump(message):
-                    yield from self._start_anew()
-                self._motion.tree.add_message(message, moving=True)
-                continue
-            stamp_ns = header_ns(message) if self._by_header else log_ns
-            judged = self._order.judge(topic, stamp_ns, log_ns)
+                if not message.transforms:
+                    continue
+                head = message.transforms[0]
+                name = f'{topic} of {head.child_frame_id}'  # publishers may be late by themselves
+            stamp_ns = header_ns(head) if self._by_header or head is not message else log_ns
+            judged = self._order.judge(name, stamp_ns, log_ns)
             if judged == 'jump':
                 later_s = (stamp_ns - self._newest.get(topic, stamp_ns)) / _NANOSECONDS
                 yield from self._start_anew()
@@ -239,6 +240,8 @@ class _FrameStream:
 
     def _take(self, topic: str, message: Any, stamp_ns: int, log_ns: int) -> None:
         """Put one message where it belongs; a topic may have two roles."""
+        if topic in self._motion.topics:
+            self._motion.tree.add_message(message, moving=True)
         if topic in self._topics.sensors:
             if self._by_header and stamp_ns == 0:
                 self._refuse(topic, message, log_ns, stamp_error(stamp_ns))
@@ -263,7 +266,7 @@ class _FrameStream:
         for sensor in self._sensors:
             if topic == sensor.topic:
                 sensor.error = str(error)
-        if topic in (self._topics.truth, self._topics.camera_info):
+        if topic in (self._topics.truth, self._topics.camera_info, *self._motion.topics):
             self._notes.append(f'{topic}: {error}')
 
     def _flush(self) -> Iterator[BagFrame]:

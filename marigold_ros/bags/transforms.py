@@ -114,14 +114,6 @@ class TransformTree:
                 self._tracks[child] = _Track(parent)
             self._tracks[child].add(header_ns(item), (np.array(move), np.array(turn)))
 
-    def is_jump(self, message: Any) -> bool:
-        """Return whether a message is so far behind its frames' newest that the clock jumped."""
-        return any(
-            is_clock_jump(track.stamps[-1], header_ns(item))
-            for item in message.transforms
-            if (track := self._tracks.get(_plain(item.child_frame_id))) is not None
-        )
-
     def clear(self) -> None:
         """Forget all moving frames, as after a clock jump."""
         self._tracks.clear()
@@ -294,6 +286,8 @@ class _Track:
         if place < len(self.stamps) and self.stamps[place] == stamp_ns:
             self._poses[place] = pose
             return
+        if self.stamps and is_clock_jump(self.stamps[-1], stamp_ns):
+            del self.stamps[place:], self._poses[place:]  # they were ahead of time
         self.stamps.insert(place, stamp_ns)
         self._poses.insert(place, pose)
         old = bisect_left(self.stamps, self.stamps[-1] - _KEPT_NS)

@@ -52,6 +52,16 @@ class Drive:
         fields = vars(encode_depth(np.full((4, 6), metres)))
         self.add('/camera/depth_truth', 'Image', fields, stamp_ns, delay_ns)
 
+    def poses(self, stamp_ns, delay_ns=0):
+        pose = {'translation': (1.0, 2.0, 3.0), 'rotation': (0.0, 0, 0, 1)}
+        header = {'stamp': stamp_ns, 'frame_id': 'odom'}
+        moved = [
+            {'header': header, 'child_frame_id': child, 'transform': pose}
+            for child in ('camera', 'lidar')
+        ]
+        fields = {'transforms': moved}
+        self.messages.append((stamp_ns + delay_ns, '/tf', 'tf2_msgs/msg/TFMessage', fields))
+
     def read(self, topics=TOPICS, config=None, T_cam_lidar=None, extrinsics=True):
         with BagWriter(self.path) as bag:
             for log_ns, topic, msgtype, fields in sorted(self.messages, key=lambda m: m[:2]):
@@ -439,14 +449,15 @@ def test_the_camera_of_a_depth_image_is_the_last_before_it(drive):
 
 
 @pytest.mark.parametrize('seconds', [-1000, 1000])
-@pytest.mark.parametrize('kind', ['image', 'info', 'scan', 'truth'])
+@pytest.mark.parametrize('kind', ['image', 'info', 'scan', 'truth', 'poses'])
 def test_a_lone_stamp_that_is_out_of_order_costs_its_own_message_only(drive, kind, seconds):
     for tick in range(10):
         stamp = START + tick * 100 * MS
-        for name in ('info', 'image', 'truth', 'scan'):
+        for name in ('info', 'image', 'truth', 'scan', 'poses'):
             off = seconds * S if (name, tick) == (kind, 5) else 0
             getattr(drive, name)(stamp + off, -off)
-    read = drive.read()
+    read = drive.read(config=LidarConfig(fixed_frame='odom'))
+    assert all(item.frame is None or item.frame.T_world_camera is not None for item in read)
     lost = [item for item in read if item.error is not None]
     assert [item.error.cause for item in lost] == (['stamp'] if kind == 'image' else [])
     without = [item for item in read if item.error is None and item.frame.points_lidar is None]

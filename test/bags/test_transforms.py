@@ -162,10 +162,16 @@ def test_nothing_is_extrapolated_and_the_known_time_is_named():
             tree.lookup('odom', 'base', outside)
     with pytest.raises(CalibrationError, match="'odom' <- 'lidar'; known frames: base, odom"):
         tree.lookup('odom', 'lidar', START)
-    assert tree.is_jump(message('odom', 'base', START, (0, 0, 0)))
     tree.add_message(message('odom', 'base', START + 11 * S, (0, 0, 0)), moving=True)
     with pytest.raises(CalibrationError):
         tree.lookup('odom', 'base', START)
+
+
+def test_poses_ahead_of_time_are_forgotten_once_time_goes_on():
+    tree = TransformTree()
+    for seconds in (0, 30, 1, 2):
+        tree.add_message(message('odom', 'base', START + seconds * S, (seconds, 0, 0)), moving=True)
+    assert tree.lookup('odom', 'base', START + 3 * S // 2)[0, 3] == 1.5
 
 
 @pytest.mark.parametrize('moving', [False, True])
