@@ -174,7 +174,7 @@ class FrameServer:
     def _predict(self, message, alone: Callable[[], object]) -> ImageInWork:
         watch = _Stopwatch()
         config = self._prepare(alone)
-        info = self._inputs.await_info()
+        info = self._inputs.await_info(header_ns(message))
         header = copy.copy(message.header)
         own_frame = header.frame_id or (info.header.frame_id if info else '')
         header.frame_id = config.frame_id or own_frame
@@ -350,7 +350,7 @@ class FrameServer:
             if scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
             frame_id = own if reading.frame_id == own else published
-            depth_camera = item.camera(reading, frame_id, image.size)
+            depth_camera = item.camera(reading, scan_ns, frame_id, image.size)
         except InputError as error:
             reason = as_reason(error)
             self._read_scans[item.source] = scan, reason

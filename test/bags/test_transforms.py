@@ -169,8 +169,8 @@ def test_nothing_is_extrapolated_and_the_known_time_is_named():
 
 def test_poses_ahead_of_time_are_forgotten_once_time_goes_on():
     tree = TransformTree()
-    for seconds in (0, 30, 1, 2):
-        tree.add_message(message('odom', 'base', START + seconds * S, (seconds, 0, 0)), moving=True)
+    for x in (0.0, 30.0, 1.0, 2.0):
+        tree.add_message(message('odom', 'base', START + int(x) * S, (x, 0, 0)), moving=True)
     assert tree.lookup('odom', 'base', START + 3 * S // 2)[0, 3] == 1.5
 
 

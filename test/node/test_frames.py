@@ -172,6 +172,13 @@ def test_a_useless_camera_info_leaves_relative_depth_and_is_counted(running, cha
     assert words in running.status('alignment')[2]['reason']
 
 
+def test_a_camera_info_after_the_image_is_not_of_it(running):
+    for second, size in ((1, (64, 48)), (2, (32, 24))):
+        running.deliver('info', running.robot.camera_info(second * SECOND, size=size))
+    running.send(SECOND, info=False)
+    assert running.wait_received(DEPTH)[0].width == 64
+
+
 def test_of_the_ground_too_the_reason_is_the_camera_info(bench):
     settings = {'sparse_source': 'ground', 'ground.height': 1.5}
     running = bench(settings, hear=(RELATIVE,), connect=False)

@@ -7,6 +7,7 @@ A callback here reads the header only, and what it rejects is counted at once. D
 points is left to the worker.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,7 +48,7 @@ class Input:
     One subscription: what is asked for, what was chosen, and what arrives.
 
     ``source`` is the kind of sparse depth, as in SPARSE_SOURCES, and ``beside`` the camera_info of
-    a depth image that is not registered; ``latest`` is the last camera_info.
+    a depth image that is not registered; ``infos`` are the last camera_infos.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Input:
     part: str = ''  # of the diagnostics
     source: str = ''
     beside: 'Input | None' = None
-    latest: CameraInfo | None = None
+    infos: deque[CameraInfo] = field(default_factory=lambda: deque(maxlen=100))
     subscriber: Any = None
     profile: Any = None
     offers: list[QoSProfile] = field(default_factory=list)  # of publishers of the input's type
@@ -93,12 +94,20 @@ class Input:
         """The chosen profile in words."""
         return 'not subscribed' if self.profile is None else describe_profile(self.profile)
 
-    def camera(self, scan: SparseReading, image_frame: str, shape: tuple) -> Camera | None:
+    def info_at(self, stamp_ns: int) -> CameraInfo | None:
+        """Return the last camera_info at or before an image; the last of all without any."""
+        infos = list(self.infos)[::-1]
+        fitting = (info for info in infos if header_ns(info) <= stamp_ns)
+        return next(fitting, infos[0] if infos else None)
+
+    def camera(
+        self, scan: SparseReading, scan_ns: int, image_frame: str, shape: tuple
+    ) -> Camera | None:
         """Return the camera of a depth image that is not registered to the image; else None."""
         if self.beside is None:
             return None
-        info, rectified = self.beside, is_rectified_name(self.topic)
-        return scan.own_camera(image_frame, shape, info.latest, info.topic, rectified)
+        info, rectified = self.beside.info_at(scan_ns), is_rectified_name(self.topic)
+        return scan.own_camera(image_frame, shape, info, self.beside.topic, rectified)
 
 
 def type_mismatch(item: Input, msgtype: str) -> str:
@@ -144,7 +153,7 @@ def _limits(config: NodeConfig) -> tuple[int, int]:
 
 class Inputs:
     """
-    Images with a valid header, which go to ``on_image``, the latest camera_info, and scans.
+    Images with a valid header, which go to ``on_image``, camera_info, and scans.
 
     ``config`` names topics, QoS and pairing; ``health`` receives the counters ``frames.*``,
     ``scans.*`` and ``infos.*``, and problems; ``images`` checks headers here and decodes
@@ -312,11 +321,11 @@ class Inputs:
             scans.clear()
         self._stamps.clear()
 
-    def await_info(self) -> CameraInfo | None:
-        """Return the last camera_info; wait briefly for the first if somebody publishes it."""
-        if self.info.latest is None and self.info.publishers:
+    def await_info(self, image_ns: int) -> CameraInfo | None:
+        """Return an image's camera_info; wait briefly for the first if somebody publishes it."""
+        if not self.info.infos and self.info.publishers:
             self._info_arrived.wait(_FIRST_INFO)
-        return self.info.latest
+        return self.info.info_at(image_ns)
 
     def await_scans(self, image_ns: int) -> dict[str, Choice]:
         """Choose each source's scan for an image, waiting up to ``lidar.wait`` for nearer ones."""
@@ -389,11 +398,11 @@ class Inputs:
     def _on_info(self, item: Input, message) -> None:
         self._health.counters.add(keys.INFOS_RECEIVED)
         item.rate.tick()
-        item.latest = message
+        item.infos.append(message)
         self._info_arrived.set()
 
     def _on_depth_info(self, item: Input, message) -> None:
-        item.latest = message
+        item.infos.append(message)
 
     def _on_scan(self, item: Input, message) -> None:
         if not self._open:
