@@ -3,7 +3,7 @@
 """
 Time a Marigold stage by stage, the reference beside it, or whole frames with any model.
 
-  python -m marigold_ros benchmark --model tiny
+  python -m marigold_ros benchmark
   python -m marigold_ros benchmark --model tiny --against diffusers
   python -m marigold_ros benchmark --model tiny --variants all
   python -m marigold_ros benchmark --arch sd2
@@ -33,6 +33,7 @@ from marigold_ros.commands.terminal.options import (
     RuntimeSettings,
 )
 from marigold_ros.commands.terminal.output import grid, note, step_bar
+from marigold_ros.config import ModelConfig
 from marigold_ros.errors import UsageError
 from marigold_ros.whole_files import write_whole
 
@@ -59,9 +60,10 @@ _STAGES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    text = 'a Marigold, or whole frames from message to message (--model, --runs, --set, --trace)'
+    text = 'a Marigold (default: tiny), or whole frames from message to message with any model '
+    text += f'(default: {ModelConfig().model}; --model, --runs, --set, --trace)'
     parser.add_argument('what', nargs='?', choices=('model', 'frame'), default='model', help=text)
-    add_model_options(parser)
+    add_model_options(parser, model=None)
     parser.add_argument(
         '--arch',
         choices=('sd2',),
@@ -98,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
 
     folder = make_folder(args.out) if args.out else None
     of_frame = args.what == 'frame'
+    if args.model is None:
+        args.model = ModelConfig().model if of_frame else 'tiny'
     if args.trace and not of_frame:
         raise UsageError('--trace is of whole frames; write `benchmark frame --trace FILE`')
     if of_frame:

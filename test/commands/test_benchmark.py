@@ -20,6 +20,11 @@ def arguments(small_checkpoint):
     return ['benchmark', '--model', str(small_checkpoint), '--device', 'cpu', '--size', '48x64']
 
 
+def test_without_a_model_the_smallest_marigold_is_timed(capsys):
+    assert main(['benchmark', '--runs', '1', '--size', '48x64']) == 0
+    assert capsys.readouterr().out.startswith('tiny: ')
+
+
 def table(text, head):
     """Rows of a printed table, by their first cell."""
     lines = [re.split(r'\s{2,}', line) for line in text.splitlines()]
@@ -157,9 +162,9 @@ def _check_trace(events, cases):
         assert sum(call['dur'] for call in calls if call['name'] == 'fuse.fuse') < frame['dur']
 
 
-@pytest.mark.parametrize('more', [[], ['--model', 'tiny+tiny-diffusion']])
-def test_a_model_without_stages_is_refused_with_what_times_it(more, capsys):
-    assert main(['benchmark', *more]) == 2
+@pytest.mark.parametrize('model', ['unet', 'tiny+tiny-diffusion'])
+def test_a_model_without_stages_is_refused_with_what_times_it(model, capsys):
+    assert main(['benchmark', '--model', model]) == 2
     error = capsys.readouterr().err
     assert 'is no Marigold' in error
     assert '--model tiny' in error

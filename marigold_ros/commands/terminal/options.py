@@ -172,12 +172,13 @@ def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
     return 1 if found else 0
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each setting of ModelConfig."""
+def add_model_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """Add an option for each setting of ModelConfig; ``defaults`` replace those there."""
     for item in parameters(ModelConfig):
         flag, choices = f'--{item.name.replace("_", "-")}', item.choices or None
         text = item.text.partition('; ~/')[0]  # what follows is about the node
-        add_option(parser, flag, item.kind, None, text, item.default, choices=choices)
+        default = defaults.get(item.name, item.default)
+        add_option(parser, flag, item.kind, None, text, default, choices=choices)
 
 
 def model_settings(args: argparse.Namespace, **changes: str) -> ModelConfig:
