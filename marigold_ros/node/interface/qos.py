@@ -10,9 +10,11 @@ checks the publishers every second, and subscribes anew when the choice changes.
 
 from collections.abc import Sequence
 
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import overrides
 from rclpy.qos import (
     DurabilityPolicy,
+    HistoryPolicy,
     qos_check_compatible,
     QoSCompatibility,
     QoSProfile,
@@ -20,6 +22,9 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2
+
+# Policies that users may override by words; the depth is a number.
+_POLICIES = {'history': HistoryPolicy, 'reliability': ReliabilityPolicy}
 
 
 def output_profile(kind: type) -> QoSProfile:
@@ -70,9 +75,16 @@ def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
     """
     Return options that let ``qos_overrides.TOPIC.KIND.*`` win, if the user set such parameters.
 
-    Declared for everybody, they would keep the first profile and end the adaptive choice.
+    Declared for everybody, they would keep the first profile and end the adaptive choice. Raises
+    ConfigurationError for a value that rclpy does not know.
     """
     prefix = f'qos_overrides.{topic}.{kind}.'
-    if any(name.startswith(prefix) for name in overrides(node)):
-        return QoSOverridingOptions.with_default_policies()
-    return None
+    given = {name: item.value for name, item in overrides(node).items() if name.startswith(prefix)}
+    for name, value in given.items():
+        policy = name.removeprefix(prefix)
+        words = [item.name.lower() for item in _POLICIES.get(policy, ()) if item.name != 'UNKNOWN']
+        if words and str(value).lower() not in words:
+            raise ConfigurationError(f'{name} is {value!r}; choose one of {", ".join(words)}')
+        if policy == 'depth' and not (isinstance(value, int) and value >= 0):
+            raise ConfigurationError(f'{name} is {value!r}; give a number of messages')
+    return QoSOverridingOptions.with_default_policies() if given else None

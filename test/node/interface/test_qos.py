@@ -5,6 +5,7 @@
 import threading
 from types import SimpleNamespace
 
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.live_run.process import own_context
 from marigold_ros.node.distro import (
     HoldableGroup,
@@ -14,7 +15,7 @@ from marigold_ros.node.distro import (
     threaded_executor,
 )
 from marigold_ros.node.interface.publishers import TOPICS
-from marigold_ros.node.interface.qos import describe_profile, input_profile
+from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 import pytest
 from rclpy.exceptions import InvalidHandle
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -126,6 +127,22 @@ def test_an_output_can_be_overridden_too(bench):
     assert [i.qos_profile.reliability for i in infos] == [ReliabilityPolicy.BEST_EFFORT]
     others = running.robot.node.get_publishers_info_by_topic('/marigold_depth/points')
     assert [i.qos_profile.reliability for i in others] == [ReliabilityPolicy.RELIABLE]
+
+
+@pytest.mark.parametrize(
+    ('policy', 'value', 'words'),
+    [
+        ('reliability', 'sure', 'choose one of system_default, reliable, best_effort'),
+        ('history', 3, 'choose one of system_default, keep_last, keep_all'),
+        ('depth', -1, 'give a number of messages'),
+        ('depth', '1', 'give a number of messages'),
+    ],
+)
+def test_a_wrong_override_is_refused_in_a_sentence(bench, policy, value, words):
+    name = f'qos_overrides./marigold_depth/points.publisher.{policy}'
+    node = bench({name: value}, autostart=False).node
+    with pytest.raises(ConfigurationError, match=f'{name} is {value!r}; {words}'):
+        user_overrides(node, '/marigold_depth/points', 'publisher')
 
 
 def test_what_goes_with_images_is_kept_longer_than_they(bench):
