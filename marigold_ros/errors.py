@@ -44,6 +44,8 @@ class UsageError(ConfigurationError):
 class CheckpointError(MarigoldError):
     """A model folder that is missing, incomplete, damaged or in a refused format."""
 
+    cause = 'checkpoint'  # as that of an InputError
+
 
 class CalibrationError(MarigoldError, ValueError):
     """Intrinsics, extrinsics or a transform that are missing or invalid."""

@@ -163,6 +163,13 @@ def test_a_limit_of_age_and_rate_that_is_lifted_again_is_lifted_at_once(running)
     running.wait_received('relative/image', 2)
 
 
+def test_an_image_without_its_fusion_network_is_counted_as_of_the_checkpoint(bench):
+    running = bench({'alignment.method': 'global', 'alignment.fusion': '/no/such/folder'})
+    assert running.configure(alignment__method='fused', compute_without_listeners=True)
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.rejected.checkpoint'] == 1
+
+
 def test_after_an_internal_error_the_next_image_is_served(running, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(running.model, 'predict', lambda *_a, **_k: 1 / 0)
