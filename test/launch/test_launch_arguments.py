@@ -87,6 +87,7 @@ def test_booleans_are_read(text, value):
         (number, 'fast', "x is 'fast'; give a number"),
         (existing_path, '/no/such/file', '/no/such/file, which does not exist'),
         (existing_file, '/no/such/file', '/no/such/file, which does not exist'),
+        (existing_path, '~nobody-here/x', 'x is ~nobody-here/x, which does not exist'),
         (existing_file, '/tmp', 'x is /tmp, which is no file: check the path'),
     ],
 )
@@ -101,6 +102,7 @@ def test_a_new_path_is_one_where_nothing_is(tmp_path, monkeypatch):
     (tmp_path / 'drive 2').mkdir()
     with pytest.raises(ConfigurationError, match='record is ~/drive 2, which exists already'):
         new_path('record', '~/drive 2')
+    assert new_path('record', '~nobody-here/x') == '~nobody-here/x'
 
 
 @pytest.mark.parametrize(

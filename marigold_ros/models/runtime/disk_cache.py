@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 def cache_folder(chosen: str) -> Path:
     """Return the folder that ``runtime.cache_dir`` names; empty is the user's cache."""
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # that of Path raises for unknown users
     root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     return root / 'marigold_ros' / 'compiled'
 

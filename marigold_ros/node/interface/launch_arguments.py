@@ -9,6 +9,7 @@ What the launch files make of their arguments; imports neither launch nor ROS.
 from collections.abc import Iterable, Iterator, Mapping
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def number(name: str, text: str) -> float:
 
 def existing_path(name: str, text: str) -> str:
     """Return a path with ~ replaced; raises ConfigurationError if nothing is there."""
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # that of Path raises for unknown users
     if not path.exists():
         raise ConfigurationError(f'{name} is {text}, which does not exist: check the path')
     return str(path)
@@ -84,7 +85,7 @@ def existing_file(name: str, text: str) -> str:
 
 def new_path(name: str, text: str) -> str:
     """Return a path with ~ replaced; raises ConfigurationError if something is there."""
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # that of Path raises for unknown users
     if path.exists():
         raise ConfigurationError(f'{name} is {text}, which exists already: give a new folder')
     return str(path)
