@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, draw; return the exit code."""
     from marigold_ros.evaluation.results.results import machine, to_json
 
-    folder = make_folder(args.out) if args.out else None
+    folder = None if args.out is None else make_folder(args.out)
     of_frame = args.what == 'frame'
     if args.model is None:
         args.model = ModelConfig().model if of_frame else 'tiny'

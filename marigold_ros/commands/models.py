@@ -19,7 +19,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.terminal.options import add_model_options, load_chosen_model
+from marigold_ros.commands.terminal.options import (
+    add_model_options,
+    load_chosen_model,
+    refuse_given,
+)
 from marigold_ros.commands.terminal.output import grid, page
 from marigold_ros.errors import CheckpointError, MarigoldError, UsageError
 
@@ -49,10 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List, fetch or check; return the exit code."""
-    if args.action == 'list' and args.path:
+    if args.action == 'list' and args.path is not None:
         raise UsageError(
             f"list takes no path, but got '{args.path}'; write: models check {args.path}"
         )
+    if args.action != 'convert':
+        reason = f'is for convert; leave it out of `models {args.action}`'
+        refuse_given(args, add_arguments, ['family', 'out'], reason)
     actions = {'list': _list, 'get': _get, 'check': _check, 'convert': _convert}
     return actions[args.action](args)
 
@@ -157,7 +164,7 @@ def _check(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.results import to_json
     import numpy as np
 
-    if args.path:
+    if args.path is not None:
         args.model = args.path
     report = _report(args)
     start = perf_counter()

@@ -58,6 +58,8 @@ def expand(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     files: list[Path] = []
     notes: list[str] = []
     for text in inputs:
+        if not text:
+            raise InputError('the name of an input is empty; give a file, or . for this folder')
         # Unlike methods of Path, those of os.path raise nothing for a closed folder or no user.
         path = Path(os.path.expanduser(text))
         if os.path.isdir(path):

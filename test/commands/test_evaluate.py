@@ -157,6 +157,8 @@ def test_a_folder_that_cannot_be_created_is_refused_first(tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert main(['evaluate', 'bag', '--out', str(tmp_path / 'file' / 'out')]) == 1
     assert 'cannot be created' in capsys.readouterr().err
+    assert main(['evaluate', 'bag', '--out', '']) == 2
+    assert '--out is empty' in capsys.readouterr().err
 
 
 def test_no_usable_image_at_all_is_an_error(ramp):

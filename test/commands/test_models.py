@@ -145,6 +145,19 @@ def test_a_path_for_list_is_refused_with_the_right_call(capsys):
     assert 'write: models check here' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('options', 'code', 'words'),
+    [
+        (['check', ''], 1, "no checkpoint ''"),
+        (['list', '--family', 'unet'], 2, '--family is for convert'),
+        (['check', '--out', 'new'], 2, '--out is for convert'),
+    ],
+)
+def test_what_names_no_checkpoint_or_is_of_convert_is_refused(options, code, words, capsys):
+    assert main(['models', *options]) == code
+    assert words in capsys.readouterr().err
+
+
 def test_the_help_names_the_families_that_are_converted(capsys):
     with pytest.raises(SystemExit):
         main(['models', '--help'])

@@ -292,6 +292,8 @@ def test_folders_and_patterns_name_files(tmp_path):
     assert [p.name for p in expand([str(tmp_path / '*.png')])[0]] == ['b.png']
     with pytest.raises(InputError, match='no file fits'):
         expand([str(tmp_path / '*.gif')])
+    with pytest.raises(InputError, match='is empty'):
+        expand([''])
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='holds no image and no video'):
         expand([str(tmp_path / 'empty')])

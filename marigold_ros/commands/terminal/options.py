@@ -201,6 +201,8 @@ def load_chosen_model(
 def make_folder(path: str | Path) -> Path:
     """Make the folder of the results before the work begins, or raise ConfigurationError."""
     folder = Path(path)
+    if not path:
+        raise UsageError('--out is empty; give a folder, . for this one')
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
