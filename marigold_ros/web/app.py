@@ -151,6 +151,9 @@ class Service:
         return partial(show, models=self.models, model=model, settings=settings)
 
     def _refuse_if_full(self, kind: str) -> None:
+        if not self.folder.is_dir():  # cleaners of /tmp
+            text = f'{self.folder}, where the server keeps files, was deleted'
+            raise Refused(503, f'{text}; start it again, with TMPDIR set to another folder')
         if self.jobs.is_full or self.receiving[kind] >= MOST_WAITING:
             raise Refused(429, f'{MOST_WAITING} files are waiting already; come back later')
 

@@ -67,6 +67,8 @@ class Live:
     ) -> AsyncIterator[bytes]:
         """Yield the parts of an MJPEG stream until the watcher is gone."""
         viewer, number = self.viewer(), 0
+        if self._watching >= MOST_WATCHING:  # others were checked at the same time
+            return
         self._watching += 1
         try:
             with viewer.watching(name):

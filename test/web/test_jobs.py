@@ -108,6 +108,13 @@ def used(folder):
     return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
 
 
+def test_a_server_whose_folder_was_deleted_says_so(serving, tmp_path):
+    with serving(tmp_path / 'gone') as server:
+        answer = server.send('a.png', PNG)
+    assert answer.status == 503
+    assert 'gone, where the server keeps files, was deleted' in answer.json['error']
+
+
 def test_on_a_full_disk_the_oldest_results_make_room(server, small_disk):
     jobs = [server.wait(job) for _ in range(5) for job in send(server, 1)]
     assert [job['state'] for job in jobs] == ['done'] * 5

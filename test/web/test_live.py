@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 import socket
 import sys
 import threading
+from unittest.mock import AsyncMock
 
 from marigold_ros.web import live
 from marigold_ros.web.live import Live
@@ -83,6 +85,18 @@ def test_only_so_many_watch_at_once(server, planted, monkeypatch):
         answer = server.ask('GET', f'/api/live/images?node={NODE}')
         assert answer.status == 429
     server.settles(lambda: planted.watchers == 0)
+
+
+def test_of_those_who_come_at_the_same_moment_no_more_watch():
+    async def open_all():
+        view, present = Live(PlantedViewer), AsyncMock(return_value=False)
+        streams = [view.images(NODE, present) for _ in range(live.MOST_WATCHING + 2)]
+        found = [await anext(stream, b'') for stream in streams]
+        for stream in streams:
+            await stream.aclose()
+        return found.count(b'')
+
+    assert asyncio.run(open_all()) == 2
 
 
 def test_nodes_and_their_state_are_listed_and_others_are_refused(server, planted):
