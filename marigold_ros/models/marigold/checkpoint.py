@@ -231,7 +231,12 @@ def load_autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
         raise CheckpointError(
             f"{part} is a '{name}'; an autoencoder must be one of {', '.join(AUTOENCODERS)}"
         )
-    return load_network(AUTOENCODERS[name], part)
+    network = load_network(AUTOENCODERS[name], part)
+    if not (factor := network.config.scaling_factor) > 0:
+        raise CheckpointError(
+            f'{part}/config.json has scaling_factor {factor}; it must be above 0: restore it'
+        )
+    return network
 
 
 def _schedule_config(folder: Path) -> dict[str, Any]:

@@ -111,6 +111,13 @@ def test_another_kind_of_autoencoder_is_an_error(copy, edit, kind):
         load_model(str(copy))
 
 
+@pytest.mark.parametrize('factor', [0, -0.2])
+def test_latents_are_scaled_by_a_number_above_zero(copy, edit, factor):
+    edit(copy / 'vae' / 'config.json', scaling_factor=factor)
+    with pytest.raises(CheckpointError, match=f'has scaling_factor {factor}; it must be above 0'):
+        load_model(str(copy))
+
+
 def test_another_kind_of_unet_is_an_error(copy, edit):
     edit(copy / 'unet' / 'config.json', in_channels=4)
     with pytest.raises(CheckpointError, match='unet'):
