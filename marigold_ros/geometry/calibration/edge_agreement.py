@@ -82,14 +82,17 @@ class EdgeEvidence:
     @property
     def strength(self) -> float:
         """Strength of edges at the steps as a multiple of that by chance; NaN of too few steps."""
-        at_steps, by_chance = self.steps[:, 3:5].sum(axis=0)
-        enough = len(self.steps) >= _FEWEST and by_chance > 0.0
-        return float(at_steps / by_chance) if enough else float('nan')
+        return _over_chance(self.steps)[0] if len(self.steps) >= _FEWEST else float('nan')
 
     @property
     def is_right(self) -> bool:
         """Whether the points are known to be of this image, to about a degree."""
         return self.strength > _RIGHT
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the points are known to be of another image."""
+        return self.strength < _WRONG - _over_chance(self.steps)[1]
 
     def contradiction(self, sparse: SparseDepth | None) -> Reason | None:
         """Return that the points of a frame are not of its image; None if that is not known."""
@@ -98,8 +101,7 @@ class EdgeEvidence:
         hidden, kept = (sparse.counts.get(name, 0) for name in ('occluded', 'kept'))
         if hidden + kept >= _MANY and hidden > _SCATTERED * (hidden + kept):
             return Reason('scattered', {'share': hidden / (hidden + kept)})
-        by_chance = float(self.steps[:, 4].sum())
-        if self.strength < _WRONG - 1.0 / np.sqrt(max(by_chance, 1.0)):
+        if self.is_wrong:
             return Reason('not_of_this_image', {'strength': self.strength})
         return None
 
@@ -159,6 +161,9 @@ def observe_edges(
     found = np.stack([x, y, log_depth, at_steps, chance, np.full(len(x), frames)], axis=1)
     if len(found) > _KEPT:  # from all of the image
         found = found[np.linspace(0, len(found) - 1, _KEPT).astype(np.intp)]
+    strength, error = _over_chance(found)
+    if before.is_wrong and strength > _RIGHT + 2.0 * error:
+        old = old[:0]  # those of a robot that has stopped are too few to outnumber them
     apart = np.abs(old[:, None, :3] - found[None, :, :3])
     again = (apart < (_SAME_PLACE, _SAME_PLACE, _SAME_DEPTH)).all(axis=2).any(axis=1)
     return EdgeEvidence(np.concatenate([found, old[~again]])[:_KEPT].astype(np.float32), frames)
@@ -201,6 +206,13 @@ def _change(grey: np.ndarray) -> tuple[np.ndarray, float]:
 def _of_lidar(sparse: SparseDepth) -> bool:
     """Whether points are of a kind whose depth steps show where surfaces end."""
     return sparse.kind.extends and not sparse.kind.is_range_limited
+
+
+def _over_chance(steps: np.ndarray) -> tuple[float, float]:
+    """Return the strength of edges at steps (n, 6) over that by chance, and its error."""
+    at_steps, by_chance = (float(total) for total in steps[:, 3:5].sum(axis=0))
+    strength = at_steps / by_chance if by_chance > 0.0 else float('nan')
+    return strength, 1.0 / np.sqrt(max(by_chance, 1.0))
 
 
 def _strength(edges: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
