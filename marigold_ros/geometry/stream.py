@@ -170,8 +170,11 @@ def smooth(
     share = config.smoothing * max(0.0, 1.0 - age_s / config.hold_limit)
     if share <= 0.0:
         return metric
+    has_poses = _has_poses(previous, current)
+    if not (has_poses or _edges(current.grey).any()):  # nothing shows whether the camera moved
+        return metric
     carried, grey = _carried(metric, previous, current)
-    standing = _standing(grey, current.grey, _has_poses(previous, current))
+    standing = _standing(grey, current.grey, has_poses)
     if not standing.any():
         return metric
     step = max(1, max(metric.shape) // _LONGEST_SIDE)
@@ -320,13 +323,17 @@ def _standing(before: np.ndarray, current: np.ndarray, carried: bool = False) ->
     else:
         difference = cv2.dilate(np.abs(before - current), _WINDOW)
     standing = seen * np.clip(2.0 - difference / np.float32(_SAME_GREY), 0.0, 1.0)
-    edges = seen & (cv2.morphologyEx(current, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE)
+    edges = seen & _edges(current)
     if not edges.any():
         return standing
     still = float(standing[edges].mean())
     return standing * np.float32(
         np.clip((still - _EDGES_LOW) / (_EDGES_HIGH - _EDGES_LOW), 0.0, 1.0)
     )
+
+
+def _edges(grey: np.ndarray) -> np.ndarray:
+    return cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE
 
 
 def _has_poses(previous: PreviousFrame, current: CurrentFrame) -> bool:

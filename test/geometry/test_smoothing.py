@@ -129,6 +129,18 @@ def test_scale_contradiction_or_moved_camera_keep_nothing():
     assert len(remembered_points(previous, current)) > 1000
 
 
+def test_an_image_without_edges_keeps_depth_only_where_the_motion_is_known():
+    _, depth = still()
+    grey, new = thumbnail(np.full((*SHAPE, 3), 9, np.uint8)), depth * np.float32(1.02)
+    K = np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]])
+    plain, posed = (
+        smooth(new, PreviousFrame(depth, grey, 0, *p), CurrentFrame(grey, STEP, *p), CONFIG)
+        for p in ((), (K, np.eye(4)))
+    )
+    np.testing.assert_array_equal(plain, new)
+    assert (posed != new).mean() > 0.5
+
+
 def refitting(prediction, config):
     return lambda points: align(prediction, points, config)
 
