@@ -37,8 +37,8 @@ _PIXEL, _WINDOW = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
 # them is doubt (a passing lorry), four in five is a camera that stands.
 _EDGE = 12.0
 _EDGES_LOW, _EDGES_HIGH = 0.5, 0.8
-# Relative change of depth above which the scene has changed.
-_SAME_DEPTH = 0.15
+# Relative change of depth above which the scene has changed, and in sigma where it is stated.
+_SAME_DEPTH, _SAME_SIGMA = 0.15, 5.0
 # Median change of depth where the image stood still, above which the fits contradict each other.
 _SAME_SCALE = 0.1
 # A map that has gained nothing in so many frames in a row is judged again in one of so many.
@@ -156,11 +156,16 @@ def is_scene_cut(previous: np.ndarray, current: np.ndarray, limit: float) -> boo
 
 
 def smooth(
-    metric: np.ndarray, previous: PreviousFrame, current: CurrentFrame, config: AlignmentConfig
+    metric: np.ndarray,
+    previous: PreviousFrame,
+    current: CurrentFrame,
+    config: AlignmentConfig,
+    sigma: np.ndarray | None = None,
 ) -> np.ndarray:
     """
     Average depth (H, W) with the previous one where image and depth stood still.
 
+    A change beyond its ``sigma`` (H, W), metres, is motion that a plain surface does not show.
     ``config.smoothing`` is the weight of the previous depth; it fades to 0 at the age
     ``hold_limit``. The result is NaN exactly where ``metric`` is.
     """
@@ -185,17 +190,28 @@ def smooth(
     some = some[np.isfinite(some)]
     if len(some) == 0 or abs(median(some)) > _SAME_SCALE:
         return metric
-    now, before = (np.ascontiguousarray(depth, np.float32).ravel() for depth in (metric, carried))
-    return _averaged(now, before, standing.ravel(), np.float32(share)).reshape(metric.shape)
+    sigma = metric if sigma is None else sigma  # so large that it bounds nothing
+    now, before, error = (
+        np.ascontiguousarray(part, np.float32).ravel() for part in (metric, carried, sigma)
+    )
+    return _averaged(now, before, error, standing.ravel(), np.float32(share)).reshape(metric.shape)
 
 
 @compiled()
 def _averaged(
-    metric: np.ndarray, carried: np.ndarray, standing: np.ndarray, share: np.float32
+    metric: np.ndarray,
+    carried: np.ndarray,
+    sigma: np.ndarray,
+    standing: np.ndarray,
+    share: np.float32,
 ) -> np.ndarray:
     """Average depth (n,) with what is carried over, by how far it stood still and agrees."""
-    averaged, bound, one = np.empty_like(metric), np.float32(_SAME_DEPTH), np.float32(1.0)
+    averaged, one = np.empty_like(metric), np.float32(1.0)
+    least, largest, sigmas = np.float32(1e-6), np.float32(_SAME_DEPTH), np.float32(_SAME_SIGMA)
     for i in range(len(metric)):
+        bound = sigmas * sigma[i] / metric[i]
+        bound = bound if bound < largest else largest  # where NaN, too
+        bound = bound if bound > least else least
         change = carried[i] / metric[i] - one
         change = change if change < bound else bound  # NaN becomes a bound: weight 0
         change = change if change > -bound else -bound
@@ -224,7 +240,8 @@ def carry_over(
     if alignment.state == 'fitted':
         if alignment.metric is None:
             return alignment
-        return replace(alignment, metric=smooth(alignment.metric, previous, current, config))
+        now, sigma = alignment.metric, alignment.sigma
+        return replace(alignment, metric=smooth(now, previous, current, config, sigma))
     held = _remembered(alignment, previous, current, config, refit)
     return _with_sigma_of(previous, held, current)
 

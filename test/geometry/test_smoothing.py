@@ -8,7 +8,7 @@ import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, PipelineConfig
-from marigold_ros.frame import Camera, Frame, Prediction
+from marigold_ros.frame import Alignment, Camera, Frame, Prediction
 from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import thumbnail
@@ -139,6 +139,18 @@ def test_an_image_without_edges_keeps_depth_only_where_the_motion_is_known():
     )
     np.testing.assert_array_equal(plain, new)
     assert (posed != new).mean() > 0.5
+
+
+@pytest.mark.parametrize('share', [0.005, 0.0])
+def test_what_comes_nearer_by_more_than_sigma_does_not_lag_though_it_looks_the_same(share):
+    rgb, depth = still()
+    new = depth * np.float32(1.002)
+    new[40:80, 60:100] *= np.float32(0.96)
+    fitted = Alignment(state='fitted', metric=new, sigma=depth * np.float32(share))
+    previous, current = PreviousFrame(depth, thumbnail(rgb), 0), CurrentFrame(thumbnail(rgb), STEP)
+    change = carry_over(fitted, previous, current, CONFIG, align).metric / new - 1
+    assert np.abs(change[40:80, 60:100]).max() < 1e-6
+    assert (change[:30] < -0.001).all() == (share > 0)
 
 
 def refitting(prediction, config):
