@@ -5,9 +5,7 @@ Pairing of scans with images by header stamp: one rule for the node and for bags
 
 A clock has jumped only once two messages agree (`StampOrder`): one alone is an outlier.
 
-Each image takes the nearest scan within ``max_dt``. ApproximateTimeSynchronizer was rejected: it
-goes silent after a looped bag, pairs greedily, and waits for every topic. Pure Python; knows
-neither messages nor clocks.
+Each image takes the nearest scan within ``max_dt``. Pure Python, without messages and clocks.
 """
 
 from collections import deque

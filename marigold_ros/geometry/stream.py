@@ -175,11 +175,9 @@ def smooth(
     share = config.smoothing * max(0.0, 1.0 - age_s / config.hold_limit)
     if share <= 0.0:
         return metric
-    has_poses = _has_poses(previous, current)
-    if not (has_poses or _edges(current.grey).any()):  # nothing shows whether the camera moved
-        return metric
     carried, grey = _carried(metric, previous, current)
-    standing = _standing(grey, current.grey, has_poses)
+    has_poses = _has_poses(previous, current)
+    standing = _standing(grey, current.grey, has_poses, float(has_poses))
     if not standing.any():
         return metric
     step = max(1, max(metric.shape) // _LONGEST_SIDE)
@@ -209,9 +207,8 @@ def _averaged(
     averaged, one = np.empty_like(metric), np.float32(1.0)
     least, largest, sigmas = np.float32(1e-6), np.float32(_SAME_DEPTH), np.float32(_SAME_SIGMA)
     for i in range(len(metric)):
-        bound = sigmas * sigma[i] / metric[i]
+        bound = sigmas * sigma[i] / metric[i] + least
         bound = bound if bound < largest else largest  # where NaN, too
-        bound = bound if bound > least else least
         change = carried[i] / metric[i] - one
         change = change if change < bound else bound  # NaN becomes a bound: weight 0
         change = change if change > -bound else -bound
@@ -242,38 +239,21 @@ def carry_over(
             return alignment
         now, sigma = alignment.metric, alignment.sigma
         return replace(alignment, metric=smooth(now, previous, current, config, sigma))
-    held = _remembered(alignment, previous, current, config, refit)
+    held, age_ns = alignment, abs(current.stamp_ns - previous.stamp_ns)
+    is_fused = config.method == 'fused'
+    remembered = is_fused and age_ns <= config.hold_limit * 1e9
+    if config.smoothing > 0.0 and (alignment.state == 'held' or remembered):
+        points = remembered_points(previous, current)
+        fit = refit(points) if len(points) >= config.min_points else alignment
+        if fit.state == 'fitted':
+            names = ['n_points', 'refusal', 'hold_refusal', 'space']
+            names += [] if is_fused else ['spread_log', 'age_ns']
+            kept: dict[str, Any] = {name: getattr(alignment, name) for name in names}
+            if is_fused:  # led by points, not by the earlier fit, whose age it had
+                kept |= {'age_ns': age_ns, 'led_by': 'memory', 'shares': {'memory': 1.0}}
+            kept |= {'inlier': None, 'held_out': None, 'n_inliers': 0, 'rms': float('nan')}
+            held = replace(fit, state='held', **kept)
     return _with_sigma_of(previous, held, current)
-
-
-def _remembered(
-    alignment: Alignment,
-    previous: PreviousFrame,
-    current: CurrentFrame,
-    config: AlignmentConfig,
-    refit: Callable[[SparseDepth], Alignment],
-) -> Alignment:
-    """Fit a frame without points to the previous depth, as far as `carry_over` does."""
-    age_ns = abs(current.stamp_ns - previous.stamp_ns)
-    remembered = config.method == 'fused' and age_ns <= config.hold_limit * 1e9
-    if config.smoothing <= 0.0 or not (alignment.state == 'held' or remembered):
-        return alignment
-    points = remembered_points(previous, current)
-    if len(points) < config.min_points:
-        return alignment
-    fit = refit(points)
-    if fit.state != 'fitted':
-        return alignment
-    names = ['n_points', 'refusal', 'hold_refusal', 'space']
-    if config.method == 'fused':
-        # Points led, not the earlier fit: the depth is as old as the previous one.
-        aged: dict[str, Any] = {'age_ns': age_ns, 'led_by': 'memory', 'shares': {'memory': 1.0}}
-    else:
-        names, aged = [*names, 'spread_log', 'age_ns'], {}
-    kept = {name: getattr(alignment, name) for name in names} | aged
-    return replace(
-        fit, state='held', inlier=None, held_out=None, n_inliers=0, rms=float('nan'), **kept
-    )
 
 
 def _with_sigma_of(previous: PreviousFrame, held: Alignment, current: CurrentFrame) -> Alignment:
@@ -329,8 +309,14 @@ def _grey_at(grey: np.ndarray, u: np.ndarray, v: np.ndarray, shape: tuple[int, i
     return grey[v * grey.shape[0] // shape[0], u * grey.shape[1] // shape[1]]
 
 
-def _standing(before: np.ndarray, current: np.ndarray, carried: bool = False) -> np.ndarray:
-    """Confidence in [0, 1] that a pixel of the thumbnail shows what it showed before."""
+def _standing(
+    before: np.ndarray, current: np.ndarray, carried: bool = False, blank: float = 1.0
+) -> np.ndarray:
+    """
+    Confidence in [0, 1] that a pixel of the thumbnail shows what it showed before.
+
+    It is at most ``blank`` without edges, which would show whether the camera moved.
+    """
     seen = np.isfinite(before)
     before = np.where(seen, before, current)
     if carried:
@@ -340,17 +326,13 @@ def _standing(before: np.ndarray, current: np.ndarray, carried: bool = False) ->
     else:
         difference = cv2.dilate(np.abs(before - current), _WINDOW)
     standing = seen * np.clip(2.0 - difference / np.float32(_SAME_GREY), 0.0, 1.0)
-    edges = seen & _edges(current)
+    edges = seen & (cv2.morphologyEx(current, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE)
     if not edges.any():
-        return standing
+        return standing * np.float32(blank)
     still = float(standing[edges].mean())
     return standing * np.float32(
         np.clip((still - _EDGES_LOW) / (_EDGES_HIGH - _EDGES_LOW), 0.0, 1.0)
     )
-
-
-def _edges(grey: np.ndarray) -> np.ndarray:
-    return cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE
 
 
 def _has_poses(previous: PreviousFrame, current: CurrentFrame) -> bool:
