@@ -409,9 +409,6 @@ class FramePipeline:
         sparse = view.measured.sparse
         guide = _guide(view.rgb, network)
         alignment = fuse(fitted.alignment, sparse, config, guide, fitted.points)
-        if refusal := _blind(view.rgb, sparse, alignment):
-            blind = Alignment(refusal=refusal, space=fit.space, n_points=alignment.n_points)
-            return FusedDepth(blind, blind)
         if config.method == 'fused' and not np.isfinite(alignment.scale):
             # A map that the points contradict is neither held nor evidence of calibration.
             fit = Alignment(refusal=alignment.map_refusal, space=fit.space)
@@ -420,6 +417,9 @@ class FramePipeline:
             return align(fitted.prediction, points, config, rgb=view.rgb, network=network)
 
         alignment = carry_over(alignment, view.before.previous, view.current, config, refit)
+        if refusal := _blind(view.rgb, sparse, alignment):
+            blind = Alignment(refusal=refusal, space=fit.space, n_points=alignment.n_points)
+            return FusedDepth(blind, blind)
         return FusedDepth(without_border(alignment, view.frame.camera), fit)
 
     def _state_sigma(self, view: View, fitted: FittedMap, fused: FusedDepth) -> StatedDepth:

@@ -93,13 +93,21 @@ class Flat(Oracle):
         return Prediction(np.full(rgb.shape[:2], 5.0, np.float32), space='metric')
 
 
+class Blank(Oracle):
+    """A map that no points fit."""
+
+    def predict(self, rgb, **asked):
+        return Prediction(np.full(rgb.shape[:2], 0.5, np.float32))
+
+
 @pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
-@pytest.mark.parametrize('model', [Oracle(), Flat()])
+@pytest.mark.parametrize('model', [Oracle(), Flat(), Blank()])
 def test_of_an_image_that_shows_nothing_only_points_make_metres(grey, word, model):
     frame, depth = scene()
     blind = replace(frame, rgb=np.full_like(frame.rgb, grey))
     pipeline = FramePipeline(model)
     assert pipeline.process(blind).alignment.state == 'fitted'
+    assert word in pipeline.process(replace(blind, inputs=())).alignment.reason
     assert pipeline.process(frame).alignment.state == 'fitted'
     result = pipeline.process(replace(blind, inputs=()))
     assert result.metric is None
