@@ -219,7 +219,8 @@ def explain_missing_scan(image_ns: int, newest_scan_ns: int | None, max_dt_ns: i
     text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
     if abs(gap) > 2.0:
         return f'{text}: two clocks? synchronise them, or set lidar.time_offset'
-    return f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'
+    text = f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'
+    return text if gap > 0 else f'{text}; where scans come late, raise lidar.wait'
 
 
 def resident_mb(process: int | str = 'self') -> float:

@@ -167,7 +167,7 @@ def test_a_frozen_camera_is_named_until_it_goes_on(rng):
         (None, 'no scan has arrived'),
         (137 * SECOND, '37 s ahead of the image: two clocks?'),
         (63 * SECOND, '37 s behind the image: two clocks? synchronise them, or set lidar.time_'),
-        (100 * SECOND - SECOND // 5, '0.2 s behind the image, lidar.max_dt is 0.06 s'),
+        (100 * SECOND - SECOND // 5, 'is 0.06 s; where scans come late, raise lidar.wait'),
     ],
 )
 def test_a_missing_scan_is_explained_by_the_clocks(newest, words):
