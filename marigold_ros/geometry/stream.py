@@ -237,23 +237,40 @@ def carry_over(
     if alignment.state == 'fitted':
         if alignment.metric is None:
             return alignment
-        now, sigma = alignment.metric, alignment.sigma
-        return replace(alignment, metric=smooth(now, previous, current, config, sigma))
-    held, age_ns = alignment, abs(current.stamp_ns - previous.stamp_ns)
-    is_fused = config.method == 'fused'
-    remembered = is_fused and age_ns <= config.hold_limit * 1e9
-    if config.smoothing > 0.0 and (alignment.state == 'held' or remembered):
-        points = remembered_points(previous, current)
-        fit = refit(points) if len(points) >= config.min_points else alignment
-        if fit.state == 'fitted':
-            names = ['n_points', 'refusal', 'hold_refusal', 'space']
-            names += [] if is_fused else ['spread_log', 'age_ns']
-            kept: dict[str, Any] = {name: getattr(alignment, name) for name in names}
-            if is_fused:  # led by points, not by the earlier fit, whose age it had
-                kept |= {'age_ns': age_ns, 'led_by': 'memory', 'shares': {'memory': 1.0}}
-            kept |= {'inlier': None, 'held_out': None, 'n_inliers': 0, 'rms': float('nan')}
-            held = replace(fit, state='held', **kept)
+        depth, sigma = alignment.metric, alignment.sigma
+        return replace(alignment, metric=smooth(depth, previous, current, config, sigma))
+    held = _remembered(alignment, previous, current, config, refit)
     return _with_sigma_of(previous, held, current)
+
+
+def _remembered(
+    alignment: Alignment,
+    previous: PreviousFrame,
+    current: CurrentFrame,
+    config: AlignmentConfig,
+    refit: Callable[[SparseDepth], Alignment],
+) -> Alignment:
+    """Fit a frame without points to the previous depth, as far as `carry_over` does."""
+    age_ns = abs(current.stamp_ns - previous.stamp_ns)
+    remembered = config.method == 'fused' and age_ns <= config.hold_limit * 1e9
+    if config.smoothing <= 0.0 or not (alignment.state == 'held' or remembered):
+        return alignment
+    points = remembered_points(previous, current)
+    if len(points) < config.min_points:
+        return alignment
+    fit = refit(points)
+    if fit.state != 'fitted':
+        return alignment
+    names = ['n_points', 'refusal', 'hold_refusal', 'space']
+    if config.method == 'fused':
+        # Points led, not the earlier fit: the depth is as old as the previous one.
+        aged: dict[str, Any] = {'age_ns': age_ns, 'led_by': 'memory', 'shares': {'memory': 1.0}}
+    else:
+        names, aged = [*names, 'spread_log', 'age_ns'], {}
+    kept = {name: getattr(alignment, name) for name in names} | aged
+    return replace(
+        fit, state='held', inlier=None, held_out=None, n_inliers=0, rms=float('nan'), **kept
+    )
 
 
 def _with_sigma_of(previous: PreviousFrame, held: Alignment, current: CurrentFrame) -> Alignment:
