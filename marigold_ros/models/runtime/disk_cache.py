@@ -39,9 +39,10 @@ log = logging.getLogger(__name__)
 def cache_folder(chosen: str) -> Path:
     """Return the folder that ``runtime.cache_dir`` names; empty is the user's cache."""
     if chosen:
-        return Path(os.path.expanduser(chosen))  # that of Path raises for unknown users
-    root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-    return root / 'marigold_ros' / 'compiled'
+        return Path(os.path.expanduser(chosen))
+    # Without a home it is /.cache, as in Docker, which gives unknown users the home /.
+    root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache').lstrip('~')
+    return Path(root) / 'marigold_ros' / 'compiled'
 
 
 def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
@@ -72,18 +73,19 @@ def load_kept(path: Path, load: Callable[[bytes], Any]) -> Any:
 
     The file begins with the SHA-256 of the rest: a damaged network would load, and answer wrongly.
     """
-    if path.is_file():
-        try:
-            with path.open('rb') as kept:
-                digest, data = kept.read(_DIGEST), kept.read()
-            if hashlib.sha256(data).digest() != digest:
-                raise OSError('its checksum differs')
-            with suppress(OSError):  # of a folder that others filled
-                os.utime(path)
-            return load(data)
-        except (OSError, RuntimeError) as error:
-            log.warning('%s cannot be used (%s): compiling anew', path, error)
-    return None
+    try:
+        with path.open('rb') as kept:
+            digest, data = kept.read(_DIGEST), kept.read()
+        if hashlib.sha256(data).digest() != digest:
+            raise OSError('its checksum differs')
+        with suppress(OSError):  # of a folder that others filled
+            os.utime(path)
+        return load(data)
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:
+        log.warning('%s cannot be used (%s): compiling anew', path, error)
+        return None
 
 
 def load_or_compile(

@@ -74,14 +74,25 @@ def test_a_damaged_file_is_never_loaded(tmp_path, caplog, place):
     assert load_or_compile(path, Compiled, never).data == b'code'
 
 
-def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path, caplog):
-    (tmp_path / 'cache').write_text('a file')
+# Of too long a name one may not even ask whether there is such a file, as in another user's home.
+@pytest.mark.parametrize('name', ['file', 256 * 'n'])
+def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path, caplog, name):
+    (tmp_path / 'file').write_text('no folder')
+    folder = tmp_path / name
     with caplog.at_level(logging.WARNING):
-        found = load_or_compile(tmp_path / 'cache' / 'a.blob', never, lambda: Compiled(b'code'))
-        remember_size(tmp_path / 'cache', 'tiny', (480, 640))
+        found = load_or_compile(folder / 'a.blob', never, lambda: Compiled(b'code'))
+        remember_size(folder, 'tiny', (480, 640))
     assert found.data == b'code'
     assert 'cannot be written' in caplog.text
-    assert known_sizes(tmp_path / 'cache', 'tiny') == []
+    assert known_sizes(folder, 'tiny') == []
+
+
+def test_a_user_without_a_home_has_no_cache_that_can_be_written(monkeypatch):
+    for name in ('HOME', 'XDG_CACHE_HOME'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, 'getuid', lambda: 2**31 - 9)  # has no entry in /etc/passwd
+    assert cache_folder('') == Path('/.cache/marigold_ros/compiled')
+    assert cache_folder('~nobody_at_all/kept') == Path('~nobody_at_all/kept')
 
 
 def test_the_networks_used_last_are_kept(tmp_path):
