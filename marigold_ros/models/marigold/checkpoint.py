@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 import hashlib
 from inspect import signature
-import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from marigold_ros.models.marigold.domain_gap import read_training_features, Trai
 from marigold_ros.models.marigold.ensemble import MOST_MEMBERS
 from marigold_ros.models.marigold.prompt import load_prompt, PointPrompt
 from marigold_ros.models.marigold.schedule import STEPS_LIMIT
+from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.weights import (
     build_within,
     count_parameters,
@@ -302,7 +302,7 @@ def empty_text(folder: Path) -> torch.Tensor:
             'be there'
         )
     cached = _cache_path(encoder)
-    if cached.is_file():
+    with suppress(CheckpointError):  # there is none, or it is damaged or another user's
         return read_embedding(cached)
     embedding = _embed_empty_text(folder)
     data = save({EMPTY_TEXT: embedding.contiguous()})
@@ -326,13 +326,12 @@ def read_embedding(path: Path) -> torch.Tensor:
 
 def _cache_path(encoder: Path) -> Path:
     """Return its path in the user's cache, whose name changes with the encoder's files."""
-    root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     facts = [str(encoder.resolve())]
     for path in sorted(encoder.iterdir()):
         status = path.stat()
         facts.append(f'{path.name} {status.st_size} {status.st_mtime_ns}')
     key = hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:32]
-    return root / 'marigold_ros' / f'{EMPTY_TEXT}-{key}.safetensors'
+    return cache_folder('').with_name(f'{EMPTY_TEXT}-{key}.safetensors')
 
 
 def _embed_empty_text(folder: Path) -> torch.Tensor:
