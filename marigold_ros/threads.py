@@ -32,6 +32,13 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
         environment.setdefault(f'OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}', '0')
 
 
+def usable_cores() -> int:
+    """Return the CPU cores of this process: fewer than those of the machine where it is pinned."""
+    if hasattr(os, 'sched_getaffinity'):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def return_memory() -> None:
     """Return to the system what glibc keeps, as after a start, which needs more than frames do."""
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)

@@ -29,6 +29,7 @@ from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
 from marigold_ros.models.metric_scale import MetricModel, read_metric_scale
 from marigold_ros.models.registry import Family, find_family, named
 from marigold_ros.models.runtime.processor import has_bfloat16, has_no_gpu
+from marigold_ros.threads import usable_cores
 
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
@@ -178,4 +179,4 @@ def use_threads(count: int = 0) -> int:
 
 def count_threads(count: int = 0) -> int:
     """Return the number of threads that a setting names; 0 is all cores but one."""
-    return count or max(1, (os.cpu_count() or 2) - 1)
+    return count or max(1, usable_cores() - 1)

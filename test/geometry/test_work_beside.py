@@ -15,6 +15,7 @@ from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.geometry.measured_points import measure_points
+from marigold_ros.models import count_threads
 from marigold_ros.models.fusion.load import own_threads
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -161,8 +162,14 @@ def in_child():
     sys.exit(after.result(20))
 
 
-def test_the_fusion_network_has_two_threads_where_there_are_two_cores():
-    assert own_threads(1) == min(2, os.cpu_count())
+@pytest.mark.parametrize(
+    ('cores', 'model', 'fusion'), [({5}, 1, 1), ({4, 5}, 1, 2), ({1, 4, 5}, 2, 2)]
+)
+def test_threads_share_the_cores_that_the_process_may_use(monkeypatch, cores, model, fusion):
+    monkeypatch.setattr(os, 'cpu_count', lambda: 16)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: cores)
+    assert count_threads() == model
+    assert own_threads(1) == fusion
     assert own_threads(5) == 5
 
 

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 import math
-import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -33,6 +32,7 @@ from marigold_ros.config import (
 from marigold_ros.errors import ConfigurationError, UsageError
 from marigold_ros.settings import build, group, Parameter, parameters, setting, Settings
 from marigold_ros.sparse_sources import source_names
+from marigold_ros.threads import usable_cores
 
 if TYPE_CHECKING:
     from marigold_ros.replay.executor import BagWorker, Executor
@@ -357,7 +357,7 @@ def shared_cores(args: argparse.Namespace) -> argparse.Namespace:
     """Return the options with a number of threads by which several processes share the cores."""
     if args.torch_threads or not (args.jobs > 1 or args.ray):
         return args
-    threads = 1 if args.ray else max((os.cpu_count() or 1) // args.jobs, 1)
+    threads = 1 if args.ray else max(usable_cores() // args.jobs, 1)
     return argparse.Namespace(**{**vars(args), 'torch_threads': threads})
 
 

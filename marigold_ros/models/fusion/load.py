@@ -9,7 +9,6 @@ Imports torch only for what OpenVINO has not compiled before.
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,6 +19,7 @@ from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.locate import EMBEDDED, FUSION, local_folder, require_file
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.kept_networks import KeptNetworks
+from marigold_ros.threads import usable_cores
 import numpy as np
 
 
@@ -114,4 +114,4 @@ def own_threads(threads: int) -> int:
 
     A frame has two threads anyway, and the second has nothing to do meanwhile.
     """
-    return max(threads, min(2, os.cpu_count() or 1))
+    return max(threads, min(2, usable_cores()))

@@ -12,10 +12,10 @@ Unfinished work lies in DIR.work: the same command resumes it; at the end it can
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from marigold_ros.commands.terminal.options import add_topic_options, number, positive_number
+from marigold_ros.threads import usable_cores
 
 SUMMARY = 'adapt a model and the fusion network to bags, and prove it'
 # Copies of defaults of recipes.py, whose import would load torch for --help; a test holds them
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         teacher=args.teacher,
     )
     accelerator = new_accelerator('bf16', args.device == 'cpu')
-    adaptation = Adaptation(options, accelerator, max(1, os.cpu_count() or 1))
+    adaptation = Adaptation(options, accelerator, usable_cores())
     with asked_to_stop() as stop:
         proof = adaptation.run(stop)
     end(accelerator)
