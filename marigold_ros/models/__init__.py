@@ -28,6 +28,7 @@ from marigold_ros.models.average.model import AverageModel, is_average, member_n
 from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
 from marigold_ros.models.metric_scale import MetricModel, read_metric_scale
 from marigold_ros.models.registry import Family, find_family, named
+from marigold_ros.models.runtime.disk_cache import use_cache
 from marigold_ros.models.runtime.processor import has_bfloat16, has_no_gpu
 from marigold_ros.threads import usable_cores
 
@@ -94,6 +95,8 @@ def load_model(
         return AverageModel(members)
     folder = find_folder(name)
     family = find_family(folder)
+    if runtime.compile != 'off':
+        use_cache(runtime.cache_dir)
     runtime = choose_backend(runtime, chosen, bool(runtime.warm_up) and family.openvino)
     model = family.load(folder, chosen, dtype, runtime, vae=vae)
     model.warm_up()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KEPT = 16
 SIZES_KEPT = 4  # of the images of a model, the last
 SIZES = 'image_sizes.json'
+CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
 _DIGEST = hashlib.sha256().digest_size
 _FORMAT = b'checksum, network'  # of files: others of the same network have other names
 _SIZES_LOCK = Lock()
@@ -43,6 +44,23 @@ def cache_folder(chosen: str) -> Path:
     # Without a home it is /.cache, as in Docker, which gives unknown users the home /.
     root = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache').lstrip('~')
     return Path(root) / 'marigold_ros' / 'compiled'
+
+
+def use_cache(folder: str) -> None:
+    """
+    Have torch keep compiled code in the cache; a user's own variable wins over the default.
+
+    To be called before torch's compiler is imported, which sets the variable to a folder of /tmp.
+    """
+    if not folder and CACHE_VARIABLE in os.environ:
+        return
+    path = cache_folder(folder)
+    with suppress(OSError):
+        path.mkdir(parents=True, exist_ok=True)
+    if os.access(path, os.W_OK):
+        os.environ[CACHE_VARIABLE] = str(path)
+    else:
+        log.warning('%s cannot be written: compiled code is kept where torch does', path)
 
 
 def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:

@@ -10,8 +10,6 @@ only the first start compiles.
 from __future__ import annotations
 
 from collections.abc import Iterable
-import os
-from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import RuntimeConfig
@@ -22,13 +20,10 @@ from marigold_ros.models.runtime.compiled_networks import (
     CompiledAutoencoder,
     CompiledUNet,
 )
-from marigold_ros.models.runtime.disk_cache import cache_folder
 import torch
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-
-CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
 
 
 def prepare_networks(
@@ -70,7 +65,6 @@ def compile_network(
     """Compile a network in place, if the settings ask for it; raises ConfigurationError."""
     if runtime.compile != 'off':
         _require_compiler(device)
-        use_cache(runtime.cache_dir)
         prepare_compiler()
         network.compile(**compile_arguments(runtime.compile, device))
 
@@ -98,13 +92,6 @@ def compile_arguments(mode: str, device: torch.device) -> dict[str, Any]:
     if mode == 'max-autotune':
         options['max_autotune'] = True
     return {'dynamic': False, 'options': options}
-
-
-def use_cache(folder: str) -> Path:
-    """Set the folder of compiled code; a user's environment variable wins over the default."""
-    if folder or CACHE_VARIABLE not in os.environ:
-        os.environ[CACHE_VARIABLE] = str(cache_folder(folder))
-    return Path(os.environ[CACHE_VARIABLE])
 
 
 def _require_compiler(device: torch.device) -> None:

@@ -11,6 +11,7 @@ import threading
 
 from marigold_ros.models.runtime.disk_cache import (
     cache_folder,
+    CACHE_VARIABLE,
     KEPT,
     known_sizes,
     load_or_compile,
@@ -18,6 +19,7 @@ from marigold_ros.models.runtime.disk_cache import (
     remember_size,
     SIZES,
     SIZES_KEPT,
+    use_cache,
 )
 import pytest
 import torch
@@ -93,6 +95,21 @@ def test_a_user_without_a_home_has_no_cache_that_can_be_written(monkeypatch):
     monkeypatch.setattr(os, 'getuid', lambda: 2**31 - 9)  # has no entry in /etc/passwd
     assert cache_folder('') == Path('/.cache/marigold_ros/compiled')
     assert cache_folder('~nobody_at_all/kept') == Path('~nobody_at_all/kept')
+
+
+def test_compiled_code_is_kept_where_the_settings_say_or_torch_does(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv(CACHE_VARIABLE, 'own')
+    use_cache('')
+    (tmp_path / 'file').write_text('no folder')
+    use_cache(str(tmp_path / 'file' / 'inside'))
+    assert os.environ[CACHE_VARIABLE] == 'own'
+    assert 'inside cannot be written' in caplog.text
+    use_cache(str(tmp_path / 'given'))
+    assert os.environ[CACHE_VARIABLE] == str(tmp_path / 'given')
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    use_cache('')
+    assert os.environ[CACHE_VARIABLE] == str(tmp_path / 'marigold_ros' / 'compiled')
 
 
 def test_the_networks_used_last_are_kept(tmp_path):

@@ -12,7 +12,7 @@ from marigold_ros.models import load_model
 from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.runtime import devices
 from marigold_ros.models.runtime.devices import choose_backend, choose_dtype
-from marigold_ros.models.runtime.prepare import compile_arguments, use_cache
+from marigold_ros.models.runtime.prepare import compile_arguments
 import numpy as np
 import pytest
 import torch
@@ -117,15 +117,6 @@ def test_compiled_code_is_frozen_on_a_cpu_and_graphed_on_a_gpu():
     assert compile_arguments('max-autotune', cuda)['mode'] == 'max-autotune'
 
 
-def test_the_cache_is_the_given_folder_or_the_users_own(monkeypatch, tmp_path):
-    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', 'own')
-    assert str(use_cache('')) == 'own'
-    assert use_cache(str(tmp_path)) == tmp_path
-    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR')
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    assert use_cache('') == tmp_path / 'marigold_ros' / 'compiled'
-
-
 def test_a_missing_compiler_is_an_error_at_load_time(small_checkpoint, monkeypatch):
     from torch._inductor import cpp_builder
     from torch._inductor.exc import InvalidCxxCompiler
@@ -143,6 +134,14 @@ def test_an_unknown_mode_is_refused():
         RuntimeConfig(compile='turbo')
 
 
+LOAD = """
+import os
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.models import load_model
+
+load_model('unet', 'cpu', runtime=RuntimeConfig(compile='auto'))
+print(os.environ['TORCHINDUCTOR_CACHE_DIR'])
+"""
 COMPILE = """
 from marigold_ros.models.runtime.prepare import compile_arguments
 import torch
@@ -185,3 +184,11 @@ def test_compiled_networks_keep_the_answer(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert float(done.stdout.split()[-1]) < TOLERANCE
     assert any(tmp_path.rglob('*'))
+
+
+@pytest.mark.slow  # as above
+def test_compiled_code_outlasts_a_restart_of_the_machine(tmp_path):
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}
+    environment.pop('TORCHINDUCTOR_CACHE_DIR', None)
+    done = subprocess.run([sys.executable, '-c', LOAD], env=environment, capture_output=True)
+    assert done.stdout.decode().strip() == str(tmp_path / 'marigold_ros' / 'compiled')
