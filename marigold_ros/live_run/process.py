@@ -14,7 +14,7 @@ import threading
 
 import marigold_ros
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import spin
+from marigold_ros.node.distro import begin, spin
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -34,7 +34,7 @@ def keep_to_this_machine() -> None:
 def own_context():
     """Open an rclpy context that leaves Ctrl-C to Python."""
     context = rclpy.Context()
-    rclpy.init(args=[], context=context)
+    begin(args=[], context=context)
     try:
         yield context
     finally:

@@ -14,6 +14,8 @@ import inspect
 import time
 from typing import Any, Literal
 
+from marigold_ros.errors import MarigoldError
+import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
@@ -28,10 +30,19 @@ except ImportError:  # Humble
 
 # Seconds to wait for a callback group, whose callbacks take milliseconds, or for rclpy's thread.
 _PATIENCE = 1.0
-# What rclpy raises for invalid --ros-args or a broken parameter file.
-ARGUMENT_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+
+def begin(**options: Any) -> None:
+    """Initialise rclpy; raises MarigoldError for wrong arguments and a log without a folder."""
+    try:
+        rclpy.init(**options)
+    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+        text = str(error)
+        if 'initialize logging' in text:
+            text += '; set ROS_LOG_DIR to a folder you may write to'
+        raise MarigoldError(text) from error
 
 
 def without_events(of: Literal['publisher', 'subscription'] = 'publisher') -> Any:

@@ -20,7 +20,7 @@ from typing import NoReturn
 from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.node.depth_node import DepthNode, PATIENCE
 from marigold_ros.node.distro import (
-    ARGUMENT_ERRORS,
+    begin,
     overrides,
     shut_down,
     spin,
@@ -101,8 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     after a signal, with 1 after a failed start.
     """
     try:
-        rclpy.init(args=argv)
-    except ARGUMENT_ERRORS as error:
+        begin(args=argv)
+    except MarigoldError as error:
         return _refuse(error)
     except KeyboardInterrupt:
         return 0

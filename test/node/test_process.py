@@ -119,6 +119,22 @@ def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, argument
     assert len(ours) == 1, lines
 
 
+@pytest.mark.parametrize('command', ['node', 'demo --frames 4 --size 64x48'])
+def test_a_log_that_cannot_be_written_is_one_line_with_the_remedy(command, tmp_path):
+    (tmp_path / 'file').touch()
+    done = subprocess.run(
+        [sys.executable, '-m', 'marigold_ros', *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, 'ROS_LOG_DIR': str(tmp_path / 'file' / 'log')},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    assert 'set ROS_LOG_DIR to a folder you may write' in done.stderr.splitlines()[-1]
+
+
 def serve_until_depth(robot):
     """Publish frames until the node answers with depth; depth carries the image's stamp."""
     robot.hear('depth/image_rect')
