@@ -53,11 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 success, 1 a known error, 2 a wrong option or setting, 130
     interrupted, 141 nobody reads stdout any more.
     """
+    _open_closed()
     try:
         try:
             return _run(arguments)
         finally:
-            # Also of --help; at exit it would be too late for a quiet end. It may be closed.
+            # Also of --help; at exit it would be too late for a quiet end.
             print(end='', flush=True)
     except BrokenPipeError:
         # The reader stopped, as `head` does.
@@ -71,6 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f'error: cannot write ({error.strerror}); free some space', file=sys.stderr)
         return 1
+
+
+def _open_closed() -> None:
+    """Open closed streams: a file would take their number, and what libraries print."""
+    for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding='utf-8')  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _close_broken(streams: Iterable[TextIO]) -> bool:

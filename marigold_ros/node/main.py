@@ -147,8 +147,8 @@ def _end(code: int) -> NoReturn:
     Python's own exit takes seconds with torch on a busy machine, or crashes while a thread is
     inside it or rclpy ends its contexts; launch kills what does not end within 5 s.
     """
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None where it is closed
-        stream.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)
 
 

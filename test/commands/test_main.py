@@ -252,7 +252,10 @@ def test_a_full_disk_under_stdout_is_one_line():
     assert done.stderr == 'error: cannot write (No space left on device); free some space\n'
 
 
-def test_a_command_without_a_stdout_succeeds():
-    command = ['sh', '-c', '"$0" -m marigold_ros models >&-', sys.executable]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, '')
+@pytest.mark.parametrize(
+    ('command', 'code'), [('models >&-', 0), ('inspect /nowhere 2>&-', 1), ('models >&- 2>&-', 0)]
+)
+def test_a_command_without_a_stream_prints_nothing_elsewhere(command, code):
+    line = ['sh', '-c', f'"$0" -m marigold_ros {command}', sys.executable]
+    done = subprocess.run(line, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, b'', b'')
