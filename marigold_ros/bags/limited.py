@@ -147,7 +147,9 @@ def _child(function: str, size: str, seconds: str, path: str, *more: str) -> int
         (resource.RLIMIT_FSIZE, disk_bytes(int(size))),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(kind, (value, value + 1))
+        most = resource.getrlimit(kind)[1]  # which may not be raised
+        most = value + 1 if most == resource.RLIM_INFINITY else min(value + 1, most)
+        resource.setrlimit(kind, (min(value, most), most))
     # Ends what waits for a pipe when nobody waits for it any more.
     signal.alarm(int(WAITING * int(seconds)) + 1)
     try:

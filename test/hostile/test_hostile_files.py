@@ -254,6 +254,14 @@ def test_a_look_that_hangs_or_dies_or_hoards_says_so(tmp_path, monkeypatch):
         assert type(caught.value).__name__ == 'LimitError'
 
 
+def test_a_bag_is_read_where_the_user_may_not_raise_lower_limits(tmp_path):
+    bag = mcap_of(good_messages(tmp_path)).write(tmp_path / 'bag.mcap')
+    command = [sys.executable, '-m', 'marigold_ros', 'inspect', str(bag)]
+    limited_shell = ['sh', '-c', 'ulimit -c 0; ulimit -f 9999; exec "$@"', 'sh']
+    done = subprocess.run([*limited_shell, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_ordinary_photos_are_read_whatever_their_scans(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
     for end, options in (
