@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
+import sys
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -25,6 +26,8 @@ _SIZES = 12
 _LENGTH = 8  # bytes of a length
 PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
 Shapes = Sequence[Sequence[int]]  # of a network's arguments; -1 is any size
+# OpenVINO imports this where it can, reports each import to its makers, and fails without a home.
+sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)
