@@ -8,6 +8,7 @@ rounding.
 """
 
 from collections.abc import Callable, Sequence
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')  # else its use is reported to its makers
 # By preference.
 GPU_PROVIDERS = ('TensorrtExecutionProvider', 'CUDAExecutionProvider')
 INSTALL = 'pip install onnx onnxruntime (for a GPU: onnx onnxruntime-gpu)'

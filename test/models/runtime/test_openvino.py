@@ -56,11 +56,18 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     assert model.description['autoencoder'] == 'AutoencoderKL'
 
 
-def test_openvino_gets_no_number_to_report_its_use_with(tmp_path):
-    pytest.importorskip('openvino', reason='needs the extra openvino')
+@pytest.mark.parametrize(
+    ('runtime', 'use'),
+    [
+        ('openvino', 'kept_networks import versions; versions()'),
+        ('onnxruntime', 'onnx_networks import gpu_providers; gpu_providers()'),
+    ],
+)
+def test_no_runtime_gets_a_number_to_report_its_use_with(tmp_path, runtime, use):
+    pytest.importorskip(runtime, reason='an extra')
     # In CI it would be silent anyway.
     kept = {name: os.environ[name] for name in ('PATH', 'PYTHONPATH') if name in os.environ}
-    line = 'from marigold_ros.models.runtime.kept_networks import versions; versions()'
+    line = f'from marigold_ros.models.runtime.{use}'
     subprocess.run([sys.executable, '-c', line], env={**kept, 'HOME': str(tmp_path)}, check=True)
     assert list(tmp_path.iterdir()) == []
 
