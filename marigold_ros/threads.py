@@ -22,9 +22,8 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
 
     To be called before numpy, torch and OpenCV are imported.
 
-    Beside another busy process, spinning OpenMP threads slowed a model down 15 times, and those of
-    OpenBLAS, which always spin, the metric fit 20 times. One thread serves its small matrices.
-    OpenCV's took a tenth of the CPU time of a frame.
+    Beside another busy process, spinning OpenMP threads slow a model down 15 times, and those of
+    OpenBLAS, which always spin, the metric fit 20 times.
     """
     environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     environment.setdefault('OPENBLAS_NUM_THREADS', '1')
@@ -51,8 +50,7 @@ def settle_memory(environment: Mapping[str, str] = os.environ) -> None:
     Have glibc keep what one frame frees for the next, in one place for all threads.
 
     To be called before there are threads; a user's ``MALLOC_*`` or ``GLIBC_TUNABLES`` wins. With a
-    pool for each thread, megabytes of a frame went back to the system and were asked for again in
-    one of three runs, which made it 15 % slower, and memory was 50 MB more.
+    pool for each thread a frame is up to 15 % slower, and memory 50 MB more.
     """
     decided = any(name.startswith(('MALLOC_', 'GLIBC_TUNABLES')) for name in environment)
     if sys.platform != 'linux' or decided:

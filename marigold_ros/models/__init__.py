@@ -8,9 +8,6 @@ Facade: ``load_model``, ``list_checkpoints``, ``EMBEDDED``, ``use_threads``; nei
 and errors. Used by pipeline (protocol only), node, commands, replay and training. A family is one
 package here (``marigold/``) and one line in ``registry``; ``runtime/`` makes its networks fast,
 ``benchmarks/`` times them.
-
-Torch waits passively for its threads: on few cores its spinning threads slow down every other
-process up to 15-fold. The variable has to be set before torch is imported; a user's value wins.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ from marigold_ros.threads import usable_cores
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # as threads.settle_threads; before torch
 
 __all__ = ['EMBEDDED', 'list_checkpoints', 'load_model', 'use_threads']
 

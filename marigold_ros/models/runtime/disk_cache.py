@@ -47,12 +47,8 @@ def cache_folder(chosen: str) -> Path:
 
 
 def use_cache(folder: str) -> None:
-    """
-    Have torch keep compiled code in the cache; a user's own variable wins over the default.
-
-    To be called before torch's compiler is imported, which sets the variable to a folder of /tmp.
-    """
-    if not folder and CACHE_VARIABLE in os.environ:
+    """Have torch keep compiled code here, before its compiler is imported and chooses /tmp."""
+    if not folder and CACHE_VARIABLE in os.environ:  # the user's own
         return
     path = cache_folder(folder)
     with suppress(OSError):
