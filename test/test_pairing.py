@@ -165,6 +165,7 @@ def test_stamps_in_order_are_good_whatever_their_rate():
     assert set(judged([5, 4.2, 5.1, 5.1])) == {'good'}
     order = StampOrder()  # an image every half minute
     assert {order.judge('image', i * 30 * S, i * 30 * S) for i in range(5)} == {'good'}
+    assert order.judge('image', 300 * S, 121 * S) == 'lone'  # a leap, however long all has run
 
 
 def test_a_lone_stamp_out_of_order_changes_nothing():

@@ -130,11 +130,15 @@ def test_landmarks_bring_their_deviation_where_they_have_one():
     np.testing.assert_allclose(read(landmarks(points, 0.3)).sigma, 0.3, rtol=1e-6)
 
 
-def test_landmarks_on_one_line_are_refused_in_any_frame():
+@pytest.mark.parametrize('metres', [0.01, 1.0])  # whatever the scale of the odometry
+def test_landmarks_on_one_line_are_refused_in_any_frame(metres):
+    rng, read = np.random.default_rng(0), SPARSE_SOURCES['landmarks'].read
     along = np.linspace(-3, 40, 60)[:, None] * np.array([0.4, -0.2, 0.9]) + [100.0, 5, -3]
+    along += rng.normal(0, 0.1, along.shape)
     with pytest.raises(InputError, match='60 landmarks lie on one line') as caught:
-        SPARSE_SOURCES['landmarks'].read(landmarks(along))
+        read(landmarks(metres * along))
     assert caught.value.cause == 'line'
+    assert len(read(landmarks(metres * rng.normal(along, 1.0))).points) == 60
 
 
 def test_a_radar_has_a_wide_deviation_and_no_sure_pixels():

@@ -78,7 +78,8 @@ def test_points_in_millimetres_are_named_as_such_and_no_wrong_transform(given):
     assert 'max_depth is 100 m: check that their driver gives metres' in str(found.refusal)
     near = {name: value / 1000.0 for name, value in given.items() if name != 'T_cam_lidar'}
     assert len(gathered(SparseInput('sensor', **{**given, **near})).sparse) > 50
-    behind = SparseInput('sensor', points_lidar=-scan(), T_cam_lidar=np.eye(4))
+    many = np.repeat(-scan(), 99, axis=0)
+    behind = SparseInput('sensor', points_lidar=many, T_cam_lidar=np.eye(4))
     assert (len(gathered(behind).sparse), gathered(behind).refusal) == (0, None)
 
 

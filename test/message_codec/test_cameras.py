@@ -39,11 +39,12 @@ def info(**changes):
 
 
 def test_a_plain_camera_info_is_taken_as_it_is():
-    camera = to_camera(info())
+    camera = to_camera(info(distortion_model='equidistant', d=[0.1, -0.2, 0.0, 0.05]))
     np.testing.assert_array_equal(camera.K, np.reshape(K, (3, 3)))
     np.testing.assert_array_equal(camera.P, np.reshape(P, (3, 4))[:, :3])
     assert (camera.width, camera.height) == (640, 480)
-    assert camera.distortion == (0.1, -0.2, 0.0, 0.0, 0.05)
+    assert camera.distortion == (0.1, -0.2, 0.0, 0.05)
+    assert camera.distortion_model == 'equidistant'
 
 
 def test_ros1_names_give_the_same_camera():

@@ -202,13 +202,15 @@ def test_points_of_a_wrong_shape_are_refused():
 
 
 def test_a_depth_image_becomes_points_at_its_own_pixels():
-    depth = np.random.default_rng(0).uniform(0.5, 120, (40, 50)).astype(np.float32)
+    depth = np.random.default_rng(0).uniform(0.01, 120, (40, 50)).astype(np.float32)
+    depth[::2, 4] = 0.5 * CONFIG.min_depth
     depth[::3] = np.nan
     depth[1, 1] = 0
     sparse = sparse_from_depth(depth, CONFIG, stride=2)
     assert set(sparse.u % 2) == set(sparse.v % 2) == {0}
     np.testing.assert_array_equal(sparse.z, depth[sparse.v, sparse.u])
     np.testing.assert_array_equal(sparse.z, depth.ravel()[sparse.index])
+    assert CONFIG.min_depth <= sparse.z.min() < sparse.z.max() <= CONFIG.max_depth
     assert sparse.counts['points'] == 500 == sum(sparse.counts[reason] for reason in REASONS)
 
 

@@ -132,6 +132,17 @@ def test_depth_is_proportional_to_the_height_that_is_stated(height, pitch):
     np.testing.assert_allclose(other.z, height * depth, rtol=1e-5)
 
 
+def test_of_a_camera_that_rolls_too_the_points_at_that_depth_lie_on_the_plane():
+    matrix = np.array([[210.0, 9.0, 131.5], [0, 190.0, 119.5], [0, 0, 1]])
+    plane = replace(plane_of(), normal=np.array([0.3, 0.9, 0.1]) / np.sqrt(0.91))
+    v, u = np.mgrid[:HEIGHT:8, :WIDTH:8]
+    z = plane_depth(plane, matrix, u, v)
+    seen = np.isfinite(z)
+    rays = np.linalg.inv(matrix) @ np.stack([u, v, np.ones(u.shape)])[:, seen]
+    np.testing.assert_allclose(plane.normal @ (rays * z[seen]), plane.height)
+    assert 100 < seen.sum() < seen.size
+
+
 def test_sigma_grows_with_distance_and_with_the_error_of_the_pitch():
     plane = plane_of()
     prediction = prediction_of(street(plane), noise=0.005)
