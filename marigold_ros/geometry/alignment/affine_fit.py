@@ -5,12 +5,10 @@ Affine fits of a map to points in its space, and the depth in metres that follow
 
 The fits ``y = scale * x + shift`` are closed form; up to 40 % of the points may be outliers.
 
-Tukey's biweight alone locks onto a dense cluster (a wall at one depth) when the model is poor. So
-two re-weighted descents start from the best of a fixed set of point pairs: Tukey's, and one of
-capped absolute residuals, used where clearly better. Fixed pairs keep the fit from jittering.
+Tukey's biweight locks onto a dense cluster (a wall at one depth) when the model is poor. So its
+rounds start from the best of a set of point pairs, which is fixed to keep the fit from jittering.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from marigold_ros.config import AlignmentConfig
@@ -31,8 +29,6 @@ _SAMPLE = 512
 _ENOUGH = 4096
 # Residual, in expected deviations (2 % of the depth each), beyond which the loss is constant.
 _CAP = 25.0
-# Share by which the capped descent must be better before it is used.
-_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -117,15 +113,14 @@ def fit_robustly(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -
         return _with_quality(x, y, sigma, affine, np.ones(len(x)))
     order = np.lexsort((y, x))
     few = order[np.linspace(0, len(x) - 1, min(len(x), _ENOUGH)).astype(np.intp)]
-    chosen = (x[few], y[few], sigma[few])
-    start = _best_pair(*chosen)
-    tukey = _descend(*chosen, start, _tukey, rounds)
-    capped = _descend(*chosen, start, _capped, rounds)
-    if _score(*chosen, capped) < (1.0 - _MARGIN) * _score(*chosen, tukey):
-        weight = _capped((y - capped[0] * x - capped[1]) / sigma)
-        return _with_quality(x, y, sigma, capped, weight)
-    weight = _tukey((y - tukey[0] * x - tukey[1]) / sigma)
-    return _with_quality(x, y, sigma, tukey, weight)
+    some_x, some_y, some_sigma = x[few], y[few], sigma[few]
+    affine = _best_pair(some_x, some_y, some_sigma)
+    base = 1.0 / some_sigma**2
+    for _ in range(rounds):
+        weight = base * _tukey((some_y - affine[0] * some_x - affine[1]) / some_sigma)
+        affine = weighted_line(some_x, some_y, weight)
+    weight = _tukey((y - affine[0] * x - affine[1]) / sigma)
+    return _with_quality(x, y, sigma, affine, weight)
 
 
 def minimise_masked_loss(
@@ -187,32 +182,6 @@ def weighted_line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[flo
 def _tukey(residual: np.ndarray) -> np.ndarray:
     # In units of the expected noise: what the sensor explains is no outlier.
     return tukey_weights(residual, floor=1.0)
-
-
-def _capped(residual: np.ndarray) -> np.ndarray:
-    """Weights that make least squares minimise absolute residuals up to the cap."""
-    size = np.abs(residual)
-    return (size < _CAP) / np.maximum(size, 1.0)
-
-
-def _score(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, affine: tuple[float, float]) -> float:
-    """Mean capped absolute residual over all points."""
-    return float(np.minimum(np.abs(y - affine[0] * x - affine[1]) / sigma, _CAP).mean())
-
-
-def _descend(
-    x: np.ndarray,
-    y: np.ndarray,
-    sigma: np.ndarray,
-    affine: tuple[float, float],
-    weigh: Callable[[np.ndarray], np.ndarray],
-    rounds: int,
-) -> tuple[float, float]:
-    """Iterate re-weighted least squares from a start."""
-    base = 1.0 / sigma**2
-    for _ in range(rounds):
-        affine = weighted_line(x, y, base * weigh((y - affine[0] * x - affine[1]) / sigma))
-    return affine
 
 
 def _with_quality(
