@@ -8,6 +8,7 @@ from marigold_ros.frame import GroundPlane
 from marigold_ros.geometry.ground.plane import plane_depth
 from marigold_ros.geometry.ground.visible import visible_ground
 import numpy as np
+import pytest
 
 HEIGHT, WIDTH = 120, 160
 K = np.array([[120.0, 0, 79.5], [0, 120.0, 39.5], [0, 0, 1]])
@@ -49,6 +50,15 @@ def test_a_box_that_the_map_does_not_show_ends_the_ground_at_its_foot(foot, tall
     assert shown[foot + 4 : 118, left + 3 : left + wide - 3].mean() > 0.7
     beside = np.r_[0 : max(left - 4, 0), min(left + wide + 4, WIDTH) : WIDTH]
     assert shown[50:118, beside].mean() > 0.85
+
+
+@pytest.mark.parametrize('box', [np.s_[50:90, 60:100], np.s_[89:90, 60:100]])
+def test_a_grey_box_or_the_edge_at_its_foot_alone_ends_it(box):
+    rgb = scene(seed=4)
+    rgb[box] = 60
+    shown = visible_ground(rgb, DEPTH, K, PLANE)
+    assert not shown[:87, 64:96].any()
+    assert shown[95:118, 64:96].all()
 
 
 def test_a_box_of_the_roads_colour_that_the_map_shows_ends_it_too():

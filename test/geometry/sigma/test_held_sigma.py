@@ -5,6 +5,8 @@
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.frame import Alignment, CurrentFrame, Frame, Prediction
 from marigold_ros.geometry.camera.rectification import thumbnail
+from marigold_ros.geometry.fusion.fuse import FusionGuide
+from marigold_ros.geometry.sigma.fused_sigma import SigmaHistory, state_sigma
 from marigold_ros.geometry.stream import carry_over, PreviousFrame
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.drive.drive import simulate_drive
@@ -41,6 +43,13 @@ def test_it_is_that_of_the_previous_depth_and_of_what_changed(change):
     np.testing.assert_allclose(stated.sigma, np.hypot(sigma, change), rtol=1e-4)
     unknown = PreviousFrame(depth, moving(0), 0)
     assert carry_over(held(depth), unknown, current, CONFIG, nothing).sigma.max() < 0.31
+
+
+def test_it_grows_with_the_age_of_the_depth():
+    depth = np.full(SHAPE, 10.0, np.float32)
+    guide, map_ = FusionGuide(SHAPE), Prediction(np.zeros(SHAPE, np.float32))
+    stated = state_sigma(held(depth), map_, None, guide, CONFIG, SigmaHistory())
+    np.testing.assert_allclose(stated.sigma, np.hypot(0.1, CONFIG.hold_growth), rtol=1e-6)
 
 
 def test_with_poses_it_goes_along_with_its_depth():
