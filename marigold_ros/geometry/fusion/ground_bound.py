@@ -22,6 +22,9 @@ _ON, _LEAST, _SHARE, _BELOW = 0.03, 30, 0.1, 0.02
 _FITS = 4
 # Heights of the image above the lowest point within which its horizon is; a wall has none.
 _HORIZON = 2.0
+# In columns of a part of the width, rows of points have this part of their variance at least; a
+# planar laser's have one row in each, and lie on its own plane, at whatever height it is.
+_COLUMN, _APART = 0.01, 0.25
 # Points above cells are within this part of the width to both sides.
 _BESIDE = 0.03
 
@@ -50,7 +53,7 @@ def ground_bound(
     some = some[pixel_order(u[some], v[some])][:: -(-len(some) // _SAMPLES)]
     places = np.stack([u[some] / width, v[some] / width, np.ones(len(some))], axis=1)
     above = np.array([0.5, (v.max() - _HORIZON * height) / width, 1.0])
-    plane = _ground(places, disparity[some], above)
+    plane = None if _are_on_a_line(places) else _ground(places, disparity[some], above)
     if plane is None:
         return None
     across, down = (
@@ -60,6 +63,15 @@ def ground_bound(
     ground = plane[0] * across + plane[2] + plane[1] * down[:, None]
     bound = np.full(below.shape, -np.inf, np.float32)
     return -np.log(ground, out=bound, where=below & (ground > 0.0))
+
+
+def _are_on_a_line(places: np.ndarray) -> bool:
+    """Return whether ``places`` (n, 3) have one row in each column, as a planar laser's."""
+    rows, column = places[:, 1], (places[:, 0] / _COLUMN).astype(np.intp)
+    count = np.bincount(column)
+    middle = np.bincount(column, rows) / np.maximum(count, 1)
+    apart = (rows - middle[column])[count[column] > 1]
+    return bool(apart @ apart <= _APART * len(apart) * np.var(rows))
 
 
 def _ground(places: np.ndarray, disparity: np.ndarray, above: np.ndarray) -> np.ndarray | None:

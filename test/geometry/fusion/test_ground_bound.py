@@ -85,6 +85,14 @@ def test_without_ground_there_is_no_bound(kind):
     assert bound_of(*points_of(depth, rows, step)) is None
 
 
+@pytest.mark.parametrize('below', [0.3, 0.9])
+def test_the_plane_of_a_laser_is_not_the_ground(below):
+    u = np.arange(0, SHAPE[1], 2)
+    z = 4.0 + 2.0 * np.sin(u / 25.0)
+    v = np.rint(HORIZON + FOCAL * below / z).astype(int)
+    assert bound_of(u, v, (v - HORIZON) / (FOCAL * below)) is None
+
+
 @given(st.integers(0, 10**6))
 def test_the_order_of_the_points_does_not_matter(seed):
     u, v, disparity = points_of(scene())
