@@ -465,16 +465,13 @@ class FramePipeline:
 
     def _is_on_ground(self, view: View, alignment: Alignment) -> bool:
         """Return whether metres rest on the plane of the ground alone, or those that are held."""
-        config, measured = self.config.alignment, view.measured
-        if config.method == 'fixed' or alignment.space == 'metric':
+        if self.config.alignment.method == 'fixed' or alignment.space == 'metric':
             return False
         if alignment.state != 'fitted':
             return view.before.on_ground
-        parts = [part for part in (measured.sparse, measured.further) if part is not None]
-        # A few points settle no metres, as in the choice of those that lead.
-        return {part.kind for part in parts if len(part) >= config.min_points} == {
-            PointKind.GROUND
-        }
+        # Where it leads, other points are few, or a radar's, which show no obstacle in its place.
+        sparse = view.measured.sparse
+        return sparse is not None and sparse.kind is PointKind.GROUND
 
     def _shown(self, view: View, alignment: Alignment) -> tuple[np.ndarray | None, Reason | None]:
         """Return the pixels to publish of metres of the ground, None for all, and the caution."""

@@ -6,7 +6,13 @@ from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.config import GroundConfig, LidarConfig, PointsConfig
+from marigold_ros.config import (
+    AlignmentConfig,
+    GroundConfig,
+    LidarConfig,
+    PipelineConfig,
+    PointsConfig,
+)
 from marigold_ros.message_codec import encode_cloud, encode_depth, header_ns
 from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.point_kinds import PointKind
@@ -56,7 +62,11 @@ def evaluated(bag, truth_of):
 
     def evaluate(out, *sources, T_cam_lidar=None):
         chosen = ReplayOptions(
-            sources=sources or None, ground=GROUND, limit=1, T_cam_lidar=T_cam_lidar
+            sources=sources or None,
+            ground=GROUND,
+            limit=1,
+            T_cam_lidar=T_cam_lidar,
+            pipeline=PipelineConfig(alignment=AlignmentConfig(ground_alone='all')),
         )
         return evaluate_bag(bag, truth_of(bag), chosen, out)
 

@@ -322,8 +322,8 @@ def test_depth_that_is_held_from_the_ground_is_withheld_without_its_pose_too():
     assert not np.isfinite(held.metric).any()
 
 
-@pytest.mark.parametrize(('count', 'alone'), [(1, True), (60, False)])
-def test_a_few_points_of_a_radar_leave_the_ground_alone(count, alone):
+@pytest.mark.parametrize('count', [1, 60])
+def test_points_of_a_radar_leave_the_ground_alone(count):
     plane = plane_of()
     depth = street(plane)
     v, u = np.random.default_rng(0).integers(10, (HEIGHT - 10, WIDTH - 10), (count, 2)).T
@@ -333,5 +333,5 @@ def test_a_few_points_of_a_radar_leave_the_ground_alone(count, alone):
     pipeline = pipeline_of(prediction_of(depth, noise=0.002))
     result = pipeline.process(frame_of(radar, SparseInput('ground', ground=plane)))
     assert result.alignment.state == 'fitted'
-    assert (result.caution is not None) == alone
-    assert (np.isfinite(result.metric).mean() < 0.9) == alone
+    assert 'not published' in str(result.caution)
+    assert np.isfinite(result.metric).mean() < 0.9
