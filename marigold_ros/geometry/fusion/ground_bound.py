@@ -53,8 +53,8 @@ def ground_bound(
     some = some[pixel_order(u[some], v[some])][:: -(-len(some) // _SAMPLES)]
     places = np.stack([u[some] / width, v[some] / width, np.ones(len(some))], axis=1)
     above = np.array([0.5, (v.max() - _HORIZON * height) / width, 1.0])
-    plane = None if _are_on_a_line(places) else _ground(places, disparity[some], above)
-    if plane is None:
+    plane = _ground(places, disparity[some], above)
+    if plane is None or _are_on_a_line(u, v, width):
         return None
     across, down = (
         ((np.arange(cells) + 0.5) * (side / cells) - 0.5) / width
@@ -65,9 +65,10 @@ def ground_bound(
     return -np.log(ground, out=bound, where=below & (ground > 0.0))
 
 
-def _are_on_a_line(places: np.ndarray) -> bool:
-    """Return whether ``places`` (n, 3) have one row in each column, as a planar laser's."""
-    rows, column = places[:, 1], (places[:, 0] / _COLUMN).astype(np.intp)
+def _are_on_a_line(u: np.ndarray, v: np.ndarray, width: int) -> bool:
+    """Return whether pixels (M,) have one row in each column, as those of a planar laser."""
+    some = slice(None, None, -(-len(u) // _SAMPLES))
+    rows, column = v[some].astype(np.float64), (u[some] / (_COLUMN * width)).astype(np.intp)
     count = np.bincount(column)
     middle = np.bincount(column, rows) / np.maximum(count, 1)
     apart = (rows - middle[column])[count[column] > 1]
