@@ -59,7 +59,6 @@ _STAGES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     text = 'a Marigold (default: tiny), or whole frames from message to message with any model '
     text += f'(default: {ModelConfig().model}; --model, --runs, --set, --trace)'
     parser.add_argument('what', nargs='?', choices=('model', 'frame'), default='model', help=text)
@@ -152,7 +151,6 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure_frames(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure whole frames."""
     from marigold_ros.evaluation.results.results import versions
     from marigold_ros.models import load_model, use_threads
     from marigold_ros.replay.frame_budget import CASES, measure_frames
@@ -236,7 +234,6 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
 
 
 def _table(results: Mapping[str, Any]) -> str:
-    """Return the results as text for a terminal."""
     own, work, model = results['own'], results['work'], results['model']
     machine, device = results['machine'], results['device']
     name = machine['processor'] if device['name'] == 'cpu' else device['name']

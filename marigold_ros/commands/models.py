@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
     parser.add_argument(
         'action', nargs='?', choices=('list', 'get', 'check', 'convert'), default='list'
     )

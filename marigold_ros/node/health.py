@@ -46,7 +46,6 @@ class Counters:
         self._values: Counter[str] = Counter(dict.fromkeys(keys.ALWAYS_SHOWN, 0))
 
     def add(self, key: str) -> None:
-        """Count one."""
         with self._lock:
             self._values[key] += 1
 
@@ -107,7 +106,6 @@ class Rate:
         self._begun = time.monotonic()
 
     def tick(self) -> None:
-        """Record an event."""
         with self._lock:
             self._times.append(time.monotonic())
 

@@ -76,7 +76,6 @@ class Service:
     other_check: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     async def page(self, request: Request) -> Response:
-        """Return the page."""
         return FileResponse(_PAGE / 'index.html', media_type='text/html')
 
     async def static(self, request: Request) -> Response:
@@ -174,15 +173,12 @@ class Service:
         return job
 
     async def all_jobs(self, request: Request) -> Response:
-        """Return the states of all jobs that are kept."""
         return JSONResponse([self.jobs.describe(job) for job in self.jobs.all()])
 
     async def job(self, request: Request) -> Response:
-        """Return the state of a job."""
         return JSONResponse(self.jobs.describe(self._job(request)))
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel a job."""
         job = self._job(request)
         self.jobs.cancel(job)
         return JSONResponse(self.jobs.describe(job))
@@ -201,7 +197,6 @@ class Service:
         return JSONResponse(viewer.state(request.query_params.get('node', '')))
 
     async def live_images(self, request: Request) -> Response:
-        """Stream the images of a node."""
         name = request.query_params.get('node', '')
         await run_in_threadpool(self.live.check, name)
         kind = f'multipart/x-mixed-replace; boundary={BOUNDARY}'
@@ -209,7 +204,6 @@ class Service:
         return StreamingResponse(images, media_type=kind)
 
     async def file(self, request: Request) -> Response:
-        """Return a file of a job."""
         name = request.path_params['name']
         path = self._job(request).files.get(name)
         if path is None or not path.is_file():

@@ -40,7 +40,6 @@ class Live:
         self._closed = False
 
     def close(self) -> None:
-        """End the subscriptions."""
         self._closed = True
         with self._lock, suppress(Exception):  # of a DDS that is already gone
             self._subscriptions.close()

@@ -69,7 +69,6 @@ class Input:
 
     @property
     def publishers(self) -> int:
-        """The number of publishers of the input's type."""
         return len(self.offers)
 
     @property
@@ -218,7 +217,6 @@ class Inputs:
 
     @property
     def inputs(self) -> list[Input]:
-        """All inputs."""
         sparse = [one for item in self.sparse for one in (item, item.beside) if one is not None]
         return [self.image, self.info, *sparse]
 
@@ -233,7 +231,6 @@ class Inputs:
     # Subscriptions
 
     def open(self) -> None:
-        """Subscribe to all inputs."""
         self._open = True
         self.clear()
         # Images last: of messages that are ready together, camera_info and scan are taken first.
