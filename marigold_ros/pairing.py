@@ -110,7 +110,7 @@ class StampOrder:
                 self._newest[topic] = [now, (newest, heard)] if ahead > CLOCK_JUMP_NS else [now]
                 self._suspects.pop(topic, None)
                 return 'good'
-        suspects = self._suspects.values()
+        suspects = list(self._suspects.values())  # which another thread may clear
         if not any(-CLOCK_JUMP_NS <= stamp_ns - other <= _LEAP_NS for other in suspects):
             self._suspects[topic] = stamp_ns
             return 'lone'

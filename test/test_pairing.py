@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Pairing by stamp: nearest scan, finality, horizon, clock jumps."""
 
+from functools import partial
+import sys
 import threading
 
 from hypothesis import given
@@ -190,6 +192,26 @@ def test_topics_agree_with_each_other():
     assert judged([0.02], 'scan', order) == ['lone']
     assert judged([0.03, 0.13], 'image', order) == ['jump', 'good']
     assert judged([0.12], 'scan', order) == ['good']
+
+
+def test_stamps_are_judged_while_another_thread_clears_them(request):
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-6)
+    order, done = StampOrder(), threading.Event()
+
+    def clear():
+        while not done.wait(1e-4):
+            order.clear()
+
+    thread = threading.Thread(target=clear)
+    thread.start()
+    try:
+        for _ in range(6000):
+            for topic, wrong in zip('abc', (0, 1000, 2000), strict=True):  # none agree
+                judged([500, wrong], topic, order)
+    finally:
+        done.set()
+        thread.join()
 
 
 @given(stamps=st.lists(st.integers(-100, 100), max_size=30), wrong=st.integers(-100, 100))
