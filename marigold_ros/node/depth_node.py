@@ -76,9 +76,10 @@ class DepthNode(ManagedNode):
         self._active = False  # the former server and inputs stay until the next activation
         self._own_timers: list = []
         self._timer_group = MutuallyExclusiveCallbackGroup()
-        services = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, '~/reset', self._on_reset, callback_group=services)
-        self.create_service(Trigger, '~/reload', self._on_reload, callback_group=services)
+        # A reset is answered while a model is loaded.
+        for name, answer in (('~/reset', self._on_reset), ('~/reload', self._on_reload)):
+            group = MutuallyExclusiveCallbackGroup()
+            self.create_service(Trigger, name, answer, callback_group=group)
         self.add_on_set_parameters_callback(partial(parameters.refuse_bad_values, self))
 
     # Transitions

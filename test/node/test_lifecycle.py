@@ -328,6 +328,32 @@ def test_reload_is_refused_while_a_transition_goes_on(bench):
     assert running.call(Trigger, 'reload').success
 
 
+def test_a_reset_is_answered_while_a_model_is_reloaded(bench):
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(_config):
+        loading.set()
+        assert go_on.wait(60)
+        return type(running.model)()
+
+    running = bench(load_model=load, autostart=False)
+    go_on.set()
+    running.start()
+    loading.clear()
+    go_on.clear()
+    client = running.robot.node.create_client(Trigger, '/marigold_depth/reload')
+    assert client.wait_for_service(5)
+    reloaded = client.call_async(Trigger.Request())
+    assert loading.wait(30)
+    try:
+        assert running.call(Trigger, 'reset').success
+        assert not reloaded.done()
+    finally:
+        go_on.set()
+    running.wait_for(reloaded.done)
+    assert reloaded.result().success
+
+
 def test_services_answer_before_the_node_is_configured(bench):
     running = bench(autostart=False)
     for name, reason in (('reset', 'not active'), ('reload', 'no model is loaded')):
