@@ -224,7 +224,10 @@ class SharedModel:
         with self.turn:
             if not request.answer.done():
                 self._run(self._gather(request))
-        return request.answer.result()
+        try:
+            return request.answer.result()
+        finally:
+            del request.answer  # whose error would hold in a circle what the model had computed
 
     def _gather(self, first: _Request) -> list[_Request]:
         """Take a request from the queue, and those of other cameras that fit into its batch."""

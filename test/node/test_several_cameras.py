@@ -3,6 +3,7 @@
 """Several cameras in one process: a node each, in its own namespace, and one model for all."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 import gc
 import logging
@@ -257,6 +258,23 @@ def test_an_error_reaches_every_camera_of_the_call(networks, patient):
             with pytest.raises(ValueError, match='planted'):
                 future.result(10)
         assert values([pool.submit(c.predict, image(1)) for c in cameras]) == [101, 101]
+
+
+def test_an_error_lets_go_of_what_the_model_had_computed(networks, monkeypatch, request):
+    computed = []
+
+    def fail(_rgbs, _streams, _options):
+        features = np.ones(9)
+        computed.append(weakref.ref(features))
+        raise MemoryError
+
+    monkeypatch.setattr(networks, 'predict_together', fail)
+    camera = SharedModel(networks).for_camera()
+    request.addfinalizer(gc.enable)
+    gc.disable()
+    with suppress(MemoryError):
+        camera.predict(image(1))
+    assert computed[0]() is None
 
 
 def test_a_reset_of_one_camera_leaves_the_others_alone(networks, monkeypatch):
