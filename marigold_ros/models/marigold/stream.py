@@ -70,9 +70,8 @@ class Stream:
         grey = image.float().mean(1, keepdim=True)
         thumbnail = functional.adaptive_avg_pool2d(grey, THUMBNAIL) * 0.5
         before, latent = self._thumbnail, self._latent
-        self._thumbnail = thumbnail
+        self._thumbnail, self._latent = thumbnail, None  # until `keep`: this frame may fail
         if before is None or latent is None or latent.shape != noise.shape:
-            self._latent = None
             return noise
         same = (thumbnail - before).abs().mean() <= scene_cut  # stays on the device
         return noise + (share * same).to(noise.dtype) * (latent - noise)

@@ -86,21 +86,25 @@ def test_a_warm_start_mixes_the_last_latent_into_the_noise():
     torch.testing.assert_close(stream.warm(noise, rgb, 0.1, 0.15), 0.9 * noise + 0.1 * latent)
 
 
-@pytest.mark.parametrize('why', ['cut', 'size', 'members', 'reset', 'off for a frame'])
+@pytest.mark.parametrize(
+    'why', ['cut', 'size', 'members', 'reset', 'off for a frame', 'a cut failed']
+)
 def test_a_warm_start_begins_anew(why):
     stream, rgb = Stream(), torch.zeros(1, 3, 32, 32)
     noise = torch.randn(2, 4, 4, 4)
     stream.warm(noise, rgb, 0.1, 0.15)
     stream.keep(torch.randn(2, 4, 4, 4))
-    if why == 'cut':
+    if 'cut' in why:
         rgb = rgb + 1.0
+    if why == 'a cut failed':  # before it left a latent
+        stream.warm(noise, rgb, 0.1, 0.15)
     elif why == 'size':
         noise = torch.randn(2, 4, 5, 4)
     elif why == 'members':
         noise = torch.randn(3, 4, 4, 4)
     elif why == 'reset':
         stream.reset()
-    else:
+    elif why == 'off for a frame':
         stream.warm(noise, rgb, 0.0, 0.15)
         stream.keep(torch.randn(2, 4, 4, 4))
     assert torch.equal(stream.warm(noise, rgb, 0.1, 0.15), noise)
