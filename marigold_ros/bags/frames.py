@@ -188,13 +188,13 @@ class _FrameStream:
                 self._settle(False)
                 self._refuse(topic, None, log_ns, InputError(str(error), 'unreadable'))
                 continue
-            name, head = topic, message
-            if topic in self._motion.topics:
-                if not message.transforms:
-                    continue
-                head = message.transforms[0]
-                name = f'{topic} of {head.child_frame_id}'  # publishers may be late by themselves
-            stamp_ns = header_ns(head) if self._by_header or head is not message else log_ns
+            is_motion = topic in self._motion.topics
+            if is_motion and not message.transforms:
+                continue
+            head = message.transforms[0] if is_motion else message
+            # Each publisher of transforms may be late by itself.
+            name = f'{topic} of {head.child_frame_id}' if is_motion else topic
+            stamp_ns = header_ns(head) if self._by_header or is_motion else log_ns
             judged = self._order.judge(name, stamp_ns, log_ns)
             if judged == 'jump':
                 later_s = (stamp_ns - self._newest.get(topic, stamp_ns)) / _NANOSECONDS

@@ -59,6 +59,7 @@ _STAGES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     text = 'a Marigold (default: tiny), or whole frames from message to message with any model '
     text += f'(default: {ModelConfig().model}; --model, --runs, --set, --trace)'
     parser.add_argument('what', nargs='?', choices=('model', 'frame'), default='model', help=text)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         'action', nargs='?', choices=('list', 'get', 'check', 'convert'), default='list'
     )

@@ -72,6 +72,12 @@ class _ToRosout(logging.Handler):
         logger.log(self.format(record), known.get(record.levelno, severity.INFO))
 
 
+def _forward_logs() -> None:
+    own = logging.getLogger('marigold_ros')
+    own.setLevel(logging.INFO)
+    own.addHandler(_ToRosout())
+
+
 def _check_topics(nodes: dict[str, DepthNode]) -> None:
     """Refuse two cameras with one topic, as from a remapping rule with an absolute name."""
     owners: dict[str, str] = {}
@@ -101,9 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     try:
-        own_log = logging.getLogger('marigold_ros')
-        own_log.setLevel(logging.INFO)
-        own_log.addHandler(_ToRosout())
+        _forward_logs()
         nodes = make_nodes()
         context = nodes[0].context
         executor = threaded_executor(context, 3 + len(nodes))

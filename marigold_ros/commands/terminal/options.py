@@ -150,6 +150,7 @@ def requirement(text: str) -> Any:
 
 
 def add_require_option(parser: argparse.ArgumentParser) -> None:
+    """Add a repeatable --require."""
     parser.add_argument(
         '--require',
         action='append',
@@ -333,6 +334,7 @@ def extrinsics(config: ExtrinsicsConfig) -> Any:
 
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs and --ray."""
     text = 'bags at once, each in a process with its own model'
     add_option(parser, '--jobs', at_least(1), 'N', text, 1)
     parser.add_argument(

@@ -194,8 +194,10 @@ def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns],
             found[baseline] = {metric: values[0] for metric, values in columns.items()}
         else:
             differing.append(baseline.replace('_', ' '))
-    text = f'Baselines of {protocol} that are not the same in all runs: {", ".join(differing)}.'
-    return found, text if differing else ''
+    if differing:
+        text = ', '.join(differing)
+        return found, f'Baselines of {protocol} that are not the same in all runs: {text}.'
+    return found, ''
 
 
 def _ranked(entries: Mapping[Entry, Columns], known: np.ndarray) -> list[dict[str, Any]]:

@@ -18,8 +18,10 @@ from marigold_ros.frame import SparseDepth
 from marigold_ros.reasons import Reason
 import numpy as np
 
-# Columns; in smaller images edges merge. Rows of a thumbnail, which is halved.
-_LEAST_WIDTH, _LEAST_HEIGHT = 240, 2
+# Columns; in smaller images edges merge.
+_LEAST_WIDTH = 240
+# Rows of a thumbnail, which is halved.
+_LEAST_HEIGHT = 2
 # Neighbours in a band of rows are this near to each other.
 _BAND, _APART, _BESIDE = 3, 1 / 80, 1.5
 # Log depth: of a step, and between two points of the surfaces that it must have on both sides;

@@ -168,8 +168,9 @@ def _coefficients(model: str, distortion: tuple[float, ...]) -> np.ndarray:
             'publish a rectified image, or calibrate with one of these'
         )
     values = np.asarray(distortion, dtype=np.float64)
-    if not values[_COEFFICIENTS[model][-1] :].any():
-        values = values[: _COEFFICIENTS[model][-1]]
+    most = _COEFFICIENTS[model][-1]
+    if not values[most:].any():
+        values = values[:most]
     if len(values) not in _COEFFICIENTS[model] or not np.isfinite(values).all():
         raise CalibrationError(
             f'distortion is {distortion}; {model} takes '
