@@ -3,6 +3,7 @@
 """Planted frames through scorer, results and report."""
 
 import csv
+from dataclasses import replace
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.metric_table import METRICS
+from marigold_ros.evaluation.protocols.held_out import hold_out
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, describe_bag
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
@@ -119,6 +121,24 @@ def test_ten_per_cent_too_far_is_a_tenth_and_the_median_too():
     assert scores['macro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
     assert scores['micro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
     assert scores['median_abs_rel'] == pytest.approx(0.1, rel=0.004)
+
+
+def test_points_that_are_held_out_do_not_change_the_depth_scored_at_them():
+    frame, truth, ring = planted()
+    scan = replace(frame.lidar, points_sigma=np.linspace(0.01, 0.03, len(ring)))
+    split = hold_out(frame, LOCAL.alignment, ring=ring)
+    fitted = split.to_fit(replace(frame, inputs=(scan,))).lidar
+    assert (fitted.points_sigma == scan.points_sigma[split.in_fit]).all()
+    ratios = []
+    for factor in (1.0, 1.05):
+        # Along their rays: in the same pixels.
+        camera_in_lidar = np.linalg.inv(T_CAM_LIDAR)[:3, 3]
+        rays = factor * (scan.points_lidar - camera_in_lidar) + camera_in_lidar
+        points = np.where(split.in_fit[:, None], scan.points_lidar, rays)
+        moved = replace(frame, inputs=(replace(scan, points_lidar=points),))
+        row = add(scorer_of(), moved, Prediction(normalised(truth, 'depth')), truth, ring=ring)
+        ratios.append(row['heldout_median_ratio'])
+    assert ratios[0] / ratios[1] == pytest.approx(1.05)
 
 
 def test_metres_of_a_metric_model_are_scored_raw():
