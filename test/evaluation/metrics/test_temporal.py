@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 K = np.array([[150.0, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
-STEP_NS = 100_000_000
+STEP_NS, NOW_NS = 100_000_000, 1_700_000_000_000_000_000
 
 
 def wall(at_m):
@@ -31,9 +31,11 @@ def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=N
         if posed:
             pose = np.eye(4)
             pose[2, 3] = number * step_m
-        frame = Frame(rgb, Camera(K, 160, 120), stamp_ns=number * gap_ns, T_world_camera=pose)
+        frame = Frame(
+            rgb, Camera(K, 160, 120), stamp_ns=NOW_NS + number * gap_ns, T_world_camera=pose
+        )
         scale = scales[number] if scales else 2.0
-        alignment = Alignment('fitted', scale=scale, shift=1.0)
+        alignment = Alignment('fitted', scale=scale, shift=1.0 - scale)
         metric = None if factor is None else np.float32(factor) * depth
         row = scores.add(frame, rgb, metric, alignment, factor)
         if rows is not None:
@@ -67,7 +69,20 @@ def test_moving_camera_without_pose_has_drift_but_no_flicker():
 def test_drift_of_the_fitted_scale_is_a_ratio():
     found = played([1.0] * 3, scales=[2.0, 4.0, 2.0])['scale_drift']
     assert found['scale'] == pytest.approx(math.log(2))
+    assert found['shift'] == 2
     assert found['ratio'] == 0
+
+
+def test_one_jump_is_in_the_mean_and_the_95th_percentile_but_not_in_the_median():
+    found = played([1.0, *[1.1] * 5])
+    flicker, drift = found['flicker'], found['scale_drift']
+    of_five = np.array([0.2, 0.0, 0.8])
+    assert [flicker[name] for name in ('value', 'median', 'p95')] == pytest.approx(
+        0.1 * of_five, rel=1e-4
+    )
+    assert [drift[name] for name in ('ratio', 'median_ratio', 'p95_ratio')] == pytest.approx(
+        math.log(1.1) * of_five
+    )
 
 
 @pytest.mark.parametrize('gap_ns', [0, -STEP_NS, 2_000_000_000])

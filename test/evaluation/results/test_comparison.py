@@ -223,13 +223,16 @@ def test_only_what_differs_of_model_and_settings_is_named(errors):
     a, b, c = (run_of(errors) for _ in 'abc')
     b.results['provenance']['options']['seed'] = 1
     runtime = {'backend': 'openvino', 'warm_up': ''}
-    c.results['provenance']['checkpoint'] |= {'name': 'other', 'dtype': 'bfloat16'}
+    other = {'name': 'other', 'dtype': 'bfloat16', 'space': 'log', 'sha256': 64 * 'f'}
+    c.results['provenance']['checkpoint'] |= other
     c.results['provenance']['checkpoint']['runtime'] = runtime
     found = compared(a, b, c)['differences']
     assert found == {
         'model': {'A': 'model', 'B': 'model', 'C': 'other'},
         'model.backend': {'A': None, 'B': None, 'C': 'openvino'},
         'model.dtype': {'A': None, 'B': None, 'C': 'bfloat16'},
+        'model.sha256': {'A': '', 'B': '', 'C': 12 * 'f'},
+        'model.space': {'A': 'depth', 'B': 'depth', 'C': 'log'},
         'seed': {'A': 0, 'B': 1, 'C': 0},
     }
 
