@@ -87,6 +87,20 @@ def test_few_frames_have_a_difference_without_interval():
     assert np.isnan(found['interval']).all()
 
 
+def test_the_mean_map_is_of_all_earlier_points_and_the_fit_points_of_its_frame():
+    scores, seen = BaselineScores(CONFIG), []
+    for fit, score, predicted in planted(3):
+        begun = scores.begin(fit, score, SIZE)
+        found = scores.add(begun, depth_metrics(predicted, score.z), None)
+        seen.append(fit)
+        known = SparseDepth.joined(seen)
+        cell, at = (16 * (part.v // 16) + part.u // 16 for part in (known, score))
+        mean = np.array([known.z[cell == one].mean() for one in at])
+        expected = np.mean(np.abs(mean - score.z) / score.z)
+        assert found['mean_map_abs_rel'] == pytest.approx(expected, rel=1e-5)
+        seen.append(score)
+
+
 def dense(depth, stride=2):
     return sparse_from_depth(depth, CONFIG, stride)
 
