@@ -5,6 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.evaluation import depth_metrics
+from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import PointErrors
 from marigold_ros.evaluation.scoring.protocol_scores import Breakdown, cells_at
 import numpy as np
@@ -50,6 +51,15 @@ def test_every_ten_metres_have_the_metrics_of_their_points(seed):
         low, high = part['from'], part['to']
         assert figures(part) == chosen(seed, lambda u, v, g, a=low, b=high: (a <= g) & (g < b))
     assert figures(found['near_field']) == chosen(seed, lambda u, v, g: g < 15)
+
+
+def test_the_interval_of_a_bin_is_that_of_the_mean_over_its_frames():
+    parts, depth = Breakdown(30.0), np.full(5, 8.0)
+    relative = np.random.default_rng(0).uniform(0, 0.2, (20, 5))
+    for errors in relative:
+        parts.add(PointErrors(depth * (1 + errors), depth), np.zeros(5, int))
+    (found,) = parts.summary()['by_range']
+    assert found['abs_rel_interval'] == pytest.approx(mean_interval(relative.mean(axis=1)))
 
 
 @given(st.integers(0, 2**32 - 1))
