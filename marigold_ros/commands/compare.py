@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,31 @@ def run(args: argparse.Namespace) -> int:
     with shared_frames.reading_results(' or '.join(runs)):
         shared = shared_frames.share_frames(runs)
         found = compare_runs(shared)
-    if args.page:
+    _check_outputs(args, [run.folder for run in runs.values()])
+    if args.page is not None:
         from marigold_ros.evaluation.report.comparison_page import comparison_page
 
         _write('--page', args.page, comparison_page(found, shared))
-    if args.csv:
+    if args.csv is not None:
         _write('--csv', args.csv, csv_table(found))
-    if args.latex:
+    if args.latex is not None:
         _write('--latex', args.latex, latex_table(found))
     print(to_json(found) if args.json else text_of(found))
     return 0
+
+
+def _check_outputs(args: argparse.Namespace, folders: list[Path]) -> None:
+    """Refuse to write over files of the runs, and two outputs to one file."""
+    names = 'results.json', 'per_frame.csv', 'report.html'
+    taken = {os.path.realpath(folder / name) for folder in folders for name in names}
+    for option in ('page', 'csv', 'latex'):
+        path = getattr(args, option)
+        if path is not None and os.path.realpath(path) in taken:
+            raise UsageError(
+                f'--{option} {path} would replace a file of a run or of another option; give '
+                'another file'
+            )
+        taken.add(path and os.path.realpath(path))
 
 
 def _write(option: str, path: str, text: str) -> None:

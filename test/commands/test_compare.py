@@ -130,6 +130,16 @@ def test_the_tables_are_written_where_asked(folders, capsys, tmp_path):
     assert latex.read_text().count('begin{tabular}') == 1
 
 
+def test_no_output_replaces_a_file_of_a_run_or_another_output(folders, capsys, tmp_path):
+    results, page = folders / 'a' / 'results.json', str(tmp_path / 'page')
+    before = results.read_bytes()
+    for outputs in (['--csv', str(results)], ['--page', page, '--csv', page]):
+        assert compare(folders, 'a', 'b', *outputs) == 2
+        assert 'would replace' in capsys.readouterr().err
+    assert compare(folders, 'a', 'b', '--page', '') == 1
+    assert results.read_bytes() == before
+
+
 def test_results_that_cannot_be_compared_are_one_line(folders, capsys, tmp_path):
     assert compare(folders, 'b', str(tmp_path)) == 1
     (tmp_path / 'results.json').write_text('{"schema": 1}')
