@@ -9,12 +9,14 @@ wrong option or setting exit code 2; anything else keeps its traceback.
 """
 
 import argparse
+import codecs
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 import errno
 from importlib import import_module
 from importlib.metadata import entry_points, PackageNotFoundError, version
 from importlib.util import find_spec
+import json
 import os
 import select
 import sys
@@ -96,12 +98,19 @@ def _close_broken(streams: Iterable[TextIO]) -> bool:
     return found
 
 
+def _as_json(error: UnicodeError) -> tuple[str, int]:
+    """Replace what a stream cannot encode by escapes of JSON."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     settle_threads()
     settle_memory()
-    # File names may be no UTF-8; messages that contain them must not fail.
+    # File names may be no UTF-8, and a terminal's encoding may lack letters; --json stays JSON.
+    codecs.register_error('json', _as_json)
     if hasattr(sys.stdout, 'reconfigure'):
-        sys.stdout.reconfigure(errors='backslashreplace')
+        sys.stdout.reconfigure(errors='json')
     parser = _command_parser()
     given = sys.argv[1:] if arguments is None else list(arguments)
     if not given:

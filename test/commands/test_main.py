@@ -5,6 +5,7 @@
 from importlib.metadata import version
 import importlib.util
 import itertools
+import json
 import os
 from pathlib import Path
 import subprocess
@@ -241,6 +242,13 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments):
         )
     assert done.stderr == ''
     assert done.returncode == 141
+
+
+def test_json_stays_json_where_the_terminal_lacks_letters(tmp_path):
+    command = [sys.executable, '-m', 'marigold_ros', 'predict', 'größer 🙂', '--json', '--out']
+    environment = {**os.environ, 'PYTHONIOENCODING': 'ascii'}
+    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True)
+    assert json.loads(done.stdout)['failed'][0]['input'] == 'größer 🙂'
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
