@@ -30,6 +30,15 @@ from marigold_ros.errors import CheckpointError, MarigoldError, UsageError
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
 
+_LOADING = 'model', 'vae', 'device', 'dtype', 'torch_threads'
+# Options of a model that an action does not read.
+_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
+    'list': ('model', 'torch_threads'),
+    'get': _LOADING,
+    'check': (),
+    'convert': _LOADING,
+}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -60,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
     if args.action != 'convert':
         reason = f'is for convert; leave it out of `models {args.action}`'
         refuse_given(args, add_arguments, ['family', 'out'], reason)
+    reason = f'changes nothing of `models {args.action}`; leave it out'
+    refuse_given(args, add_arguments, _WITHOUT_EFFECT[args.action], reason)
     actions = {'list': _list, 'get': _get, 'check': _check, 'convert': _convert}
     return actions[args.action](args)
 
@@ -165,6 +176,7 @@ def _check(args: argparse.Namespace) -> int:
     import numpy as np
 
     if args.path is not None:
+        refuse_given(args, add_arguments, ['model'], f'is beside {args.path}; give one of them')
         args.model = args.path
     report = _report(args)
     start = perf_counter()

@@ -151,9 +151,12 @@ def test_a_path_for_list_is_refused_with_the_right_call(capsys):
         (['check', ''], 1, "no checkpoint ''"),
         (['list', '--family', 'unet'], 2, '--family is for convert'),
         (['check', '--out', 'new'], 2, '--out is for convert'),
+        (['list', '--model', 'tiny'], 2, '--model changes nothing of `models list`'),
+        (['get', 'x/y', '--torch-threads', '2'], 2, '--torch-threads changes nothing'),
+        (['check', 'tiny', '--model', 'x'], 2, '--model is beside tiny; give one of them'),
     ],
 )
-def test_what_names_no_checkpoint_or_is_of_convert_is_refused(options, code, words, capsys):
+def test_what_names_no_checkpoint_or_changes_nothing_is_refused(options, code, words, capsys):
     assert main(['models', *options]) == code
     assert words in capsys.readouterr().err
 
