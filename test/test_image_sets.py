@@ -363,7 +363,8 @@ def test_a_metric_model_is_judged_by_its_own_metres(evaluate, monkeypatch, tmp_p
         (['--split', 'some.txt'], 'needs a --dataset'),
         (['--dataset', 'folder'], "has no files like '*/image.*' with '*/depth_mm.png'"),
         (['--dataset', 'kitti', '--split', 'none.txt'], 'the list none.txt cannot be read'),
-        (['--dataset', 'folder', '--depth-scale', '0'], 'give numbers per metre'),
+        (['--dataset', 'nyu', '--depth-scale', '256'], '--depth-scale is of --dataset folder'),
+        (['--dataset', 'nyu', '--split', 'x', '--images', '*'], '--images is for images without'),
         (['--depth-scale', '256'], '--depth-scale needs a --dataset; name one'),
         (['--images', '*.png'], '--images needs a --dataset; name one'),
         (['--dataset', 'folder', '--every', '2'], '--every is of bags'),
@@ -375,7 +376,7 @@ def test_a_metric_model_is_judged_by_its_own_metres(evaluate, monkeypatch, tmp_p
 def test_wrong_choices_are_one_sentence(evaluate, tmp_path, options, sentence):
     (tmp_path / 'empty').mkdir()
     code, printed = evaluate(tmp_path / 'empty', *options)
-    wrong_use = 'needs a --dataset', 'is of bags', 'give numbers per metre'
+    wrong_use = 'needs a --dataset', ' is of ', 'is for images'
     assert code == (2 if any(words in sentence for words in wrong_use) else 1)
     assert sentence in printed.err
     assert len(printed.err.splitlines()) == 1

@@ -24,8 +24,8 @@ from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_option,
     add_setting_option,
-    at_least,
     image_size,
+    integer,
     make_folder,
     model_settings,
     read_settings,
@@ -76,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, '--members', int, 'E', "ensemble size (checkpoint's)")
     add_option(parser, '--seed', int, 'N', 'of the noise', 0)
     text = f'frames (default: as many as fit in 15 s, with `frame` {_FRAMES})'
-    add_option(parser, '--runs', at_least(1), 'N', text)
-    add_option(parser, '--rounds', at_least(1), 'N', 'of a comparison', 3)
+    add_option(parser, '--runs', integer(1), 'N', text)
+    add_option(parser, '--rounds', integer(1), 'N', 'of a comparison', 3)
     parser.add_argument(
         '--variants',
         nargs='+',

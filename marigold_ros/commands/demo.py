@@ -20,8 +20,8 @@ from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_option,
     add_setting_option,
-    at_least,
     image_size,
+    integer,
     load_chosen_model,
     make_folder,
     model_settings,
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'number is a multiple of real time, with dropped frames (default: auto)',
     )
     text = 'images (default: 40, or the whole bag)'
-    add_option(parser, '--frames', at_least(1), 'N', text)
+    add_option(parser, '--frames', integer(1), 'N', text)
     size = (640, 480)
     add_option(parser, '--size', image_size('WxH'), 'WxH', 'of the synthetic drive', size)
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')

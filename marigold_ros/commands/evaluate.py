@@ -25,9 +25,9 @@ from marigold_ros.commands.terminal.options import (
     add_require_option,
     add_setting_option,
     add_topic_options,
-    at_least,
     chosen_executor,
     exit_code,
+    integer,
     lasting_options,
     load_chosen_model,
     make_folder,
@@ -61,8 +61,14 @@ if TYPE_CHECKING:
     from marigold_ros.replay.replay_plan import ReplayPlan
 
 seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
+per_metre = number(
+    float,
+    lambda value: 0 < value < math.inf,
+    'a number above 0; give numbers per metre, such as 1000 for mm',
+)
 # Options for folders of images alone, and for bags alone.
-_OF_IMAGES = 'split', 'images', 'depths', 'depth_scale'
+_WITHOUT_LIST = 'images', 'depths'
+_OF_IMAGES = 'split', *_WITHOUT_LIST, 'depth_scale'
 _OF_BAGS = (*ROLES, 'stamps', 'fit_every', 'heldout', 'every', 'start', 'stop', 'record')
 # A copy of the names of the layouts, whose import would load numpy for --help.
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
@@ -78,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_topic_options(parser, *ROLES)
     add_model_options(parser)
     text = 'fit to every N-th scan line or degree'
-    add_option(parser, '--fit-every', at_least(2), 'N', text, 8)
+    add_option(parser, '--fit-every', integer(2), 'N', text, 8)
     parser.add_argument(
         '--heldout',
         choices=HELD_OUT,
@@ -98,8 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='CHECKPOINT',
         help='score this checkpoint too, on the same frames and points (may be repeated)',
     )
-    add_option(parser, '--limit', at_least(1), 'N', 'stop after N images of each bag')
-    add_option(parser, '--every', at_least(1), 'N', 'take every N-th image only', 1)
+    add_option(parser, '--limit', integer(1), 'N', 'stop after N images of each bag')
+    add_option(parser, '--every', integer(1), 'N', 'take every N-th image only', 1)
     add_option(parser, '--from', seconds, 'S', 'begin at this second of each bag', dest='start')
     add_option(parser, '--to', seconds, 'S', 'end at this second of each bag', dest='stop')
     parser.set_defaults(start=0.0, stop=math.inf)
@@ -118,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, '--images', str, 'PATTERN', 'images, without a list', '*/image.*')
     add_option(parser, '--depths', str, 'PATTERN', 'depth of the images', '*/depth_mm.png')
     text = 'of --dataset folder: integers per metre'
-    add_option(parser, '--depth-scale', float, 'N', text, 1000.0)
+    add_option(parser, '--depth-scale', per_metre, 'N', text, 1000.0)
     parser.add_argument(
         '--corrupt',
         type=corruptions,
@@ -228,12 +234,13 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
         return None
     reason = f'is of bags, and --dataset {args.dataset} reads images; leave one of them out'
     refuse_given(args, add_arguments, _OF_BAGS, reason)
+    if args.split:
+        refuse_given(args, add_arguments, _WITHOUT_LIST, 'is for images without --split')
+    if args.dataset != 'folder':
+        reason = f'is of --dataset folder; {args.dataset} has its own'
+        refuse_given(args, add_arguments, ('depth_scale',), reason)
     from marigold_ros.image_sets.image_set import ImageChoice
 
-    if not args.depth_scale > 0:
-        raise UsageError(
-            f'--depth-scale is {args.depth_scale}; give numbers per metre, such as 1000 for mm'
-        )
     choice = ImageChoice(args.dataset, args.split, args.images, args.depths, args.depth_scale)
     if args.protocol is None:
         return choice

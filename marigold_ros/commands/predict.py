@@ -28,7 +28,7 @@ from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_option,
     add_setting_option,
-    at_least,
+    integer,
     load_chosen_model,
     make_folder,
     number,
@@ -66,9 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='images, videos, folders of them, or patterns in quotation marks',
     )
-    add_option(parser, '--camera', at_least(0), 'N', 'a camera of this computer, until Ctrl-C')
+    add_option(parser, '--camera', integer(0), 'N', 'a camera of this computer, until Ctrl-C')
     add_option(parser, '--out', str, 'DIR', 'folder for the results', 'out/predict')
-    add_option(parser, '--limit', at_least(1), 'N', 'images of a video or camera (default: all)')
+    add_option(parser, '--limit', integer(1), 'N', 'images of a video or camera (default: all)')
     parser.add_argument(
         '--ply', action='store_true', help='also write NAME.ply, a coloured point cloud'
     )
@@ -106,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     if not moving:
         reason = 'is for videos and cameras, and there is none; leave it out, or name fewer images'
         refuse_given(args, add_arguments, ['limit'], reason)
+    if all(map(is_video, files)):
+        refuse_given(args, add_arguments, ['video'], 'joins images; name some, or leave it out')
     families_of(args.model)  # before torch is imported, which takes a second
     load = partial(load_chosen_model, args, config.runtime)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}

@@ -16,7 +16,7 @@ from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_option,
     add_setting_option,
-    at_least,
+    integer,
     load_chosen_model,
     number,
     read_settings,
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = 'address to listen on, such as 0.0.0.0 for all'
     add_option(parser, '--host', str, 'ADDRESS', text, '127.0.0.1')
     add_option(parser, '--port', port_number, 'N', 'port; 0 is any free one', 8090)
-    add_option(parser, '--max-upload', at_least(1), 'MB', 'largest video or bag', 2000)
+    add_option(parser, '--max-upload', integer(1), 'MB', 'largest video or bag', 2000)
     add_model_options(parser)
     add_setting_option(parser, RuntimeSettings)
 

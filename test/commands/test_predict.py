@@ -440,6 +440,7 @@ def test_images_of_several_sizes_make_no_video(model, image, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
+        (['walk.mp4', '--video'], '--video joins images'),
         (['walk.mp4', '--glb'], '--ply and --glb are for images'),
         (['x.png', '--fov', '0'], 'not a number of degrees'),
         (['x.png', '--fov', '90'], '--fov is for --ply and --glb'),

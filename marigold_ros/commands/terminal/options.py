@@ -108,9 +108,10 @@ def number(kind: type, is_accepted: Callable[[Any], bool], what: str) -> Callabl
     return parse
 
 
-def at_least(lowest: int) -> Callable[[str], int]:
-    """Return the type of an option that takes an integer of at least ``lowest``."""
-    return number(int, lambda value: value >= lowest, f'an integer of at least {lowest}')
+def integer(lowest: int, highest: int = 2**31 - 1) -> Callable[[str], int]:
+    """Return the type of an option that takes an integer in this range."""
+    what = f'an integer from {lowest} to {highest}'
+    return number(int, lambda value: lowest <= value <= highest, what)
 
 
 positive_number = number(float, lambda value: 0 < value < math.inf, 'a number above 0')
@@ -178,7 +179,8 @@ def add_model_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
         flag, choices = f'--{item.name.replace("_", "-")}', item.choices or None
         text = item.text.partition('; ~/')[0]  # what follows is about the node
         default = defaults.get(item.name, item.default)
-        add_option(parser, flag, item.kind, None, text, default, choices=choices)
+        kind = item.kind if item.high is None else integer(int(item.low or 0), int(item.high))
+        add_option(parser, flag, kind, None, text, default, choices=choices)
 
 
 def model_settings(args: argparse.Namespace, **changes: str) -> ModelConfig:
@@ -336,7 +338,7 @@ def extrinsics(config: ExtrinsicsConfig) -> Any:
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
     """Add --jobs and --ray."""
     text = 'bags at once, each in a process with its own model'
-    add_option(parser, '--jobs', at_least(1), 'N', text, 1)
+    add_option(parser, '--jobs', integer(1), 'N', text, 1)
     parser.add_argument(
         '--ray',
         nargs='?',
