@@ -118,7 +118,7 @@ class BagPart:
         names = ', '.join(path.resolve().name for path in paths)
         return (
             f'no image of {names} could be used: {causes}{first}; '
-            'check the image topic with --image'
+            'check the image topic (--image) and the part of the bag (--from, --to)'
         )
 
 

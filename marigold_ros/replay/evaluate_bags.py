@@ -119,6 +119,8 @@ def evaluate_plan(
     total.failed = {**plan.failed, **total.failed}
     failure = total.failure(plan.paths, out)
     if failure is not None and (out is None or not total.scorer.rows):
+        if worker.store:
+            worker.store.clear()  # there is nothing to go on with
         raise failure
     for text in total.failed.values():
         total.warn(text)

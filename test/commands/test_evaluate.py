@@ -113,6 +113,15 @@ def test_a_part_outside_of_the_bag_is_refused(short_drive, tmp_path, capsys):
     assert 'none of it is between --from 60' in capsys.readouterr().err
 
 
+def test_a_part_without_images_names_it_and_leaves_nothing_to_go_on_with(
+    short_drive, loaded_ramp, tmp_path, capsys
+):
+    command = ['evaluate', str(short_drive), '--out', str(tmp_path), '--to', '0.15']
+    assert main([*command, '--from', '0.14']) == 1
+    assert '(--from, --to)' in capsys.readouterr().err
+    assert main(command) == 0
+
+
 def test_broken_images_are_counted_and_the_rest_is_scored(changed_drive, ramp, tmp_path):
     images = []
 
