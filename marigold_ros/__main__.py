@@ -46,6 +46,7 @@ COMMANDS = {
 FURTHER = 'marigold_ros.commands'
 
 _PIPE_CLOSED = 141  # as the shell reports SIGPIPE
+_NO_TEMPORARY = 'No usable temporary directory'  # of tempfile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _PIPE_CLOSED
     except OSError as error:
+        if _NO_TEMPORARY in str(error):
+            print(f'error: {error.strerror}; name one that is writable as TMPDIR', file=sys.stderr)
+            return 1
         if error.errno != errno.ENOSPC:
             raise
         with suppress(OSError):  # of a stream that is no file

@@ -2,14 +2,17 @@
 # Copyright 2026 The marigold_ros developers
 """The command line itself: instant help, exit codes, one-line errors."""
 
+import errno
 from importlib.metadata import version
 import importlib.util
 import itertools
 import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
+import tempfile
 import types
 
 from marigold_ros.__main__ import COMMANDS, main
@@ -252,6 +255,16 @@ def test_json_stays_json_where_the_terminal_lacks_letters(tmp_path):
     environment = {**os.environ, 'PYTHONIOENCODING': 'ascii'}
     done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True)
     assert json.loads(done.stdout)['failed'][0]['input'] == 'größer 🙂'
+
+
+def test_a_system_without_a_temporary_folder_is_one_line(monkeypatch, tmp_path, capsys):
+    def find():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, 'gettempdir', find)
+    (tmp_path / 'x.mcap').write_bytes(b'x')
+    assert main(['inspect', str(tmp_path / 'x.mcap')]) == 1
+    assert re.fullmatch('error: No usable .*; name one .* as TMPDIR\n', capsys.readouterr().err)
 
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
