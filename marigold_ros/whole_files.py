@@ -17,8 +17,11 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises MarigoldError if it cannot be written, as on a full disk; the previous file stays.
     """
     # Without the name of the file, which may be as long as names can be.
-    draft = path.with_name(f'.{os.getpid()}.{threading.get_ident()}')
+    draft = path.parent / f'.{os.getpid()}.{threading.get_ident()}'
     try:
+        if path.exists() and not path.is_file():  # a pipe or device, as /dev/stdout
+            path.write_bytes(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(data)
         os.replace(draft, path)

@@ -19,6 +19,7 @@ from typing import Any
 
 from marigold_ros.commands.terminal.output import grid, note, page
 from marigold_ros.errors import ConfigurationError, UsageError
+from marigold_ros.whole_files import write_whole
 
 _MOST_LETTERS = 40
 
@@ -79,13 +80,10 @@ def _check_outputs(args: argparse.Namespace, folders: list[Path]) -> None:
 
 
 def _write(option: str, path: str, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding='utf-8', errors='backslashreplace')
-    except OSError as error:
-        raise ConfigurationError(
-            f'{option} {path} cannot be written ({error.strerror}); give a file in an existing '
-            'folder'
-        ) from error
+    if os.path.isdir(path or '.') or not os.path.isdir(Path(path).parent):
+        text = f"{option} '{path}' cannot be written; give a file in an existing folder"
+        raise ConfigurationError(text)
+    write_whole(Path(path), text.encode(errors='backslashreplace'))
     note(f'written: {path}')
 
 

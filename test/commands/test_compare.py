@@ -120,6 +120,22 @@ def test_the_page_shows_a_leaderboard_and_curves_and_names_as_text(folders, caps
         assert f'{option} ' in capsys.readouterr().err
 
 
+def test_a_page_that_a_full_disk_cuts_off_leaves_the_one_before(folders, tmp_path):
+    page = tmp_path / 'page.html'
+    page.write_text('before')
+    line = 'ulimit -f 16; trap "" XFSZ; exec "$0" -m marigold_ros compare "$1" "$2" --page "$3"'
+    command = ['sh', '-c', line, sys.executable, folders / 'a', folders / 'b', page]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1
+    assert page.read_text() == 'before'
+    assert list(tmp_path.iterdir()) == [page]
+    line = '"$0" -m marigold_ros compare "$1" "$2" --csv /dev/stdout | cat'
+    command = ['sh', '-c', line, sys.executable, folders / 'a', folders / 'b']
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.startswith('protocol,bag,rank')
+
+
 def test_the_tables_are_written_where_asked(folders, capsys, tmp_path):
     table, latex = tmp_path / 'table.csv', tmp_path / 'table.tex'
     assert compare(folders, 'a', 'b', '--csv', str(table), '--latex', str(latex)) == 0
