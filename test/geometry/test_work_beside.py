@@ -19,7 +19,7 @@ from marigold_ros.models import count_threads
 from marigold_ros.models.fusion.load import own_threads
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.scenes.scene import make_sample
-from marigold_ros.threads import end_threads, run_beside, side_by_side
+from marigold_ros.threads import end_threads, run_beside, side_by_side, usable_cores
 import numpy as np
 import pytest
 
@@ -171,6 +171,16 @@ def test_threads_share_the_cores_that_the_process_may_use(monkeypatch, cores, mo
     assert count_threads() == model
     assert own_threads(1) == fusion
     assert own_threads(5) == 5
+
+
+@pytest.mark.parametrize(
+    ('quota', 'cores'), [('200000 100000', 2), ('50000 100000', 1), ('max 100000', 8), ('', 8)]
+)
+def test_threads_keep_to_the_quota_of_a_container(monkeypatch, tmp_path, quota, cores):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: set(range(8)))
+    (tmp_path / 'cpu.max').write_text(quota)
+    assert usable_cores(tmp_path / 'cpu.max') == cores
+    assert usable_cores(tmp_path / 'none') == 8
 
 
 class Oracle:
