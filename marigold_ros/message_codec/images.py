@@ -62,6 +62,8 @@ _LAYOUTS = {
     'bgra8': _Layout('u1', 4, _cv(cv2.COLOR_BGRA2RGB)),
     'rgb16': _Layout('u2', 3),
     'bgr16': _Layout('u2', 3, _BGR),
+    'rgba16': _Layout('u2', 4, _cv(cv2.COLOR_RGBA2RGB)),
+    'bgra16': _Layout('u2', 4, _cv(cv2.COLOR_BGRA2RGB)),
     'mono8': _Layout('u1', 1, _GRAY),
     'mono16': _Layout('u2', 1, _GRAY),
     '8UC1': _Layout('u1', 1, _GRAY),
