@@ -8,7 +8,7 @@ cannot separate the lasers of a 64-beam scanner: they sit up to 20 cm from its o
 points of one laser reach the angles of its neighbours. Such scans come laser after laser.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marigold_ros.errors import InputError
 import numpy as np
@@ -56,6 +56,12 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
             f'ring has shape {np.shape(ring)} for {len(points)} points; needs one value each',
             'shape',
         )
+    measured = points[:, :3].any(axis=1)  # drivers write a ray without a return as 0 0 0
+    if 0 < np.count_nonzero(measured) < len(points):
+        lines = find_scan_lines(points[measured], None if ring is None else ring[measured])
+        index = np.zeros(len(points), np.int64)
+        index[measured] = lines.index
+        return replace(lines, index=index)
     x, y, z = points[:, :3].T
     elevation = np.degrees(np.arctan2(z, np.hypot(x, y)))
     if ring is not None and np.ptp(ring) > 0:

@@ -49,6 +49,15 @@ def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped):
     assert (found.index == line[shuffled]).all()
 
 
+@pytest.mark.parametrize('has_ring', [False, True])
+def test_rays_without_a_return_disturb_no_line(has_ring):
+    points, line = scan(np.random.default_rng(0), 64)
+    lost = np.random.default_rng(1).random(len(points)) < 0.6
+    found = find_scan_lines(np.where(lost[:, None], 0.0, points), line if has_ring else None)
+    assert (found.found_by, found.count) == ('ring' if has_ring else 'order', 64)
+    assert (found.index[~lost] == line[~lost]).all()
+
+
 def test_near_points_of_an_offset_laser_keep_their_line():
     rng = np.random.default_rng(0)
     points, line = scan(rng, 64)
