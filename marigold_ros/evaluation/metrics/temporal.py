@@ -9,6 +9,7 @@ pixel by pixel for a camera at rest. A camera that moves without a pose has none
 image stayed the same count, and the median excludes the rest of what moves.
 """
 
+from collections.abc import Mapping
 import math
 from typing import Any
 
@@ -39,7 +40,7 @@ class TemporalScores:
         rgb: np.ndarray,
         metric: np.ndarray | None,
         alignment: Alignment,
-        ratio: float,
+        ratios: Mapping[str, float],
     ) -> dict[str, float]:
         """
         Compare a frame with the one before.
@@ -50,8 +51,9 @@ class TemporalScores:
             Stamp, camera and pose; the rectified image.
         metric, alignment : (H, W) float or None, metres, Alignment
             The published depth, None for a frame without neighbours, and its fit.
-        ratio : float
-            Median of predicted over true depth, NaN where unknown.
+        ratios : mapping
+            Median of predicted over true depth at the points of each protocol, the one to prefer
+            first. Only those of one protocol are compared.
 
         Returns
         -------
@@ -67,21 +69,23 @@ class TemporalScores:
         now = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
         metric = np.asarray(metric, np.float32)
         this = PreviousFrame(metric, now.grey, now.stamp_ns, now.K, now.T_world_camera)
-        fit = {'ratio': ratio, 'scale': alignment.scale, 'shift': alignment.shift}
+        fit = {**ratios, 'scale': alignment.scale, 'shift': alignment.shift}
         self._last = (this, fit)
         if last is None or last[0].metric.shape != metric.shape:
             return values
         before, earlier = last
         if not 0 < now.stamp_ns - before.stamp_ns <= _LONGEST_GAP_NS:
             return values
-        for name, found in self._drift.items():
-            if name == 'shift':  # may be zero or negative
-                change = abs(fit[name] - earlier[name])
-            else:
-                change = _log_change(earlier[name], fit[name])
+        both = [name for name in ratios if name in earlier]
+        changes = {
+            'ratio': _log_change(earlier[both[0]], fit[both[0]]) if both else math.nan,
+            'scale': _log_change(earlier['scale'], fit['scale']),
+            'shift': abs(fit['shift'] - earlier['shift']),  # may be zero or negative
+        }
+        for name, change in changes.items():
             values[f'drift_{name}'] = change
             if math.isfinite(change):
-                found.append(change)
+                self._drift[name].append(change)
         values['flicker'] = self._add_flicker(before, now, metric)
         return values
 

@@ -37,7 +37,7 @@ def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=N
         scale = scales[number] if scales else 2.0
         alignment = Alignment('fitted', scale=scale, shift=1.0 - scale)
         metric = None if factor is None else np.float32(factor) * depth
-        row = scores.add(frame, rgb, metric, alignment, factor)
+        row = scores.add(frame, rgb, metric, alignment, {'truth': factor})
         if rows is not None:
             rows.append(row)
     return scores.summary()
@@ -83,6 +83,17 @@ def test_one_jump_is_in_the_mean_and_the_95th_percentile_but_not_in_the_median()
     assert [drift[name] for name in ('ratio', 'median_ratio', 'p95_ratio')] == pytest.approx(
         math.log(1.1) * of_five
     )
+
+
+def test_drift_compares_the_points_of_one_protocol():
+    # Without a scan in one frame there are no held-out points, and those left are another choice.
+    rgb, depth = wall(10.0)
+    frames, scores = [{'truth': 1.2}, {'heldout': 1.0, 'truth': 1.2}, {'heldout': 1.0}] * 2, []
+    temporal = TemporalScores()
+    for number, ratios in enumerate(frames):
+        frame = Frame(rgb, Camera(K, 160, 120), stamp_ns=number * STEP_NS)
+        scores.append(temporal.add(frame, rgb, depth, Alignment('fitted'), ratios)['drift_ratio'])
+    np.testing.assert_array_equal(scores, [np.nan, 0, 0, np.nan, 0, 0])
 
 
 @pytest.mark.parametrize('gap_ns', [0, -STEP_NS, 2_000_000_000])
