@@ -2,10 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """Rescaling and rectifying, against OpenCV's point projection as an independent oracle."""
 
+from dataclasses import replace
+
 import cv2
 from marigold_ros.errors import AlignmentError, CalibrationError
-from marigold_ros.frame import Camera, SparseDepth
+from marigold_ros.frame import Camera, Prediction, SparseDepth
 from marigold_ros.geometry.camera.rectification import (
+    at_focal_length,
+    focal_share,
     is_rectified,
     rectified,
     rectified_valid,
@@ -45,6 +49,19 @@ def test_rescaling_changes_focal_lengths_and_centre_only():
     np.testing.assert_allclose(half.P, np.diag([0.5, 0.25, 1]) @ P)
     assert (half.width, half.height) == (160, 60)
     assert half.distortion == DISTORTIONS['plumb_bob']
+
+
+def test_twice_the_focal_length_is_twice_the_distance_and_binning_changes_nothing():
+    known = camera(distortion=())
+    plain = Prediction(np.full((240, 320), 5.0, np.float32), None, 'metric')
+    prediction = replace(plain, focal_share=focal_share(known))
+    longer = replace(known, K=np.diag([2.0, 2.0, 1.0]) @ K)
+    found = at_focal_length(prediction, longer)
+    assert found.relative == pytest.approx(10.0)
+    assert at_focal_length(found, longer).relative == pytest.approx(10.0)
+    assert at_focal_length(prediction, rescale(known, 160, 120)).relative == pytest.approx(5.0)
+    assert at_focal_length(plain, longer) is plain
+    assert at_focal_length(prediction, None) is prediction
 
 
 def test_rescaling_back_is_the_identity():

@@ -229,6 +229,18 @@ def test_a_camera_that_looks_at_the_sky_is_refused():
     assert refusal(street(plane_of()), plane) == 'ground_out_of_view'
 
 
+def test_a_camera_that_looks_steeply_down_sees_too_short_a_piece():
+    plane = plane_of(GroundConfig(height=1.6, pitch=70.0))
+    assert refusal(surface(np.zeros_like, plane), plane) == 'ground_too_short'
+
+
+def test_ground_beside_a_drop_is_refused():
+    plane = plane_of()
+    lower = surface(np.zeros_like, replace(plane, height=2.0 * plane.height))
+    depth = np.where(np.arange(WIDTH) < 250, surface(np.zeros_like, plane), lower)
+    assert refusal(depth, plane) == 'below_ground'
+
+
 def test_noise_and_constant_maps_are_refused():
     plane = plane_of()
     noise = np.random.default_rng(1).uniform(1, 20, (HEIGHT, WIDTH))

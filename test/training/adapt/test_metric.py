@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
-from marigold_ros.geometry.camera.rectification import at_focal_length, focal_share
+from marigold_ros.geometry.camera.rectification import focal_share
 from marigold_ros.models import EMBEDDED, load_model
 from marigold_ros.models.metric_scale import FILE, MetricScale, read_metric_scale
 from marigold_ros.pipeline import FramePipeline
@@ -70,19 +70,6 @@ def test_spread_is_carried_over_to_metres(space):
     step = scale.metres(relative + 0.005) - scale.metres(relative - 0.005)
     assert found.space == 'metric'
     np.testing.assert_allclose(found.spread, np.abs(step), rtol=0.02)
-
-
-def test_twice_the_focal_length_is_twice_the_distance_and_binning_changes_nothing():
-    plain = Prediction(np.full((64, 96), 5.0, np.float32), None, 'metric')
-    prediction = replace(plain, focal_share=focal_share(CAMERA))
-    longer = replace(CAMERA, K=np.diag([2.0, 2.0, 1.0]) @ CAMERA.K)
-    found = at_focal_length(prediction, longer)
-    assert found.relative == pytest.approx(10.0)
-    assert at_focal_length(found, longer).relative == pytest.approx(10.0)
-    binned = Camera(np.diag([0.5, 0.5, 1.0]) @ CAMERA.K, 48, 32)
-    assert at_focal_length(prediction, binned).relative == pytest.approx(5.0)
-    assert at_focal_length(plain, longer) is plain
-    assert at_focal_length(prediction, None) is prediction
 
 
 @pytest.fixture
