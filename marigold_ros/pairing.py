@@ -54,8 +54,8 @@ class Choice(Generic[Item]):
     ----------
     item : object or None
         Added with the stamp; None if no scan is near enough.
-    stamp_ns, dt_ns : int or None, nanoseconds
-        Its stamp, and that minus the image's.
+    stamp_ns : int or None, nanoseconds
+        Its stamp.
     final : bool
         A scan at or after the image is known, so waiting cannot improve the choice if scans
         arrive in order.
@@ -64,7 +64,6 @@ class Choice(Generic[Item]):
 
     item: Item | None
     stamp_ns: int | None
-    dt_ns: int | None
     final: bool
 
 
@@ -197,9 +196,9 @@ class ScanBuffer(Generic[Item]):
             stamps = list(self._scans)
             index = nearest(stamps, stamp_ns, self._max_dt_ns)
             if index is None:
-                return Choice(None, None, None, final)
+                return Choice(None, None, final)
             stamp = stamps[index]
-            return Choice(self._scans[stamp], stamp, stamp - stamp_ns, final)
+            return Choice(self._scans[stamp], stamp, final)
 
     def _is_kept(self, stamp_ns: int) -> bool:
         newest = stamp_ns if self._newest is None else self._newest
