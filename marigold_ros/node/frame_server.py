@@ -45,8 +45,6 @@ from marigold_ros.reasons import as_reason, Reason
 from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES
 import numpy as np
 
-# Images without a scan in a row that are reported.
-_UNPAIRED = 10
 # Ages above this come from clocks that differ, milliseconds.
 _MAX_AGE_MS = 60_000
 
@@ -118,7 +116,6 @@ class FrameServer:
         self._warned_frames = False
         self._image_size = (0, 0)
         self._image_health = ImageHealth()
-        self._unpaired: dict[str, int] = {}  # images without a scan in a row, by source
 
     def swap_now(self) -> None:
         """Use ``next_model``, if any; called between two frames."""
@@ -296,9 +293,8 @@ class FrameServer:
         missing = '_'.join(name for name, part in parts.items() if part is None)
         self._health.counters.add(keys.PAIRS + (f'without_{missing}' if missing else 'whole'))
         for item in self._inputs.sparse:
-            away = choices[item.source].item is None
-            self._unpaired[item.source] = self._unpaired.get(item.source, 0) + 1 if away else 0
-            if self._unpaired[item.source] >= _UNPAIRED:
+            item.unpaired = item.unpaired + 1 if choices[item.source].item is None else 0
+            if item.is_away:
                 why = self._inputs.why_no_scan(item.source, frame.stamp_ns)
                 self._health.report(item.problem_part, why)
 

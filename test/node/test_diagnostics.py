@@ -14,6 +14,7 @@ from marigold_ros.node import diagnostics
 from marigold_ros.node.diagnostic_keys import FRAMES_RECEIVED, KEYS
 from marigold_ros.node.diagnostics import alignment_status
 from marigold_ros.node.health import Rate
+from marigold_ros.node.interface import subscriptions
 from marigold_ros.node.ros_helpers import compressed_message, image_message, to_stamp
 import numpy as np
 import pytest
@@ -279,13 +280,17 @@ def test_two_clocks_are_recognised_and_pairs_counted(bench):
     assert values['pairs.without_scan'] == '10'
 
 
-def test_a_lidar_that_fell_silent_is_no_matter_of_clocks(bench, monkeypatch):
+def test_a_lidar_that_fell_silent_is_no_matter_of_clocks_and_not_waited_for(bench, monkeypatch):
     running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
     running.send(100 * SECOND)
     running.wait_quiet(1)
     for k in range(10):
         send_alone(running, 137 * SECOND + k * SECOND // 10, 128)
-    monkeypatch.setattr(diagnostics, 'PROBLEM_MEMORY', 0.0)  # however short the silence is
+    for module in (diagnostics, subscriptions):
+        monkeypatch.setattr(module, 'PROBLEM_MEMORY', 0.0)  # however short the silence is
+    running.configure(lidar__wait=2.0)
+    send_alone(running, 138 * SECOND, 128)
+    assert running.node.health.timings.last_s('pair') < 1.0
     level, text, _ = running.status('scans')
     assert (level, 'is published, but nothing arrives' in text) == (WARN, True), text
 

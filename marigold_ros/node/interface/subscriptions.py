@@ -22,7 +22,7 @@ from marigold_ros.frame import Camera
 from marigold_ros.message_codec import header_ns
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.distro import HoldableGroup, without_events
-from marigold_ros.node.health import explain_missing_scan, Health, Rate
+from marigold_ros.node.health import explain_missing_scan, Health, PROBLEM_MEMORY, Rate
 from marigold_ros.node.interface.qos import (
     describe_profile,
     input_profile,
@@ -40,6 +40,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 _OTHER_TRANSPORTS = ('ffmpeg', 'h264', 'theora', 'webp', 'zstd')
 # The first camera_info may arrive just after the first image, seconds.
 _FIRST_INFO = 0.1
+# Images in a row without a scan, after which the scans stay away.
+_UNPAIRED = 10
 
 
 @dataclass
@@ -48,7 +50,8 @@ class Input:
     One subscription: what is asked for, what was chosen, and what arrives.
 
     ``source`` is the kind of sparse depth, as in SPARSE_SOURCES, and ``beside`` the camera_info of
-    a depth image that is not registered; ``infos`` are the last camera_infos.
+    a depth image that is not registered; ``infos`` are the last camera_infos, and ``unpaired`` the
+    images without a scan in a row.
     """
 
     name: str
@@ -66,6 +69,12 @@ class Input:
     offers: list[QoSProfile] = field(default_factory=list)  # of publishers of the input's type
     mismatch: str = ''  # what else is published, and the setting that fits it
     rate: Rate = field(default_factory=Rate)
+    unpaired: int = 0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether no scan fits the last images."""
+        return self.unpaired >= _UNPAIRED
 
     @property
     def publishers(self) -> int:
@@ -325,7 +334,11 @@ class Inputs:
         return self.info.info_at(image_ns)
 
     def await_scans(self, image_ns: int) -> dict[str, Choice]:
-        """Choose each source's scan for an image, waiting up to ``lidar.wait`` for nearer ones."""
+        """
+        Choose each source's scan for an image, waiting up to ``lidar.wait`` for nearer ones.
+
+        One that has fallen silent is not waited for, which would slow all images down.
+        """
         deadline = time.monotonic() + self.config.lidar.wait
         with self._scan_arrived:
             while True:
@@ -344,7 +357,9 @@ class Inputs:
         """Choose among the scans that are there; whether nearer ones may come."""
         choices = {name: scans.choose(image_ns) for name, scans in self._scans.items()}
         awaited = any(
-            not choices[item.source].final and (len(self._scans[item.source]) or item.publishers)
+            not choices[item.source].final
+            and (len(self._scans[item.source]) or item.publishers)
+            and not (item.is_away and item.rate.is_silent(PROBLEM_MEMORY))
             for item in self.sparse
         )
         return choices, awaited
