@@ -229,12 +229,11 @@ class FrameServer:
             self._pipeline.config = config.pipeline
             self.swap_now()
             if self.reset_wanted:
-                self.reset_wanted = False
                 mounting = self._pipeline.state.without_fits()
                 self._pipeline.reset()
                 if not self.forgets_mounting:
                     self._pipeline.state = mounting
-                self.forgets_mounting = False
+                self.forgets_mounting = self.reset_wanted = False
         return config
 
     def _decode(self, message, config: NodeConfig) -> np.ndarray:

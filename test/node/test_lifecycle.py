@@ -21,6 +21,7 @@ from marigold_ros.node.interface.subscriptions import Inputs
 from marigold_ros.node.lifecycle import ManagedNode
 from marigold_ros.node.loading import load
 from marigold_ros.node.worker import Mailbox
+from marigold_ros.pipeline import FramePipeline
 import pytest
 from safetensors.torch import load_file, save_file
 from std_srvs.srv import Trigger
@@ -196,14 +197,20 @@ def test_deactivate_finishes_a_frame_and_counts_the_next(bench, monkeypatch):
     assert frames['frames.rejected.deactivated'] == 1
 
 
-def test_reset_forgets_the_fit_and_the_scans(bench):
+@pytest.mark.parametrize('fails', [False, True])
+def test_reset_forgets_the_fit_and_the_scans(bench, monkeypatch, fails):
     running = bench({'alignment.hold_limit': 60.0}, hear=(RELATIVE,))
     running.send(SECOND)
     running.wait_quiet(1)
     assert running.node.health.alignment.state == 'fitted'
     assert running.call(Trigger, 'reset').success
+    if fails:  # it is tried again before the next image
+        with monkeypatch.context() as broken:
+            broken.delattr(FramePipeline, 'state')
+            running.send(SECOND, scan=False)
+            assert running.wait_quiet(2)['frames.rejected.internal'] == 1
     running.send(SECOND + 1000, scan=False)
-    running.wait_quiet(2)
+    running.wait_quiet(2 + fails)
     assert running.node.health.alignment.state == 'none'
 
 
