@@ -33,7 +33,10 @@ def space_of(config: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     """Return the space of a checkpoint's predictions, by its config.json and marigold_ros.json."""
     if 'space' in own:
         return str(own['space'])
-    space = KINDS[config['model_type']]
+    space, backbone = KINDS[config['model_type']], config.get('backbone_config')
+    if space == 'disparity' and isinstance(backbone, Mapping):
+        # DPTs on DINOv2 are trained on the metres of NYUv2 or KITTI (arXiv 2304.07193).
+        return 'metric' if backbone.get('model_type') == 'dinov2' else space
     if space is not None:
         return space
     # As transformers' DepthAnythingConfig: relative where it is not said.

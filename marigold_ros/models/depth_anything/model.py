@@ -112,8 +112,11 @@ class DepthEstimator(OnePassModel):
         self, rgbs: Sequence[np.ndarray], options: PredictOptions, *prompts: torch.Tensor
     ) -> list[dict[str, Any]]:
         """Return what the processor makes of the network's answer, for each image."""
-        shape = rgbs[0].shape[:2]
+        shape = padded = rgbs[0].shape[:2]
         wanted = self._size_rules(shape, options.processing_resolution)
+        if not getattr(self.processor, 'do_resize', True):  # padded at most
+            padded = self.processing_size(*shape, None)
+        above, left = ((new - side) // 2 for new, side in zip(padded, shape, strict=True))
         with values_of(self.folder):
             inputs = [
                 one.to(self.device, self.arithmetic)
@@ -123,7 +126,12 @@ class DepthEstimator(OnePassModel):
             parts = zip(*(one.split(count) for one in inputs), strict=True)
             # Resizing would lose bits in half precision.
             outputs = _outputs(torch.cat([self._answer(*part) for part in parts]).float())
-            return self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
+            finish = self.processor.post_process_depth_estimation
+            found: list[dict[str, Any]] = finish(outputs, [padded] * len(rgbs))
+        for one in found:  # transformers leaves the padding
+            depth = one['predicted_depth'][above : above + shape[0], left : left + shape[1]]
+            one['predicted_depth'] = depth
+        return found
 
     def _answer(self, pixels: torch.Tensor, *prompts: torch.Tensor) -> torch.Tensor:
         """Return planes (B, n, PH, PW), see :class:`_Estimator`."""
@@ -148,13 +156,14 @@ class DepthEstimator(OnePassModel):
         size = self.processing_size(height, width, None)
         if isinstance(self.processor, TorchProcessor):
             return ImageNetwork(size, [self._network], self._whole)
+        scale = 1.0 if self.processor.do_rescale else 255.0
         mean, deviation = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
         if getattr(self.processor, 'do_normalize', None):
             mean = torch.tensor(self.processor.image_mean)[:, None, None]
             deviation = torch.tensor(self.processor.image_std)[:, None, None]
 
         def run(image: torch.Tensor) -> torch.Tensor:
-            return self._network((image - mean) / deviation) / self.unit
+            return self._network((image * scale - mean) / deviation) / self.unit
 
         return ImageNetwork(size, [self._network], run)
 
@@ -225,7 +234,8 @@ class DepthEstimator(OnePassModel):
         """Return the processor's arguments for the longest side in pixels."""
         if longest is None:
             return {}
-        if not all(hasattr(self.processor, name) for name in _SIZE_RULES):
+        resized = getattr(self.processor, 'do_resize', False)
+        if not resized or not all(hasattr(self.processor, name) for name in _SIZE_RULES):
             raise ConfigurationError(
                 f'processing_resolution is {longest}, and the image processor of '
                 f'{self.folder.name} has no choice of size; leave it at -1'

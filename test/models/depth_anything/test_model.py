@@ -20,7 +20,13 @@ import pytest
 from safetensors.torch import load_file, save_file
 import torch
 from torch.nn import functional
-from transformers import AutoModelForDepthEstimation, pipeline
+from transformers import (
+    AutoModelForDepthEstimation,
+    Dinov2Config,
+    DPTConfig,
+    DPTForDepthEstimation,
+    pipeline,
+)
 from transformers.models.auto import modeling_auto
 
 SIZES = [(121, 163), (90, 240), (201, 77)]
@@ -267,3 +273,49 @@ def test_a_missing_file_is_named(relative_folder):
     (relative_folder / 'preprocessor_config.json').unlink()
     with pytest.raises(CheckpointError, match='preprocessor_config'):
         load_model(str(relative_folder), device='cpu')
+
+
+def test_a_dpt_on_dinov2_is_metric_and_its_padding_is_cut_off(tmp_path):
+    """As published for NYUv2 and KITTI; transformers' own pipeline leaves the padding."""
+    backbone = Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+        apply_layernorm=False,
+    )
+    config = DPTConfig(backbone_config=backbone, neck_hidden_sizes=[8, 16, 16, 16])
+    torch.manual_seed(0)
+    network = DPTForDepthEstimation(config).eval()
+    network.head.head[-2].weight.data.abs_()
+    network.save_pretrained(tmp_path)
+    mean, deviation = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    processor = {
+        'image_processor_type': 'DPTImageProcessor',
+        'do_pad': True,
+        'do_rescale': False,
+        'do_resize': False,
+        'image_mean': mean,
+        'image_std': deviation,
+        'size_divisor': 14,
+    }
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(processor))
+    model, rgb = load_model(str(tmp_path), device='cpu'), image_of(100, 121)
+    found = model.predict(rgb)
+    padded = np.pad((rgb - np.array(mean)) / np.array(deviation), ((6, 6), (2, 3), (0, 0)))
+    pixels = torch.from_numpy(padded).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        depth = network(pixels).predicted_depth[:, None]
+    expected = functional.interpolate(depth, (112, 126), mode='bicubic')[0, 0, 6:106, 2:123]
+    assert found.space == 'metric'
+    np.testing.assert_allclose(found.relative, expected, atol=1e-4 * np.ptp(expected.numpy()))
+    with pytest.raises(ConfigurationError, match='has no choice of size'):
+        model.predict(rgb, processing_resolution=70)
+    whole = image_of(112, 126)
+    with torch.inference_mode():
+        exported = model.as_network(112, 126)(torch.from_numpy(whole).permute(2, 0, 1)[None] / 255)
+    exported = functional.interpolate(exported, (112, 126), mode='bicubic')[0, 0]
+    own = model.predict(whole).relative
+    np.testing.assert_allclose(exported, own, atol=1e-4 * np.ptp(own))
