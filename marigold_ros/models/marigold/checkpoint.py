@@ -56,7 +56,13 @@ EMPTY_TEXT = 'empty_text_embedding'
 NOISES = ('gaussian', 'zeros')
 PREDICTION_TYPES = ('v_prediction', 'epsilon', 'sample')
 # Pipelines of the Marigold family that predict something else from networks of the same shape.
-OTHER_KINDS = {'Normals': 'surface normals', 'Intrinsics': 'albedo and lighting'}
+OTHER_KINDS = {
+    'Normals': 'surface normals',
+    'Intrinsics': 'albedo and lighting',
+    'Pix2Pix': 'edited images',
+}
+# Inputs beside latent, timestep and text, of which Marigold has none; Lotus and GeoWizard have.
+OTHER_INPUTS = ('addition_embed_type', 'class_embed_type', 'num_class_embeds')
 MOST_SIDE = 4096  # of an image at the networks, where a checkpoint chooses
 MOST_TIMESTEPS = 10_000  # of a schedule
 MOST_TOKENS = 1024  # of the prompt; CLIP has 77
@@ -123,6 +129,13 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
             f'{2 * channels} and {channels}: {folder} is another kind of model, or the '
             'autoencoder belongs to another one'
         )
+    for name in OTHER_INPUTS:
+        if (value := unet.config[name]) is not None:
+            raise CheckpointError(
+                f'{folder}/unet/config.json has {name} {value!r}: the unet takes more than image, '
+                'noise and text, as those of Lotus and GeoWizard, which are no Marigold; choose '
+                'a v1-0, v1-1, LCM or E2E-FT checkpoint'
+            )
     text = empty_text(folder)
     width = unet.config.cross_attention_dim
     fits = text.ndim == 3 and (len(text), text.shape[2]) == (1, width)
