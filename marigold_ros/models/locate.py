@@ -108,6 +108,12 @@ def local_folder(name: str) -> Path | None:
     return Path(path) if os.path.isdir(path) else None
 
 
+def checkpoint_name(folder: Path) -> str:
+    """Return the name of a folder; in the hub's cache that of the repository, not of a commit."""
+    cached = re.fullmatch('models--.+--(.+)', folder.parent.parent.name)
+    return cached[1] if cached and folder.parent.name == 'snapshots' else folder.name
+
+
 def find_folder(name: str) -> Path:
     """
     Resolve the name of a checkpoint to its folder.

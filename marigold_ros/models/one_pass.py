@@ -19,7 +19,7 @@ from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.image_sizes import common_size
-from marigold_ros.models.locate import fingerprint
+from marigold_ros.models.locate import checkpoint_name, fingerprint
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 from marigold_ros.settings import as_values
 import numpy as np
@@ -51,7 +51,7 @@ class OnePassModel(FullDepthModel):
     parameters: int
 
     def __init__(self, folder: Path, device: Any, runtime: RuntimeConfig | None) -> None:
-        self.folder, self.device = folder, device
+        self.folder, self.device, self.name = folder, device, checkpoint_name(folder)
         self.runtime = RuntimeConfig() if runtime is None else runtime
         self.notes: list[str] = []
 
@@ -71,7 +71,7 @@ class OnePassModel(FullDepthModel):
     def description(self) -> dict[str, Any]:
         """Facts of the checkpoint for reports and diagnostics."""
         return {
-            'name': self.folder.name,
+            'name': self.name,
             'path': str(self.folder),
             'sha256': self.sha256,
             'family': self.family,
@@ -119,13 +119,13 @@ class OnePassModel(FullDepthModel):
             value = getattr(options, name)
             if value not in (None, only):
                 raise ConfigurationError(
-                    f'{name} is {value}, and {self.folder.name} answers {how}; leave '
+                    f'{name} is {value}, and {self.name} answers {how}; leave '
                     f'{name} and profile at their defaults'
                 )
         for item in fields(EngineConfig):
             value = getattr(options.engine, item.name)
             if item.name not in self.acting and value != getattr(DEFAULTS.engine, item.name):
                 raise ConfigurationError(
-                    f'engine.{item.name} is {value}, and {self.folder.name} has no choice of it; '
+                    f'engine.{item.name} is {value}, and {self.name} has no choice of it; '
                     'leave it at its default'
                 )

@@ -90,7 +90,7 @@ class DepthEstimator(OnePassModel):
         self._chooses_head = len(getattr(network.config, 'bin_configurations', ())) > 1
         if self._chooses_head and self.runtime.converted:
             raise ConfigurationError(
-                f'runtime.backend is {self.runtime.backend}, and only torch runs {folder.name}, '
+                f'runtime.backend is {self.runtime.backend}, and only torch runs {self.name}, '
                 'which chooses one of its heads by the image; set it to torch'
             )
         unit = own.get('disparity_unit', None if self.space == 'disparity' else 1.0)
@@ -150,7 +150,7 @@ class DepthEstimator(OnePassModel):
         """Return one module for images of a size, with the work of the processor."""
         if self._chooses_head:
             raise ConfigurationError(
-                f'{self.folder.name} chooses one of its heads by the image, which no exported '
+                f'{self.name} chooses one of its heads by the image, which no exported '
                 'network does; run it by torch'
             )
         size = self.processing_size(height, width, None)
@@ -199,7 +199,7 @@ class DepthEstimator(OnePassModel):
                 raise
             height, width = rgbs[0].shape[:2]
             raise InputError(
-                f'an image of {width}x{height} has no size at the network of {self.folder.name} '
+                f'an image of {width}x{height} has no size at the network of {self.name} '
                 f'({brief(error)}); crop it to a less extreme shape',
                 cause='shape',
             ) from error
@@ -238,7 +238,7 @@ class DepthEstimator(OnePassModel):
         if not resized or not all(hasattr(self.processor, name) for name in _SIZE_RULES):
             raise ConfigurationError(
                 f'processing_resolution is {longest}, and the image processor of '
-                f'{self.folder.name} has no choice of size; leave it at -1'
+                f'{self.name} has no choice of size; leave it at -1'
             )
         multiple = self.processor.ensure_multiple_of or 1
         scale = longest / max(shape) if longest else 1.0

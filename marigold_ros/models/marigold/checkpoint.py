@@ -27,6 +27,7 @@ from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import brief, CheckpointError, MarigoldError
 from marigold_ros.models.facts import check_values, MOST_PIXELS, refuse_elsewhere
 from marigold_ros.models.locate import (
+    checkpoint_name,
     offline,
     PROMPT,
     read_json,
@@ -166,11 +167,11 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
 def read_facts(folder: Path) -> Facts:
     """Read ``model_index.json``, ``marigold_ros.json`` and the schedule's configuration."""
     index = read_json(folder / 'model_index.json')
-    kind = str(index.get('_class_name', ''))
+    kind, called = str(index.get('_class_name', '')), checkpoint_name(folder)
     for word, what in OTHER_KINDS.items():
         if word in kind:
             raise CheckpointError(
-                f'{folder.name} is a {kind}: it predicts {what}; choose a depth checkpoint'
+                f'{called} is a {kind}: it predicts {what}; choose a depth checkpoint'
             )
     own = folder / 'marigold_ros.json'
     extra = read_json(own) if own.is_file() else {}
@@ -179,7 +180,7 @@ def read_facts(folder: Path) -> Facts:
     space = extra.get('space', index.get('prediction_type') or 'depth')
     if space not in RELATIVE_SPACES:
         raise CheckpointError(
-            f"{folder.name} answers in '{space}'; known are {', '.join(RELATIVE_SPACES)}"
+            f"{called} answers in '{space}'; known are {', '.join(RELATIVE_SPACES)}"
         )
     steps = _first(
         extra.get('default_denoising_steps'),
@@ -198,23 +199,21 @@ def read_facts(folder: Path) -> Facts:
 
 def facts_of(stated: Mapping[str, Any], folder: Path, where: str) -> Facts:
     """Check the facts of a checkpoint, stated ``where``; raises CheckpointError."""
-    noise = stated['noise']
+    noise, called = stated['noise'], checkpoint_name(folder)
     if noise not in NOISES:
-        raise CheckpointError(
-            f"noise of {folder.name} is '{noise}'; known are {', '.join(NOISES)}"
-        )
+        raise CheckpointError(f"noise of {called} is '{noise}'; known are {', '.join(NOISES)}")
 
     def whole(name: str, usual: int, low: int, high: int) -> int:
         value: Any = stated.get(name, usual)
         if type(value) is not int or not low <= value <= high:
             raise CheckpointError(
-                f'{name} of {folder.name} is {value!r}; it must be a whole number from {low} to '
+                f'{name} of {called} is {value!r}; it must be a whole number from {low} to '
                 f'{high}: correct {where}'
             )
         return int(value)
 
     return Facts(
-        name=folder.name,
+        name=called,
         folder=folder,
         space=stated['space'],
         noise=noise,

@@ -60,7 +60,7 @@ class PrimeDepthModel(NetworkMapModel):
         if self.runtime.compile != 'off':
             raise ConfigurationError(
                 f'runtime.compile is {self.runtime.compile}, and the hooks that read the frozen '
-                f'U-Net of {self.folder.name} cannot be compiled by torch: set it to off'
+                f'U-Net of {self.name} cannot be compiled by torch: set it to off'
             )
 
     def _weight_files(self) -> list[Path]:

@@ -113,7 +113,8 @@ def test_the_cache_keeps_revisions_apart_offline(cache, small_checkpoint):
     assert find_folder('someone/small').samefile(main)
     assert find_folder('someone/small@old').samefile(other)
     assert find_folder(f'someone/small@{"2" * 40}').samefile(other)
-    assert load_model('someone/small@old', device='cpu').space == 'depth'
+    model = load_model('someone/small@old', device='cpu')
+    assert (model.space, model.description['name']) == ('depth', 'small')
 
 
 def test_offline_without_a_copy_is_an_error_in_words(cache):
