@@ -156,7 +156,11 @@ def test_the_key_depends_on_weights_structure_and_facts():
         network_key(torch.nn.Linear(3, 2), {'shapes': ((1, 3),)}),
         network_key(torch.nn.Sequential(layer), {'shapes': ((1, 3),)}),
     ]
-    assert len({key, *others}) == 4
+    for depth, source in ((20, 'a'), (80, 'a'), (80, 'b')):  # of networks of the libraries
+        same.config = {'max_depth': depth, '_name_or_path': source}
+        others.append(network_key(same, {'shapes': ((1, 3),)}))
+    assert len({key, *others}) == 6
+    assert others[-1] == others[-2]
 
 
 def test_sizes_are_known_by_model_and_the_last_ones_kept(tmp_path):
