@@ -115,12 +115,7 @@ def checkpoint_name(folder: Path) -> str:
 
 
 def find_folder(name: str) -> Path:
-    """
-    Resolve the name of a checkpoint to its folder.
-
-    A name is that of an embedded checkpoint, a folder, or, in the cache, a published name or a hub
-    id ``owner/model``, either with ``@revision``. Raises CheckpointError if there is none.
-    """
+    """Return the folder of a name, as of ``load_model``; CheckpointError if there is none."""
     if name in list_checkpoints():
         return EMBEDDED / name
     folder = local_folder(name)

@@ -15,7 +15,7 @@ from typing import Any
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS, NOT_DEPTH
 from marigold_ros.models.light_imports import import_networks
-from marigold_ros.models.locate import checkpoint_name, missing_file, offline, peek_json, read_json
+from marigold_ros.models.locate import missing_file, offline, peek_json, read_json
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Family:
         """Call the loader, which imports the family; ConfigurationError for a vae in vain."""
         if vae is not None and not self.takes_vae:
             raise ConfigurationError(
-                f"vae is '{vae}', and {checkpoint_name(folder)} has no autoencoder of its own: "
-                'leave it empty'
+                f"vae is '{vae}', and {folder} has no autoencoder of its own: leave it empty"
             )
         if self.diffusers:
             import_networks()

@@ -37,7 +37,5 @@ def space_of(config: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     if space == 'disparity' and isinstance(backbone, Mapping):
         # DPTs on DINOv2 are trained on the metres of NYUv2 or KITTI (arXiv 2304.07193).
         return 'metric' if backbone.get('model_type') == 'dinov2' else space
-    if space is not None:
-        return space
     # As transformers' DepthAnythingConfig: relative where it is not said.
-    return 'metric' if config.get('depth_estimation_type') == 'metric' else 'disparity'
+    return space or ('metric' if config.get('depth_estimation_type') == 'metric' else 'disparity')

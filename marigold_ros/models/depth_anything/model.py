@@ -129,8 +129,7 @@ class DepthEstimator(OnePassModel):
             finish = self.processor.post_process_depth_estimation
             found: list[dict[str, Any]] = finish(outputs, [padded] * len(rgbs))
         for one in found:  # transformers leaves the padding
-            depth = one['predicted_depth'][above : above + shape[0], left : left + shape[1]]
-            one['predicted_depth'] = depth
+            one['predicted_depth'] = one['predicted_depth'][above:, left:][: shape[0], : shape[1]]
         return found
 
     def _answer(self, pixels: torch.Tensor, *prompts: torch.Tensor) -> torch.Tensor:
@@ -180,15 +179,11 @@ class DepthEstimator(OnePassModel):
         """Return the size at which the network sees an image; None as in predict."""
         asked = height, width, processing_resolution
         if asked not in self._sizes:
-            self._sizes[asked] = self._measured_size(*asked)
+            wanted = self._size_rules((height, width), processing_resolution)
+            with values_of(self.folder):
+                pixels = self._pixels([np.zeros((height, width, 3), np.uint8)], wanted)
+            self._sizes[asked] = int(pixels.shape[-2]), int(pixels.shape[-1])
         return self._sizes[asked]
-
-    def _measured_size(self, height: int, width: int, longest: int | None) -> tuple[int, int]:
-        """Return the size of what the processor makes of an empty image."""
-        wanted = self._size_rules((height, width), longest)
-        with values_of(self.folder):
-            pixels = self._pixels([np.zeros((height, width, 3), np.uint8)], wanted)
-        return int(pixels.shape[-2]), int(pixels.shape[-1])
 
     def _pixels(self, rgbs: Sequence[np.ndarray], wanted: Mapping[str, Any]) -> torch.Tensor:
         """Return images (B, 3, PH, PW) as the network sees them; InputError if too thin."""

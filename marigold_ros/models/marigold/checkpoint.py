@@ -133,9 +133,8 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     for name in OTHER_INPUTS:
         if (value := unet.config[name]) is not None:
             raise CheckpointError(
-                f'{folder}/unet/config.json has {name} {value!r}: the unet takes more than image, '
-                'noise and text, as those of Lotus and GeoWizard, which are no Marigold; choose '
-                'a v1-0, v1-1, LCM or E2E-FT checkpoint'
+                f'{folder}/unet/config.json has {name} {value!r}, as Lotus and GeoWizard, which '
+                'are no Marigold; choose a v1-0, v1-1, LCM or E2E-FT checkpoint'
             )
     text = empty_text(folder)
     width = unet.config.cross_attention_dim
@@ -167,53 +166,49 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
 def read_facts(folder: Path) -> Facts:
     """Read ``model_index.json``, ``marigold_ros.json`` and the schedule's configuration."""
     index = read_json(folder / 'model_index.json')
-    kind, called = str(index.get('_class_name', '')), checkpoint_name(folder)
+    index = {key: value for key, value in index.items() if value is not None}
+    kind = str(index.get('_class_name', ''))
     for word, what in OTHER_KINDS.items():
         if word in kind:
             raise CheckpointError(
-                f'{called} is a {kind}: it predicts {what}; choose a depth checkpoint'
+                f'{folder} is a {kind}: it predicts {what}; choose a depth checkpoint'
             )
     own = folder / 'marigold_ros.json'
     extra = read_json(own) if own.is_file() else {}
-    schedule = _schedule_config(folder)
     end_to_end = kind == E2E_PIPELINE
-    space = extra.get('space', index.get('prediction_type') or 'depth')
+    space = extra.get('space', index.get('prediction_type', 'depth'))
     if space not in RELATIVE_SPACES:
         raise CheckpointError(
-            f"{called} answers in '{space}'; known are {', '.join(RELATIVE_SPACES)}"
+            f"{folder} answers in '{space}'; known are {', '.join(RELATIVE_SPACES)}"
         )
-    steps = _first(
-        extra.get('default_denoising_steps'),
-        index.get('default_denoising_steps'),
-        _usual_steps(schedule, end_to_end),
-    )
+    usual = _usual_steps(_schedule_config(folder), end_to_end)
     stated = {
         'noise': 'zeros' if end_to_end else 'gaussian',
+        'default_denoising_steps': index.get('default_denoising_steps', usual),
         **extra,
         'space': space,
-        'default_denoising_steps': steps,
-        'default_processing_resolution': _first(index.get('default_processing_resolution'), 768),
+        'default_processing_resolution': index.get('default_processing_resolution', 768),
     }
     return facts_of(stated, folder, 'model_index.json or marigold_ros.json')
 
 
 def facts_of(stated: Mapping[str, Any], folder: Path, where: str) -> Facts:
     """Check the facts of a checkpoint, stated ``where``; raises CheckpointError."""
-    noise, called = stated['noise'], checkpoint_name(folder)
+    noise = stated['noise']
     if noise not in NOISES:
-        raise CheckpointError(f"noise of {called} is '{noise}'; known are {', '.join(NOISES)}")
+        raise CheckpointError(f"noise of {folder} is '{noise}'; known are {', '.join(NOISES)}")
 
     def whole(name: str, usual: int, low: int, high: int) -> int:
         value: Any = stated.get(name, usual)
         if type(value) is not int or not low <= value <= high:
             raise CheckpointError(
-                f'{name} of {called} is {value!r}; it must be a whole number from {low} to '
+                f'{name} of {folder} is {value!r}; it must be a whole number from {low} to '
                 f'{high}: correct {where}'
             )
         return int(value)
 
     return Facts(
-        name=called,
+        name=checkpoint_name(folder),
         folder=folder,
         space=stated['space'],
         noise=noise,
@@ -222,10 +217,6 @@ def facts_of(stated: Mapping[str, Any], folder: Path, where: str) -> Facts:
         processing_resolution=whole('default_processing_resolution', 768, 0, MOST_SIDE),
         processing_pixels=whole('default_processing_pixels', 0, 0, MOST_PIXELS),
     )
-
-
-def _first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
 
 
 def _usual_steps(schedule: dict[str, Any], end_to_end: bool) -> int:

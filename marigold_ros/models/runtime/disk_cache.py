@@ -63,21 +63,17 @@ def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
     """Return a hash of a network's weights, its source code, and whatever else decides it."""
     digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
     digest.update(_FORMAT + repr(module).encode())
-    configs = (_config_text(getattr(part, 'config', {})) for part in module.modules())
-    digest.update('\n'.join(dict.fromkeys(configs)).encode())
+    for part in module.modules():
+        config = getattr(part, 'config', None)  # what repr leaves out, as the largest depth
+        if isinstance(config, Mapping):  # diffusers adds names of files, and a list without order
+            config = sorted(item for item in config.items() if not item[0].startswith('_'))
+        digest.update(str(config).encode())
     for path in sorted({getfile(type(part)) for part in module.modules()}):
         digest.update(Path(path).read_bytes())
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy())
     return digest.hexdigest()
-
-
-def _config_text(config: Any) -> str:
-    """Return what ``repr`` of a network leaves out, as the largest depth or numbers of heads."""
-    if isinstance(config, Mapping):  # diffusers adds names of files, and a list without order
-        config = sorted(item for item in config.items() if not item[0].startswith('_'))
-    return str(config)
 
 
 def files_key(files: Iterable[Path], facts: Mapping[str, Any]) -> str:
