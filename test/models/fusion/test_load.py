@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import SparseDepth
-from marigold_ros.fusion_channels import CHANNELS, OF_MAP
+from marigold_ros.fusion_channels import CHANNELS, OF_MAP, TYPICAL_LOG
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.fusion import checkpoint, load
@@ -121,6 +121,15 @@ def test_openvino_says_what_pytorch_says():
         assert off.mean() < 0.01
         assert np.quantile(off, 0.99) < 0.05
     assert np.abs(found[0] - wanted[0]).mean() < 0.001
+
+
+@pytest.mark.parametrize(('far', 'farther'), [(35.0, 1000.0), (0.25, 0.02)])
+def test_depths_of_no_training_scene_are_mixed_as_the_nearest_of_one(far, farther):
+    channels, answers = channels_of_a_scene(), []
+    for metres in (far, farther):
+        channels[CHANNELS.index('level')] = np.log(metres) - TYPICAL_LOG
+        answers.append(fusion_of(None, 'auto')(channels))
+    np.testing.assert_allclose(*answers, atol=1e-6)
 
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])
