@@ -31,6 +31,8 @@ _RETURN_REACH = 4
 _LEAST_AREA, _LEAST_TOP = 0.005, 0.2
 # Small pixels around a region in which its edge lies, and grey levels by which sky differs there.
 _EDGE_REACH, _ALIKE = 2, np.float32(8.0)
+# Share of a wall's lower ends that go on where light returns; of an overexposed sky 0.2 do.
+_MOST_MEASURED = 0.5
 # Metres; nearer regions are walls or ceilings.
 _LEAST_DEPTH = 10.0
 
@@ -62,10 +64,11 @@ def sky_mask(
     brightness = np.maximum.reduce(cv2.split(image))
     hit = _hit_by_light(sparse, shape, near.shape)
     returns = _grown(hit, _RETURN_REACH)
-    candidate = (near <= _FAR) & _is_smooth(image) & ~returns
-    candidate &= brightness >= max(_BRIGHT, median(brightness))
+    bright = brightness >= max(_BRIGHT, median(brightness))
+    far_bright = (near <= _FAR) & _is_smooth(image) & bright
+    candidate, measured = far_bright & ~returns, far_bright & returns
     depth = _shrink(metric.astype(np.float32, copy=False), cv2.INTER_NEAREST)
-    sky = _far_regions(candidate, near, brightness, depth)
+    sky = _far_regions(candidate, measured, near, brightness, depth)
     if sky[0].mean() < _LEAST_TOP:
         return nothing
     level, enclosed = _beside(sky, brightness), _enclosed(sky) & ~returns
@@ -127,9 +130,13 @@ def _hit_by_light(
 
 
 def _far_regions(
-    candidate: np.ndarray, nearness: np.ndarray, brightness: np.ndarray, depth: np.ndarray
+    candidate: np.ndarray,
+    measured: np.ndarray,
+    nearness: np.ndarray,
+    brightness: np.ndarray,
+    depth: np.ndarray,
 ) -> np.ndarray:
-    """Keep connected parts that reach the upper border, are far and end in an edge."""
+    """Keep parts up to the border that are far and end in an edge, not in what is ``measured``."""
     opened = cv2.morphologyEx(candidate.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3)))
     labels = cv2.connectedComponents(opened, connectivity=4)[1]
     large = np.bincount(labels.ravel()) >= _LEAST_AREA * candidate.size
@@ -141,6 +148,10 @@ def _far_regions(
         around = _grown(region, _AROUND[1]) & outside
         known = depth[region & np.isfinite(depth)]
         if not known.size or median(known) < _LEAST_DEPTH or not around.any():
+            continue
+        ends = region[:-_EDGE_REACH] & ~region[_EDGE_REACH:]
+        going_on = np.count_nonzero(ends & measured[_EDGE_REACH:])
+        if going_on > _MOST_MEASURED * np.count_nonzero(ends):
             continue
         darker = (_beside(region, brightness) - brightness)[around]
         edge = nearness[around] / _STEP + np.minimum(darker / _DARKER, 1.0)

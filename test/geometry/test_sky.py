@@ -201,6 +201,19 @@ def test_where_light_returns_there_is_no_sky():
     assert mask[:50][sky[:50]].mean() > 0.9
 
 
+def test_a_white_tower_that_is_higher_than_the_beams_is_none_and_the_sky_beside_it_is():
+    rgb, prediction, metric, _ = street()
+    tower, sky = np.zeros((2, *metric.shape), dtype=bool)
+    tower[:180, 110:210] = sky[:80, :90] = True
+    rgb[:110], rgb[tower | sky] = 40, 200
+    relative = np.where(tower | sky, np.float32(1), np.minimum(prediction.relative, 0.7))
+    v, u = (axis.ravel() for axis in np.mgrid[90:HEIGHT:3, 0:WIDTH:3])
+    sparse = SparseDepth(u, v, np.full(len(u), 30, dtype=np.float32))
+    mask = sky_mask(rgb, replace(prediction, relative=relative), metric, sparse)
+    assert not mask[tower].any()
+    assert mask[sky].mean() > 0.9
+
+
 def test_a_return_at_every_pixel_leaves_none():
     rgb, prediction, metric, _ = street()
     v, u = (axis.ravel() for axis in np.mgrid[0:HEIGHT:5, 0:WIDTH:5])
