@@ -143,7 +143,7 @@ def to_rgb(message: Any) -> np.ndarray:
         return _to_8bit(_decode_compressed(message))
     check_image(message)
     layout = _LAYOUTS[message.encoding]
-    return _to_8bit(_converted(_pixels(message, layout), layout.convert, message.encoding))
+    return _to_8bit(layout.convert(_pixels(message, layout)))
 
 
 def to_depth(message: Any) -> np.ndarray:
@@ -229,19 +229,6 @@ def _pixels(message: Any, layout: _Layout) -> np.ndarray:
     return np.ascontiguousarray(pixels, dtype=dtype.newbyteorder('='))
 
 
-def _converted(
-    pixels: np.ndarray, convert: Callable[[np.ndarray], np.ndarray], encoding: str
-) -> np.ndarray:
-    try:
-        return convert(pixels)
-    except cv2.error as error:
-        raise InputError(
-            f'{encoding} image of {pixels.shape[1]}x{pixels.shape[0]} px could not be converted '
-            f'({error.err}); check size and encoding',
-            'size',
-        ) from error
-
-
 def _to_8bit(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
@@ -256,7 +243,7 @@ def _decode_compressed(message: Any) -> np.ndarray:
         source = _source_encoding(message.format)
         # image_transport of ROS 2 makes a mosaic grey before it writes a jpeg.
         if source in _LAYOUTS and 'bayer' in source and 'compressed mono' not in message.format:
-            return _converted(pixels, _LAYOUTS[source].convert, source)
+            return _LAYOUTS[source].convert(pixels)
         return _GRAY(pixels)
     # image_transport writes 'compressed rgb8' where it gave RGB to an encoder that expects BGR.
     if 'compressed rgb' in message.format:
