@@ -7,16 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 import ctypes
 from functools import cache
-import math
 import os
 from pathlib import Path
 import sys
 from typing import Any, TypeVar
 
 Item = TypeVar('Item')
-
-# CPU time of this container per period, microseconds (docker --cpus; cgroup v2).
-_QUOTA = Path('/sys/fs/cgroup/cpu.max')
 
 # Of mallopt(3): M_ARENA_MAX; M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, bytes.
 _MALLOPT = {-8: 1, -3: 32 << 20, -1: 128 << 20}
@@ -37,15 +33,13 @@ def settle_threads(environment: MutableMapping[str, str] = os.environ) -> None:
         environment.setdefault(f'OPENCV_THREAD_POOL_ACTIVE_WAIT_{who}', '0')
 
 
-def usable_cores(quota: Path = _QUOTA) -> int:
-    """Return the CPU cores of this process: those it is pinned to, within its control group."""
-    if hasattr(os, 'sched_getaffinity'):  # not on macOS
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no control group, or 'max' in place of a number
-        work_us, period_us = map(int, quota.read_text().split())
-        cores = min(cores, math.ceil(work_us / period_us))
+def usable_cores(quota: str = '/sys/fs/cgroup/cpu.max') -> int:
+    """Return the CPU cores that this process is pinned to, within the quota of its container."""
+    affinity = getattr(os, 'sched_getaffinity', None)  # not on macOS
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # without cgroup v2, or of 'max' in place of a number
+        allowed_us, period_us = map(int, Path(quota).read_text().split())
+        cores = min(cores, max(1, allowed_us // period_us))
     return cores
 
 

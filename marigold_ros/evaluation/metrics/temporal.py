@@ -52,8 +52,7 @@ class TemporalScores:
         metric, alignment : (H, W) float or None, metres, Alignment
             The published depth, None for a frame without neighbours, and its fit.
         ratios : mapping
-            Median of predicted over true depth at the points of each protocol, the one to prefer
-            first. Only those of one protocol are compared.
+            Median of predicted over true depth, by protocol; the first that both have counts.
 
         Returns
         -------

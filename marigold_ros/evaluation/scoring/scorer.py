@@ -174,8 +174,8 @@ class Scorer:
             shown = self._fitted_to_truth(fitted, row)
         if prediction.space == 'metric':
             self._score('raw', all_truth(prediction.relative, truth, lidar, self._config), row)
-        medians = {name: row.get(f'{name}_median_ratio') for name in ('heldout', 'truth')}
-        ratios = {name: ratio for name, ratio in medians.items() if ratio is not None}
+        medians = ('heldout_median_ratio', 'truth_median_ratio')
+        ratios = {name: row[name] for name in medians if name in row}
         row.update(self._temporal.add(frame, result.rgb, metric, result.alignment, ratios))
         self.rows.append(row)
         error = np.zeros(0) if shown is None else shown.relative_error
