@@ -132,10 +132,12 @@ class Rate:
 
     @property
     def hertz(self) -> float:
-        """Mean rate of the last events; 0 after three seconds of silence, or two periods."""
+        """Mean rate since the last silence: three seconds or two periods, after which it is 0."""
         longest = max(_SILENCE, 2.0 * self._period())
         with self._lock:
             times = list(self._times)
+        gaps = [after - before for before, after in pairwise(times)]
+        times = times[max((i for i, gap in enumerate(gaps, 1) if gap > longest), default=0) :]
         if len(times) < 2 or time.monotonic() - times[-1] > longest:
             return 0.0
         return (len(times) - 1) / max(times[-1] - times[0], 1e-9)

@@ -92,6 +92,11 @@ def test_silence_makes_the_rate_zero(clock):
     clock(3.5)
     assert rate.hertz == 0.0
     assert rate.silence == pytest.approx(3.5)
+    clock(60.0)
+    for _ in range(3):  # the silence is no part of what follows
+        rate.tick()
+        clock(0.1)
+    assert rate.hertz == pytest.approx(10.0)
 
 
 def test_a_camera_that_is_slower_than_that_is_not_silent(clock):
