@@ -112,7 +112,7 @@ class DepthEstimator(OnePassModel):
         self, rgbs: Sequence[np.ndarray], options: PredictOptions, *prompts: torch.Tensor
     ) -> list[dict[str, Any]]:
         """Return what the processor makes of the network's answer, for each image."""
-        shape = padded = rgbs[0].shape[:2]
+        shape = padded = rgbs[0].shape[0], rgbs[0].shape[1]
         wanted = self._size_rules(shape, options.processing_resolution)
         if not getattr(self.processor, 'do_resize', True):  # padded at most
             padded = self.processing_size(*shape, None)

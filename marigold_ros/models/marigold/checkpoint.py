@@ -165,8 +165,7 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
 
 def read_facts(folder: Path) -> Facts:
     """Read ``model_index.json``, ``marigold_ros.json`` and the schedule's configuration."""
-    index = read_json(folder / 'model_index.json')
-    index = {key: value for key, value in index.items() if value is not None}
+    index = {k: v for k, v in read_json(folder / 'model_index.json').items() if v is not None}
     kind = str(index.get('_class_name', ''))
     for word, what in OTHER_KINDS.items():
         if word in kind:
@@ -194,21 +193,21 @@ def read_facts(folder: Path) -> Facts:
 
 def facts_of(stated: Mapping[str, Any], folder: Path, where: str) -> Facts:
     """Check the facts of a checkpoint, stated ``where``; raises CheckpointError."""
-    noise = stated['noise']
+    noise, called = stated['noise'], checkpoint_name(folder)
     if noise not in NOISES:
-        raise CheckpointError(f"noise of {folder} is '{noise}'; known are {', '.join(NOISES)}")
+        raise CheckpointError(f"noise of {called} is '{noise}'; known are {', '.join(NOISES)}")
 
     def whole(name: str, usual: int, low: int, high: int) -> int:
         value: Any = stated.get(name, usual)
         if type(value) is not int or not low <= value <= high:
             raise CheckpointError(
-                f'{name} of {folder} is {value!r}; it must be a whole number from {low} to '
+                f'{name} of {called} is {value!r}; it must be a whole number from {low} to '
                 f'{high}: correct {where}'
             )
         return int(value)
 
     return Facts(
-        name=checkpoint_name(folder),
+        name=called,
         folder=folder,
         space=stated['space'],
         noise=noise,
