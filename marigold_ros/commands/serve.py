@@ -23,7 +23,7 @@ from marigold_ros.commands.terminal.options import (
     RuntimeSettings,
 )
 from marigold_ros.commands.terminal.output import note
-from marigold_ros.errors import needing
+from marigold_ros.errors import needing, UsageError
 
 _MEGABYTE = 1_000_000
 port_number = number(int, lambda port: 0 <= port < 65536, 'a port, a number from 0 to 65535')
@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     runtime = read_settings(RuntimeSettings, args.settings).runtime
+    if not args.host:  # which would be all addresses
+        raise UsageError('--host is empty; give an address, such as 127.0.0.1 or 0.0.0.0')
     with needing('the page', 'pip install starlette uvicorn'):
         from marigold_ros.web.server import run_server
     from marigold_ros.web.uploads import Limits

@@ -44,6 +44,8 @@ def test_a_port_that_is_taken_is_one_sentence(capsys):
 
 def test_an_address_that_is_none_is_one_sentence(capsys):
     pytest.importorskip('uvicorn')
+    assert main(['serve', '--host', '']) == 2  # not all addresses
+    assert '--host is empty' in capsys.readouterr().err
     assert main(['serve', '--host', 'no such host', '--port', '0']) == 1
     assert '(there is no such address); choose' in capsys.readouterr().err
 
