@@ -4,8 +4,7 @@
 The command line: ``python -m marigold_ros COMMAND``.
 
 Only the chosen command's module is imported, and that module imports torch, OpenCV or ROS only
-once it runs; so ``--help`` is instant. A known error is one line on stderr and exit code 1, a
-wrong option or setting exit code 2; anything else keeps its traceback.
+once it runs; so ``--help`` is instant. Unknown errors keep their traceback.
 """
 
 import argparse
@@ -46,7 +45,6 @@ COMMANDS = {
 FURTHER = 'marigold_ros.commands'
 
 _PIPE_CLOSED = 141  # as the shell reports SIGPIPE
-_NO_TEMPORARY = 'No usable temporary directory'  # of tempfile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _PIPE_CLOSED
     except OSError as error:
-        if _NO_TEMPORARY in str(error):
+        if 'No usable temporary directory' in str(error):  # of tempfile
             print(f'error: {error.strerror}; name one that is writable as TMPDIR', file=sys.stderr)
             return 1
         if error.errno != errno.ENOSPC:

@@ -11,11 +11,7 @@ from marigold_ros.errors import MarigoldError
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """
-    Write a file atomically: beside its destination, then renamed.
-
-    Raises MarigoldError if it cannot be written, as on a full disk; the previous file stays.
-    """
+    """Write a file beside its destination, then rename; raises MarigoldError if it cannot."""
     # Without the name of the file, which may be as long as names can be.
     draft = path.parent / f'.{os.getpid()}.{threading.get_ident()}'
     try:

@@ -72,10 +72,8 @@ def _check_outputs(args: argparse.Namespace, folders: list[Path]) -> None:
     for option in ('page', 'csv', 'latex'):
         path = getattr(args, option)
         if path is not None and os.path.realpath(path) in taken:
-            raise UsageError(
-                f'--{option} {path} would replace a file of a run or of another option; give '
-                'another file'
-            )
+            text = 'would replace a file of a run or of another option; give another file'
+            raise UsageError(f'--{option} {path} {text}')
         taken.add(path and os.path.realpath(path))
 
 

@@ -61,14 +61,8 @@ if TYPE_CHECKING:
     from marigold_ros.replay.replay_plan import ReplayPlan
 
 seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
-per_metre = number(
-    float,
-    lambda value: 0 < value < math.inf,
-    'a number above 0; give numbers per metre, such as 1000 for mm',
-)
 # Options for folders of images alone, and for bags alone.
-_WITHOUT_LIST = 'images', 'depths'
-_OF_IMAGES = 'split', *_WITHOUT_LIST, 'depth_scale'
+_OF_IMAGES = 'split', 'images', 'depths', 'depth_scale'
 _OF_BAGS = (*ROLES, 'stamps', 'fit_every', 'heldout', 'every', 'start', 'stop', 'record')
 # A copy of the names of the layouts, whose import would load numpy for --help.
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
@@ -124,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, '--images', str, 'PATTERN', 'images, without a list', '*/image.*')
     add_option(parser, '--depths', str, 'PATTERN', 'depth of the images', '*/depth_mm.png')
     text = 'of --dataset folder: integers per metre'
-    add_option(parser, '--depth-scale', per_metre, 'N', text, 1000.0)
+    add_option(parser, '--depth-scale', positive_number, 'N', text, 1000.0)
     parser.add_argument(
         '--corrupt',
         type=corruptions,
@@ -235,7 +229,7 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
     reason = f'is of bags, and --dataset {args.dataset} reads images; leave one of them out'
     refuse_given(args, add_arguments, _OF_BAGS, reason)
     if args.split:
-        refuse_given(args, add_arguments, _WITHOUT_LIST, 'is for images without --split')
+        refuse_given(args, add_arguments, ('images', 'depths'), 'is for images without --split')
     if args.dataset != 'folder':
         reason = f'is of --dataset folder; {args.dataset} has its own'
         refuse_given(args, add_arguments, ('depth_scale',), reason)

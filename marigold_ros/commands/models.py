@@ -31,13 +31,6 @@ if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
 
 _LOADING = 'model', 'vae', 'device', 'dtype', 'torch_threads'
-# Options of a model that an action does not read.
-_WITHOUT_EFFECT: dict[str, tuple[str, ...]] = {
-    'list': ('model', 'torch_threads'),
-    'get': _LOADING,
-    'check': (),
-    'convert': _LOADING,
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +62,10 @@ def run(args: argparse.Namespace) -> int:
     if args.action != 'convert':
         reason = f'is for convert; leave it out of `models {args.action}`'
         refuse_given(args, add_arguments, ['family', 'out'], reason)
-    reason = f'changes nothing of `models {args.action}`; leave it out'
-    refuse_given(args, add_arguments, _WITHOUT_EFFECT[args.action], reason)
+    if args.action != 'check':
+        names = ('model', 'torch_threads') if args.action == 'list' else _LOADING
+        reason = f'changes nothing of `models {args.action}`; leave it out'
+        refuse_given(args, add_arguments, names, reason)
     actions = {'list': _list, 'get': _get, 'check': _check, 'convert': _convert}
     return actions[args.action](args)
 

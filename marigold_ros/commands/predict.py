@@ -272,11 +272,7 @@ def _check_inputs_stay(folder: Path, files: list[Path], names: list[str]) -> Non
 
 
 def unique_names(paths: list[Path], taken: Sequence[str] = ()) -> list[str]:
-    """
-    Return the stems of files; equal ones begin with their folder's name, or get _2, _3, ….
-
-    None of them is one of ``taken``.
-    """
+    """Return the stems of files, none of them ``taken``; equal ones get their folder or _2, …."""
     names: list[str] = []
     stems = Counter(path.stem for path in paths)
     for path in paths:

@@ -176,8 +176,7 @@ def keep_options(
     """
     Write the options of a run beside its results (``what``), so that a later run can resume.
 
-    Raises ConfigurationError where nothing can be written, and, if results would be mixed
-    (``mixes``), for other options than those of the run before.
+    Raises ConfigurationError for other options than before, if results would mix (``mixes``).
     """
     wanted = json.loads(json.dumps(options, default=str))
     try:
@@ -190,10 +189,4 @@ def keep_options(
             f'{path.parent} holds {what} with {name} = {before.get(name)}, not '
             f'{wanted.get(name)}; {remedy}'
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f'{path.parent} cannot be written ({error.strerror}); give another --out'
-        ) from error
     write_whole(path, json.dumps(wanted, indent=1).encode())

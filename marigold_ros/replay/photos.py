@@ -188,11 +188,7 @@ class Video:
 
 @contextmanager
 def open_video(source: Path | int) -> Iterator[Video]:
-    """
-    Open a video file, or the camera of a number.
-
-    Raises InputError if there is no such camera, or OpenCV cannot read the video.
-    """
+    """Open a video file, or the camera of a number; raises InputError if it cannot be opened."""
     if isinstance(source, Path) and not os.path.isfile(source):
         raise InputError('there is no such file; check the path')
     if isinstance(source, Path):
@@ -295,11 +291,7 @@ def write_meshes(
     kinds: Collection[str] = ('ply', 'glb'),
     fov: float = USUAL_FOV,
 ) -> list[Path]:
-    """
-    Write what a photo shows as a cloud, ``ply``, and as a mesh, ``glb``.
-
-    There is no mesh without triangles. Raises MarigoldError as `write_whole`.
-    """
+    """Write what a photo shows as a cloud, ``ply``, and a mesh, ``glb``, if it has triangles."""
     mesh, note = photo_mesh(rgb, prediction, fov), mesh_note(prediction, fov)
     files = []
     if 'ply' in kinds:

@@ -241,11 +241,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def read_settings(kind: type, assignments: Iterable[tuple[str, str]]) -> Any:
-    """
-    Build a settings object from names and values as text.
-
-    Raises UsageError if a name is unknown, or a value has the wrong type or is out of range.
-    """
+    """Build settings from names and values as text; raises UsageError where one is wrong."""
     known = {parameter.name: parameter for parameter in parameters(kind)}
     try:
         values = {
