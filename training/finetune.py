@@ -74,6 +74,10 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     args = parser.parse_args()
     if not (args.out or args.plan or args.data_only):
         parser.error('--out is missing, the folder of the run')
+    if args.minutes is not None and not args.minutes >= 0:
+        parser.error(f'--minutes is {args.minutes:g}; give 0 or more')
+    if args.plan + args.data_only + args.export_only > 1:
+        parser.error('--plan, --data-only and --export-only exclude each other; give one of them')
     if args.workers < 0:
         parser.error(f'--workers is {args.workers}; give 0 or more')
     if args.weights and (distil or not args.export_only):

@@ -43,6 +43,10 @@ def main() -> int:
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     args = parser.parse_args()
+    if sum(map(bool, (args.pairs, args.scenes, args.second))) > 1:
+        parser.error('--pairs, --scenes and --second exclude each other; give one of them')
+    if min(args.scenes, args.second) < 0:
+        parser.error('--scenes and --second are numbers of scenes; give 1 or more')
 
     from marigold_ros.errors import MarigoldError
     from marigold_ros.evaluation.results.results import to_json

@@ -26,6 +26,7 @@ from marigold_training import plan
 from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import pytest
+from score import main as score
 import torch
 import yaml
 
@@ -51,6 +52,23 @@ def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_che
     cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
     assert main([name, *(str(image) if word == 'IMAGE' else word for word in arguments)]) == 0
     assert (out / 'depth' / 'photo_relative.png').is_file()
+
+
+@pytest.mark.parametrize(
+    ('script', 'options', 'words'),
+    [
+        (train, ['r.yaml', '--out', 'x', '--minutes', 'nan'], '--minutes is nan'),
+        (train, ['r.yaml', '--out', 'x', '--data-only', '--export-only'], 'exclude each other'),
+        (score, ['--scenes', '-1'], 'give 1 or more'),
+        (score, ['--second', '1', '--scenes', '1'], 'exclude each other'),
+    ],
+)
+def test_options_without_effect_are_wrong_usage(monkeypatch, capsys, script, options, words):
+    monkeypatch.setattr(sys, 'argv', ['script', *options])
+    with pytest.raises(SystemExit) as stop:
+        script()
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_at_once_where_nothing_is_trained(monkeypatch):
