@@ -20,8 +20,8 @@ import numpy as np
 
 # Columns; in smaller images edges merge.
 _LEAST_WIDTH = 240
-# Rows of a thumbnail, which is halved.
-_LEAST_HEIGHT = 2
+# Rows and columns of a thumbnail: a strip has few edges, each in all of its rows.
+_LEAST_SIZE = 40, 80
 # Neighbours in a band of rows are this near to each other.
 _BAND, _APART, _BESIDE = 3, 1 / 80, 1.5
 # Log depth: of a step, and between two points of the surfaces that it must have on both sides;
@@ -139,11 +139,12 @@ def observe_edges(
     """
     Add a frame: the thumbnail (h, w) of its rectified image, the image's width, and its points.
 
-    Points of other sensors, small images, and most frames of points that are right add nothing.
+    Points of other sensors, small images and strips, and most frames of points that are right add
+    nothing.
     """
     if sparse is None or not _of_lidar(sparse) or not len(sparse) or width < _LEAST_WIDTH:
         return before
-    if len(grey) < _LEAST_HEIGHT:
+    if len(grey) < _LEAST_SIZE[0] or grey.shape[1] < _LEAST_SIZE[1]:
         return before
     frames = before.frames + 1
     if before.is_right and frames % _EVERY:

@@ -73,6 +73,13 @@ def test_an_image_of_one_row_is_no_evidence():
     assert observe(NOTHING, rgb, SparseDepth(u, np.zeros_like(u), z)) is NOTHING
 
 
+def test_right_points_of_a_strip_are_not_refused():
+    rgb, depth = SCENES[1].rgb[112:144], SCENES[1].depth[112:144]
+    v, u = (2 * side for side in np.nonzero(np.isfinite(depth[::2, ::2])))
+    points = SparseDepth(u, v, depth[v, u])
+    assert observe(NOTHING, rgb, points).contradiction(points) is None
+
+
 def degraded(kind, rgb, points, rng):
     """Return an image and its points as a poor camera, poor light or a poor LiDAR leaves them."""
     if kind == 'noise':
