@@ -188,7 +188,10 @@ class AlignmentConfig(Settings):
         7, 'pixels; side of the window of the occlusion test; 1 disables it', (1, 31)
     )
     occlusion_threshold: float = setting(
-        1.5, 'metres; points this far behind the nearest in their window are hidden', (0.0, 100.0)
+        1.5,
+        'metres, beyond 100 m percent of depth; points this far behind the nearest of their '
+        'window are hidden',
+        (0.0, 100.0),
     )
     field_limit: float = setting(
         3.0, 'bound of the local correction factor: between 1/limit and limit', (1.0, 10.0)

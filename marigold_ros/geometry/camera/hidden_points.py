@@ -19,6 +19,8 @@ from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
 _FAR = np.float32(1e9)
+# Metres up to which a threshold holds; farther it is the same part of depth, as surfaces recede.
+_NEAR = np.float32(100.0)
 # Points at which the distance between neighbours of a scan is measured.
 _SAMPLES = 400
 # Neighbours in a plane are on one surface up to this ratio of their depths; what is behind it is
@@ -49,7 +51,7 @@ def not_hidden(
     """
     Return a mask (M,) of the points not hidden by a nearer one in their window.
 
-    At most one point per pixel; ``window`` in pixels, ``threshold`` in metres.
+    At most one point per pixel; ``window`` in pixels, ``threshold`` in metres up to 100 m.
     """
     if window <= 1 or len(z) == 0:
         return np.ones(len(z), dtype=bool)
@@ -60,7 +62,8 @@ def not_hidden(
     nearest = cv2.erode(
         nearest, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(float(_FAR),) * 4
     )
-    return z <= nearest[v - top, u - left] + np.float32(threshold)
+    first = nearest[v - top, u - left]
+    return z <= first + np.float32(threshold) * np.maximum(first / _NEAR, np.float32(1.0))
 
 
 def behind_surfaces(

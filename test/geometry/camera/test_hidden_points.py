@@ -143,3 +143,9 @@ def test_the_window_agrees_with_the_rule_written_out(seed):
     apart = [np.abs(x[:, None] - x[None, :]) <= 3 for x in (u, v)]
     nearest = np.where(apart[0] & apart[1], z[None, :], np.inf).min(axis=1)
     np.testing.assert_array_equal(not_hidden(u, v, z, 7, 1.5), z <= nearest + np.float32(1.5))
+
+
+def test_a_slope_seen_from_the_air_hides_nothing_of_itself():
+    u, v = np.arange(30), np.zeros(30, int)
+    z = np.linspace(800.0, 830.0, 30, dtype=np.float32)  # 7 m in a window
+    assert not_hidden(u, v, z, 7, 1.5).all()
