@@ -74,6 +74,8 @@ class Stream:
         if before is None or latent is None or latent.shape != noise.shape:
             return noise
         same = (thumbnail - before).abs().mean() <= scene_cut  # stays on the device
+        # One overflow in float16 would last for all frames to come.
+        latent = torch.where(latent.isfinite().all(), latent, noise)
         return noise + (share * same).to(noise.dtype) * (latent - noise)
 
     def keep(self, latent: torch.Tensor) -> None:

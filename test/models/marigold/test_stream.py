@@ -87,7 +87,7 @@ def test_a_warm_start_mixes_the_last_latent_into_the_noise():
 
 
 @pytest.mark.parametrize(
-    'why', ['cut', 'size', 'members', 'reset', 'off for a frame', 'a cut failed']
+    'why', ['cut', 'size', 'members', 'reset', 'off for a frame', 'a cut failed', 'overflow']
 )
 def test_a_warm_start_begins_anew(why):
     stream, rgb = Stream(), torch.zeros(1, 3, 32, 32)
@@ -104,6 +104,8 @@ def test_a_warm_start_begins_anew(why):
         noise = torch.randn(3, 4, 4, 4)
     elif why == 'reset':
         stream.reset()
+    elif why == 'overflow':
+        stream.keep(torch.full_like(noise, torch.inf))
     elif why == 'off for a frame':
         stream.warm(noise, rgb, 0.0, 0.15)
         stream.keep(torch.randn(2, 4, 4, 4))
