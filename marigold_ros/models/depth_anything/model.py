@@ -134,10 +134,10 @@ class DepthEstimator(OnePassModel):
 
     def _answer(self, pixels: torch.Tensor, *prompts: torch.Tensor) -> torch.Tensor:
         """Return planes (B, n, PH, PW), see :class:`_Estimator`."""
+        # First, as `flip` copies: CUDA graphs write an answer over the last one.
+        mirrored = self._network(pixels.flip(-1)).flip(-1) if self.flip else None
         answer: torch.Tensor = self._network(pixels, *prompts)
-        if self.flip:
-            answer = (answer + self._network(pixels.flip(-1)).flip(-1)) / 2.0
-        return answer
+        return answer if mirrored is None else (answer + mirrored) / 2.0
 
     def _prediction(self, found: dict[str, Any], shape: tuple[int, ...]) -> Prediction:
         depth, focal = found['predicted_depth'].cpu().numpy(), found.get('focal_length', math.nan)

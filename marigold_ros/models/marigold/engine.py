@@ -309,8 +309,9 @@ class MarigoldModel(FullDepthModel):
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Encode images (N, 3, PPH, PPW) to scaled latents (N, C, h, w)."""
-        latent = self._autoencode('encode', self._encode, image, len(image), self.factor)
-        return latent * self.autoencoder.config.scaling_factor
+        # Each answer is copied so, before CUDA graphs write the next one over it.
+        finish = partial(torch.mul, other=self.autoencoder.config.scaling_factor)
+        return self._autoencode('encode', self._encode, image, len(image), self.factor, finish)
 
     def start(
         self,
@@ -429,7 +430,7 @@ class MarigoldModel(FullDepthModel):
         source: torch.Tensor,
         most: int,
         cell: int,
-        finish: Callable[[torch.Tensor], torch.Tensor] = lambda answer: answer,
+        finish: Callable[[torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
         """Run one side of the autoencoder; ``cell`` is the side of a latent cell in the source."""
         size = [side * self.factor // cell for side in source.shape[-2:]]

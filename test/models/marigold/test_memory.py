@@ -3,6 +3,7 @@
 """Short memory: members are split, then tiles, then an error; the user is informed."""
 
 import io
+from types import SimpleNamespace
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import InputError
@@ -51,6 +52,20 @@ def test_an_ensemble_is_split_until_it_fits(model, image, monkeypatch, part, met
     sizes.clear()
     model.predict(rgb, 1, 5)
     assert sizes == [5, 2, 2, 1], 'a reset forgets it'
+
+
+def test_latents_are_kept_where_a_network_writes_each_over_the_last(model, monkeypatch):
+    latents = []
+
+    def encode(batch):  # as CUDA graphs do
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError
+        latents.append(functional.avg_pool2d(batch, 8))
+        return SimpleNamespace(latents=latents[0].copy_(latents[-1]))
+
+    monkeypatch.setattr(model.autoencoder, 'encode', encode)
+    both = model.encode(torch.stack([torch.zeros(3, 48, 64), torch.ones(3, 48, 64)]))
+    assert both[0].max() == 0.0 < both[1].min()
 
 
 def test_a_frame_that_fits_in_no_way_is_an_error_with_the_remedy(model, image, monkeypatch):
