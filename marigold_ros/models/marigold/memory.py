@@ -25,11 +25,11 @@ TILE, OVERLAP = 64, 16
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or on the CPU (a RuntimeError there)."""
-    text = str(error)
+    """Whether an allocation failed: of torch on a GPU, of cuBLAS or cuDNN, or on the CPU."""
+    # Those of the libraries and of the CPU are RuntimeErrors.
+    texts = "can't allocate memory", 'not enough memory', 'STATUS_ALLOC_FAILED'
     return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("can't allocate memory" in text or 'not enough memory' in text)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
     )
 
 
