@@ -236,7 +236,8 @@ def memory_mb() -> dict[str, float]:
         found['resident_mb'] = round(resident_mb(), 1)
     torch = sys.modules.get('torch')
     if torch is not None and torch.cuda.is_available():
-        found['gpu_mb'] = round(torch.cuda.memory_allocated() / 1e6, 1)
+        held = map(torch.cuda.memory_allocated, range(torch.cuda.device_count()))
+        found['gpu_mb'] = round(sum(held) / 1e6, 1)
     return found
 
 

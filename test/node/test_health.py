@@ -23,6 +23,7 @@ from marigold_ros.node.health import (
 )
 import numpy as np
 import pytest
+import torch
 
 SECOND = 1_000_000_000
 
@@ -193,6 +194,13 @@ def test_memory_grows_with_what_is_held():
         '    time.sleep(0.05)\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_memory_is_that_on_all_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda gpu=0: 3_000_000 * gpu)
+    assert health.memory_mb()['gpu_mb'] == 3.0
 
 
 def test_a_warning_is_logged_when_it_appears_every_half_minute_and_when_it_ends():
