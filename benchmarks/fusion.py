@@ -29,7 +29,7 @@ from fusion_cases import (
 )
 from fusion_cost import FRAMES, stage_ms
 from fusion_drawings import density_curves, panels
-from marigold_ros.commands.terminal.options import add_option, at_least, image_size
+from marigold_ros.commands.terminal.options import add_option, image_size, integer
 from marigold_ros.commands.terminal.output import grid, step_bar
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models import load_model
@@ -56,7 +56,7 @@ Cases = Mapping[tuple[str, str], Mapping[str, Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('--data', metavar='DIR', help='stored scenes (default: synthetic ones)')
-    parser.add_argument('--scenes', type=at_least(1), metavar='N', help='synthetic (default: 16)')
+    parser.add_argument('--scenes', type=integer(1), metavar='N', help='synthetic (default: 16)')
     parser.add_argument('--seed', type=int, default=0, help='of scenes (default: 0)')
     add_option(parser, '--size', image_size('HxW'), 'HxW', 'of synthetic scenes', (480, 640))
     parser.add_argument(

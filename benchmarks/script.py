@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from marigold_ros.commands.terminal.help_text import CommandParser, WrappedHelp
-from marigold_ros.commands.terminal.options import at_least, make_folder
+from marigold_ros.commands.terminal.options import integer, make_folder
 from marigold_ros.commands.terminal.output import note
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.results.results import machine, to_json
@@ -54,7 +54,7 @@ class Benchmark:
             formatter_class=WrappedHelp,
             allow_abbrev=False,
         )
-        parser.add_argument('--runs', type=at_least(1), default=0, metavar='N', help=self.runs)
+        parser.add_argument('--runs', type=integer(1), default=0, metavar='N', help=self.runs)
         parser.add_argument('--json', action='store_true', help='print the figures as JSON')
         parser.add_argument('--out', metavar='DIR', help='write figures and images to DIR')
         self.add_arguments(parser)
