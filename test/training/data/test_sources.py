@@ -320,14 +320,16 @@ def test_depth_that_is_nan_only_or_in_mm_is_named(tmp_path):
         ('nan', np.full((8, 8), np.nan, np.float32)),
         ('far', ramp(8, 8, 1e4, 2e4)),
         ('cut', ramp(8, 8, 1.0, 2.0)),
+        ('near', ramp(8, 8, 0.2, 0.4)),
     ):
         write(tmp_path / f'images/{name}.png', image(8, 8))
         write(tmp_path / f'depths/{name}.npy', depth)
     halve(tmp_path / 'depths/cut.npy')
     with pytest.raises(InputError) as caught:
-        source('folder', tmp_path, folder='.').prepare()
+        source('folder', tmp_path, folder='.', min_depth=0.5).prepare()
     text = str(caught.value)
-    assert '3 problems' in text
+    assert '4 problems' in text
+    assert 'near.npy has no depth between 0.5 and 100 m' in text
     assert 'nan.npy is NaN everywhere' in text
     assert 'far.npy has a median of 1.5e+04 m, beyond ten times' in text
     assert 'cut.npy is cut off' in text

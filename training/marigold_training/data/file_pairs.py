@@ -164,6 +164,9 @@ class FilePairs:
             return [str(error)]
         usual = max(self.rule.near, self.rule.usual_near), self.rule.far
         wrong = implausible(arrays[1], usual, self.rule.sky_above)
+        if not wrong and np.isnan(self.rule.apply(arrays[1])).all():
+            near, far = self.rule.near, self.rule.far
+            wrong = f'has no depth between {near:g} and {far:g} m, which counts; check the unit'
         return [f'{self._path(self.entries[index][1])} {wrong}'] if wrong else []
 
     def fingerprint(self) -> str:
