@@ -23,7 +23,7 @@ from typing import Any
 
 from faults import Fault, FAULTS
 from loopback_node import LoopbackNode, wait_for
-from marigold_ros.commands.terminal.options import at_least
+from marigold_ros.commands.terminal.options import integer
 from marigold_ros.commands.terminal.output import grid
 from marigold_ros.config import AlignmentConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import MarigoldError
@@ -189,5 +189,5 @@ def _table(result: CampaignResult) -> list[str]:
 
 
 if __name__ == '__main__':
-    option = ('--messages', at_least(4), 10000, 'sound and corrupted ones (default: 10000)')
+    option = ('--messages', integer(4), 10000, 'sound and corrupted ones (default: 10000)')
     sys.exit(run_script(__doc__, option, run_campaign, _table, int))

@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from marigold_ros.commands.terminal.options import at_least
+from marigold_ros.commands.terminal.options import integer
 from marigold_ros.errors import MarigoldError
 from tqdm import tqdm
 
@@ -35,7 +35,7 @@ def run_script(
     )
     parser.add_argument(name, dest='length', type=kind, default=default, metavar='N', help=text)
     parser.add_argument(
-        '--seed', type=at_least(0), default=0, metavar='N', help='of everything random'
+        '--seed', type=integer(0), default=0, metavar='N', help='of everything random'
     )
     parser.add_argument('--json', action='store_true', help='print the result as JSON')
     args = parser.parse_args()
