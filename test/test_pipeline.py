@@ -344,13 +344,18 @@ def test_the_points_make_a_frame_metric_whatever_the_model_says():
         assert np.isfinite(result.sigma).all()
 
 
-@pytest.mark.parametrize(('factor', 'state'), [(1.0, 'held'), (2.5, 'none')])
-def test_points_too_few_for_a_fit_still_refuse_a_held_depth(factor, state):
+@pytest.mark.parametrize(
+    ('factor', 'sigma', 'state'),
+    [(1.0, None, 'held'), (2.5, None, 'none'), (2.5, 0.1, 'none'), (2.5, 30.0, 'held')],
+)
+def test_points_too_few_for_a_fit_still_refuse_a_held_depth_by_their_sigma(factor, sigma, state):
     pipeline = FramePipeline(Oracle())
     pipeline.process(scene()[0])
     frame, _ = scene(SECOND // 10)
     few = frame.points_lidar[:: len(frame.points_lidar) // 10]
-    result = pipeline.process(with_scan(frame, few * factor))
+    frame = with_scan(frame, few * factor)
+    noisy = replace(frame.inputs[0], points_sigma=sigma and np.full(len(few), sigma))
+    result = pipeline.process(replace(frame, inputs=(noisy,)))
     assert result.alignment.state == state
     assert (result.metric is None) == (result.sigma is None) == (state == 'none')
     assert ('sigma at the' in result.alignment.reason) == (state == 'none')

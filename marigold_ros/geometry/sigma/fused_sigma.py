@@ -157,9 +157,10 @@ def judge_held(
         return alignment
     if not sparse.kind.is_placed or alignment.metric is None or sigma is None:
         return alignment
-    u, v, z = sparse.u, sparse.v, sparse.z
+    at = sparse.v, sparse.u
+    of_points = 0.0 if sparse.sigma is None else sparse.sigma
     with np.errstate(invalid='ignore'):
-        off = np.abs(z - alignment.metric[v, u]) / sigma[v, u]
+        off = np.abs(sparse.z - alignment.metric[at]) / np.hypot(sigma[at], of_points)
     off = off[np.isfinite(off)]
     if len(off) < _JUDGES or np.median(off) <= _CONTRADICTED_SIGMA:
         return alignment
