@@ -15,11 +15,12 @@ from marigold_ros.commands.evaluate import DATASETS
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.image_sets import image_set
-from marigold_ros.image_sets.decode import decode_depth_file
+from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file
 from marigold_ros.image_sets.image_set import FOLDER, ImageChoice, ImageSet, LAYOUTS
 from marigold_ros.image_sets.listing import match, read_list
 from marigold_ros.image_sets.storage import Tar
 import numpy as np
+from PIL import Image
 import pytest
 
 RGB = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
@@ -106,6 +107,22 @@ def test_arrays_of_either_byte_order_are_depth_and_signed_ones_are_not():
         assert decode_depth_file(data, 'a.npy').tolist() == [[7, 300]]
     with pytest.raises(InputError, match='holds int16; depth must be unsigned'):
         decode_depth_file(signed, 'a.npy')
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'TIFF', 'WEBP'])
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_images_and_depth_stay_as_they_are_stored(form, orientation):
+    steps = np.repeat(np.arange(0, 240, 40, dtype=np.uint8), 8)
+    rgb = steps[:, None, None] + np.zeros((48, 64, 3), np.uint8) + RGB[0, :, 0].repeat(8)[:, None]
+    exif, file = Image.Exif(), BytesIO()
+    exif[274] = orientation
+    Image.fromarray(rgb).save(file, form, exif=exif)
+    decoded = decode_image_file(file.getvalue(), 'a').astype(int)
+    assert np.abs(decoded - rgb).max() < 12  # JPEG and WebP lose some
+    if form in ('PNG', 'TIFF'):
+        depth, file = (DEPTH * 1000).astype(np.uint16), BytesIO()
+        Image.fromarray(depth).save(file, form, exif=exif)
+        np.testing.assert_array_equal(decode_depth_file(file.getvalue(), 'a'), depth)
 
 
 def test_a_list_may_begin_with_the_mark_that_windows_writes(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 from marigold_ros.errors import InputError
-from marigold_ros.message_codec.image_files import check_work
+from marigold_ros.message_codec.image_files import check_work, unturned
 import numpy as np
 
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
@@ -23,7 +23,7 @@ _MOST_VIDEO_PIXELS = 7680 * 4320  # codecs keep up to 16 images
 
 def decode_image_file(data: bytes, name: str) -> np.ndarray:
     """
-    Decode an image to (H, W, 3) uint8, ignoring EXIF rotation, which depth lacks.
+    Decode an image to (H, W, 3) uint8, ignoring EXIF and TIFF rotation, which depth lacks.
 
     Raises InputError naming ``name`` if the bytes are truncated or not an image.
     """
@@ -69,7 +69,7 @@ def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
         raise InputError(f'{name} is cut off after {len(data)} bytes; fetch it again', 'truncated')
     check_work(data, name)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = cv2.imdecode(np.frombuffer(unturned(data), np.uint8), flags)
     except cv2.error:
         image = None
     if image is not None:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What a PNG or JPEG would take to decode, by its headers, before anything is decoded.
+What headers state of image files, before anything is decoded.
 
 Small files can hold enormous images, and a JPEG can go over its pixels thousands of times.
 """
 
+from contextlib import suppress
 import struct
 
 from marigold_ros.errors import InputError
@@ -16,6 +17,8 @@ _MOST_BYTES = 1 << 28  # decoded: 89 megapixels in 8-bit colour, 134 of 16-bit d
 _MOST_SCANNED = 1 << 30  # pixels of all scans together: ten scans of 100 megapixels
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_TIFF_ORDER = {b'II*\0': '<', b'MM\0*': '>'}
+_ORIENTATION = 274, 3, 1  # tag, type (16 bits) and number of values
 
 
 def check_work(content: bytes, what: str) -> None:
@@ -64,3 +67,18 @@ def jpeg_frame(content: bytes) -> tuple[tuple[int, int] | None, int]:
             size = struct.unpack_from('>HH', content, at + 5)[::-1]
         at += 2 + struct.unpack_from('>H', content, at + 2)[0]
     return size, -1
+
+
+def unturned(content: bytes) -> bytes:
+    """Return a TIFF with orientation 1, as OpenCV turns TIFFs despite its flags; others as is."""
+    order = _TIFF_ORDER.get(content[:4])
+    if order is None:
+        return content
+    with suppress(struct.error):  # of a TIFF that is cut off
+        (at,) = struct.unpack_from(f'{order}I', content, 4)
+        (count,) = struct.unpack_from(f'{order}H', content, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            if struct.unpack_from(f'{order}HHI', content, entry) == _ORIENTATION:
+                upright = struct.pack(f'{order}H', 1)
+                return content[: entry + 8] + upright + content[entry + 10 :]
+    return content
