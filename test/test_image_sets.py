@@ -168,6 +168,13 @@ def test_depth_counts_within_the_range_of_the_data_set(tmp_path, name, low, high
     assert np.isfinite(row).tolist() == expected
 
 
+def test_a_saturated_value_is_unknown(tmp_path):
+    save(tmp_path / 'one' / 'image.png', RGB)
+    save(tmp_path / 'one' / 'depth_mm.png', np.where(DEPTH > 5, 65.535, DEPTH), 1000)
+    (item,) = ImageSet(tmp_path, ImageChoice(FOLDER)).frames()
+    np.testing.assert_array_equal(np.isnan(item.truth), DEPTH > 5)
+
+
 def test_diode_goes_by_its_mask_alone(tmp_path):
     depth = np.full((6, 8), 0.1, np.float32)
     depth[0] = np.nan

@@ -18,6 +18,7 @@ import numpy as np
 PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
 PNG_END = b'IEND\xaeB`\x82'
 JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
+SATURATED = 65535  # of 16-bit depth: capped by its writer, or its mark of unknown depth
 _MOST_VIDEO_PIXELS = 7680 * 4320  # codecs keep up to 16 images
 
 

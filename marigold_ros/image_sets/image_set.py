@@ -18,7 +18,7 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
-from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file
+from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file, SATURATED
 from marigold_ros.image_sets.listing import match, split_lines
 from marigold_ros.image_sets.storage import open_storage
 import numpy as np
@@ -36,7 +36,7 @@ class Layout:
     Parameters
     ----------
     per_metre : float
-        Units of integer files per metre; floating-point files hold metres.
+        Units of integer files per metre, 65535 unknown; floating-point files hold metres.
     low, high : float, metres
         Depth is valid strictly between.
     crop : (height, width) or None, pixels
@@ -171,9 +171,10 @@ class ImageSet:
         if layout.raw_size is not None:
             depth = _raw_depth(data, layout.raw_size, name)
         else:
-            stored = decode_depth_file(data, name)
-            is_integer = stored.dtype.kind != 'f'
-            depth = (stored / layout.per_metre).astype(np.float32) if is_integer else stored
+            depth = decode_depth_file(data, name)
+            if depth.dtype.kind != 'f':
+                known = np.where(depth == SATURATED, np.nan, depth)
+                depth = (known / layout.per_metre).astype(np.float32)
         if layout.masked:
             mask = decode_depth_file(self._storage.read(entry[2]), self._path(entry[2]))
             if mask.shape != depth.shape:

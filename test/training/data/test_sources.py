@@ -244,6 +244,16 @@ def test_infinite_depth_is_sky_only_if_the_recipe_says_so(tmp_path):
     assert np.array_equal(with_sky[1:], depth[1:])
 
 
+@pytest.mark.parametrize(('sky_above', 'expected'), [(None, np.nan), (70, np.nan), (60, np.inf)])
+def test_a_saturated_value_is_sky_if_the_recipe_says_so_and_else_unknown(
+    tmp_path, sky_above, expected
+):
+    write(tmp_path / 'images/a.png', image(8, 8))
+    write(tmp_path / 'depths/a.png', np.array([[65535, 50000] * 4] * 8, np.uint16))
+    depth = source('folder', tmp_path, folder='.', sky_above=sky_above).read(0).depth
+    np.testing.assert_array_equal(depth[:, :2], [[expected, 50.0]] * 8)
+
+
 def test_images_in_folders_of_their_own_are_matched_by_folder(tmp_path):
     for index, name in enumerate(('desk', 'sofa')):
         write(tmp_path / name / ('image.png' if index else 'image.jpg'), image(16, 24, index))

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file
+from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file, SATURATED
 from marigold_ros.image_sets.listing import Entry, match, read_list
 from marigold_ros.image_sets.storage import open_storage, Storage
 from marigold_ros.processes import never, run_jobs, Stop
@@ -62,10 +62,13 @@ class DepthRule:
             )
 
     def metres(self, stored: np.ndarray) -> np.ndarray:
-        """Scale stored values to (H, W) float32 metres; zeros, NaN and far values stay."""
+        """Scale stored values to (H, W) float32 metres, NaN where saturated short of the sky."""
         if stored.dtype.kind == 'f':
             return stored
-        return stored.astype(np.float32) / np.float32(self.per_metre)
+        metres = stored.astype(np.float32) / np.float32(self.per_metre)
+        if self.sky_above is None or SATURATED / self.per_metre < self.sky_above:
+            metres[stored == SATURATED] = np.nan
+        return metres
 
     def apply(self, metres: np.ndarray) -> np.ndarray:
         """Mask metres (H, W) float32: NaN where unknown, inf for the sky."""

@@ -112,7 +112,8 @@ class FolderPairs(FilePairs):
     images, depths : str
         Patterns of the files, relative to the folder; see listing.py.
     depth_scale : float
-        Stored integers per metre: 1000 for mm, 256 for KITTI. Floating-point files hold metres.
+        Stored integers per metre: 1000 for mm, 256 for KITTI; 65535 is unknown, or sky from
+        ``sky_above`` on. Floating-point files hold metres.
     min_depth, max_depth : float, metres
         Depth outside is unknown; a median ten times outside is an error.
     sky_above : float or None, metres
