@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import plan_replay
 
-    _check_names([Path(bag) for bag in args.bags])
+    _check_names(Path(args.out).resolve(), [Path(bag) for bag in args.bags])
     folder = make_folder(args.out).resolve()
     replay = replay_options(args, config)
     plan = plan_replay(args.bags, replay)
@@ -120,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_names(bags: list[Path]) -> None:
-    """Refuse bags of equal names, after which their copies are named."""
+def _check_names(folder: Path, bags: list[Path]) -> None:
+    """Refuse a folder within a bag, and bags of equal names, after which copies are named."""
     from marigold_ros.replay.bag_label import label_name
 
     name, count = Counter(label_name(bag) for bag in bags).most_common(1)[0]
@@ -130,6 +130,14 @@ def _check_names(bags: list[Path]) -> None:
             f"{count} of the bags are named '{name}', as their copies would be; label them into "
             'different folders'
         )
+    for bag in (bag.resolve() for bag in bags):
+        is_part = bag.is_file() and (bag.parent / 'metadata.yaml').is_file()
+        whole = bag.parent if is_part else bag
+        if folder.is_relative_to(whole):
+            raise ConfigurationError(
+                f'--out {folder} is within the bag {whole}, which stays as it is; give another '
+                '--out'
+            )
 
 
 def _check_room(folder: Path, jobs: Sequence[BagJob], options: LabelOptions) -> None:

@@ -28,8 +28,8 @@ POINTS, SIGMA = '/marigold_depth/points', '/marigold_depth/uncertainty/image'
 
 @pytest.fixture
 def label(loaded_ramp, capsys, tmp_path):
-    def run(*arguments):
-        code = main(['label', *map(str, arguments), '--out', str(tmp_path / 'labelled')])
+    def run(*arguments, out=tmp_path / 'labelled'):
+        code = main(['label', *map(str, arguments), '--out', str(out)])
         return code, capsys.readouterr()
 
     return run
@@ -79,6 +79,10 @@ def test_a_bag_is_not_taken_for_its_own_copy(label, short_drive, tmp_path):
     for path in (bag, next(bag.glob('*.mcap'))):
         code, printed = label(path)
         assert (code, 'would take its place' in printed.err) == (1, True)
+        for out in (bag, bag / 'new'):
+            code, printed = label(path, out=out)
+            assert (code, f'is within the bag {bag}, which' in printed.err) == (1, True)
+    assert {file.name for file in bag.iterdir()} == {file.name for file in short_drive.iterdir()}
 
 
 def test_depth_is_fitted_to_the_sources_that_are_named(label, short_drive, monkeypatch):
