@@ -42,7 +42,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('recipe', type=Path, help='YAML file, see training/recipes')
-    parser.add_argument('--out', type=Path, help='folder of the run')
+    parser.add_argument('--out', help='folder of the run')
     parser.add_argument(
         '--data', type=Path, default=Path('data'), help='where the data is (default: data)'
     )
@@ -113,8 +113,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
                     hours_of(args.recipe, plans, new_accelerator(precision, args.device == 'cpu'))
                 )
             return 0
-        if args.out:
-            make_folder(args.out)  # before data are prepared
+        args.out = make_folder(args.out) if args.out else None  # before data are prepared
         fusion = network_of(args.recipe) == FUSION
         if fusion and args.weights:
             raise ConfigurationError('--weights is for depth models; leave it out')

@@ -58,6 +58,7 @@ def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_che
     ('script', 'options', 'words'),
     [
         (train, ['r.yaml', '--out', 'x', '--minutes', 'nan'], '--minutes is nan'),
+        (train, ['r.yaml', '--out', ''], '--out is missing'),
         (train, ['r.yaml', '--out', 'x', '--data-only', '--export-only'], 'exclude each other'),
         (score, ['--scenes', '-1'], 'give 1 or more'),
         (score, ['--second', '1', '--scenes', '1'], 'exclude each other'),

@@ -31,6 +31,7 @@ def other_family(tmp_path):
         (['--base', 'OTHER'], 'choose another --base'),
         (['--base', 'nothing/here'], "'nothing/here'"),
         (['--lidar', '/nothing'], '/nothing'),
+        (['--out', ''], '--out is .; give the name'),
     ],
 )
 def test_what_is_refused_ends_with_one_and_no_result(

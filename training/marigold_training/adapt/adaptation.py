@@ -126,13 +126,13 @@ class Adaptation:
     ) -> None:
         self.options, self.accelerator, self.workers = options, accelerator, workers
         self.say = say if accelerator.is_main_process else lambda line: None
+        _check_target(options.out)
         self.work = options.out.with_name(f'{options.out.name}.work')
         self.data = self.work / 'data'
         self.base = open_base(options.base)
         self.initial_fusion = EMBEDDED / FUSION
         if (self.base.folder / FUSION / CONFIG).is_file():
             self.initial_fusion = self.base.folder / FUSION
-        _check_target(options.out)
 
     def run(self, stop: Stop) -> Proof | None:
         """
@@ -427,7 +427,9 @@ def _converted(one: Judged, name: str, scale: MetricScale) -> Judged:
 
 
 def _check_target(out: Path) -> None:
-    """Refuse to replace a folder that is no adapted model."""
+    """Refuse to replace a folder that is no adapted model, and a path without a name."""
+    if not out.name:
+        raise ConfigurationError(f'--out is {out}; give the name of a folder for the result')
     if not out.exists():
         return
     with suppress(OSError, ValueError, KeyError, TypeError):
