@@ -70,8 +70,9 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
     chosen = {name: str(value) for name, value in as_values(model_settings(args)).items()}
+    chosen.update(args.settings)  # which may name a model too
     chosen.update({name: _plain_path(chosen[name]) for name in ('model', 'vae')})
-    config = read_settings(NodeConfig, [*chosen.items(), *args.settings])
+    config = read_settings(NodeConfig, chosen.items())
     if args.rerun:
         require_rerun()
     path = args.bag
@@ -83,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         say(f'synthetic drive: {folder / "drive"}')
         path = synthetic_drive(folder, args.frames or 40, *args.size)
     bag = prepare_bag(path, config, args.frames)
-    load = functools.partial(load_chosen_model, args, config.runtime)
+    model = argparse.Namespace(**vars(config.model))
+    load = functools.partial(load_chosen_model, model, config.runtime)
     if args.bag is not None and set(bag.sources) <= {bag.lidar_kind}:
         options = ReplayOptions(config.pipeline, config.lidar, T_cam_lidar=bag.T_cam_lidar)
         check_metric([bag.path], options, load)

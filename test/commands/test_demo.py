@@ -159,7 +159,9 @@ def test_without_rclpy_the_same_pipeline_runs_offline(
     drive, small_checkpoint, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(demo, 'live_runner', lambda: None)
-    arguments = ['--bag', str(drive), '--out', str(tmp_path), '--model', str(small_checkpoint)]
+    # As a setting, which wins over --model in the node as well.
+    chosen = ['--model', 'no-such', '--set', f'model={small_checkpoint}']
+    arguments = ['--bag', str(drive), '--out', str(tmp_path), *chosen]
     assert main(['demo', *arguments, '--frames', '2']) == 0
     assert 'offline' in capsys.readouterr().out
     results = json.loads((tmp_path / 'results.json').read_text())
