@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.onnx)
     if not path.parent.is_dir():
         raise ConfigurationError(f"there is no folder '{path.parent}' for {path.name}; make it")
+    if path.exists() and not path.is_file():  # a device, as /dev/null, would be replaced
+        raise ConfigurationError(f"--onnx '{path}' is no file; give a file, as tiny.onnx")
     runtime = RuntimeConfig(backend='torch')
     model = load_model(args.model, 'cpu', 'float32', args.vae, runtime)
     done = export_model(model, path, *args.size)

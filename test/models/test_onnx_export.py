@@ -2,9 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """An exported network answers as its model does, or nothing is written."""
 
+import os
+
 from diffusers import LCMScheduler
 from marigold_ros.__main__ import main
-from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.errors import ConfigurationError, MarigoldError, WriteError
 from marigold_ros.models import load_model, onnx_export
 from marigold_ros.models.metric_scale import MetricModel, MetricScale
 from marigold_ros.models.onnx_export import export_model
@@ -86,13 +88,18 @@ def test_the_command_writes_a_file(unet_folder, tmp_path, capsys):
     missing = tmp_path / 'nowhere' / 'model.onnx'
     assert main(['export', str(unet_folder), '--onnx', str(missing)]) == 1
     assert 'there is no folder' in capsys.readouterr().err
+    os.mkfifo(pipe := tmp_path / 'pipe')  # as a device
+    assert main(['export', str(unet_folder), '--onnx', str(pipe)]) == 1
+    assert f"--onnx '{pipe}' is no file; give a file" in capsys.readouterr().err
+    assert pipe.is_fifo()
 
 
-def test_a_file_that_cannot_be_written_is_named(unet_folder, tmp_path, capsys):
+def test_a_file_that_cannot_be_written_is_named(unet_folder, tmp_path):
     path = tmp_path / 'model.onnx'
     path.mkdir()
-    assert main(['export', str(unet_folder), '--onnx', str(path), '--size', '96x128']) == 1
-    assert f'{path} could not be written (Is a directory)' in capsys.readouterr().err
+    model = load_model(str(unet_folder), 'cpu', 'float32')
+    with pytest.raises(WriteError, match=r'model.onnx could not be written \(Is a directory\)'):
+        export_model(model, path, 96, 128)
     assert list(tmp_path.iterdir()) == [path]
 
 
