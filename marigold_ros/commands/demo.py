@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; return 1 if the node reported a fault, or without any metric depth."""
     from marigold_ros.live_run.played_bag import DemoJob, prepare_bag, synthetic_drive
     from marigold_ros.live_run.scoring import clear_old, evaluate_offline
+    from marigold_ros.models import families_of
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import ReplayOptions
     from marigold_ros.replay.rerun_file import require_rerun
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         say(f'synthetic drive: {folder / "drive"}')
         path = synthetic_drive(folder, args.frames or 40, *args.size)
     bag = prepare_bag(path, config, args.frames)
+    families_of(config.model.model)  # a model that is missing replaces no earlier results
     model = argparse.Namespace(**vars(config.model))
     load = functools.partial(load_chosen_model, model, config.runtime)
     if args.bag is not None and set(bag.sources) <= {bag.lidar_kind}:

@@ -167,6 +167,8 @@ def test_without_rclpy_the_same_pipeline_runs_offline(
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['frames']['metric'] == 2
     assert all((tmp_path / name).exists() for name in FILES)
+    assert main(['demo', *arguments, '--set', 'model=no-such']) == 1
+    assert all((tmp_path / name).exists() for name in FILES)
 
 
 def test_where_rclpy_cannot_be_imported_there_is_no_live_runner(monkeypatch):
