@@ -35,6 +35,7 @@ from marigold_ros.commands.terminal.options import (
     positive_number,
     read_settings,
     refuse_given,
+    refuse_settings,
     replay_options,
     ReplayConfig,
     ROLES,
@@ -150,6 +151,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
+    if not args.record:
+        refuse_settings(args, 'points', 'is of the recorded clouds; give --record too')
     config = replace(config, pipeline=predicted_as_published(args, config.pipeline))
     from marigold_ros.bags.frames import Excerpt
     from marigold_ros.evaluation.results.results import to_json

@@ -31,6 +31,7 @@ from marigold_ros.commands.terminal.options import (
     load_chosen_model,
     make_folder,
     read_settings,
+    refuse_settings,
     replay_options,
     ReplayConfig,
     shared_cores,
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import plan_replay
 
+    if not args.points:
+        refuse_settings(args, 'points', 'is of the point clouds; give --points too')
     _check_names(Path(args.out).resolve(), [Path(bag) for bag in args.bags])
     folder = make_folder(args.out).resolve()
     replay = replay_options(args, config)

@@ -6,6 +6,7 @@ import argparse
 
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros.__main__ import main
 from marigold_ros.commands.terminal.options import add_model_options, read_settings, ReplayConfig
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
@@ -47,6 +48,19 @@ def test_tuples_are_numbers_with_commas():
 def test_bad_values_are_refused_with_the_rule(name, text, words):
     with pytest.raises(ConfigurationError, match=words):
         read_settings(ReplayConfig, [(name, text)])
+
+
+@pytest.mark.parametrize(
+    ('command', 'setting', 'remedy'),
+    [
+        ('evaluate', 'points.stride=4', 'give --record too'),
+        ('label', 'points.stride=4', 'give --points too'),
+        ('evaluate', 'ground.height=1.5', 'as in sparse_source=ground'),
+    ],
+)
+def test_settings_of_what_a_run_does_not_use_are_refused(command, setting, remedy, capsys):
+    assert main([command, 'bag', '--out', 'out', '--set', setting]) == 2
+    assert remedy in capsys.readouterr().err
 
 
 def test_switches_take_true_and_false_only():

@@ -31,7 +31,7 @@ from marigold_ros.config import (
 )
 from marigold_ros.errors import ConfigurationError, UsageError
 from marigold_ros.settings import build, group, Parameter, parameters, setting, Settings
-from marigold_ros.sparse_sources import source_names
+from marigold_ros.sparse_sources import GROUND, source_names
 from marigold_ros.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -62,8 +62,11 @@ class ReplayConfig(Settings):
     def check(self) -> None:
         """Check the sources, and that guidance has gradients."""
         check_guidance(self.pipeline, self.runtime)
-        if self.sparse_source != BAG:
-            source_names(self.sparse_source)
+        if GROUND not in (self.sources or ()) and self.ground != GroundConfig():
+            raise ConfigurationError(
+                f'ground.* is set, but sparse_source is {self.sparse_source}, without the ground; '
+                'add it, as in sparse_source=ground'
+            )
 
     @property
     def sources(self) -> tuple[str, ...] | None:
@@ -231,6 +234,13 @@ def add_setting_option(parser: argparse.ArgumentParser, kind: type) -> None:
         settings=parameters(kind),
         help='list the settings and exit',
     )
+
+
+def refuse_settings(args: argparse.Namespace, group: str, reason: str) -> None:
+    """Refuse the settings of a group that a run does not use."""
+    for name, _ in args.settings:
+        if name.startswith(f'{group}.'):
+            raise UsageError(f'--set {name} {reason}')
 
 
 def _assignment(text: str) -> tuple[str, str]:
