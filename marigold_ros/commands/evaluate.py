@@ -316,5 +316,5 @@ def _open_store(args: argparse.Namespace, plan: ReplayPlan) -> PartStore:
     if read:
         note(f'going on after image {read} of {plan.images}')
     elif (Path(args.out) / 'results.json').is_file():
-        note(f'the results of an earlier run in {args.out} are replaced')
+        note(f'the results of an earlier run in {args.out} stay until this run has its own')
     return store

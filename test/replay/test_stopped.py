@@ -66,7 +66,7 @@ def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
     assert figures(tmp_path / 'stopped') == figures(tmp_path / 'whole')
     assert not (tmp_path / 'stopped' / 'parts').exists()
     assert main(call) == 0
-    assert 'the results of an earlier run in' in capsys.readouterr().err
+    assert 'stay until this run has its own' in capsys.readouterr().err
 
 
 @pytest.mark.slow  # 36 images, three times
