@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 import sys
 
+from marigold_ros.commands.terminal.options import integer
 from marigold_ros.threads import settle_threads
 
 settle_threads()
@@ -70,8 +71,11 @@ def read_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--model', help='name or folder of a checkpoint that starts from noise')
-    parser.add_argument('--scenes', type=int, default=100, help='held-out scenes (default: 100)')
-    parser.add_argument('--second', type=int, default=0, help='scenes of the second generator')
+    source = parser.add_mutually_exclusive_group()
+    text = 'held-out scenes (default: 100)'
+    source.add_argument('--scenes', type=integer(1), default=100, help=text)
+    text = 'scenes of the second generator'
+    source.add_argument('--second', type=integer(1), default=0, help=text)
     parser.add_argument(
         '--members', type=int, nargs='+', default=(1, 2, 4, 8, 16), help='(default: 1 2 4 8 16)'
     )
@@ -82,9 +86,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, help='folder of those runs')
     parser.add_argument('--data', type=Path, default=Path('data'), help='(default: data)')
     parser.add_argument(
-        '--train-steps', type=int, default=1000, help='of each stage, at most (default: 1000)'
+        '--train-steps',
+        type=integer(1),
+        default=1000,
+        help='of each stage, at most (default: 1000)',
     )
-    parser.add_argument('--workers', type=int, default=2, help='processes that load (default: 2)')
+    text = 'processes that load (default: 2)'
+    parser.add_argument('--workers', type=integer(0), default=2, help=text)
     parser.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='bf16')
     parser.add_argument('--chart', type=Path, help='write the curves to this SVG')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
@@ -93,6 +101,8 @@ def read_arguments() -> argparse.Namespace:
         parser.error('give --model, or --recipe with --out, or both')
     if args.recipe and not args.out:
         parser.error('--recipe needs --out, the folder of its runs')
+    if args.out and not args.recipe:
+        parser.error('--out is the folder of the runs of --recipe; give that too')
     return args
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+import sys
 from typing import Any
 
 Rows = list[tuple[str, str]]
@@ -22,7 +23,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('folder', type=Path, help='of gpu_check.sh')
-    print(page_of(parser.parse_args().folder))
+    try:
+        print(page_of(parser.parse_args().folder))
+    except OSError as error:
+        print(
+            f'check_page: {error.filename} cannot be read ({error.strerror}); give the folder of '
+            'a finished training/gpu_check.sh',
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
 
+from marigold_ros.commands.terminal.options import image_size, integer
 from marigold_ros.threads import settle_threads
 
 settle_threads()
@@ -49,8 +50,10 @@ def main() -> int:
     )
     parser.add_argument('names', nargs='+', metavar='NAME', help=', '.join(SIZES))
     parser.add_argument('--backend', default='torch', help='torch, openvino (default: torch)')
-    parser.add_argument('--size', default='480x640', help='of the image, HxW')
-    parser.add_argument('--runs', type=int, default=3, help='images (default: 3)')
+    parser.add_argument(
+        '--size', type=image_size('HxW'), default=(480, 640), help='of the image, HxW'
+    )
+    parser.add_argument('--runs', type=integer(1), default=3, help='images (default: 3)')
     args = parser.parse_args()
 
     from marigold_ros.config import RuntimeConfig
@@ -59,7 +62,7 @@ def main() -> int:
     import numpy as np
 
     use_threads(2)
-    height, width = (int(side) for side in args.size.split('x'))
+    height, width = args.size
     rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     for name in args.names:
         with TemporaryDirectory() as folder:

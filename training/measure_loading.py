@@ -25,6 +25,7 @@ import time
 from typing import Any
 
 import cv2
+from marigold_ros.commands.terminal.options import integer, positive_number
 from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
@@ -198,12 +199,14 @@ def main() -> int:
     )
     parser.add_argument('recipe', type=Path, nargs='?', help='measure its sources')
     parser.add_argument('--data', type=Path, default=Path('data'), help='(default: data)')
-    parser.add_argument('--pictures', type=int, default=64, help='of each source (default: 64)')
-    parser.add_argument('--workers', type=int, default=2, help='processes that load (default: 2)')
-    parser.add_argument('--rate', type=float, default=59.0, help='images/s of the device')
+    text = 'of each source (default: 64)'
+    parser.add_argument('--pictures', type=integer(BATCH), default=64, help=text)
+    text = 'processes that load (default: 2)'
+    parser.add_argument('--workers', type=integer(0), default=2, help=text)
+    parser.add_argument(
+        '--rate', type=positive_number, default=59.0, help='images/s of the device'
+    )
     args = parser.parse_args()
-    if not args.rate > 0.0 or args.workers < 0 or args.pictures < 1:
-        parser.error('--rate must be above 0, --workers 0 or more, --pictures 1 or more')
 
     try:
         if args.recipe:

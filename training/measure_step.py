@@ -22,6 +22,7 @@ from statistics import median
 import sys
 from typing import Any
 
+from marigold_ros.commands.terminal.options import integer, positive_number
 from marigold_ros.threads import settle_threads
 
 settle_threads()
@@ -35,9 +36,9 @@ def main() -> int:
     parser.add_argument('recipe', type=Path, help='of a Marigold, see training/recipes')
     parser.add_argument('--precision', choices=('float32', 'bf16', 'fp16'), default='float32')
     parser.add_argument('--networks', choices=('sd2', 'small'), default='sd2')
-    parser.add_argument('--scale', type=float, default=1.0, help='of the image sides')
-    parser.add_argument('--accumulation', type=int, help="default: the recipe's")
-    parser.add_argument('--steps', type=int, default=3, help='timed, after one that is not')
+    parser.add_argument('--scale', type=positive_number, default=1.0, help='of the image sides')
+    parser.add_argument('--accumulation', type=integer(1), help="default: the recipe's")
+    parser.add_argument('--steps', type=integer(1), default=3, help='timed, after one that is not')
     args = parser.parse_args()
 
     from marigold_ros.errors import MarigoldError

@@ -25,6 +25,7 @@ import sys
 from typing import Any
 
 import cv2
+from marigold_ros.commands.terminal.options import integer
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.processes import run_jobs
 from marigold_ros.whole_files import write_whole
@@ -236,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--table', type=Path, help='table of frames (default: the one in RAW)')
     parser.add_argument('--splits', nargs='+', default=['train', 'val', 'test'])
     parser.add_argument('--scenes', default='*', help='pattern of scene names (default: all)')
-    parser.add_argument('--workers', type=int, default=1, help='processes, a scene each')
+    parser.add_argument('--workers', type=integer(1), default=1, help='processes, a scene each')
     args = parser.parse_args(arguments)
 
     broken: list[str] = []

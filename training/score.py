@@ -47,6 +47,8 @@ def main() -> int:
         parser.error('--pairs, --scenes and --second exclude each other; give one of them')
     if min(args.scenes, args.second) < 0:
         parser.error('--scenes and --second are numbers of scenes; give 1 or more')
+    if args.points and args.mean_map:
+        parser.error('--points compares a model with itself alone; leave out --mean-map')
 
     from marigold_ros.errors import MarigoldError
     from marigold_ros.evaluation.results.results import to_json
@@ -78,6 +80,8 @@ def main() -> int:
                 folder.parent, folder.name, images='*/image.*', depths='*/depth_mm.png'
             )
         model = load_model(args.model, vae=args.vae)
+        if args.pictures:  # first: scoring takes longer, and would be lost
+            contact_sheet(model, islice(pairs(source), 10), args.pictures)
         mean_map = training_mean_map() if args.mean_map else None
         total = args.second or args.scenes or 200 if source is None else len(source)
         if args.points:
@@ -86,8 +90,6 @@ def main() -> int:
             table = score(model, pairs(source), total, mean_map)
         heads = 'with without ratio' if args.points else 'AbsRel delta1 images'
         print(to_json(table) if args.json else text_of(table, heads.split()))
-        if args.pictures:
-            contact_sheet(model, islice(pairs(source), 10), args.pictures)
     except MarigoldError as error:
         print(f'score: {error}', file=sys.stderr)
         return 1

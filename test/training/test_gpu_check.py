@@ -10,6 +10,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+from check_page import main as print_page
 from marigold_training.networks.initialise import initialise
 from marigold_training.run.stages import Stage
 from measure_step import main, measure
@@ -118,6 +119,12 @@ def test_a_failed_check_resumes_with_the_part_that_failed(check, tmp_path, scrip
     assert '25%' in page
     widths = {line.count('|') for line in page.strip().splitlines()}
     assert widths == {3}
+
+
+def test_a_check_that_is_not_finished_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['check_page.py', str(tmp_path)])
+    assert print_page() == 1
+    assert f'{tmp_path}/engine.json cannot be read (No such file' in capsys.readouterr().err
 
 
 def test_a_recipe_that_is_missing_is_one_line(monkeypatch, capsys):

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+from ablate import main as ablate
 import cv2
 from finetune import main as train
 from finetune import missing_processes, next_steps
@@ -24,7 +25,10 @@ from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_training import plan
 from marigold_training.run.recipe import TrainingRun
+from measure_families import main as time_families
+from measure_step import main as time_step
 import numpy as np
+from prepare_hypersim import main as prepare
 import pytest
 from score import main as score
 import torch
@@ -62,6 +66,14 @@ def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_che
         (train, ['r.yaml', '--out', 'x', '--data-only', '--export-only'], 'exclude each other'),
         (score, ['--scenes', '-1'], 'give 1 or more'),
         (score, ['--second', '1', '--scenes', '1'], 'exclude each other'),
+        (score, ['--points', '--mean-map'], 'leave out --mean-map'),
+        (ablate, ['--model', 'tiny', '--out', 'x'], '--recipe; give that too'),
+        (ablate, ['--model', 'tiny', '--workers', '-1'], "'-1' is not an integer from 0"),
+        (time_families, ['tiny', '--size', '480'], "'480' is not of the form HxW"),
+        (time_families, ['tiny', '--runs', '0'], "'0' is not an integer from 1"),
+        (time_step, ['r.yaml', '--scale', '0'], "'0' is not a number above 0"),
+        (time_step, ['r.yaml', '--steps', '0'], "'0' is not an integer from 1"),
+        (prepare, ['raw', 'out', '--workers', '0'], "'0' is not an integer from 1"),
     ],
 )
 def test_options_without_effect_are_wrong_usage(monkeypatch, capsys, script, options, words):

@@ -28,6 +28,7 @@ from marigold_training.run.score import beside_quadric, contact_sheet, score, sc
 from marigold_training.second_generator.generator import make_second_sample
 import numpy as np
 import pytest
+from score import main
 import torch
 import yaml
 
@@ -157,6 +158,24 @@ def student(tmp_path) -> Path:
         latent_channels=4, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4, **sides
     ).save_pretrained(tmp_path / 'student')
     return tmp_path / 'student'
+
+
+def test_a_sheet_that_cannot_be_written_ends_the_script_before_it_scores(
+    small_checkpoint, monkeypatch, capsys
+):
+    given = [
+        '--model',
+        str(small_checkpoint),
+        '--second',
+        '1',
+        '--pictures',
+        '/dev/null/sheet.png',
+    ]
+    monkeypatch.setattr(sys, 'argv', ['score.py', *given])
+    assert main() == 1
+    printed = capsys.readouterr()
+    assert 'sheet.png could not be written' in printed.err
+    assert printed.out == ''
 
 
 @pytest.mark.slow  # runs the script twice
