@@ -66,7 +66,7 @@ PASSED_ON = (
     ('ground.height', '', 'as for depth.launch.py; empty: the parameter file decides'),
     ('ground.pitch', '', 'as for depth.launch.py; empty: the parameter file decides'),
     ('model', '', 'checkpoint; empty: the parameter file decides'),
-    ('profile', '', 'speed or quality; empty: the parameter file decides'),
+    ('profile', '', 'as for depth.launch.py; empty: the parameter file decides'),
     ('device', '', 'auto, cpu, cuda or cuda:1; empty: the parameter file decides'),
     ('max_rate', '', 'largest number of frames per second; empty: the parameter file decides'),
     ('params_file', '', 'parameter file; empty: the one that comes with the package'),
