@@ -125,6 +125,19 @@ def test_images_and_depth_stay_as_they_are_stored(form, orientation):
         np.testing.assert_array_equal(decode_depth_file(file.getvalue(), 'a'), depth)
 
 
+@pytest.mark.parametrize('bits', [8, 12, 16])
+def test_of_16_bit_colours_those_count_that_the_image_uses(bits):
+    rgb = np.kron(RGB, np.ones((2, 2, 1), np.uint8)) | 0x80
+    data = cv2.imencode('.png', rgb[..., ::-1].astype(np.uint16) << (bits - 8))[1].tobytes()
+    np.testing.assert_array_equal(decode_image_file(data, 'a.png'), rgb)
+
+
+def test_colours_of_floating_point_are_refused():
+    data = cv2.imencode('.pfm', RGB.astype(np.float32) / 255)[1].tobytes()
+    with pytest.raises(InputError, match=r'a.pfm holds float32 values, and a photo has 8 or 16'):
+        decode_image_file(data, 'a.pfm')
+
+
 def test_a_list_may_begin_with_the_mark_that_windows_writes(tmp_path):
     path = tmp_path / 'list.txt'
     path.write_text('a/x.png b/x.png\r\n', encoding='utf-8-sig')

@@ -7,17 +7,18 @@ A PNG or JPEG is bounded by its header. Files of strangers in other formats are 
 process with limits first (`try_image`, `try_video`).
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 import io
 from pathlib import Path
 
 import cv2
 from marigold_ros.errors import InputError
-from marigold_ros.message_codec.image_files import check_work, unturned
+from marigold_ros.message_codec.image_files import check_work, PNG, unturned
 import numpy as np
 
-PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
 PNG_END = b'IEND\xaeB`\x82'
-JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
+JPEG, JPEG_SCAN, JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 SATURATED = 65535  # of 16-bit depth: capped by its writer, or its mark of unknown depth
 _MOST_VIDEO_PIXELS = 7680 * 4320  # codecs keep up to 16 images
 
@@ -28,8 +29,22 @@ def decode_image_file(data: bytes, name: str) -> np.ndarray:
 
     Raises InputError naming ``name`` if the bytes are truncated or not an image.
     """
-    image = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.cvtColor(to_8_bit(_decode(data, name, flags), name), cv2.COLOR_BGR2RGB)
+
+
+def to_8_bit(bgr: np.ndarray, what: str, say: Callable[[str], object] | None = None) -> np.ndarray:
+    """Return the upper 8 of the bits that an image uses; ``say`` reports fewer than its 16."""
+    if bgr.dtype == np.uint16:
+        largest = int(bgr.max())
+        bits = max(8, largest.bit_length())
+        if say and bits < 16:
+            say(f'its 16-bit values end at {largest}, so they are taken for {bits}-bit ones')
+        return np.right_shift(bgr, bits - 8).astype(np.uint8)
+    if bgr.dtype != np.uint8:
+        text = f'{what} holds {bgr.dtype} values, and a photo has 8 or 16 bits; convert it'
+        raise InputError(text, 'encoding')
+    return bgr
 
 
 def decode_depth_file(data: bytes, name: str) -> np.ndarray:
@@ -69,12 +84,10 @@ def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
     if is_cut_off(data):
         raise InputError(f'{name} is cut off after {len(data)} bytes; fetch it again', 'truncated')
     check_work(data, name)
-    try:
+    with suppress(cv2.error):
         image = cv2.imdecode(np.frombuffer(unturned(data), np.uint8), flags)
-    except cv2.error:
-        image = None
-    if image is not None:
-        return image
+        if image is not None:
+            return image
     if name.lower().endswith('.exr'):
         raise InputError(
             f'{name}: OpenCV lacks OpenEXR, or the file is damaged; convert it to .npy or float '

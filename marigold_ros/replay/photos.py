@@ -130,15 +130,8 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
         raise InputError(
             f'OpenCV cannot read the {data.size} bytes as an image; give a JPEG, PNG, TIFF, …'
         )
-    if bgr.dtype == np.uint16:
-        largest = int(bgr.max())
-        bits = max(8, largest.bit_length())
-        if say and bits < 16:
-            say(f'its 16-bit values end at {largest}, so they are taken for {bits}-bit ones')
-        bgr = np.right_shift(bgr, bits - 8).astype(np.uint8)
-    if bgr.dtype != np.uint8:
-        raise InputError(f'it holds {bgr.dtype} values, and a photo has 8 or 16 bits; convert it')
-    return cv2.cvtColor(_turned(bgr, orientation), cv2.COLOR_BGR2RGB)
+    upright = _turned(decode.to_8_bit(bgr, 'it', say), orientation)
+    return cv2.cvtColor(upright, cv2.COLOR_BGR2RGB)
 
 
 def _avif_orientation(content: bytes) -> int:
@@ -221,11 +214,8 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _images(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    while True:
-        there, bgr = capture.read()
-        if not there:
-            return
-        yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    while (read := capture.read())[0]:
+        yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
 
 
 def colourise(prediction: Prediction) -> np.ndarray:
