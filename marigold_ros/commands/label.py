@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.bags.writer import remove_partial
     from marigold_ros.processes import Stopped
     from marigold_ros.replay.bag_label import check_copies, label_bag, LabelOptions, lost_bag
+    from marigold_ros.replay.bag_part import keep_options
     from marigold_ros.replay.executor import BagWorker
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import plan_replay
@@ -76,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     method = config.pipeline.alignment.method
     load = partial(load_chosen_model, shared_cores(args), runtime=config.runtime)
     check_metric([job.path for job in plan.jobs], replay, load)
-    _check_options(folder, args, method)
+    # The method stands there even if it is the default, which may be another one some day.
+    lasting = {**lasting_options(args), 'alignment.method': method}
+    keep_options(folder / 'label.json', lasting, 'copies labelled', 'give another --out')
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
     check_copies(options, plan.jobs)
@@ -134,13 +137,9 @@ def _check_names(folder: Path, bags: list[Path]) -> None:
             'different folders'
         )
     for bag in (bag.resolve() for bag in bags):
-        is_part = bag.is_file() and (bag.parent / 'metadata.yaml').is_file()
-        whole = bag.parent if is_part else bag
+        whole = bag.parent if (bag.parent / 'metadata.yaml').is_file() else bag
         if folder.is_relative_to(whole):
-            raise ConfigurationError(
-                f'--out {folder} is within the bag {whole}, which stays as it is; give another '
-                '--out'
-            )
+            raise ConfigurationError(f'--out {folder} is within the bag {whole}; give another')
 
 
 def _check_room(folder: Path, jobs: Sequence[BagJob], options: LabelOptions) -> None:
@@ -161,15 +160,6 @@ def _check_room(folder: Path, jobs: Sequence[BagJob], options: LabelOptions) -> 
         )
     if needed:
         note(f'writing about {as_size(needed)} to {folder}, where {as_size(free)} are free')
-
-
-def _check_options(folder: Path, args: argparse.Namespace, method: str) -> None:
-    """Refuse to mix copies of different options in one folder."""
-    from marigold_ros.replay.bag_part import keep_options
-
-    # The method stands there even if it is the default, which may be another one some day.
-    options = {**lasting_options(args), 'alignment.method': method}
-    keep_options(folder / 'label.json', options, 'copies labelled', 'give another --out')
 
 
 def _text(labelled: list[dict[str, Any]]) -> str:

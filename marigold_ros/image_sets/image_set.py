@@ -123,10 +123,8 @@ class ImageSet:
         """The list or the patterns, in the place of topics in the results."""
         split, protocol = Path(self._choice.split).name, self._choice.protocol
         patterns = {'image': self._choice.images, 'truth': self._choice.depths}
-        found: dict[str, str | None] = {
-            'dataset': self._choice.dataset,
-            **({'list': split} if split else patterns),
-        }
+        found: dict[str, str | None] = {'dataset': self._choice.dataset}
+        found |= {'list': split} if split else patterns
         return found | ({'protocol': protocol} if protocol else {})
 
     def describe(self) -> dict[str, Any]:
@@ -185,8 +183,7 @@ class ImageSet:
                 )
             valid = mask != 0
         else:
-            with np.errstate(invalid='ignore'):
-                valid = (depth > layout.low) & (depth < layout.high)
+            valid = (depth > layout.low) & (depth < layout.high)
         return np.where(valid & np.isfinite(depth), depth, np.float32(np.nan))
 
     def _window(self, size: tuple[int, ...], name: str) -> Any:
