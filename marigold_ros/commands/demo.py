@@ -45,8 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='auto measures the first frames and plays so fast that every frame is processed; a '
         'number is a multiple of real time, with dropped frames (default: auto)',
     )
-    text = 'images (default: 40, or the whole bag)'
-    add_option(parser, '--frames', integer(1), 'N', text)
+    add_option(parser, '--frames', integer(1), 'N', 'images (default: 40, or the whole bag)')
     size = (640, 480)
     add_option(parser, '--size', image_size('WxH'), 'WxH', 'of the synthetic drive', size)
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')

@@ -167,12 +167,13 @@ def run(args: argparse.Namespace) -> int:
 
         require_rerun()
     make_folder(args.out)
+    published = f'marigold-{args.dataset}'
     options = replay_options(
         args,
         config,
         fit_every=args.fit_every,
         held_out=args.heldout,
-        oracle=args.oracle or published_oracle(args.dataset),
+        oracle=args.oracle or (published if published in ORACLES else OWN),
         corruptions=args.corrupt,
         images=chosen_images(args),
         limit=args.limit,
@@ -283,12 +284,6 @@ def corruptions(text: str) -> tuple[str, ...]:
             f"'{unknown[0]}' is no corruption; give all, or some of {','.join(CORRUPTIONS)}"
         )
     return kinds
-
-
-def published_oracle(dataset: str | None) -> str:
-    """Return the rule of the oracle that publications follow on a data set."""
-    rule = f'marigold-{dataset}'
-    return rule if rule in ORACLES else OWN
 
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:

@@ -13,6 +13,7 @@ PyTorch's first; the exit code is 1, and nothing is written, if it differs.
 
 import argparse
 from pathlib import Path
+import signal
 
 from marigold_ros.commands.terminal.options import add_option, image_size
 from marigold_ros.errors import ConfigurationError
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if path.exists() and not path.is_file():  # a device, as /dev/null, would be replaced
         raise ConfigurationError(f"--onnx '{path}' is no file; give a file, as tiny.onnx")
     runtime = RuntimeConfig(backend='torch')
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which leaves no draft
     model = load_model(args.model, 'cpu', 'float32', args.vae, runtime)
     done = export_model(model, path, *args.size)
     height, width = done['size']

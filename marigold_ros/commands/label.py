@@ -91,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
     with chosen_executor(args, worker, plan.images) as executor:
         try:
             with executor(worker, plan.jobs) as parts:
-                for part in parts:
-                    labelled.append(asdict(part))
+                labelled.extend(map(asdict, parts))
         except Stopped:
             stopped = True
     failed = plan.failed | {part['bag']: part['failed'] for part in labelled if part['failed']}

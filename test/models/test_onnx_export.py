@@ -3,6 +3,7 @@
 """An exported network answers as its model does, or nothing is written."""
 
 import os
+import signal
 
 from diffusers import LCMScheduler
 from marigold_ros.__main__ import main
@@ -101,6 +102,17 @@ def test_a_file_that_cannot_be_written_is_named(unet_folder, tmp_path):
     with pytest.raises(WriteError, match=r'model.onnx could not be written \(Is a directory\)'):
         export_model(model, path, 96, 128)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_sigterm_leaves_no_draft(unet_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, 'onnx_session', lambda _: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        path = str(tmp_path / 'model.onnx')
+        assert main(['export', str(unet_folder), '--onnx', path, '--size', '96x128']) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_size_that_varies_is_refused(capsys):

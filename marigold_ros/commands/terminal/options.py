@@ -63,10 +63,8 @@ class ReplayConfig(Settings):
         """Check the sources, and that guidance has gradients."""
         check_guidance(self.pipeline, self.runtime)
         if GROUND not in (self.sources or ()) and self.ground != GroundConfig():
-            raise ConfigurationError(
-                f'ground.* is set, but sparse_source is {self.sparse_source}, without the ground; '
-                'add it, as in sparse_source=ground'
-            )
+            text = f'ground.* is set, and sparse_source is {self.sparse_source}, without ground'
+            raise ConfigurationError(f'{text}; add it, as in sparse_source=ground')
 
     @property
     def sources(self) -> tuple[str, ...] | None:
