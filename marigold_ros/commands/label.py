@@ -91,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
     with chosen_executor(args, worker, plan.images) as executor:
         try:
             with executor(worker, plan.jobs) as parts:
-                labelled.extend(map(asdict, parts))
+                for part in parts:
+                    labelled.append(asdict(part))
         except Stopped:
             stopped = True
     failed = plan.failed | {part['bag']: part['failed'] for part in labelled if part['failed']}
