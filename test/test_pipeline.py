@@ -5,6 +5,7 @@
 from dataclasses import replace
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import cv2
 from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
@@ -317,6 +318,19 @@ def test_fit_is_held_with_growing_sigma_while_lidar_is_silent(method):
     # The last held frame is a second old: a fifth of the depth, by alignment.hold_growth.
     assert level[19] > 0.19 * np.median(depth)
     assert level[20] < 0.2 * level[19]
+
+
+@pytest.mark.parametrize('method', ['fused'])
+@pytest.mark.parametrize('left', [0, 5])
+def test_without_lidar_sigma_is_again_what_a_metric_model_states(method, left):
+    config = PipelineConfig(alignment=AlignmentConfig(method=method), sky='fitted')
+    metric = Prediction(1.2 * scene()[1], space='metric', relative_error=0.12)
+    pipeline = FramePipeline(SimpleNamespace(predict=lambda rgb, **asked: metric), config)
+    for tenth in range(8):
+        frame, _ = scene(tenth * SECOND // 10)
+        some = frame.points_lidar[:: len(frame.points_lidar) // left] if left else None
+        result = pipeline.process(frame if tenth < 4 else with_scan(frame, some))
+    np.testing.assert_allclose(result.sigma, 0.12 * result.metric, rtol=1e-4)
 
 
 class Useless:

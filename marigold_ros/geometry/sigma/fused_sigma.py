@@ -247,10 +247,11 @@ def with_scaled_sigma(
     Multiply sigma of a fused alignment, if it has one, by the factor at its depth.
 
     Beyond the points of the frame sigma does not shrink, nor does the map's share of it: the
-    factors are those of depth without a map.
+    factors are those of depth without a map. They say nothing of a metric map alone.
     """
     sigma, metric = alignment.sigma, alignment.metric
-    if sigma is None or metric is None or scale is None:
+    of_map_alone = alignment.led_by == 'map' and alignment.map_share is None
+    if sigma is None or metric is None or scale is None or of_map_alone:
         return alignment
     among, beyond = (np.interp(_LOGS, np.log(_DEPTHS), _factors(c)) for c in scale.counts)
     table = np.stack([among, np.maximum(beyond, 1.0)]).astype(np.float32)
