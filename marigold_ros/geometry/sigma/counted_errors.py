@@ -116,11 +116,13 @@ def sigma_map(
     """
     Estimate one standard deviation of metric depth, (H, W) float32 in metres.
 
-    ``errors`` include this frame's, and ``sparse`` are its points if it was fitted to them. NaN
-    where depth is; None if neither errors nor spread are known.
+    ``errors`` include this frame's, and ``sparse`` are its points if it was fitted to them. With
+    few of them it is no less than the error that a metric model states. NaN where depth is; None
+    if neither errors, spread nor such a statement are known.
     """
-    metric = alignment.metric
-    if metric is None or (errors is None and prediction.spread is None):
+    metric, few = alignment.metric, len(sparse or ()) < config.min_points
+    stated = np.float32(prediction.relative_error if few else np.nan)
+    if metric is None or (errors is None and prediction.spread is None and np.isnan(stated)):
         return None
     small = _sampled(metric)
     spread, affine = _explained(prediction, alignment, sparse, config, small)
@@ -143,6 +145,7 @@ def sigma_map(
         variance += cv2.LUT(cell, table)
     if alignment.state == 'held':
         variance += np.float32(config.hold_growth * alignment.age_ns / 1e9) ** 2
+    variance = np.fmax(variance, stated**2)  # NaN changes nothing
     deviation = cv2.resize(np.sqrt(variance), metric.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.asarray(metric * deviation, dtype=np.float32)
 
