@@ -98,8 +98,8 @@ def count_errors(
         explained = np.hypot(spread, affine * _affine_share(gaps))
         near = _class_of(gaps, _DISTANCE)
         _count(fresh, alignment.held_out, explained, (near, steep, relative))
-        if alignment.space != 'metric':  # a guided model has no affine fit
-            # Far from all points the field has faded: scale and shift alone remain.
+        if not alignment.saw_points:
+            # Far from all points the field has faded: scale and shift alone remain, or the map.
             _count(fresh[-1], far, np.hypot(spread, affine), (steep, relative))
     if before is None:
         return ErrorCounts(fresh, (u, v)) if fresh.any() else None
@@ -127,7 +127,10 @@ def sigma_map(
     small = _sampled(metric)
     spread, affine = _explained(prediction, alignment, sparse, config, small)
     if errors is not None:
-        gaps, steep = _gaps(*errors.place, metric.shape), _steepness(small)
+        # A map that is metric by itself has no field without points.
+        is_far = sparse is None and alignment.state == 'fitted'
+        u, v = np.empty((2, 0), np.intp) if is_far else errors.place
+        gaps, steep = _gaps(u, v, metric.shape), _steepness(small)
         if alignment.held_out is not None:
             affine = affine * _affine_share(gaps)
     variance = np.square(spread) + np.square(affine)

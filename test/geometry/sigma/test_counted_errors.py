@@ -151,6 +151,16 @@ def test_no_points_or_spread_give_no_sigma():
     assert sigma_map(errors, prediction, none, CONFIG) is None
 
 
+def test_without_points_sigma_of_a_metric_map_is_that_of_a_map_without_correction():
+    _, sparse, truth = frame(0)
+    prediction = Prediction(1.2 * truth.astype(np.float32), space='metric')
+    errors, corrected, sigma = after([(prediction, sparse, truth)])
+    assert np.median(sigma / corrected.metric) < 0.02
+    alone = align(prediction, None, CONFIG)
+    ratio = sigma_map(errors, prediction, alone, CONFIG) / alone.metric
+    assert np.median(ratio) == pytest.approx(1 - 1 / 1.2, rel=0.1)
+
+
 @pytest.mark.parametrize('shape', [(1, 800), (2, 1600), (1600, 2)])
 def test_sigma_of_an_image_of_a_few_rows_or_columns_is_that_of_its_errors(shape):
     rng = np.random.default_rng(0)
