@@ -78,7 +78,7 @@ def _check_outputs(args: argparse.Namespace, folders: list[Path]) -> None:
 
 
 def _write(option: str, path: str, text: str) -> None:
-    if os.path.isdir(path or '.') or not os.path.isdir(Path(path).parent):
+    if not path or Path(path).is_dir() or not Path(path).parent.is_dir():
         text = f"{option} '{path}' cannot be written; give a file in an existing folder"
         raise ConfigurationError(text)
     write_whole(Path(path), text.encode(errors='backslashreplace'))

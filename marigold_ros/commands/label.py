@@ -136,8 +136,9 @@ def _check_names(folder: Path, bags: list[Path]) -> None:
             f"{count} of the bags are named '{name}', as their copies would be; label them into "
             'different folders'
         )
-    for bag in (bag.resolve() for bag in bags):
-        whole = bag.parent if (bag.parent / 'metadata.yaml').is_file() else bag
+    for bag in map(Path.resolve, bags):
+        is_part = bag.is_file() and (bag.parent / 'metadata.yaml').is_file()
+        whole = bag.parent if is_part else bag
         if folder.is_relative_to(whole):
             raise ConfigurationError(f'--out {folder} is within the bag {whole}; give another')
 

@@ -96,6 +96,15 @@ def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
     raise InputError(f'{name} is damaged or not an image; fetch it again')
 
 
+def to_metres(stored: np.ndarray, per_metre: float, saturated: float = np.nan) -> np.ndarray:
+    """Return metres, float32, of integers ``per_metre``; floating-point values are metres."""
+    if stored.dtype.kind == 'f':
+        return stored
+    metres = stored.astype(np.float32) / np.float32(per_metre)
+    metres[stored == SATURATED] = saturated
+    return metres
+
+
 def is_cut_off(data: bytes) -> bool:
     """Return whether a PNG or JPEG lacks its end, which old decoders fill up with grey."""
     if data.startswith(PNG):

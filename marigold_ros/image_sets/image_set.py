@@ -18,7 +18,7 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
-from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file, SATURATED
+from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file, to_metres
 from marigold_ros.image_sets.listing import match, split_lines
 from marigold_ros.image_sets.storage import open_storage
 import numpy as np
@@ -169,10 +169,7 @@ class ImageSet:
         if layout.raw_size is not None:
             depth = _raw_depth(data, layout.raw_size, name)
         else:
-            depth = decode_depth_file(data, name)
-            if depth.dtype.kind != 'f':
-                known = np.where(depth == SATURATED, np.nan, depth)
-                depth = (known / layout.per_metre).astype(np.float32)
+            depth = to_metres(decode_depth_file(data, name), layout.per_metre)
         if layout.masked:
             mask = decode_depth_file(self._storage.read(entry[2]), self._path(entry[2]))
             if mask.shape != depth.shape:
@@ -183,7 +180,8 @@ class ImageSet:
                 )
             valid = mask != 0
         else:
-            valid = (depth > layout.low) & (depth < layout.high)
+            with np.errstate(invalid='ignore'):
+                valid = (depth > layout.low) & (depth < layout.high)
         return np.where(valid & np.isfinite(depth), depth, np.float32(np.nan))
 
     def _window(self, size: tuple[int, ...], name: str) -> Any:

@@ -71,8 +71,10 @@ def jpeg_frame(content: bytes) -> tuple[tuple[int, int] | None, int]:
 
 def unturned(content: bytes) -> bytes:
     """Return a TIFF with orientation 1, as OpenCV turns TIFFs despite its flags; others as is."""
-    with suppress(KeyError, struct.error):  # of no TIFF, and of one that is cut off
-        order = _TIFF_ORDER[content[:4]]
+    order = _TIFF_ORDER.get(content[:4])
+    if order is None:
+        return content
+    with suppress(struct.error):  # of a TIFF that is cut off
         (at,) = struct.unpack_from(f'{order}I', content, 4)
         (count,) = struct.unpack_from(f'{order}H', content, at)
         for entry in range(at + 2, at + 2 + 12 * count, 12):

@@ -214,8 +214,11 @@ def _quiet_opencv() -> Iterator[None]:
 
 
 def _images(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    while (read := capture.read())[0]:
-        yield cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+    while True:
+        there, bgr = capture.read()
+        if not there:
+            return
+        yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def colourise(prediction: Prediction) -> np.ndarray:

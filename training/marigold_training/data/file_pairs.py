@@ -10,7 +10,12 @@ import json
 from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file, SATURATED
+from marigold_ros.image_sets.decode import (
+    decode_depth_file,
+    decode_image_file,
+    SATURATED,
+    to_metres,
+)
 from marigold_ros.image_sets.listing import Entry, match, read_list
 from marigold_ros.image_sets.storage import open_storage, Storage
 from marigold_ros.processes import never, run_jobs, Stop
@@ -63,12 +68,9 @@ class DepthRule:
 
     def metres(self, stored: np.ndarray) -> np.ndarray:
         """Scale stored values to (H, W) float32 metres, NaN where saturated short of the sky."""
-        if stored.dtype.kind == 'f':
-            return stored
-        metres = stored.astype(np.float32) / np.float32(self.per_metre)
-        if self.sky_above is None or SATURATED / self.per_metre < self.sky_above:
-            metres[stored == SATURATED] = np.nan
-        return metres
+        farthest = SATURATED / self.per_metre
+        is_sky = self.sky_above is not None and farthest >= self.sky_above
+        return to_metres(stored, self.per_metre, farthest if is_sky else np.nan)
 
     def apply(self, metres: np.ndarray) -> np.ndarray:
         """Mask metres (H, W) float32: NaN where unknown, inf for the sky."""
