@@ -67,8 +67,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_outputs(args: argparse.Namespace, folders: list[Path]) -> None:
     """Refuse to write over files of the runs, and two outputs to one file."""
-    names = 'results.json', 'per_frame.csv', 'report.html'
-    taken = {os.path.realpath(folder / name) for folder in folders for name in names}
+    from marigold_ros.evaluation.results.results import RESULT_FILES
+
+    taken = {os.path.realpath(folder / name) for folder in folders for name in RESULT_FILES}
     for option in ('page', 'csv', 'latex'):
         path = getattr(args, option)
         if path is not None and os.path.realpath(path) in taken:

@@ -22,6 +22,7 @@ from marigold_ros.evaluation.report.drawing import (
     error_image,
     overlay_points,
 )
+from marigold_ros.evaluation.results.results import RESULT_FILES
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, UNBOUNDED
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
@@ -297,7 +298,7 @@ def clear_old(folder: Path) -> None:
     Raises BagError if ``recording`` exists and is not a bag, so somebody else's.
     """
     remove_recording(folder / 'recording')
-    names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply', 'demo.webp', 'demo.rrd')
+    names = (*RESULT_FILES, 'cloud.ply', 'demo.webp', 'demo.rrd')
     for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in names)):
         with suppress(FileNotFoundError):
             old.unlink()

@@ -11,13 +11,12 @@ from typing import Any
 from marigold_ros.bags.frames import Excerpt
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.report.verdict_section import verdict_section
+from marigold_ros.evaluation.results.results import RESULT_FILES
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.inspection import inspect_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.web.jobs import Job
 from marigold_ros.web.models import ModelStore
-
-_FILES = ('report.html', 'results.json', 'per_frame.csv')
 
 
 def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) -> None:
@@ -39,8 +38,8 @@ def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) 
             raise
         job.result['warning'] = str(error)
     results = json.loads((out / 'results.json').read_text(encoding='utf-8'))
-    job.files.update({name: out / name for name in _FILES})
-    job.result.update(_shown(results), downloads=list(_FILES))
+    job.files.update({name: out / name for name in RESULT_FILES})
+    job.result.update(_shown(results), downloads=list(RESULT_FILES))
 
 
 def bag_words(facts: Mapping[str, Any]) -> dict[str, str]:

@@ -34,6 +34,8 @@ from marigold_ros.settings import as_values
 import numpy as np
 
 SCHEMA = 1
+# Files of a run.
+RESULT_FILES = ('report.html', 'results.json', 'per_frame.csv')
 _PACKAGES = ('numpy', 'scipy', 'torch', 'diffusers', 'safetensors', 'rosbags')
 _OPENCV = ('opencv-python-headless', 'opencv-python', 'opencv-contrib-python-headless')
 
