@@ -99,24 +99,35 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
         return _sound_of_many(u, v, log_depth, grid)
     if count < _FEW:
         return _sound_of_few(u, v, log_depth)
-    some = _some(u, v)
-    near = nearest_neighbours((u, v), (u[some], v[some]), _NEIGHBOURS + 1)
+    some, sound = _some(u, v), np.ones(count, dtype=bool)
+    near = _near_sound(u, v, some, sound)
     across, down = (side[near[:, _TYPICAL]] - side[near[:, 0]] for side in (u, v))
     radius = median(np.hypot(across, down))
-    agreeing = _agreeing(log_depth[near[:, 1:]] - log_depth[near[:, :1]])
-    at_edges = float(np.mean(agreeing < _AT_EDGES))
-    expected = _DOUBTFUL * count * (1.0 + (_FEW / count) ** 2) * at_edges
     tiles = sorted_in_tiles(u, v, max(radius, 1.0))
     rest = np.flatnonzero(~_clearly_sound(u, v, log_depth, radius, tiles))
-    sound = np.ones(count, dtype=bool)
-    for _ in range(2):  # without the worst, neighbours are better judges
+    for _ in range(2):  # without the worst, neighbours are better judges, and fewer seem at edges
         away = _beyond_range((u, v), log_depth, sound, rest)
-        dropped = _more_than_expected(away, expected)
+        dropped = _more_than_expected(away, _doubtful_if_clean(log_depth[near], sound))
         if not dropped.any():
             break
         sound = np.ones(count, dtype=bool)
         sound[rest[dropped]] = False
+        near = _near_sound(u, v, some[sound[some]], sound)
     return sound
+
+
+def _near_sound(u: np.ndarray, v: np.ndarray, some: np.ndarray, sound: np.ndarray) -> np.ndarray:
+    """Return the indices of some sound points (n,) and their neighbours, (n, 1 + neighbours)."""
+    known = np.flatnonzero(sound)
+    places = u[some], v[some]
+    return known[nearest_neighbours((u[known], v[known]), places, _NEIGHBOURS + 1)]
+
+
+def _doubtful_if_clean(log_depth: np.ndarray, sound: np.ndarray) -> float:
+    """Return how many of the sound would be doubtful, by log depth of some (n, 1 + neighbours)."""
+    count = np.count_nonzero(sound)
+    at_edges = float(np.mean(_agreeing(log_depth[:, 1:] - log_depth[:, :1]) < _AT_EDGES))
+    return _DOUBTFUL * count * (1.0 + (_FEW / count) ** 2) * at_edges
 
 
 def _sound_of_few(u: np.ndarray, v: np.ndarray, log_depth: np.ndarray) -> np.ndarray:

@@ -86,6 +86,21 @@ def test_wrong_points_are_found_however_many_there_are(seed, count, share):
     assert sound[~wrong].mean() > 0.94
 
 
+def test_wrong_points_do_not_pass_for_the_edges_of_a_cluttered_scene():
+    missed, lost = [], []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        u, v = anywhere(rng, 500)
+        z = 4.0 * np.exp(rng.uniform(-0.25, 0.25, (12, 16)))[v // 40, u // 40]
+        assert sound_points(u, v, z).all()
+        z, wrong = corrupt(z, 0.1, rng)
+        sound = sound_points(u, v, z)
+        missed.append(np.mean(sound[wrong]))
+        lost.append(np.mean(~sound[~wrong]))
+    assert np.mean(missed) < 0.12
+    assert np.mean(lost) < 0.03
+
+
 @pytest.mark.parametrize(('many', 'left_out'), [(4, False), (9, True)])
 @pytest.mark.parametrize('depth', [0.5, 8.0])
 def test_few_points_are_left_out_only_if_more_are_wrong_than_in_a_clean_scan(
