@@ -96,11 +96,11 @@ def _parts_up_to(most: int, text: str) -> Iterator[None]:
 
 
 def read_weights(files: Iterable[Path]) -> dict[str, torch.Tensor]:
-    """Read the tensors of safetensors files; raises CheckpointError."""
+    """Copy tensors out of files, as mapped ones can be written over; raises CheckpointError."""
     found: dict[str, torch.Tensor] = {}
     for path in files:
         try:
-            found |= load_file(path)
+            found |= {name: value.clone() for name, value in load_file(path).items()}
         except (OSError, SafetensorError) as error:
             raise unreadable(path, error) from error
     return found

@@ -3,6 +3,7 @@
 """The contract that every model family keeps, on a small checkpoint of each."""
 
 import gc
+import shutil
 import weakref
 
 from marigold_ros.config import AlignmentConfig
@@ -119,6 +120,20 @@ def test_a_model_that_is_let_go_is_freed_at_once(name):
         assert held() is None
     finally:
         gc.enable()
+
+
+def test_a_loaded_model_lives_without_its_files(model, name, tmp_path):
+    """As `scp` of the next weights writes them over; a shorter file would kill the process."""
+    copies = [tmp_path / str(i) for i, _ in enumerate(name.split('+'))]
+    for folder, copied in zip(name.split('+'), copies, strict=True):
+        shutil.copytree(folder, copied)
+    loaded = load_model('+'.join(map(str, copies)), device='cpu', dtype='float32')
+    for file in tmp_path.rglob('*.safetensors'):
+        with file.open('rb+') as written:
+            written.write(bytes(file.stat().st_size))
+    model.reset()
+    expected = model.predict(view(), seed=3).relative
+    np.testing.assert_array_equal(loaded.predict(view(), seed=3).relative, expected)
 
 
 def test_the_image_is_not_changed(model):

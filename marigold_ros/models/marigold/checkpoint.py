@@ -318,7 +318,7 @@ def empty_text(folder: Path) -> torch.Tensor:
 
 def read_embedding(path: Path) -> torch.Tensor:
     try:
-        return load_file(path)[EMPTY_TEXT].float()
+        return load_file(path)[EMPTY_TEXT].float().clone()
     except Exception as error:  # safetensors raises its own kinds
         raise CheckpointError(
             f'{path} cannot be read ({error}); it must hold one tensor {EMPTY_TEXT}: restore it, '
@@ -404,6 +404,8 @@ def load_network(kind: Any, part: Path) -> Any:
     kinds = ('missing_keys', 'unexpected_keys', 'mismatched_keys')
     require_same(part, *(report[kind] for kind in kinds))
     require_finite(network.state_dict(), part)
+    for weight in network.parameters():
+        weight.data = weight.data.clone()  # a file that is written over would end the process
     return network.eval().requires_grad_(False)
 
 
