@@ -135,6 +135,14 @@ def test_steps_that_a_killed_run_repeats_are_logged_once(
     assert [line['step'] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_stage_is_logged_up_to_its_last_step(new_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr('marigold_training.run.loop.LOG_EVERY', 2)
+    stages = [replace(STAGES[0], steps=steps) for steps in (1, 3, 4)]
+    assert new_trainer(tmp_path, stages).run()
+    lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines] == [1, 2, 3, 2, 4]
+
+
 def test_a_resumed_stage_has_the_weight_decay_and_betas_of_its_recipe_now(new_trainer, tmp_path):
     stage = replace(STAGES[0], steps=6)
     begun = new_trainer(tmp_path, [stage])

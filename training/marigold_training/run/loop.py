@@ -43,7 +43,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 FAILURES_ALLOWED = 5
-LOG_EVERY = 20  # steps
+LOG_EVERY = 20  # steps, and at the last one of a stage
 PICTURES = 'pictures'  # folder of contact sheets, in that of a run
 
 
@@ -189,10 +189,11 @@ class Trainer:
                 scaler.update()
             self.step += 1
             bar.update()
-            if self.step % LOG_EVERY == 0:
+            if self.step % LOG_EVERY == 0 or self.step == stage.steps:
                 elapsed = time.monotonic() - started
                 loss = self._log(stage, losses, norm, waited / max(elapsed, 1e-9))
-                left = bar.format_interval(self._seconds_left(elapsed / LOG_EVERY))
+                steps = sum(map(len, losses.values())) / stage.accumulation
+                left = bar.format_interval(self._seconds_left(elapsed / steps))
                 bar.set_postfix_str(f'loss {loss:.4f}, {left} left of all stages')
                 losses, waited, started = {}, 0.0, time.monotonic()
             if self.validation and stage.validates_at(self.step):
