@@ -94,7 +94,6 @@ def test_against_the_reference_ratio_and_difference_agree(arguments, capsys, tmp
         (['--set', 'runtime.compile=turbo'], "'turbo'; choose one of", 2),
         (['--members', '99'], 'ensemble_size is 99', 1),
         (['--vae', 'tiny'], "no autoencoder 'tiny'", 1),
-        (['--arch', 'sd2', '--vae', 'other'], "--vae is 'other'", 2),
     ],
 )
 def test_a_wrong_value_is_one_line(arguments, wrong, words, code, capsys):
@@ -176,6 +175,18 @@ def test_options_of_a_model_are_refused_for_whole_frames(option, capsys):
     name, value = option.split()
     assert main(['benchmark', 'frame', name, value]) == 2
     assert f'{name} is of a model alone' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('ignored', 'words'),
+    [
+        ('--arch sd2 --vae other', "--vae is 'other'"),
+        ('--rounds 5', '--rounds is for --against or --variants; add one'),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(ignored, words, capsys):
+    assert main(['benchmark', *ignored.split()]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_a_trace_of_a_model_alone_is_refused(capsys):
