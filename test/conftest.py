@@ -13,6 +13,7 @@ Python lacks what the package needs, all tests are skipped with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import contextlib
 import gc
 import importlib.util
 import json
@@ -20,6 +21,7 @@ import os
 from pathlib import Path
 import random
 import signal
+import subprocess
 import sys
 
 from marigold_ros.threads import settle_threads
@@ -136,6 +138,23 @@ def _no_known_sizes(_cache: Path) -> None:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a test of the cache itself an empty one."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'own_cache'))
+
+
+@pytest.fixture
+def held_by_another() -> Iterator[Callable[[Path], None]]:
+    """Return a function that has another process write to a folder until the end of the test."""
+    words = 'from marigold_ros.commands.terminal.options import own_folder; import sys; '
+    words += 'own_folder(sys.argv[1]); print(flush=True); sys.stdin.read()'
+    with contextlib.ExitStack() as processes:
+
+        def hold(folder: Path) -> None:
+            command = [sys.executable, '-c', words, str(folder)]
+            pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
+            process = processes.enter_context(subprocess.Popen(command, **pipes))
+            processes.callback(process.kill)
+            assert process.stdout.readline()
+
+        yield hold
 
 
 @pytest.fixture(scope='session')

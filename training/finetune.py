@@ -83,7 +83,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     if args.weights and (distil or not args.export_only):
         parser.error('--weights is for --export-only of a depth model')
 
-    from marigold_ros.commands.terminal.options import make_folder
+    from marigold_ros.commands.terminal.options import make_folder, own_folder
     from marigold_ros.errors import ConfigurationError, MarigoldError
     from marigold_ros.models.light_imports import import_networks
     from marigold_ros.models.locate import FUSION
@@ -121,6 +121,9 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         accelerator = new_accelerator(precision, args.device == 'cpu', bool(args.wandb))
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
+        trains = not (args.data_only or args.export_only)
+        if trains and accelerator.is_main_process:
+            own_folder(args.out)  # a run that goes on elsewhere would mix with this one
         more = {} if fusion else {'networks': not args.data_only}
         with accelerator.local_main_process_first():  # which creates the render cache
             run = kind(

@@ -23,8 +23,8 @@ from marigold_ros.commands.terminal.options import (
     image_size,
     integer,
     load_chosen_model,
-    make_folder,
     model_settings,
+    own_folder,
     read_settings,
     refuse_given,
     speed,
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if path is not None:
         reason = 'is of the synthetic drive; leave it out, or leave out --bag'
         refuse_given(args, add_arguments, ['size'], reason)
-    folder = make_folder(args.out)
+    folder = own_folder(args.out)
     if path is None:
         say(f'synthetic drive: {folder / "drive"}')
         path = synthetic_drive(folder, args.frames or 40, *args.size)

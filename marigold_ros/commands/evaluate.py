@@ -30,8 +30,8 @@ from marigold_ros.commands.terminal.options import (
     integer,
     lasting_options,
     load_chosen_model,
-    make_folder,
     number,
+    own_folder,
     positive_number,
     read_settings,
     refuse_given,
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
         from marigold_ros.replay.rerun_file import require_rerun
 
         require_rerun()
-    make_folder(args.out)
+    own_folder(args.out)
     published = f'marigold-{args.dataset}'
     options = replay_options(
         args,

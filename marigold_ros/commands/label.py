@@ -29,7 +29,7 @@ from marigold_ros.commands.terminal.options import (
     chosen_executor,
     lasting_options,
     load_chosen_model,
-    make_folder,
+    own_folder,
     read_settings,
     refuse_settings,
     replay_options,
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.points:
         refuse_settings(args, 'points', 'is of the point clouds; give --points too')
     _check_names(Path(args.out).resolve(), [Path(bag) for bag in args.bags])
-    folder = make_folder(args.out).resolve()
+    folder = own_folder(args.out).resolve()
     replay = replay_options(args, config)
     plan = plan_replay(args.bags, replay)
     method = config.pipeline.alignment.method

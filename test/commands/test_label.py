@@ -224,7 +224,7 @@ def test_a_run_that_was_ended_goes_on_and_leaves_nothing_half(
     monkeypatch.setattr('marigold_ros.models.load_model', interrupted)
     assert label(*bags)[0] == 130
     out = tmp_path / 'labelled'
-    assert sorted(p.name for p in out.iterdir()) == ['label.json', 'one']
+    assert sorted(p.name for p in out.iterdir()) == ['.lock', 'label.json', 'one']
     state = (out / 'one' / 'metadata.yaml').stat().st_mtime_ns
     assert 'labelled with stamps = header, not log' in label(*bags, '--stamps', 'log')[1].err
     code, printed = label(*bags)
@@ -261,7 +261,7 @@ def test_a_bag_without_sparse_depth_is_refused_before_the_work(
     assert code == 1
     assert f'no image of {bag} could be metric: {reason}' in printed.err
     assert f'inspect {bag}' in printed.err
-    assert list((tmp_path / 'labelled').iterdir()) == []
+    assert [p.name for p in (tmp_path / 'labelled').iterdir()] == ['.lock']
 
 
 def test_a_fixed_scale_labels_a_bag_without_sparse_depth(label, drive_without):
@@ -330,4 +330,4 @@ def test_a_full_disk_is_called_one_and_not_a_damaged_bag(label, short_drive, tmp
     assert code == 1
     assert 'free some space on its disk' in printed.err
     assert 'damaged' not in printed.err
-    assert [path.name for path in (tmp_path / 'labelled').iterdir()] == ['label.json']
+    assert {p.name for p in (tmp_path / 'labelled').iterdir()} == {'.lock', 'label.json'}

@@ -3,11 +3,17 @@
 """Settings as text take the type and the range of the parameter list."""
 
 import argparse
+from multiprocessing import get_context
 
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.__main__ import main
-from marigold_ros.commands.terminal.options import add_model_options, read_settings, ReplayConfig
+from marigold_ros.commands.terminal.options import (
+    add_model_options,
+    own_folder,
+    read_settings,
+    ReplayConfig,
+)
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import as_values, parameters
@@ -61,6 +67,22 @@ def test_bad_values_are_refused_with_the_rule(name, text, words):
 def test_settings_of_what_a_run_does_not_use_are_refused(command, setting, remedy, capsys):
     assert main([command, 'bag', '--out', 'out', '--set', setting]) == 2
     assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', ['evaluate bag', 'label bag', 'demo'])
+def test_two_runs_at_once_never_share_a_folder(command, held_by_another, tmp_path, capsys):
+    held_by_another(tmp_path)
+    assert main([*command.split(), '--out', str(tmp_path)]) == 1
+    assert f'another process is writing to {tmp_path}; wait' in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']
+
+
+def test_a_folder_is_free_once_its_process_has_ended(tmp_path):
+    process = get_context('fork').Process(target=own_folder, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert own_folder(tmp_path) == own_folder(str(tmp_path)) == tmp_path
 
 
 def test_switches_take_true_and_false_only():

@@ -96,6 +96,18 @@ def test_ctrl_c_ends_at_once_where_nothing_is_trained(monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_run_that_still_trains_is_not_resumed_beside_itself(
+    held_by_another, monkeypatch, tmp_path, capsys
+):
+    held_by_another(tmp_path)
+    given = [str(ROOT / 'training/recipes/debug.yaml'), '--out', str(tmp_path), '--device', 'cpu']
+    monkeypatch.setattr(sys, 'argv', ['finetune.py', *given, '--precision', 'no'])
+    monkeypatch.setattr(signal, 'signal', lambda *_: None)
+    assert train() == 1
+    assert f'another process is writing to {tmp_path}; wait' in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']
+
+
 @pytest.fixture(scope='module')
 def recipe(toy, tmp_path_factory):
     path = tmp_path_factory.mktemp('recipe') / 'toy.yaml'

@@ -12,8 +12,10 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+import fcntl
 from functools import partial
 import math
+import os
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -212,6 +214,20 @@ def make_folder(path: str | Path) -> Path:
         raise ConfigurationError(
             f'--out {folder} cannot be created ({error.strerror}); give a writable folder'
         ) from error
+    return folder
+
+
+def own_folder(path: str | Path) -> Path:
+    """Make a folder, locked for other processes until this one, not its children, has ended."""
+    folder = make_folder(path)
+    try:
+        lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = f'another process is writing to {folder}; wait for its end, or give another --out'
+        raise ConfigurationError(text) from None
+    except OSError:
+        pass  # no permission, which the first result reports, or no locks on this disk
     return folder
 
 

@@ -126,6 +126,15 @@ def test_a_stop_before_training_is_obeyed_at_once(new, options, tmp_path, monkey
     assert not options.out.exists()
 
 
+def test_an_adaptation_that_still_runs_is_not_resumed_beside_itself(
+    new, options, held_by_another, tmp_path
+):
+    held_by_another(tmp_path / 'robot.work')
+    with pytest.raises(ConfigurationError, match='another process is writing to .*robot.work'):
+        new(options).run(never)
+    assert not (tmp_path / 'robot.work/plan.json').exists()
+
+
 @pytest.mark.slow  # trains and judges twice
 def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
     new, options, tmp_path, monkeypatch

@@ -21,6 +21,7 @@ from typing import Any, TYPE_CHECKING, TypeVar
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.storage import check_given_once
+from marigold_ros.commands.terminal.options import own_folder
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.results.results import describe_bag, machine, to_json, versions
@@ -140,6 +141,8 @@ class Adaptation:
 
         None too in all processes but the first.
         """
+        if self.accelerator.is_main_process:
+            own_folder(self.work)
         try:
             return self._run(stop)
         except Stopped:
@@ -159,7 +162,6 @@ class Adaptation:
                 'judging come beside it, together often more than that'
             )
         recordings = self._recordings(stop)
-        self.work.mkdir(parents=True, exist_ok=True)
         budget = self._plan(recordings, stop)
         self.say(f'{(monotonic() - begun) / 60:.0f} min so far; training begins')
         relative = self._open(TrainingRun, relative_recipe(self.base, recordings, budget))
