@@ -190,6 +190,13 @@ def test_a_folder_that_is_no_adapted_model_is_never_replaced(new, options):
         new(options)
 
 
+def test_a_bag_that_is_refused_leaves_no_folder_of_work(new, options, tmp_path):
+    for topics, bag in (({'lidar': '/nope'}, options.bags[0]), ({}, str(tmp_path / 'nope'))):
+        with pytest.raises(MarigoldError, match='nope'):
+            new(replace(options, bags=(bag,), topics=topics)).run(never)
+        assert not (tmp_path / 'robot.work').exists()
+
+
 def test_bags_without_lidar_and_without_transforms_are_refused(new, options, folder, tmp_path):
     with BagWriter(tmp_path / 'empty') as bag:
         header = {'frame_id': 'camera', 'stamp': 10**18}

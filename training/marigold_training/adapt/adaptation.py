@@ -147,6 +147,11 @@ class Adaptation:
             return self._run(stop)
         except Stopped:
             return None
+        except MarigoldError:
+            # What was read of the bags serves the corrected command.
+            if not any(path.is_file() for path in self.data.rglob('*')):
+                shutil.rmtree(self.work, ignore_errors=True)
+            raise
         except OSError as error:
             raise MarigoldError(
                 f'{self.work} could not be written ({error}); free some space and give the same '
