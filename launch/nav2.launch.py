@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+import runpy
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
@@ -21,7 +22,11 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.utilities import prefix_namespace
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.node.interface.launch_arguments import camera_names, namespaces
+from marigold_ros.node.interface.launch_arguments import (
+    camera_names,
+    namespaces,
+    refuse_unknown,
+)
 
 COSTMAP = 'costmap/costmap'  # its namespace and name
 CLOUD = '/marigold_depth/points'  # in the costmap's file
@@ -38,6 +43,13 @@ def cloud_topic(given: Mapping[str, str]) -> str:
             'depth.launch.py, and give your own costmap the sources mark and clear for each camera'
         )
     return ''.join(nodes.values()) + CLOUD
+
+
+def check_names(context, depth: str, own: Mapping[str, str]) -> None:
+    """Refuse arguments that neither the file ``depth`` nor this one has; ``own`` are defaults."""
+    names = [name for name, _, _ in runpy.run_path(depth)['ARGUMENTS']]
+    defaults = {**dict.fromkeys(names, ''), **own}
+    refuse_unknown('nav2.launch.py', context.argv, context.launch_configurations, defaults)
 
 
 def start_costmap(context) -> list[Node]:
@@ -62,28 +74,29 @@ def start_costmap(context) -> list[Node]:
 def generate_launch_description() -> LaunchDescription:
     """Start the depth node, a costmap, and the manager that activates the costmap."""
     share = Path(get_package_share_directory('marigold_ros'))
-    declared = [
-        DeclareLaunchArgument(
+    arguments = (
+        (
             'params_file',
-            default_value=str(share / 'config' / 'nav2_depth.yaml'),
-            description='parameter file of the depth node: margin, range and density of the cloud',
+            str(share / 'config' / 'nav2_depth.yaml'),
+            'parameter file of the depth node: margin, range and density of the cloud',
         ),
-        DeclareLaunchArgument(
+        (
             'costmap_params',
-            default_value=str(share / 'config' / 'nav2_costmap.yaml'),
-            description='parameter file of the costmap',
+            str(share / 'config' / 'nav2_costmap.yaml'),
+            'parameter file of the costmap',
         ),
-        DeclareLaunchArgument(
-            'use_sim_time', default_value='false', description='true where a bag gives the time'
-        ),
+        ('use_sim_time', 'false', 'true where a bag gives the time'),
         # Costmaps subscribe with best effort, and lose clouds of 0.5 MB and more without it.
-        DeclareLaunchArgument(
-            'fast_dds', default_value='auto', description='as for depth.launch.py'
-        ),
-    ]
-    depth = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(share / 'launch' / 'depth.launch.py'))
+        ('fast_dds', 'auto', 'as for depth.launch.py'),
     )
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, default, text in arguments
+    ]
+    file = str(share / 'launch' / 'depth.launch.py')
+    own = {name: default for name, default, _ in arguments}
+    check = OpaqueFunction(function=check_names, args=[file, own])
+    depth = IncludeLaunchDescription(PythonLaunchDescriptionSource(file))
     manager = Node(
         package='nav2_lifecycle_manager',
         executable='lifecycle_manager',
@@ -95,4 +108,5 @@ def generate_launch_description() -> LaunchDescription:
             {'use_sim_time': LaunchConfiguration('use_sim_time')},
         ],
     )
-    return LaunchDescription([*declared, OpaqueFunction(function=start_costmap), depth, manager])
+    costmap = OpaqueFunction(function=start_costmap)
+    return LaunchDescription([*declared, check, costmap, depth, manager])

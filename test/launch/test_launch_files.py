@@ -8,8 +8,13 @@ import ast
 import json
 from pathlib import Path
 import re
+import runpy
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 from marigold_ros.config import NodeConfig
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.fit_report import fit_report
 from marigold_ros.geometry.postprocess import postprocess
@@ -111,6 +116,38 @@ def test_depth_image_proc_is_given_the_camera_info_of_depth():
     command = text.partition('## depth_image_proc')[2].partition('## ')[0]
     for name in ('image_rect', 'camera_info'):
         assert f'-r {name}:=/marigold_depth/depth/{name}' in command
+
+
+@pytest.fixture
+def _without_launch(monkeypatch):
+    """Let the launch files run where launch is not installed; their actions do nothing."""
+    for name in ('ament_index_python', 'launch', 'launch_ros'):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    for name in ('ament_index_python.packages', 'launch_ros.utilities', 'launch_ros.actions'):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    for name in ('actions', 'launch_description_sources', 'substitutions'):
+        monkeypatch.setitem(sys.modules, f'launch.{name}', MagicMock())
+
+
+@pytest.mark.usefixtures('_without_launch')
+@pytest.mark.parametrize(
+    ('given', 'words'),
+    [('imgae', "did you mean 'image'"), ('costmap_param', "did you mean 'costmap_params'")],
+)
+def test_a_misspelt_argument_of_the_costmap_is_refused(given, words):
+    check = runpy.run_path(str(ROOT / 'launch' / 'nav2.launch.py'))['check_names']
+    depth, own = str(ROOT / 'launch' / 'depth.launch.py'), {'costmap_params': 'file'}
+
+    def start(name):
+        configurations = {**own, name: '/x'}
+        check(
+            SimpleNamespace(argv=[f'{name}:=/x'], launch_configurations=configurations), depth, own
+        )
+
+    for name in ('image', 'costmap_params'):
+        start(name)
+    with pytest.raises(ConfigurationError, match=f"no argument '{given}'; {words}"):
+        start(given)
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
