@@ -9,6 +9,7 @@ which then returns 1, unless ``respawn`` is set.
 
 from __future__ import annotations
 
+import atexit
 import os
 from pathlib import Path
 import tempfile
@@ -169,9 +170,10 @@ def _parameters(given: dict[str, str], share: Path) -> list:
 
 
 def _written(suffix: str, text: str) -> str:
-    """Write a temporary file; return its path."""
+    """Write a file that is there until the launch ends; return its path."""
     with tempfile.NamedTemporaryFile(prefix='marigold_', suffix=suffix, delete=False) as file:
         file.write(text.encode())
+    atexit.register(Path(file.name).unlink, missing_ok=True)
     return file.name
 
 

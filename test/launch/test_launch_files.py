@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import ast
+import atexit
+from functools import partial
 import json
 from pathlib import Path
 import re
@@ -148,6 +150,20 @@ def test_a_misspelt_argument_of_the_costmap_is_refused(given, words):
         start(name)
     with pytest.raises(ConfigurationError, match=f"no argument '{given}'; {words}"):
         start(given)
+
+
+@pytest.mark.usefixtures('_without_launch')
+def test_the_files_that_a_launch_writes_end_with_it(monkeypatch):
+    at_exit = []
+    monkeypatch.setattr(
+        atexit, 'register', lambda function, **given: at_exit.append(partial(function, **given))
+    )
+    write = runpy.run_path(str(ROOT / 'launch' / 'depth.launch.py'))['_written']
+    path = Path(write('.yaml', 'a: 1'))
+    assert path.read_text(encoding='utf-8') == 'a: 1'
+    (end,) = at_exit
+    end()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
