@@ -21,6 +21,7 @@ from functools import cached_property, partial
 from itertools import islice, product
 import os
 from pathlib import Path
+import signal
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
@@ -117,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
     _check_inputs_stay(folder, files, [*names, *taken])
     earlier = set(folder.iterdir())
     sources: dict[str, Path | int] = {**dict(zip(names, files, strict=True)), **camera}
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # close videos, as Ctrl-C does, unless ignored
+        signal.signal(ending, signal.getsignal(ending) or signal.default_int_handler)
     with VideoWriter(folder / JOINED, JOINED_HZ) as joined:
         work = _Work(load, config.prediction.prediction, folder, joined, args)
         for name, source in sources.items():

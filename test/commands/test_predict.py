@@ -7,6 +7,7 @@ from fractions import Fraction
 import json
 from pathlib import Path
 import resource
+import signal
 
 import cv2
 from marigold_ros.__main__ import main
@@ -245,6 +246,26 @@ def test_a_recording_of_a_browser_has_a_clock_and_no_rate(tmp_path):
     with open_video(tmp_path / 'recording.mkv') as video:
         assert video.rate == 30
         assert video.missing(len(list(video.images))) == ''
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_video_that_a_signal_ends_can_be_played(model, tmp_path, monkeypatch, number):
+    make_video(tmp_path / 'walk.mp4')
+    predict, before = model.predict, signal.signal(number, signal.SIG_DFL)
+
+    def predict_and_end(rgb, **options):
+        if len(model.calls) == 3:
+            assert signal.getsignal(number) is not signal.SIG_DFL  # which would end this process
+            signal.raise_signal(number)
+        return predict(rgb, **options)
+
+    monkeypatch.setattr(model, 'predict', predict_and_end)
+    try:
+        assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(tmp_path)]) == 130
+    finally:
+        signal.signal(number, before)
+    written = cv2.VideoCapture(str(tmp_path / 'walk_depth.mp4'))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 3
 
 
 def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
