@@ -62,6 +62,8 @@ def main() -> int:
     except (MarigoldError, FloatingPointError) as error:
         print(f'ablate: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

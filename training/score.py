@@ -93,6 +93,8 @@ def main() -> int:
     except MarigoldError as error:
         print(f'score: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

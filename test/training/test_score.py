@@ -12,6 +12,7 @@ import runpy
 import sys
 from typing import ClassVar
 
+from ablate import main as ablate
 from accelerate import Accelerator
 import cv2
 from diffusers import AutoencoderTiny
@@ -194,3 +195,19 @@ def test_the_script_scores_another_autoencoder(
     assert cv2.imread(str(tmp_path / 'new/sheet')) is not None  # PNG, whatever its name
     assert own['quadric'] == other['quadric']
     assert own['model'] != other['model']
+
+
+def _interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_scoring_without_a_traceback(monkeypatch):
+    monkeypatch.setattr('marigold_ros.models.load_model', _interrupt)
+    monkeypatch.setattr(sys, 'argv', ['score.py'])
+    assert main() == 130
+
+
+def test_ctrl_c_ends_an_ablation_without_a_traceback(monkeypatch):
+    monkeypatch.setattr('marigold_training.run.score.render_scenes', _interrupt)
+    monkeypatch.setattr(sys, 'argv', ['ablate.py', '--model', 'tiny-diffusion'])
+    assert ablate() == 130
