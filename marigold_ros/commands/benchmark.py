@@ -97,11 +97,16 @@ def run(args: argparse.Namespace) -> int:
 
     folder = None if args.out is None else make_folder(args.out)
     of_frame = args.what == 'frame'
-    args.model = args.model or (ModelConfig().model if of_frame else 'tiny')
+    if args.model is None:
+        args.model = ModelConfig().model if of_frame else 'tiny'
     if args.trace and not of_frame:
         raise UsageError('--trace is of whole frames; write `benchmark frame --trace FILE`')
     if of_frame:
-        refuse_given(args, add_arguments, _OF_MODEL, 'is of a model alone; omit it or `frame`')
+        reason = (
+            'is of a model alone, and whole frames have cases of their own: leave it out, or '
+            'leave out `frame`'
+        )
+        refuse_given(args, add_arguments, _OF_MODEL, reason)
     if not (args.against or args.variants):
         refuse_given(args, add_arguments, ['rounds'], 'is for --against or --variants; add one')
     measured = _measure_frames(args) if of_frame else _measure(args)
