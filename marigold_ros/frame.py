@@ -17,6 +17,9 @@ from marigold_ros.reasons import Reason, sentence
 from marigold_ros.spaces import SPACES
 import numpy as np
 
+# By which R may miss orthonormality: calibrations are written with three digits at least.
+_ROTATION_TOLERANCE = 0.01
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -39,7 +42,8 @@ class Camera:
     Raises
     ------
     CalibrationError
-        If a matrix is not finite, or focal lengths or sizes are not positive.
+        If a matrix is not finite, focal lengths or sizes are not positive, K or P is no pinhole
+        matrix, or R no rotation.
 
     """
 
@@ -66,6 +70,16 @@ class Camera:
                     f'focal lengths of {name} are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; they '
                     'must be positive: calibrate the camera (a K of zeros means uncalibrated)'
                 )
+            if matrix is not None and not np.array_equal(matrix[2], (0.0, 0.0, 1.0)):
+                raise CalibrationError(
+                    f'the last row of {name} is {matrix[2].tolist()}; it must be 0 0 1: correct '
+                    'camera_info'
+                )
+        R = np.eye(3) if self.R is None else self.R
+        if not np.allclose(R @ R.T, np.eye(3), atol=_ROTATION_TOLERANCE) or np.linalg.det(R) < 0:
+            raise CalibrationError(
+                f'R is {R.tolist()}; it must be a rotation, or zeros for none: correct camera_info'
+            )
 
 
 def _matrix(value: np.ndarray, name: str) -> np.ndarray:

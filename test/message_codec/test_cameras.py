@@ -100,6 +100,10 @@ def test_matrices_of_zeros_are_unset():
         ({'height': 0}, 'both sides must be positive'),
         ({'roi': region(300, 0, 400, 100)}, 'must lie inside'),
         ({'roi': region(3, 3, 0, 0)}, 'must lie inside'),
+        ({'k': [*K[:8], 0.0]}, 'last row of K'),
+        ({'p': [*P[:10], 0.0, 0.0]}, 'last row of P'),
+        ({'r': [1.0] + 8 * [0.0]}, 'a rotation'),
+        ({'r': [-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]}, 'a rotation'),
     ],
 )
 def test_useless_calibrations_are_refused_with_their_reason(changes, words):
