@@ -26,7 +26,7 @@ from marigold_ros.evaluation.results.results import RESULT_FILES
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, UNBOUNDED
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-from marigold_ros.geometry.camera.rectification import rectified, rectify_image
+from marigold_ros.geometry.camera.rectification import rectified, rectify_depth, rectify_image
 from marigold_ros.geometry.cloud.files import write_ply
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 from marigold_ros.geometry.measured_points import sparse_of_frame
@@ -197,7 +197,7 @@ def _drawn_frames(job: DemoJob, stride: int) -> Iterator[dict[str, np.ndarray]]:
         }
         if job.bag.topics.truth is not None:  # a panel of every frame, also of those without
             truth = np.full(metric.shape, np.nan) if item.truth is None else item.truth
-            truth = rectify_image(np.asarray(truth, np.float32), frame.camera, True)
+            truth = rectify_depth(truth, frame.camera)
             at = sparse_from_depth(truth, limits, 1)
             error = np.abs(metric[at.v, at.u] - at.z) / at.z
             panels['relative error, yellow from 50 %'] = error_image(rgb, at.u, at.v, error)

@@ -46,7 +46,7 @@ from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportF
 from marigold_ros.frame import Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.camera.depth_images import stride_within
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-from marigold_ros.geometry.camera.rectification import rectify_image
+from marigold_ros.geometry.camera.rectification import rectify_depth
 from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.spaces import from_metres
 import numpy as np
@@ -153,7 +153,7 @@ class Scorer:
         self._space = prediction.space
         row = self._start_row(item, prediction, result)
         if frame.camera is not None and truth is not None:
-            truth = rectify_image(np.asarray(truth, np.float32), frame.camera, nearest=True)
+            truth = rectify_depth(truth, frame.camera)
         K = None if result.camera is None else result.camera.K
         fit, lidar = self._points(frame, result)
         shown = None

@@ -62,7 +62,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
     Undo distortion and rotation of a raw image, (H, W) or (H, W, C), of ``camera``.
 
     The result is an image of ``rectified(camera)``. Pixels are sampled bilinearly, or from the
-    nearest one for labels and depth; they are 0 where there is none, see :func:`rectified_valid`.
+    nearest one for labels; they are 0 where there is none, see :func:`rectified_valid`.
     Raises CalibrationError if the size differs from the camera's, or the distortion model is
     unknown.
     """
@@ -76,6 +76,21 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
     map_x, map_y = _maps(_key(camera))
     how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     return cv2.remap(image, map_x, map_y, how, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def rectify_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """
+    Move depth (H, W) of a raw image, metres, into the rectified one, as `rectify_image` does.
+
+    ``R`` turns the optical axis, and depth is along it.
+    """
+    moved = rectify_image(np.asarray(depth, np.float32), camera, nearest=True)
+    if camera.R is None:
+        return moved
+    # A ray (x, y, 1) of the rectified image has raw depth R[:, 2] @ (x, y, 1).
+    a, b, c = camera.R[:, 2] @ np.linalg.inv(rectified(camera).K)
+    rows, columns = np.ogrid[: camera.height, : camera.width]
+    return np.asarray(moved / (a * columns + b * rows + c), np.float32)
 
 
 def rectified_valid(camera: Camera) -> np.ndarray:

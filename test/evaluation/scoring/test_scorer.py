@@ -115,6 +115,21 @@ def test_a_perfect_prediction_scores_nothing_in_every_protocol(space):
     assert row['n_lines'] == 40
 
 
+def test_truth_of_a_camera_that_rectification_turns_is_scored_along_its_new_axis():
+    frame, _, _ = planted()
+    angle = np.deg2rad(8.0)
+    R = np.array(
+        [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    )
+    wall = np.full((120, 160), 10.0, np.float32)  # before the raw camera
+    columns = (np.arange(160) - K[0, 2]) / K[0, 0]
+    metric = np.tile(10.0 / (R[0, 2] * columns + R[2, 2]), (120, 1)).astype(np.float32)
+    frame = replace(frame, camera=Camera(K, 160, 120, R=R))
+    prediction = Prediction(normalised(metric, 'depth'))
+    row = add(scorer_of(), frame, prediction, metric, wall)
+    assert row['truth_abs_rel'] < 1e-5
+
+
 def test_ten_per_cent_too_far_is_a_tenth_and_the_median_too():
     _, results = scored(np.float32(1.1) * planted()[1])
     scores = results['protocols']['truth']

@@ -13,6 +13,7 @@ from marigold_ros.geometry.camera.rectification import (
     is_rectified,
     rectified,
     rectified_valid,
+    rectify_depth,
     rectify_image,
     rectify_sparse,
     rescale,
@@ -123,6 +124,21 @@ def test_registered_depth_moves_with_the_image(model, turn):
     np.testing.assert_allclose(moved.u, ideal[moved.index, 0], atol=1.6)
     np.testing.assert_allclose(moved.v, ideal[moved.index, 1], atol=1.6)
     np.testing.assert_allclose(moved.z, turned[moved.index, 2], rtol=1e-3)
+
+
+@pytest.mark.parametrize('distortion', [(), DISTORTIONS['plumb_bob']])
+def test_depth_of_a_raw_image_becomes_depth_along_the_axis_of_the_rectified_one(distortion):
+    R = cv2.Rodrigues(np.array([0.05, 0.15, 0.0]))[0]
+    raw = camera(distortion=distortion, R=R, P=P)
+    normal, pixels = np.array([0.2, -0.3, 1.0]), np.mgrid[0:240, 0:320][::-1].reshape(2, 1, -1)
+    rays = cv2.undistortPoints(pixels.T.astype(float), K, np.array(distortion or [0.0] * 4))[:, 0]
+    depth = 5.0 / (rays @ normal[:2] + normal[2])
+    moved = rectify_depth(depth.reshape(240, 320), raw)
+    ideal = 5.0 / (R @ normal @ np.linalg.inv(P) @ np.insert(pixels[:, 0], 2, 1.0, axis=0))
+    seen = rectified_valid(raw) & (moved > 0)
+    assert seen.mean() > 0.5
+    # The nearest pixel is up to one away from the place.
+    np.testing.assert_allclose(moved[seen], ideal.reshape(240, 320)[seen], rtol=0.006)
 
 
 @pytest.mark.parametrize(
