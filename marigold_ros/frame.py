@@ -243,8 +243,9 @@ class SparseInput:
     kind : PointKind
         Of ``points_lidar``.
     sparse_image : (h, w) float or None, metres
-        A depth image: registered to the image as it was taken, or of a camera of its own,
-        ``sparse_camera``, whose pose is then ``T_cam_lidar``.
+        A depth image: registered to the image as it was taken, to the rectified one if it
+        ``is_rectified``, or of a camera of its own, ``sparse_camera``, whose pose is then
+        ``T_cam_lidar``.
     sparse_camera : Camera or None
         Of a depth image that is not registered to the image.
     sparse : SparseDepth or None
@@ -265,6 +266,7 @@ class SparseInput:
     kind: PointKind = PointKind.LIDAR
     sparse_image: np.ndarray | None = None
     sparse_camera: Camera | None = None
+    is_rectified: bool = False
     sparse: SparseDepth | None = None
     ground: GroundPlane | None = None
     no_points: Reason | None = None

@@ -245,7 +245,8 @@ def _points_of_image(
         height, width = frame.rgb.shape[:2]
         known, refusal = sparse_from_depth(depth, config, stride), None
         known = resize_points(known, (depth.shape[0], depth.shape[1]), (height, width))
-        known = known if frame.camera is None else rectify_sparse(known, frame.camera)
+        if frame.camera is not None and not item.is_rectified:
+            known = rectify_sparse(known, frame.camera)
     if known is not None and not len(known) and (too_far := _too_far(depth, config)):
         known, refusal = None, too_far
     if known is None or not is_dense:

@@ -304,6 +304,17 @@ def test_a_depth_image_serves_as_lidar_without_extrinsics(drive):
     assert sparse.z.tolist() == [3.0, 7.5]
 
 
+@pytest.mark.parametrize(('name', 'rectified'), [('image_rect', True), ('image_raw', False)])
+def test_the_name_of_a_depth_image_says_whether_it_is_of_the_rectified_image(
+    drive, name, rectified
+):
+    drive.image(START)
+    topic = f'/sparse_depth/{name}'
+    drive.add(topic, 'Image', vars(encode_depth(np.full((4, 6), 5.0))), START)
+    (item,) = drive.read(BagTopics('/camera/image', lidar=topic))
+    assert item.frame.lidar.is_rectified is rectified
+
+
 def test_a_depth_image_of_another_size_and_unknown_camera_is_a_warning(drive):
     drive.image(START)
     drive.add('/tof', 'Image', vars(encode_depth(np.ones((8, 12)))), START)

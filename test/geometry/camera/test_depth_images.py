@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Depth cameras: points of another camera land where the image sees them, with their noise."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
@@ -63,6 +65,16 @@ def test_the_own_camera_of_the_same_pose_changes_nothing():
         np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(registered.z, projected.z, rtol=1e-6)
     np.testing.assert_allclose(registered.sigma, projected.sigma, rtol=1e-5)
+
+
+def test_depth_of_the_rectified_image_stays_where_the_raw_one_moves():
+    raw = Camera(CAMERA.K, 160, 120, (-0.3, 0.1, 0.0, 0.0, 0.0))
+    depth = np.full((120, 160), 2.0)
+    depth[:, :20] = np.nan
+    registered = SparseInput('depth_image', sparse_image=depth)
+    for item in (registered, replace(registered, is_rectified=True)):
+        sparse, _ = sparse_of_frame(Frame(RGB, raw, inputs=[item]), CONFIG)
+        assert (sparse.u.min() == 20) == item.is_rectified
 
 
 def test_the_noise_of_a_depth_camera_grows_with_the_square_of_depth():
