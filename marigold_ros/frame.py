@@ -17,9 +17,6 @@ from marigold_ros.reasons import Reason, sentence
 from marigold_ros.spaces import SPACES
 import numpy as np
 
-# By which R may miss orthonormality: calibrations are written with three digits at least.
-_ROTATION_TOLERANCE = 0.01
-
 
 @dataclass(frozen=True)
 class Camera:
@@ -42,8 +39,7 @@ class Camera:
     Raises
     ------
     CalibrationError
-        If a matrix is not finite, focal lengths or sizes are not positive, K or P is no pinhole
-        matrix, or R no rotation.
+        If a matrix is not finite, K or P not a pinhole's, R no rotation, or a size not positive.
 
     """
 
@@ -70,16 +66,12 @@ class Camera:
                     f'focal lengths of {name} are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; they '
                     'must be positive: calibrate the camera (a K of zeros means uncalibrated)'
                 )
-            if matrix is not None and not np.array_equal(matrix[2], (0.0, 0.0, 1.0)):
+            if matrix is not None and matrix[2].tolist() != [0.0, 0.0, 1.0]:
                 raise CalibrationError(
-                    f'the last row of {name} is {matrix[2].tolist()}; it must be 0 0 1: correct '
-                    'camera_info'
+                    f'the last row of {name} is {matrix[2].tolist()}, not 0 0 1: check camera_info'
                 )
-        R = np.eye(3) if self.R is None else self.R
-        if not np.allclose(R @ R.T, np.eye(3), atol=_ROTATION_TOLERANCE) or np.linalg.det(R) < 0:
-            raise CalibrationError(
-                f'R is {R.tolist()}; it must be a rotation, or zeros for none: correct camera_info'
-            )
+        if self.R is not None:  # files may have three digits
+            check_rotation(self.R, 'R', 0.01, 'check camera_info, where zeros mean none')
 
 
 def _matrix(value: np.ndarray, name: str) -> np.ndarray:
@@ -91,6 +83,16 @@ def _matrix(value: np.ndarray, name: str) -> np.ndarray:
             'a camera needs finite (3, 3) matrices: check camera_info'
         )
     return matrix
+
+
+def check_rotation(R: np.ndarray, name: str, tolerance: float, remedy: str) -> None:
+    """Raise CalibrationError if a matrix (3, 3) is no rotation, to a tolerance."""
+    error, volume = float(np.abs(R @ R.T - np.eye(3)).max()), float(np.linalg.det(R))
+    if error > tolerance or volume < 0:
+        raise CalibrationError(
+            f'{name} misses orthonormality by {error:.2g}, allowed are {tolerance:g}, and has '
+            f'determinant {volume:.3f}, +1 of a rotation, -1 of a mirrored axis: {remedy}'
+        )
 
 
 def _pixels(column: np.ndarray, name: str) -> np.ndarray:

@@ -59,12 +59,7 @@ class SparseReading:
     kind: PointKind = PointKind.LIDAR
 
     def input(
-        self,
-        source: str,
-        stamp_ns: int,
-        T_cam_lidar: np.ndarray | None,
-        camera: Camera | None,
-        rectified: bool,
+        self, source: str, stamp_ns: int, T_cam_lidar: np.ndarray | None, camera: Camera | None
     ) -> SparseInput:
         """Return the input of a frame; ``camera`` is a depth image's own, see `own_camera`."""
         from marigold_ros.frame import SparseInput
@@ -77,7 +72,6 @@ class SparseReading:
             kind=self.kind,
             sparse_image=self.depth,
             sparse_camera=camera,
-            is_rectified=rectified,
             stamp_ns=stamp_ns,
         )
 

@@ -38,15 +38,10 @@ def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
     Raises
     ------
     CalibrationError
-        For an uncalibrated camera (K of zeros), sizes of zero, or a region outside the image.
+        For invalid matrices (K of zeros: uncalibrated), sizes of zero, a region outside the image.
 
     """
     K = _matrix(camera_info, 'k', (3, 3))
-    if K[0, 0] == 0:
-        raise CalibrationError(
-            'camera_info.k[0] is 0, which means an uncalibrated camera; '
-            'calibrate it, or give the driver its calibration file'
-        )
     R = _matrix(camera_info, 'r', (3, 3))
     P = _matrix(camera_info, 'p', (3, 4))[:, :3]
     x_offset, y_offset, width, height = _region(camera_info)

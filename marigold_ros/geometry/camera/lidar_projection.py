@@ -8,7 +8,7 @@ From a camera in the place of the LiDAR, as of a depth camera's cloud, nothing i
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Camera, SparseDepth
+from marigold_ros.frame import Camera, check_rotation, SparseDepth
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.hidden_points import (
     behind_surfaces,
@@ -154,18 +154,7 @@ def check_transform(T: np.ndarray) -> np.ndarray:
         raise CalibrationError(
             f'the last row of T_cam_lidar is {T[3].tolist()}; it must be 0 0 0 1: {remedy}'
         )
-    R = T[:3, :3]
-    error = float(np.abs(R @ R.T - np.eye(3)).max())
-    if error > _ROTATION_TOLERANCE:
-        raise CalibrationError(
-            f'the rotation of T_cam_lidar misses orthonormality by {error:.2g}; allowed are '
-            f'{_ROTATION_TOLERANCE:g}: {remedy}'
-        )
-    if np.linalg.det(R) < 0:
-        raise CalibrationError(
-            f'the rotation of T_cam_lidar has determinant {np.linalg.det(R):.3f}; a rotation has '
-            f'+1, a mirrored axis -1: {remedy}'
-        )
+    check_rotation(T[:3, :3], 'the rotation of T_cam_lidar', _ROTATION_TOLERANCE, remedy)
     return T
 
 

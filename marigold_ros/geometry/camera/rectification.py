@@ -36,7 +36,7 @@ def rescale(camera: Camera, width: int, height: int) -> Camera:
 
     Focal lengths and principal point are multiplied by the ratio of the sizes, as image_proc does
     and consumers of CameraInfo expect. OpenCV resizes about pixel centres, which would give
-    ``(c + 0.5) s - 0.5``: half a pixel of the larger image at most.
+    ``(c + 0.5) s - 0.5``: half a pixel of the smaller image at most.
     """
     ratio = np.diag([width / camera.width, height / camera.height, 1.0])
     P = None if camera.P is None else ratio @ camera.P
@@ -79,16 +79,11 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
 
 
 def rectify_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
-    """
-    Move depth (H, W) of a raw image, metres, into the rectified one, as `rectify_image` does.
-
-    ``R`` turns the optical axis, and depth is along it.
-    """
+    """Move depth (H, W), metres, of a raw image into the rectified one, along whose axis it is."""
     moved = rectify_image(np.asarray(depth, np.float32), camera, nearest=True)
-    if camera.R is None:
-        return moved
+    R = np.eye(3) if camera.R is None else camera.R
     # A ray (x, y, 1) of the rectified image has raw depth R[:, 2] @ (x, y, 1).
-    a, b, c = camera.R[:, 2] @ np.linalg.inv(rectified(camera).K)
+    a, b, c = R[:, 2] @ np.linalg.inv(rectified(camera).K)
     rows, columns = np.ogrid[: camera.height, : camera.width]
     return np.asarray(moved / (a * columns + b * rows + c), np.float32)
 
