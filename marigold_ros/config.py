@@ -482,7 +482,7 @@ class NodeConfig(Settings):
     )
     image_rectified: str = start_setting(
         'auto',
-        "whether images are already rectified; auto: if the topic's name contains «rect»",
+        'whether images are rectified; auto, as for bags: a word of the topic begins with «rect»',
         choices=('auto', 'yes', 'no'),
     )
     sparse_source: str = start_setting(
