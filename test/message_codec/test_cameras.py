@@ -82,6 +82,11 @@ def test_a_rectified_image_is_described_by_p_without_distortion():
     assert camera.R is None
 
 
+def test_a_rectified_image_needs_no_k():
+    camera = to_camera(info(k=[0.0] * 9), rectified=True)
+    np.testing.assert_array_equal(camera.K, np.reshape(P, (3, 4))[:, :3])
+
+
 def test_matrices_of_zeros_are_unset():
     camera = to_camera(info(p=[0.0] * 12, r=[0.0] * 9, d=[], distortion_model=''))
     assert camera.P is None
