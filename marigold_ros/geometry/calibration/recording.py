@@ -71,5 +71,5 @@ def check_calibration(calibration: Calibration, median_depth: float) -> None:
         raise CalibrationError(
             f'the LiDAR points lie {" and ".join(found)}; at most {REFUSED_DEG}° are allowed, or '
             'the models would learn the error: correct the transform from LiDAR to camera '
-            '(/tf_static), or the stamps of the scans, and record or convert the bag again'
+            '(/tf_static), camera_info, or the stamps of the scans, and record the bag again'
         )
