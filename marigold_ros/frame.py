@@ -245,9 +245,8 @@ class SparseInput:
     kind : PointKind
         Of ``points_lidar``.
     sparse_image : (h, w) float or None, metres
-        A depth image: registered to the image as it was taken, to the rectified one if it
-        ``is_rectified``, or of a camera of its own, ``sparse_camera``, whose pose is then
-        ``T_cam_lidar``.
+        A depth image: registered to the image as taken (as rectified if it ``is_rectified``), or
+        of a camera of its own, ``sparse_camera``, whose pose is then ``T_cam_lidar``.
     sparse_camera : Camera or None
         Of a depth image that is not registered to the image.
     sparse : SparseDepth or None

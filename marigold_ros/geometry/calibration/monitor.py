@@ -34,6 +34,7 @@ _OF_GAP = 1.0 / _ERRORS
 _STRIPS = 32  # of an image, in which gaps are measured
 _PARTS = 4
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
+_ENDS = YAW_DEG[-1], PITCH_DEG[-1]  # of the search: the angle may be larger
 # Degrees a second: without different yaw rates a delay cannot be observed.
 _LEAST_TURNING = 4.0
 _NAN = float('nan')
@@ -74,12 +75,13 @@ class Calibration:
         excluded = self.edges_agree and abs(self.yaw_deg) > AGREEING_DEG
         known = replace(self, yaw_deg=_NAN) if excluded else self
         found = [
-            f'LiDAR looks {angle:.1f}° {place} the image'
+            f'LiDAR looks {"at least " * (angle in _ENDS)}{angle:.1f}° {place} the image'
             for angle, _, place, _ in known.significant_angles(_LEAST_ANGLE)
         ]
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
+            beyond = 'at least ' if abs(self.delay_s) > 0.99 * _DELAYS[-1] else ''
             early = 'late' if self.delay_s > 0 else 'early'
-            found.append(f'LiDAR is {abs(self.delay_s):.2f} s {early}')
+            found.append(f'LiDAR is {beyond}{abs(self.delay_s):.2f} s {early}')
         return '; '.join(found)
 
 

@@ -19,8 +19,6 @@ from marigold_ros.geometry.camera.hidden_points import (
 from marigold_ros.geometry.camera.rectification import is_rectified
 import numpy as np
 
-# Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
-_ROTATION_TOLERANCE = 1e-3
 # Metres; sensors that are nearer to each other are in one place.
 _ONE_PLACE = 1e-3
 # Share of points behind surfaces above which the scan was not made at the origin of its frame, as
@@ -154,7 +152,8 @@ def check_transform(T: np.ndarray) -> np.ndarray:
         raise CalibrationError(
             f'the last row of T_cam_lidar is {T[3].tolist()}; it must be 0 0 0 1: {remedy}'
         )
-    check_rotation(T[:3, :3], 'the rotation of T_cam_lidar', _ROTATION_TOLERANCE, remedy)
+    # Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
+    check_rotation(T[:3, :3], 'the rotation of T_cam_lidar', 1e-3, remedy)
     return T
 
 

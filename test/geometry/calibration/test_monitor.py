@@ -131,6 +131,24 @@ def test_yaw_rate_separates_delay_from_angle(delay, words):
     assert 'to the right' in found.text
 
 
+@pytest.mark.parametrize(
+    ('peak', 'delay', 'words'),
+    [
+        ((7.0, 0.0), 0.0, 'LiDAR looks at least 5.0° to the right of the image'),
+        ((0.0, -6.0), 0.0, 'LiDAR looks at least 4.0° below the image'),
+        ((0.0, -3.0), 0.0, 'LiDAR looks 3.0° below the image'),
+        ((0.0, 0.0), 0.25, 'LiDAR is at least 0.20 s late'),
+        ((0.0, 0.0), -0.1, 'LiDAR is 0.10 s early'),
+    ],
+)
+def test_what_lies_beyond_the_search_is_not_stated_as_exact(peak, delay, words):
+    seen = []
+    for rate in np.linspace(-12.0, 12.0, 32):  # degrees a second
+        off = np.hypot(YAW_DEG[:, None] - peak[0] - delay * rate, PITCH_DEG - peak[1])
+        seen.append((np.exp(-np.square(off / 3.0)).astype(np.float32), np.deg2rad(rate)))
+    assert estimate_calibration(seen).text == words
+
+
 def test_turning_without_a_delay_raises_no_alarm():
     assert drive(rate=25.0, images=32).text == ''
 
