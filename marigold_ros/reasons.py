@@ -13,8 +13,8 @@ from typing import Any
 from marigold_ros.errors import shown
 
 _FEW_POINTS = (
-    '{usable} usable points of {offered} in view, needs {needed}; check T_cam_lidar, the LiDAR, '
-    'and that frame_id of the images is optical (z forward), or lower alignment.min_points'
+    '{usable} usable points of {offered} in view, needs {needed}; check T_cam_lidar, camera_info, '
+    'the LiDAR, that frame_id of the images is optical (z forward), or lower alignment.min_points'
 )
 SENTENCES = {
     # Of another module, or of an error: the text as it stands.
@@ -88,22 +88,22 @@ SENTENCES = {
     ),
     'scale_not_positive': (
         'the fitted scale is {scale:.3g} ± {error:.2g}; it must be positive by two standard '
-        'errors: prediction and points contradict each other, check T_cam_lidar and the pairing'
+        'errors: map and points contradict each other, check T_cam_lidar, camera_info, the pairing'
     ),
     'few_agree': (
         '{agree} of {points} points ({share:.0%}) agree with the fit, {needed:.0%} are needed; '
-        'check T_cam_lidar, or lower alignment.min_inlier_ratio'
+        'check T_cam_lidar and camera_info, or lower alignment.min_inlier_ratio'
     ),
     'metric_disagrees': (
         '{agree} of {points} points ({share:.0%}) agree with the metric prediction, {needed:.0%} '
-        'are needed; check T_cam_lidar and the model, or lower alignment.min_inlier_ratio'
+        'are needed; check T_cam_lidar, camera_info and model, or lower alignment.min_inlier_ratio'
     ),
     # Fusion.
     'blind': '{why} Without points its depth is unknown',
     'few_to_fuse': 'fusion has ' + _FEW_POINTS,
     'points_contradict': (
         'the points contradict each other: half of them are more than {typical:.0%} off what '
-        'their neighbours say; check T_cam_lidar, the pairing and the LiDAR'
+        'their neighbours say; check T_cam_lidar, camera_info, the pairing and the LiDAR'
     ),
     'map_gains_nothing': (
         'at points held out the map errs by {of_map:.0%}, interpolation by {of_points:.0%}'

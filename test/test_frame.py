@@ -9,7 +9,7 @@ import dataclasses
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseDepth
 from marigold_ros.point_kinds import PointKind
-from marigold_ros.reasons import as_reason, Reason
+from marigold_ros.reasons import as_reason, Reason, SENTENCES
 from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
@@ -100,6 +100,13 @@ def test_a_reason_is_data_and_its_text_names_the_values():
     assert (alignment.hold_refusal.code, alignment.hold_refusal.values) == ('fit_too_old', values)
     assert alignment.reason.startswith('no points; the last fit is 2.50 s old')
     assert (Alignment().reason, Alignment().map_reason, as_reason('')) == ('', '', None)
+
+
+def test_who_is_sent_to_the_transform_is_sent_to_the_camera_too():
+    # Points land beside their pixels by a wrong K just as by a wrong transform.
+    sentences = [text for text in SENTENCES.values() if 'T_cam_lidar' in text]
+    assert len(sentences) > 4
+    assert all('camera_info' in text for text in sentences)
 
 
 @pytest.mark.parametrize('lengths', [(3, 3, 2), (2, 3, 3), (3, 2, 3)])
