@@ -75,7 +75,7 @@ class Calibration:
         excluded = self.edges_agree and abs(self.yaw_deg) > AGREEING_DEG
         known = replace(self, yaw_deg=_NAN) if excluded else self
         found = [
-            f'LiDAR looks {"at least " * (angle in _ENDS)}{angle:.1f}° {place} the image'
+            f'LiDAR looks {"at least " if angle in _ENDS else ""}{angle:.1f}° {place} the image'
             for angle, _, place, _ in known.significant_angles(_LEAST_ANGLE)
         ]
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
