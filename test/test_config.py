@@ -182,7 +182,7 @@ def test_an_empty_depth_range_is_refused():
     with pytest.raises(ConfigurationError, match='the first must be below the second'):
         AlignmentConfig(min_depth=50.0, max_depth=5.0)
     with pytest.raises(ConfigurationError, match='the first must be below the second'):
-        NodeConfig(color_min_depth=80.0, color_max_depth=8.0)
+        NodeConfig(color_min_depth=8.0, color_max_depth=8.0)
     with pytest.raises(ConfigurationError, match='points.min_depth is 9.*points.max_depth'):
         PointsConfig(min_depth=9.0, max_depth=8.0)
 

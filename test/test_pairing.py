@@ -192,6 +192,8 @@ def test_topics_agree_with_each_other():
     assert judged([0.02], 'scan', order) == ['lone']
     assert judged([0.03, 0.13], 'image', order) == ['jump', 'good']
     assert judged([0.12], 'scan', order) == ['good']
+    # Suspects of before the jump are forgotten.
+    assert judged([50, 50.1, 0.04, 50.2], 'image', order) == ['good', 'good', 'lone', 'good']
 
 
 def test_stamps_are_judged_while_another_thread_clears_them(request):
@@ -228,3 +230,12 @@ def test_changed_limits_keep_the_scans_that_are_there_and_move_their_stamps():
     assert buffer.choose(180).item is None
     assert buffer.newest_ns == 230
     assert buffer.choose(231).final is False
+
+
+def test_limits_may_change_before_the_first_scan():
+    buffer = ScanBuffer(60, 2_000)
+    buffer.change(10, 5_000, later_ns=30)
+    assert buffer.newest_ns is None
+    buffer.add(100, 'scan')
+    assert buffer.choose(110).item == 'scan'
+    assert buffer.choose(111).item is None

@@ -77,11 +77,10 @@ def camera_info(K, width, height):
     return message(SimpleNamespace(**fields, roi=roi, binning_x=0, binning_y=0), 'tof')
 
 
-def own_camera(frame_id, info=None, topic='/tof/camera_info'):
+def own_camera(frame_id, info=None, rectified=False):
     reading = SparseReading(frame_id, depth=np.ones((2, 3), np.float32))
-    return reading.own_camera(
-        'camera', (2, 3) if frame_id == 'camera' else (4, 6), info, topic, False
-    )
+    size = (2, 3) if frame_id == 'camera' else (4, 6)
+    return reading.own_camera('camera', size, info, '/tof/camera_info', rectified)
 
 
 def test_a_registered_depth_image_needs_no_camera():
@@ -105,6 +104,12 @@ def test_a_depth_image_of_another_camera_has_the_camera_of_its_camera_info():
     camera = own_camera('tof', info)
     np.testing.assert_array_equal(camera.K, K)
     assert (camera.height, camera.width) == (2, 3)
+    info.p[0] = info.p[5] = 3.0
+    info.d[0] = 0.1
+    assert own_camera('tof', info).distortion[0] == 0.1
+    rectified = own_camera('tof', info, rectified=True)
+    np.testing.assert_array_equal(rectified.K, [[3, 0, 1], [0, 3, 0.5], [0, 0, 1]])
+    assert not any(rectified.distortion)
 
 
 def landmarks(points, sigma=None):
@@ -151,7 +156,8 @@ def test_sources_are_listed_with_commas():
     assert source_names('pointcloud, ground') == ('pointcloud', 'ground')
     assert source_names('none') == ()
     assert needs_extrinsics('ground,scan')
-    assert not needs_extrinsics('ground,depth_image')
+    assert needs_extrinsics('depth_image,radar')
+    assert not any(map(needs_extrinsics, ('none', 'ground', 'depth_image', 'ground,depth_image')))
 
 
 @pytest.mark.parametrize(

@@ -255,9 +255,9 @@ def test_ranges_outside_the_limits_are_dropped():
     np.testing.assert_allclose(points, [[2, 0, 0]], atol=1e-6)
 
 
-def test_a_range_of_range_max_is_no_return():
-    points = scan_to_points(scan([10.0, 2.0, 10.0]))
-    np.testing.assert_allclose(points, [[2, 0, 0]], atol=1e-6)
+def test_a_range_of_range_min_is_measured_and_one_of_range_max_is_no_return():
+    points = scan_to_points(scan([10.0, 0.5, 10.0], range_min=0.5))
+    np.testing.assert_allclose(points, [[0.5, 0, 0]], atol=1e-6)
 
 
 def test_a_scan_without_returns_or_angles_is_refused(cause_of):

@@ -484,6 +484,9 @@ def test_bad_images_are_refused_by_cause_before_decoding(cause_of, text, data, c
             'unreadable',
         ),
         ('16UC1; png compressed ', png_bytes(), 'encoding'),
+        # Depth that was made grey for people.
+        ('16UC1; png compressed ', png_bytes(smooth_image()[..., 0]), 'encoding'),
+        ('32FC1; compressedDepth png', bytes(12) + png_bytes(smooth_image()[..., 0]), 'encoding'),
     ],
 )
 def test_bad_compressed_depth_is_refused_by_cause(cause_of, text, data, cause):

@@ -123,6 +123,17 @@ def test_a_scan_that_comes_after_its_image_is_waited_for(running):
     assert running.status('alignment')[2]['scan_stamp'] == str(header_ns(late))
 
 
+def test_one_scan_serves_each_image_around_it(running):
+    running.send(SECOND)
+    running.wait_received(DEPTH)
+    running.send(SECOND + SECOND // 50, scan=False)
+    running.wait_received(DEPTH, 2)
+    running.wait_quiet(2)
+    values = running.status('alignment')[2]
+    assert values['state'] == 'fitted'
+    assert int(values['image_stamp']) - int(values['scan_stamp']) == SECOND // 50
+
+
 def test_scans_that_come_while_a_slow_model_runs_do_not_displace_that_of_its_image(running):
     running.configure(lidar__buffer=0.5)
     running.model.gate.clear()
