@@ -249,8 +249,7 @@ def _decode_compressed(message: Any) -> np.ndarray:
     if 'compressed rgb' in message.format:
         return np.ascontiguousarray(pixels[..., :3])
     # The same as pixels[..., 2::-1], in contiguous memory and 30 times as fast.
-    code = cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
-    return cv2.cvtColor(pixels, code)
+    return _BGR(pixels)
 
 
 def _decode_compressed_depth(message: Any) -> np.ndarray:
