@@ -192,8 +192,13 @@ def test_topics_agree_with_each_other():
     assert judged([0.02], 'scan', order) == ['lone']
     assert judged([0.03, 0.13], 'image', order) == ['jump', 'good']
     assert judged([0.12], 'scan', order) == ['good']
-    # Suspects of before the jump are forgotten.
-    assert judged([50, 50.1, 0.04, 50.2], 'image', order) == ['good', 'good', 'lone', 'good']
+
+
+def test_a_lone_stamp_like_one_before_a_jump_is_no_jump_again():
+    order = StampOrder()
+    assert judged([100, 0], 'scan', order) == ['good', 'lone']
+    assert judged([100, 0.1], 'image', order) == ['good', 'jump']  # and no scan after it
+    assert judged([50, 50.1, 0.2, 50.2], 'image', order) == ['good', 'good', 'lone', 'good']
 
 
 def test_stamps_are_judged_while_another_thread_clears_them(request):
