@@ -295,6 +295,17 @@ def test_a_lidar_that_fell_silent_is_no_matter_of_clocks_and_not_waited_for(benc
     assert (level, 'is published, but nothing arrives' in text) == (WARN, True), text
 
 
+def test_a_lidar_that_nobody_publishes_is_not_waited_for(bench):
+    running = bench({'lidar.wait': 2.0}, hear=('relative/image',))
+    running.robot.node.destroy_publisher(running.robot.lidar)
+    running.wait_for(lambda: not running.node.count_publishers('/velodyne_points'))
+    running.node.refresh_inputs()
+    send_alone(running, SECOND, 128)
+    assert running.node.health.timings.last_s('pair') < 1.0
+    level, text, _ = running.status('scans')
+    assert (level, text) == (WARN, 'nobody publishes /velodyne_points')
+
+
 def test_a_missing_camera_info_is_the_other_half(bench):
     running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
     running.send(SECOND, info=False)
@@ -302,8 +313,9 @@ def test_a_missing_camera_info_is_the_other_half(bench):
     assert running.count('pairs.without_info') == 1
 
 
-def test_every_published_key_stands_in_the_list(bench):
+def test_the_published_keys_are_those_of_the_list(bench):
     running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
+    running.model.answered_by = 'planted'
     for second in (100, 101, 50):  # the last is a clock jump
         running.send(second * SECOND, scan=second != 101)
         running.wait_quiet(running.count(FRAMES_RECEIVED))
@@ -321,6 +333,8 @@ def test_every_published_key_stands_in_the_list(bench):
         assert values
         unlisted = [k for k in values if not any(fnmatchcase(k, known) for known in KEYS[part])]
         assert unlisted == []
+        assert {k for k in KEYS[part] if '*' not in k} - values.keys() <= {'gpu_mb'}
+    assert running.status('model')[2]['answered_by'] == 'planted'
     statuses = running.robot.received['diagnostics'][-1].status
     assert [status.name.partition(': ')[2] for status in statuses] == PARTS
     # Aggregators group by hardware: the camera, as several cameras share one device.
