@@ -134,6 +134,21 @@ def test_one_scan_serves_each_image_around_it(running):
     assert int(values['image_stamp']) - int(values['scan_stamp']) == SECOND // 50
 
 
+def test_the_time_offset_is_added_to_the_stamps_of_scans_also_once_they_are_there(running):
+    running.configure(lidar__time_offset=0.5, lidar__wait=0.0)
+    running.send(SECOND // 2, scan=False)  # the setting is read with an image
+    running.wait_quiet(1)
+    running.deliver('scan', running.robot.scan_of_plane(SECOND))
+    for number, offset in enumerate((0.5, 1.5), 2):
+        running.configure(lidar__time_offset=offset)
+        stamp = SECOND + round(offset * SECOND)
+        running.send(stamp, scan=False)
+        running.wait_quiet(number)
+        values = running.status('alignment')[2]
+        assert values['state'] == 'fitted'
+        assert values['scan_stamp'] == str(running.robot.begin_ns + stamp)
+
+
 def test_scans_that_come_while_a_slow_model_runs_do_not_displace_that_of_its_image(running):
     running.configure(lidar__buffer=0.5)
     running.model.gate.clear()
