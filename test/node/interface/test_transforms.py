@@ -3,12 +3,14 @@
 """Extrinsics: parameters first, tf2 at the scan's stamp, then the latest, never a guess."""
 
 import sys
+from types import SimpleNamespace
 
 from marigold_ros.config import ExtrinsicsConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.node.interface.transforms import Extrinsics
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 STAMP = 7_500_000_000
 
@@ -55,6 +57,31 @@ def test_tf2_is_asked_for_the_time_of_the_scan(planted_tf2):
     extrinsics = Extrinsics('node', ExtrinsicsConfig())
     assert extrinsics.lookup('camera', 'lidar', STAMP)[0, 3] == 0.5
     assert (extrinsics.source, extrinsics.latest_used) == ('tf2', 0)
+
+
+def test_a_transform_is_read_with_all_its_numbers(install_tf2):
+    turn, move = Rotation.from_euler('xyz', (0.3, -0.8, 1.9)), (1.0, -2.0, 3.0)
+    parts = {'translation': ('xyz', move), 'rotation': ('xyzw', turn.as_quat())}
+    fields = {n: SimpleNamespace(**dict(zip(*part, strict=True))) for n, part in parts.items()}
+    stamped = SimpleNamespace(transform=SimpleNamespace(**fields))
+    install_tf2(lambda: SimpleNamespace(lookup_transform=lambda *_frames_and_time: stamped))
+    found = Extrinsics('node', ExtrinsicsConfig()).lookup('camera', 'lidar', STAMP)
+    np.testing.assert_allclose(found[:3, :3], turn.as_matrix(), atol=1e-12)
+    np.testing.assert_array_equal(found[:, 3], (*move, 1.0))
+
+
+def test_what_is_asked_hears_tf_until_it_is_closed(planted_tf2, monkeypatch):
+    heard = []
+
+    def listener(buffer, node, spin_thread):
+        heard.append((buffer, node, spin_thread))
+        return SimpleNamespace(unregister=heard.clear)
+
+    monkeypatch.setattr(sys.modules['tf2_ros'], 'TransformListener', listener)
+    extrinsics = Extrinsics('node', ExtrinsicsConfig())
+    assert heard == [(extrinsics.buffer, 'node', False)]
+    extrinsics.close()
+    assert heard == []
 
 
 def test_the_latest_transform_is_a_counted_fallback(planted_tf2):
@@ -129,7 +156,7 @@ def test_with_a_fixed_frame_the_scan_is_shifted_to_the_image(planted_tf2):
 
 def test_given_extrinsics_are_moved_by_the_cameras_own_motion(planted_tf2):
     planted_tf2['camera', IMAGE, 'camera', STAMP, 'odom'] = 0.2
-    config = ExtrinsicsConfig(translation=(1.0, 2.0, 3.0), rotation_xyzw=(0.0, 0.0, 0.0, 1.0))
+    config = ExtrinsicsConfig(translation=(1.0, 2.0, 3.0), rotation_xyzw=(0.0, 0.0, 1.0, 0.0))
     found = Extrinsics('node', config, 'odom').lookup('camera', 'lidar', STAMP, IMAGE)
     np.testing.assert_allclose(found[:3, 3], (1.2, 2.0, 3.0))
 
