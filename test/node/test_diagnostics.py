@@ -5,6 +5,8 @@
 import array
 from dataclasses import replace
 from fnmatch import fnmatchcase
+import time
+from types import SimpleNamespace
 
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
@@ -216,12 +218,30 @@ def test_ros_time_that_jumps_back_empties_them_too(bench):
     running = bench({'use_sim_time': True})
     clock = running.robot.node.create_publisher(Clock, '/clock', QoSProfile(depth=1))
     running.wait_for(lambda: clock.get_subscription_count() == 1)
-    for seconds, jumps in ((100, 0), (101, 0), (50, 1), (51, 1)):
+    transforms = []
+    running.node._extrinsics.buffer = SimpleNamespace(clear=transforms.clear)
+    for seconds, jumps in ((100, 0), (101, 0), (50, 1), (51, 1), (10, 1)):
+        if seconds == 10:
+            running.node.stop()  # deaf from now on
+        transforms[:] = ['of now']
         clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
         running.wait_for(
             lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
         )
+        if seconds == 50:
+            running.wait_for(lambda: transforms == [])
         assert running.count('clock_jumps') == jumps
+        assert transforms == ([] if seconds == 50 else ['of now'])
+
+
+def test_the_age_of_depth_counts_from_its_image_unless_the_clocks_differ(running):
+    now = time.time_ns() - running.robot.begin_ns
+    for number, stamp in enumerate((now - 65 * SECOND, now - 10 * SECOND, now + 20 * SECOND), 1):
+        running.send(stamp)
+        running.wait_quiet(number)
+    timing = running.status('timing')[2]
+    assert 10_000 <= float(timing['age.p50_ms']) < 60_000
+    assert timing['age.p95_ms'] == timing['age.p50_ms']  # of the second alone
 
 
 def test_diagnostics_come_although_the_ros_clock_stands_still(bench):
