@@ -26,6 +26,7 @@ from marigold_ros.message_codec import (
     encode_cloud,
     encode_depth,
     encode_image,
+    encode_jpeg,
     serialised_header_ns,
 )
 from marigold_ros.synthetic.drive.drive import write_drive
@@ -52,6 +53,22 @@ def test_a_depth_image_is_played_without_extrinsics(tmp_path):
     values = node_values(bag, NodeConfig(), every_frame=False)
     assert values['sparse_source'] == 'depth_image'
     assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(bag, values)
+
+
+def test_compressed_images_are_played_where_image_transport_finds_them(tmp_path):
+    kind, fields = 'sensor_msgs/msg/CompressedImage', encode_jpeg(np.zeros((4, 6, 3), np.uint8))
+    header = {'stamp': 7 * 10**9, 'frame_id': 'camera'}
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.write('/cam', kind, {'header': header, **vars(fields)}, 10**9)
+        bag.write_raw('/cam', kind, b'\0\1\0\0', 2 * 10**9, STORE)  # cut off
+    bag = prepare_bag(tmp_path / 'bag', NodeConfig(), None)
+    assert (bag.images, dict(bag.inputs)) == (2, {'image': ('/cam/compressed', kind)})
+    values = node_values(bag, NodeConfig(), every_frame=False)
+    assert values['image_transport'] == 'compressed'
+    assert 'image:=/cam' in node_arguments(bag, values)
+    with BagReader(bag.path) as reader:
+        sent = [(m.role, m.stamp_ns, m.log_ns) for m in played_messages(reader, bag, 8)]
+    assert sent == [('image', 7 * 10**9, 10**9), ('image', 2 * 10**9, 2 * 10**9)]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.errors import MarigoldError, WriteError  # noqa: E402
-from marigold_ros.live_run import process
+from marigold_ros.live_run import exchange, process  # noqa: E402
 from marigold_ros.live_run.exchange import LOST_AFTER, Player, Recorder  # noqa: E402
 from marigold_ros.live_run.played_bag import SerialMessage  # noqa: E402
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
@@ -135,3 +135,61 @@ def test_an_image_lost_by_dds_is_given_up_after_reports():
     assert published == [b'bytes']
     assert (played.sent, played.unanswered) == (1, 1)
     assert recorder.reports == LOST_AFTER + 1
+
+
+class Clock:
+    """Time that passes while somebody sleeps."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class Busy:
+    """A recorder of a node that needs some seconds for each image."""
+
+    reports = complete = unserved = 0
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds = clock, seconds
+
+    def wait(self, condition, _seconds):
+        self.clock.sleep(self.seconds)
+        self.complete += 1
+        return condition()
+
+
+@pytest.mark.parametrize(
+    ('asked', 'seconds', 'sent_at', 'rate'),
+    [
+        (2.0, 0.0, [0, 0.05, 0.1, 0.15, 0.2, 0.25], 2.0),  # whatever the node makes of it
+        (None, 0.02, [0, 0.02, 0.04, 0.06, 0.16, 0.26], 1.0),  # measured, then in real time
+        (None, 0.4, [0, 0.4, 0.8, 1.2, 1.6, 2.0], 0.25),
+    ],
+)
+def test_images_are_sent_at_the_rate_that_is_asked_for_or_measured(
+    monkeypatch, asked, seconds, sent_at, rate
+):
+    clock, published, announced = Clock(), [], []
+    monkeypatch.setattr(exchange, 'time', clock)
+    publisher = SimpleNamespace(publish=lambda _data: published.append(clock.now - 100.0))
+    node = SimpleNamespace(create_publisher=lambda *_: publisher)
+    inputs = {'image': ('/image', 'sensor_msgs/msg/Image')}
+    player = Player(node, inputs, Busy(clock, seconds), lambda: None)
+    images = [
+        SerialMessage('image', 'sensor_msgs/msg/Image', b'', 10**9 + i, 10**9 + i * 10**8)
+        for i in range(6)
+    ]
+    progress = []
+    played = player.play(images, asked, 0.1, progress.append, lambda *pace: announced.append(pace))
+    assert published == pytest.approx(sent_at)
+    assert [played.sent_at[image.stamp_ns] - 100.0 for image in images] == pytest.approx(sent_at)
+    assert (played.sent, played.unanswered, progress) == (6, 0, list(range(1, 7)))
+    assert played.rate == pytest.approx(rate)
+    assert played.seconds == pytest.approx(sent_at[-1] + seconds)
+    assert announced == ([] if asked else [pytest.approx((rate, seconds))])
