@@ -244,6 +244,15 @@ def test_the_age_of_depth_counts_from_its_image_unless_the_clocks_differ(running
     assert timing['age.p95_ms'] == timing['age.p50_ms']  # of the second alone
 
 
+def test_the_stages_of_a_frame_add_up_to_its_total(running):
+    running.send(SECOND)
+    running.wait_quiet(1)
+    timing = running.status('timing')[2]
+    stages = ('decode', 'pair', 'predict', 'wait', 'finish', 'publish')
+    total_ms = sum(float(timing[f'{stage}.p50_ms']) for stage in stages)
+    assert float(timing['total.p50_ms']) == pytest.approx(total_ms, rel=1e-3)
+
+
 def test_diagnostics_come_although_the_ros_clock_stands_still(bench):
     running = bench({'use_sim_time': True})
     running.wait_received('diagnostics', 2)
@@ -298,6 +307,9 @@ def test_two_clocks_are_recognised_and_pairs_counted(bench):
     assert '37.9 s behind the image: two clocks?' in text
     assert values['pairs.whole'] == '1'
     assert values['pairs.without_scan'] == '10'
+    running.deliver('scan', running.robot.scan_of_plane(137 * SECOND + SECOND // 2))
+    send_alone(running, 138 * SECOND, 128)
+    assert '0.5 s behind the image, lidar.max_dt is 0.06 s' in running.status('scans')[1]
 
 
 def test_a_lidar_that_fell_silent_is_no_matter_of_clocks_and_not_waited_for(bench, monkeypatch):
@@ -313,6 +325,7 @@ def test_a_lidar_that_fell_silent_is_no_matter_of_clocks_and_not_waited_for(benc
     assert running.node.health.timings.last_s('pair') < 1.0
     level, text, _ = running.status('scans')
     assert (level, 'is published, but nothing arrives' in text) == (WARN, True), text
+    assert running.status('infos')[0] == OK  # some drivers publish it once
 
 
 def test_a_lidar_that_nobody_publishes_is_not_waited_for(bench):
@@ -452,6 +465,7 @@ def test_a_camera_that_publishes_a_video_only_is_recognised_with_the_remedy(benc
 def test_idling_is_no_fault_and_rates_are_reported(bench):
     running = bench()
     assert running.status('timing')[:2] == (OK, 'milliseconds a frame')
+    assert running.status('alignment')[:2] == (OK, 'no image has been served yet')
     for k in range(1, 4):
         running.send(k * SECOND)
     running.wait_quiet(3)
