@@ -8,14 +8,15 @@ from fnmatch import fnmatchcase
 import time
 from types import SimpleNamespace
 
+from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.live_run.process import own_context, own_node
 from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
 from marigold_ros.node import diagnostics
-from marigold_ros.node.diagnostic_keys import FRAMES_RECEIVED, KEYS
+from marigold_ros.node.diagnostic_keys import FRAMES_RECEIVED, KEYS, values_of
 from marigold_ros.node.diagnostics import alignment_status
-from marigold_ros.node.health import Rate
+from marigold_ros.node.health import Health, Rate
 from marigold_ros.node.interface import subscriptions
 from marigold_ros.node.ros_helpers import compressed_message, image_message, to_stamp
 import numpy as np
@@ -485,6 +486,29 @@ def test_the_domain_gap_is_that_of_the_last_images_or_unknown(bench):
     level, text, values = running.status('model')
     assert (level, float(values['domain_gap'])) == (OK, 0.7)
     assert 'unlike those it was trained on: consider adapting' in text
+
+
+@pytest.mark.parametrize(
+    ('source', 'sparse_source', 'not_moved', 'level', 'words'),
+    [
+        ('none (tf2_ros is not installed)', 'pointcloud', 0, WARN, 'no extrinsics are given'),
+        ('none (tf2_ros is not installed)', 'none', 0, OK, 'none (tf2_ros is not installed)'),
+        ('none (tf2_ros is not installed)', 'depth_image,ground', 0, OK, 'none'),
+        ('tf2', 'pointcloud', 0, OK, 'tf2'),
+        ('tf2', 'pointcloud', 3, OK, 'motion was not known in time for 3 scans'),
+    ],
+)
+def test_extrinsics_are_missed_where_a_sensor_needs_them(
+    source, sparse_source, not_moved, level, words
+):
+    known = SimpleNamespace(source=source, latest_used=7, fixed_frame='', not_moved=not_moved)
+    config = NodeConfig(sparse_source=sparse_source)
+    status = diagnostics._transform_status('/node', Health(), known, config)
+    assert (status.name, status.level[0]) == ('/node: transform', level)
+    assert words in status.message
+    values = values_of(status)
+    assert (values['source'], values['latest_used']) == (source, '7')
+    assert values['not_moved'] == str(not_moved)
 
 
 def test_a_wrong_calibration_is_a_warning_in_words():
