@@ -9,11 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 from marigold_ros.__main__ import main
 from marigold_ros.config import PointsConfig
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.replay.bag_label import copy_bytes, LabelOptions
 from marigold_ros.replay.bag_part import BagPart, PartStore
+from marigold_ros.replay.bag_replay import empty_scorer
 from marigold_ros.replay.inspection import inspect_bag
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 import numpy as np
@@ -132,6 +135,34 @@ def test_a_link_to_nothing_is_no_file_of_a_bag(short_drive, tmp_path):
     assert inspect_bag(bag, options) == {**inspect_bag(short_drive, options), 'bag': str(bag)}
     label = LabelOptions(options, tmp_path, PointsConfig())
     assert copy_bytes(bag, label) == copy_bytes(short_drive, label)
+
+
+def part(**facts):
+    return BagPart(empty_scorer(ReplayOptions()), checkpoint={'name': 'tiny'}, **facts)
+
+
+def test_parts_add_up_and_say_of_which_bag_each_image_is():
+    unknown, good, later = (SimpleNamespace(text=text) for text in ('', '0.1 degrees', 'none'))
+    first = part(bags=['a'], topics={'image': '/a'}, read=5, rejected={'size': 1}, peak_bytes=7)
+    first.warnings, first.first_error, first.calibration = {'dark': 2}, 'too small', unknown
+    second = part(bags=['b'], topics={'image': '/b'}, read=3, rejected={'size': 2, 'step': 1})
+    second.warnings, second.first_error, second.calibration = {'dark': 1}, 'step 0', good
+    second.failed, second.peak_bytes = {'b': 'cut off'}, 6
+    third = part(bags=['c'], calibration=later)
+    total = BagPart(empty_scorer(ReplayOptions()))
+    for seconds, one in enumerate((first, second, third), 1):
+        one.scorer.rows.append({'index': 0, 'stamp': seconds})
+        one.wall_s, one.recorded_s = seconds, 2.5 * seconds
+        total.add(one)
+    assert [(row['stamp'], row['bag']) for row in total.scorer.rows] == [(1, 0), (2, 1), (3, 2)]
+    assert (total.bags, total.topics) == (['a', 'b', 'c'], {'image': '/a'})
+    assert (total.read, total.rejected) == (8, {'size': 3, 'step': 1})
+    assert (total.warnings, total.first_error) == ({'dark': 3}, 'too small')
+    assert (total.wall_s, total.recorded_s, total.rate) == (6.0, 15.0, 2.5)
+    assert (total.peak_bytes, total.failed) == (7, {'b': 'cut off'})
+    assert (total.checkpoint, total.calibration) == ({'name': 'tiny'}, good)
+    with pytest.raises(ConfigurationError, match='the checkpoint has changed'):
+        total.add(BagPart(empty_scorer(ReplayOptions()), checkpoint={'name': 'unet'}))
 
 
 class Evil:
