@@ -8,9 +8,10 @@ from fnmatch import fnmatchcase
 import time
 from types import SimpleNamespace
 
-from marigold_ros.config import NodeConfig
-from marigold_ros.frame import Alignment
+from marigold_ros.config import NodeConfig, PointsConfig
+from marigold_ros.frame import Alignment, FrameResult
 from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
+from marigold_ros.geometry.fit_report import details_of
 from marigold_ros.live_run.process import own_context, own_node
 from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
 from marigold_ros.node import diagnostics
@@ -19,6 +20,8 @@ from marigold_ros.node.diagnostics import alignment_status
 from marigold_ros.node.health import Health, Rate
 from marigold_ros.node.interface import subscriptions
 from marigold_ros.node.ros_helpers import compressed_message, image_message, to_stamp
+from marigold_ros.reasons import Reason
+from marigold_ros.replay.recording import output_messages
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile
@@ -486,6 +489,27 @@ def test_the_domain_gap_is_that_of_the_last_images_or_unknown(bench):
     level, text, values = running.status('model')
     assert (level, float(values['domain_gap'])) == (OK, 0.7)
     assert 'unlike those it was trained on: consider adapting' in text
+
+
+@pytest.mark.parametrize(
+    ('alignment', 'level'),
+    [
+        (Alignment('fitted', None, 2.0, 0.5, 'depth', n_points=100, n_inliers=90, rms=0.1), OK),
+        (Alignment('none', Reason('none_in_view')), WARN),
+    ],
+)
+def test_a_recording_has_the_status_that_the_node_publishes(alignment, level):
+    relative = np.zeros((4, 6), np.float32)
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    result = FrameResult(
+        relative, 'depth', alignment, None, None, None, None, rgb, None, SECOND, timings_ms={}
+    )
+    live = alignment_status('/marigold_depth', alignment, SECOND, 7, details_of(result))
+    (*_, (_, _, fields)) = output_messages(result, 7, PointsConfig())
+    (status,) = fields['status']
+    assert status['level'] == live.level[0] == level
+    assert (status['name'], status['message']) == (live.name, live.message)
+    assert {pair['key']: pair['value'] for pair in status['values']} == values_of(live)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from marigold_ros.message_codec import (
 )
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 from marigold_ros.node.diagnostic_keys import values_of
+from marigold_ros.node.interface import subscriptions
 from marigold_ros.node.interface.publishers import TOPICS
 from marigold_ros.node.ros_helpers import image_message
 from marigold_ros.pipeline import FramePipeline
@@ -196,6 +197,14 @@ def test_a_useless_camera_info_leaves_relative_depth_and_is_counted(running, cha
     assert (level, words in text) == (1, True)
     assert values['infos.rejected.calibration'] == '1'
     assert words in running.status('alignment')[2]['reason']
+
+
+def test_the_first_camera_info_is_waited_for_where_somebody_publishes_it(bench, monkeypatch):
+    monkeypatch.setattr(subscriptions, '_FIRST_INFO', 20.0)  # however busy the machine is
+    running = bench(hear=(DEPTH,))
+    running.send(SECOND, info=False)
+    running.deliver('info', running.robot.camera_info(SECOND))
+    running.wait_received(DEPTH)
 
 
 def test_a_camera_info_after_the_image_is_not_of_it(running):
