@@ -23,7 +23,14 @@ def result_of(metric, sigma, state='fitted', size=(80, 120)):
     return FrameResult(
         relative=rng.random(size, np.float32),
         space='log',
-        alignment=Alignment(state, None, 2.0, 0.5, 'log', n_points=100, n_inliers=90, rms=np.nan),
+        alignment=Alignment(
+            *(state, None, 2.0, 0.5, 'log'),
+            n_points=100,
+            n_inliers=90,
+            rms=np.nan,
+            age_ns=1_500_000_000,
+            shares={'map': 0.25},
+        ),
         metric=metric,
         sigma=sigma,
         spread=None,
@@ -70,7 +77,9 @@ def test_depth_sigma_cloud_and_numbers_are_read_back(tmp_path):
     np.testing.assert_allclose(points[:, 2], 4.0)
     assert value(values, '/error/heldout_abs_rel', 'scalars') == [0.25]
     assert value(values, '/time/total_ms', 'scalars') == [12.0]
-    assert value(values, '/fit/scale', 'scalars') == [2.0]
+    fit = {'scale': 2.0, 'shift': 0.5, 'points': 100, 'inliers': 90, 'map_share': 0.25}
+    for name, number in {**fit, 'age_s': 1.5}.items():
+        assert value(values, f'/fit/{name}', 'scalars') == [number]
     assert value(values, '/sigma_share/median', 'scalars') == [pytest.approx(0.1)]
     assert '/fit/rms' not in entities  # not finite
     assert value(values, '/depth', 'stamp') == STAMP_NS
