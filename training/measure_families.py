@@ -137,7 +137,7 @@ def write_diffusion_depth(folder: Path, recipe: Path) -> None:
     values = yaml.safe_load(recipe.read_text(encoding='utf-8'))
     values['init']['weights'] = 'random'
     chain = FAMILY.initialise(values, 0)
-    FAMILY.export(folder, chain.eval(), values['facts'], '', None)
+    FAMILY.export(folder, chain.eval(), values['facts'], '')
 
 
 if __name__ == '__main__':

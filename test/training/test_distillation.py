@@ -18,7 +18,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
 from marigold_training.distillation import compare, Distillation, held_out, measured_size, Student
-from marigold_training.networks.export import export_checkpoint
+from marigold_training.networks.export import write_checkpoint
 from marigold_training.networks.small_networks import small_autoencoder, small_unet
 from marigold_training.objectives.losses import distill_loss
 from marigold_training.objectives.trained_networks import decode, encode
@@ -155,7 +155,7 @@ def test_the_result_opens_in_diffusers_pipeline(export, small_checkpoint):
 def test_a_checkpoint_of_other_latents_refuses_it(export, tmp_path):
     autoencoder = small_autoencoder(channels=(8, 8, 16, 16), latent_channels=8)
     unet = small_unet(channels=(16, 32), latent_channels=8)
-    export_checkpoint(tmp_path / 'other', autoencoder, unet, {'space': 'depth'}, '# other\n')
+    write_checkpoint(tmp_path / 'other', autoencoder, unet, {'space': 'depth'})
     with pytest.raises(CheckpointError, match='autoencoder of 4 latent channels'):
         load_model(str(tmp_path / 'other'), device='cpu', vae=str(export))
 

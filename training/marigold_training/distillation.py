@@ -21,14 +21,13 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.locate import find_folder, write_sums
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.models.runtime.usage import milliseconds
-from marigold_ros.models.weights import whole_folder
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Batch, in_multiples, make_batch, make_example
 from marigold_training.data.pairs import Pair
 from marigold_training.data.targets import denormalise
 from marigold_training.families.marigold import initial_networks
-from marigold_training.networks.export import save_network, usual_size
+from marigold_training.networks.export import new_checkpoint, save_network, usual_size
 from marigold_training.objectives.losses import masked_mean
 from marigold_training.objectives.trained_networks import (
     decode,
@@ -145,9 +144,8 @@ class Distillation(TrainingRun):
             scenes=SCENES,
             size='x'.join(map(str, measured_size(facts))),
         )
-        with whole_folder(target) as draft:
+        with new_checkpoint(target, card) as draft:
             save_network(chain.student, draft)
-            (draft / 'README.md').write_text(card, encoding='utf-8')
         write_sums(target)
         return target
 

@@ -29,7 +29,7 @@ from marigold_training.adapt.recipes import Budget
 from marigold_training.data import bag_pairs
 from marigold_training.families.registry import trained_family
 from marigold_training.fusion import validation
-from marigold_training.networks.export import export_checkpoint
+from marigold_training.networks.export import write_checkpoint
 from marigold_training.networks.initialise import initialise
 import numpy as np
 import pytest
@@ -53,8 +53,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('adapt')
     write_drive(folder / 'drive', frames=10, seed=3, width=96, height=64, rate=2.0)
     chain = initialise(INIT, 5, 'log')
-    export_checkpoint(
-        folder / 'base', chain.autoencoder, chain.unet, FACTS, '', scheduler=chain.scheduler
+    write_checkpoint(
+        folder / 'base', chain.autoencoder, chain.unet, FACTS, scheduler=chain.scheduler
     )
     write_sums(folder / 'base')
     return folder
@@ -268,7 +268,7 @@ def test_a_base_of_any_family_that_can_be_trained_is_adapted(
     family, facts = trained_family('unet'), {'space': 'log', 'default_processing_pixels': 32 * 48}
     init = {'kind': 'small', 'channels': [8, 16], 'blocks': [1]}
     chain = family.initialise({'init': init, 'facts': facts}, 0)
-    family.export(tmp_path / 'plain', chain, facts, '', None)
+    family.export(tmp_path / 'plain', chain, facts, '')
     teacher = str(folder / 'base')
     taught = replace(options, base=str(tmp_path / 'plain'), metric=True, teacher=teacher)
     assert new(taught).run(never) is not None
@@ -306,7 +306,7 @@ def diffusion_depth(tmp_path) -> Path:
     width = {'features': 8, 'hidden': 8, 'latent': 8, 'steps': 2}
     init = {'kind': 'small', 'backbone': {'channels': [8, 16], 'blocks': [1]}, **width}
     chain = family.initialise({'init': init, 'facts': facts}, 0)
-    family.export(tmp_path / 'refined', chain, facts, '', None)
+    family.export(tmp_path / 'refined', chain, facts, '')
     return tmp_path / 'refined'
 
 

@@ -61,13 +61,13 @@ def adapt(folder: Path, name: str, killed_at: int) -> None:
 @pytest.mark.slow  # a process for each kill
 def test_an_adaptation_killed_at_several_writes_ends_bitwise_the_same(tmp_path, monkeypatch):
     from marigold_ros.synthetic.drive.drive import write_drive
-    from marigold_training.networks.export import export_checkpoint
+    from marigold_training.networks.export import write_checkpoint
     from marigold_training.networks.initialise import initialise
 
     write_drive(tmp_path / 'drive', frames=10, seed=3, width=96, height=64, rate=2.0)
     chain = initialise(INIT, 5, 'log')
     parts = chain.autoencoder, chain.unet
-    export_checkpoint(tmp_path / 'base', *parts, FACTS, '', scheduler=chain.scheduler)
+    write_checkpoint(tmp_path / 'base', *parts, FACTS, scheduler=chain.scheduler)
     context = get_context('forkserver')  # a process without threads, with everything imported
     context.set_forkserver_preload(['marigold_training.adapt.adaptation', 'accelerate'])
 

@@ -55,7 +55,7 @@ def adapt(folder: Path, name: str) -> None:
 def test_two_processes_write_one_folder(tmp_path):
     write_drive(tmp_path / 'drive', frames=10, seed=3, width=96, height=64, rate=2.0)
     chain = FAMILY.initialise({'init': INIT, 'facts': FACTS}, 5)
-    FAMILY.export(tmp_path / 'base', chain, FACTS, '', None)
+    FAMILY.export(tmp_path / 'base', chain, FACTS, '')
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     line = [sys.executable, *LAUNCHER, __file__, str(tmp_path), 'two']
     done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280)

@@ -31,7 +31,7 @@ def network():
 
 @pytest.fixture
 def folder(network, tmp_path):
-    export_fusion(tmp_path / 'fusion', network, '# fusion\n', torch.float32)
+    export_fusion(tmp_path / 'fusion', network.half().float(), '# fusion\n')
     return tmp_path / 'fusion'
 
 

@@ -16,7 +16,7 @@ from marigold_ros.models.locate import write_sums
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Part
 from marigold_training.families.marigold import FAMILY
-from marigold_training.networks.export import export_checkpoint, usual_size
+from marigold_training.networks.export import new_checkpoint, usual_size, write_checkpoint
 from marigold_training.networks.initialise import initialise
 from marigold_training.run.model_card import model_card
 from marigold_training.run.recipe import TrainingRun
@@ -71,7 +71,8 @@ def recipe(facts: dict, **init: str) -> dict:
 
 
 def export(chain, folder: Path, facts: dict, card: str = '# toy\n', **more) -> Path:
-    export_checkpoint(folder, chain.autoencoder, chain.unet, facts, card, **more)
+    with new_checkpoint(folder, card) as draft:
+        write_checkpoint(draft, chain.autoencoder, chain.unet, facts, **more)
     return folder
 
 

@@ -32,7 +32,7 @@ STAGE = {'objective': 'anchored', 'batch_size': 2, 'warmup': 0, 'learning_rate':
 def folder(tmp_path):
     """A base of random weights, in the layout of large ones."""
     chain = FAMILY.initialise({'init': SMALL, 'facts': FACTS}, 3)
-    FAMILY.export(tmp_path / 'base', chain, FACTS, '', None)
+    FAMILY.export(tmp_path / 'base', chain, FACTS, '')
     return tmp_path / 'base'
 
 

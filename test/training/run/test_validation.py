@@ -20,7 +20,7 @@ from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.families.marigold import engine_model, facts_of, FAMILY
 from marigold_training.fusion.model_card import learning_curve
-from marigold_training.networks.export import export_checkpoint
+from marigold_training.networks.export import write_checkpoint
 from marigold_training.networks.initialise import initialise
 from marigold_training.run.loop import Trainer
 from marigold_training.run.recipe import TrainingRun
@@ -147,7 +147,7 @@ def test_it_predicts_as_the_exported_checkpoint_does(chain, tmp_path):
     model = engine_model(chain, weights, FACTS, torch.device('cpu'))
     chain.load_state_dict(weights)
     folder = tmp_path / 'toy'
-    export_checkpoint(folder, chain.autoencoder, chain.unet, FACTS, '# toy\n', dtype=torch.float32)
+    write_checkpoint(folder, chain.autoencoder, chain.unet, FACTS, dtype=torch.float32)
     rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     expected = load_model(str(folder), device='cpu').predict(rgb)
     answer = model.predict(rgb)
@@ -159,7 +159,7 @@ def test_it_predicts_as_the_exported_checkpoint_does(chain, tmp_path):
 def test_its_facts_are_those_of_the_export(chain, tmp_path, more):
     for given in (FACTS, {'space': 'depth', **more}):
         folder = tmp_path / given['space']
-        export_checkpoint(folder, chain.autoencoder, chain.unet, given, '# toy\n')
+        write_checkpoint(folder, chain.autoencoder, chain.unet, given)
         own, exported = facts_of(given), read_facts(folder)
         for name in ('space', 'noise', 'denoising_steps', 'ensemble_size', 'processing_pixels'):
             assert getattr(own, name) == getattr(exported, name), name

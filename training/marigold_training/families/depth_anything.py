@@ -19,15 +19,14 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, space_of
 from marigold_ros.models.depth_anything.model import DepthEstimator
 from marigold_ros.models.locate import find_folder, peek_json, read_json
-from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.transformers_networks import (
     load_depth_network,
     PROCESSOR,
     processor_values,
 )
-from marigold_ros.models.weights import quiet, whole_folder
+from marigold_ros.models.weights import quiet
 from marigold_ros.spaces import SPACES
-from marigold_training.families.registry import init_kind, TrainedFamily
+from marigold_training.families.registry import init_kind, TrainedFamily, Weights
 from marigold_training.networks.export import check_finite, write_json
 from marigold_training.objectives.trained_networks import TrainedModel
 import torch
@@ -113,10 +112,7 @@ def recipe_facts(folder: Path) -> dict[str, Any]:
 
 
 def engine_model(
-    chain: TrainedDepthAnything,
-    weights: Mapping[str, torch.Tensor],
-    facts: Mapping[str, Any],
-    device: torch.device,
+    chain: TrainedDepthAnything, weights: Weights, facts: Mapping[str, Any], device: torch.device
 ) -> DepthEstimator:
     """Build the inference model from copies of weights, as from a checkpoint of them."""
     network = deepcopy(chain.network)
@@ -126,17 +122,9 @@ def engine_model(
         return DepthEstimator(Path(folder), device)
 
 
-def export(
-    folder: Path,
-    chain: TrainedDepthAnything,
-    facts: Mapping[str, Any],
-    card: str,
-    features: TrainingFeatures | None = None,
-) -> None:
-    """Write configuration, processor, weights and card, as transformers does."""
-    with whole_folder(folder) as draft:
-        _write(draft, chain, chain.network)
-        (draft / 'README.md').write_text(card, encoding='utf-8')
+def write(folder: Path, chain: TrainedDepthAnything, facts: Mapping[str, Any]) -> None:
+    """Write configuration, processor and weights, as transformers does."""
+    _write(folder, chain, chain.network)
 
 
 def _write(folder: Path, chain: TrainedDepthAnything, network: Any) -> None:
@@ -163,5 +151,5 @@ def usage(facts: Mapping[str, Any]) -> str:
 
 
 FAMILY = TrainedFamily(
-    initial_network, engine_model, export, kind, usage, facts=recipe_facts, spaces=SPACES
+    initial_network, engine_model, write, kind, usage, facts=recipe_facts, spaces=SPACES
 )

@@ -25,10 +25,9 @@ from marigold_ros.models.diffusion_depth.checkpoint import (
 from marigold_ros.models.diffusion_depth.model import DiffusionDepthModel
 from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
 from marigold_ros.models.locate import find_folder
-from marigold_ros.models.marigold.domain_gap import TrainingFeatures
-from marigold_training.families.registry import init_kind, TrainedFamily
+from marigold_training.families.registry import init_kind, TrainedFamily, Weights
 from marigold_training.networks.backbone_weights import load_backbone, RANDOM
-from marigold_training.networks.export import export_network
+from marigold_training.networks.export import write_network
 from marigold_training.objectives.diffusion_depth import (
     DIFFUSED,
     TermWeights,
@@ -68,10 +67,7 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDiffusionDep
 
 
 def engine_model(
-    chain: TrainedDiffusionDepth,
-    weights: Mapping[str, torch.Tensor],
-    facts: Mapping[str, Any],
-    device: torch.device,
+    chain: TrainedDiffusionDepth, weights: Weights, facts: Mapping[str, Any], device: torch.device
 ) -> DiffusionDepthModel:
     """Build the inference model from copies of weights."""
     network = deepcopy(chain.network)
@@ -83,18 +79,12 @@ def engine_model(
     return DiffusionDepthModel(Path('validation'), found, network, device)
 
 
-def export(
-    folder: Path,
-    chain: TrainedDiffusionDepth,
-    facts: Mapping[str, Any],
-    card: str,
-    features: TrainingFeatures | None = None,
-) -> None:
-    """Write configuration, weights and card."""
+def write(folder: Path, chain: TrainedDiffusionDepth, facts: Mapping[str, Any]) -> None:
+    """Write configuration, weights and facts."""
     network = chain.network
     config = {'model_type': MODEL_TYPE, **asdict(network.architecture)}
     # Float16 does not reach the variances of latents far below zero.
-    export_network(folder, network, config, facts, card, torch.float32)
+    write_network(folder, network, config, facts, torch.float32)
 
 
 def kind(facts: Mapping[str, Any]) -> str:
@@ -103,5 +93,5 @@ def kind(facts: Mapping[str, Any]) -> str:
 
 
 FAMILY = TrainedFamily(
-    initial_network, engine_model, export, kind, keys=('loss', 'diffused'), spaces=(SPACE,)
+    initial_network, engine_model, write, kind, keys=('loss', 'diffused'), spaces=(SPACE,)
 )

@@ -10,13 +10,12 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.checkpoint import Facts, Networks, read_facts
 from marigold_ros.models.marigold.checkpoint import facts_of as checked_facts
-from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.marigold.prompted import new_model
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_training.families.registry import copied_weights, TrainedFamily
-from marigold_training.networks.export import export_checkpoint, usual_size
+from marigold_training.families.registry import copied_weights, TrainedFamily, Weights
+from marigold_training.networks.export import usual_size, write_checkpoint
 from marigold_training.networks.initialise import initialise
 from marigold_training.objectives.adapters import add_adapters, has_adapters, merged
 from marigold_training.objectives.trained_networks import TrainedNetworks
@@ -41,10 +40,7 @@ def initial_networks(recipe: Mapping[str, Any], seed: int) -> TrainedNetworks:
 
 
 def engine_model(
-    chain: TrainedNetworks,
-    weights: Mapping[str, torch.Tensor],
-    facts: Mapping[str, Any],
-    device: torch.device,
+    chain: TrainedNetworks, weights: Weights, facts: Mapping[str, Any], device: torch.device
 ) -> MarigoldModel:
     """
     Build the inference model from a chain's architecture and copies of weights.
@@ -64,7 +60,7 @@ def engine_model(
                 copy = PointPrompt(chain.autoencoder.config.block_out_channels, own.width)
             else:
                 copy = type(own).from_config(own.config)
-        own_weights = copied_weights(chain, merged(weights), name, device, dtype)
+        own_weights = copied_weights(merged(weights), name, device, dtype)
         copy.load_state_dict(own_weights, assign=True)
         networks[name] = copy.requires_grad_(False).eval()
     parts = Networks(
@@ -112,22 +108,15 @@ def recipe_facts(folder: Path) -> dict[str, Any]:
     }
 
 
-def export(
-    folder: Path,
-    chain: TrainedNetworks,
-    facts: Mapping[str, Any],
-    card: str,
-    features: TrainingFeatures | None = None,
-) -> None:
+def write(folder: Path, chain: TrainedNetworks, facts: Mapping[str, Any]) -> None:
     """Write the networks in the layout of diffusers."""
     unet = chain.unet
     if has_adapters(unet):
         with torch.device('meta'):
             unet = type(unet).from_config(unet.config)
         unet.load_state_dict(merged(chain.unet.state_dict()), assign=True)
-    networks = chain.autoencoder, unet
-    more = {'scheduler': chain.scheduler, 'text': chain.text, 'features': features}
-    export_checkpoint(folder, *networks, facts, card, **more, prompt=chain.prompt)
+    more = {'scheduler': chain.scheduler, 'text': chain.text, 'prompt': chain.prompt}
+    write_checkpoint(folder, chain.autoencoder, unet, facts, **more)
 
 
 def kind(facts: Mapping[str, Any]) -> str:
@@ -169,7 +158,7 @@ depth = pipe(rgb, num_inference_steps={steps}, generator=generator)"""
 FAMILY = TrainedFamily(
     initial_networks,
     engine_model,
-    export,
+    write,
     kind,
     usage,
     ('noise', 'noise_strength', 'student', ADAPTERS),

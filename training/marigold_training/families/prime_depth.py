@@ -17,7 +17,6 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.checkpoint import empty_text
-from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.prime_depth.checkpoint import (
     are_sizes,
     config_of,
@@ -30,8 +29,8 @@ from marigold_ros.models.prime_depth.checkpoint import (
 from marigold_ros.models.prime_depth.model import Chain, PrimeDepthModel
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
-from marigold_training.families.registry import copied_weights, init_kind, TrainedFamily
-from marigold_training.networks.export import export_network
+from marigold_training.families.registry import copied_weights, init_kind, TrainedFamily, Weights
+from marigold_training.networks.export import write_network
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.trained_networks import Loss, TrainedModel
 from safetensors import SafetensorError
@@ -129,10 +128,7 @@ def prompt_of(base: FrozenBase, path: str | None) -> torch.Tensor:
 
 
 def engine_model(
-    chain: TrainedPrimeDepth,
-    weights: Mapping[str, torch.Tensor],
-    facts: Mapping[str, Any],
-    device: torch.device,
+    chain: TrainedPrimeDepth, weights: Weights, facts: Mapping[str, Any], device: torch.device
 ) -> PrimeDepthModel:
     """Build the inference model from copies of weights."""
     (base,) = chain.base
@@ -142,23 +138,17 @@ def engine_model(
     with torch.device('meta'):  # no random weights are drawn
         own = chain.unet
         refiner = Refiner(base.unet.config, own.text.shape[1], own.decoder, own.layers)
-    copied = copied_weights(chain, weights, 'unet', device, torch.float32)
+    copied = copied_weights(weights, 'unet', device, torch.float32)
     refiner.load_state_dict(copied, assign=True)
     found = facts_of(facts, 'facts of the recipe')
     refiner.requires_grad_(False).eval()
     return PrimeDepthModel(Path('validation'), found, Chain(base, refiner), device)
 
 
-def export(
-    folder: Path,
-    chain: TrainedPrimeDepth,
-    facts: Mapping[str, Any],
-    card: str,
-    features: TrainingFeatures | None = None,
-) -> None:
-    """Write configuration, weights of the refiner and card."""
+def write(folder: Path, chain: TrainedPrimeDepth, facts: Mapping[str, Any]) -> None:
+    """Write configuration, weights of the refiner and facts."""
     (base,) = chain.base
-    export_network(folder, chain.unet, config_of(base, chain.unet), facts, card)
+    write_network(folder, chain.unet, config_of(base, chain.unet), facts)
 
 
 def kind(facts: Mapping[str, Any]) -> str:
@@ -169,4 +159,4 @@ def kind(facts: Mapping[str, Any]) -> str:
     )
 
 
-FAMILY = TrainedFamily(initial_network, engine_model, export, kind)
+FAMILY = TrainedFamily(initial_network, engine_model, write, kind)

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.facts import OWN
 from marigold_ros.models.locate import read_json
-from marigold_ros.models.marigold.domain_gap import TrainingFeatures
+from marigold_ros.models.marigold.domain_gap import FILE as FEATURES
+from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.spaces import RELATIVE_SPACES
-from marigold_training.objectives.trained_networks import TrainedModel
+from marigold_training.networks.export import new_checkpoint
 from marigold_training.recipe_keys import check_keys
 import torch
 
+Weights = Mapping[str, torch.Tensor]
 FAMILIES = {
     'marigold': 'marigold_training.families.marigold',
     'unet': 'marigold_training.families.unet',
@@ -33,7 +36,7 @@ FAMILIES = {
 
 def stored_facts(folder: Path) -> dict[str, Any]:
     """Return the facts that a checkpoint was exported with."""
-    return read_json(folder / 'marigold_ros.json')
+    return read_json(folder / OWN)
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,8 @@ class TrainedFamily:
     engine : callable
         Takes networks, weights like their ``state_dict``, facts, and a device; returns a model
         that shares no memory with them.
-    export : callable
-        Takes a folder, networks, facts, the card, and features of the training images, which may
-        be None; writes the checkpoint, whole or not at all.
+    write : callable
+        Takes a folder, networks and facts; writes the checkpoint but for its card.
     kind, usage : callable
         Take the facts; return the card's words on what the model is, and Markdown on how to open
         it elsewhere, or nothing.
@@ -66,15 +68,27 @@ class TrainedFamily:
     """
 
     initialise: Callable[[Mapping[str, Any], int], Any]
-    engine: Callable[
-        [Any, Mapping[str, torch.Tensor], Mapping[str, Any], torch.device], DepthModel
-    ]
-    export: Callable[[Path, Any, Mapping[str, Any], str, TrainingFeatures | None], None]
+    engine: Callable[[Any, Weights, Mapping[str, Any], torch.device], DepthModel]
+    write: Callable[[Path, Any, Mapping[str, Any]], None]
     kind: Callable[[Mapping[str, Any]], str]
     usage: Callable[[Mapping[str, Any]], str] = lambda facts: ''
     keys: tuple[str, ...] = ()
     facts: Callable[[Path], dict[str, Any]] = stored_facts
     spaces: tuple[str, ...] = RELATIVE_SPACES
+
+    def export(
+        self,
+        folder: Path,
+        chain: Any,
+        facts: Mapping[str, Any],
+        card: str,
+        features: TrainingFeatures | None = None,
+    ) -> None:
+        """Write a checkpoint, whole or not at all; ``features`` are of the training images."""
+        with new_checkpoint(folder, card) as draft:
+            self.write(draft, chain, facts)
+            if features is not None:
+                (draft / FEATURES).write_text(to_json(features), encoding='utf-8')
 
 
 def trained_family(network: str) -> TrainedFamily:
@@ -102,11 +116,7 @@ def init_kind(entry: Any, known: Mapping[str, Sequence[str]]) -> str:
 
 
 def copied_weights(
-    chain: TrainedModel,
-    weights: Mapping[str, torch.Tensor],
-    name: str,
-    device: torch.device,
-    dtype: torch.dtype,
+    weights: Weights, name: str, device: torch.device, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
     """Return copies of one network's weights, by their names in the network."""
     prefix = f'{name}.'

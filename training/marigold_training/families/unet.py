@@ -13,13 +13,12 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.locate import find_folder
-from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.unet.checkpoint import are_sizes, load_network
 from marigold_ros.models.unet.folder import facts_of, MODEL_TYPE, read_facts
 from marigold_ros.models.unet.model import UNetModel
 from marigold_ros.models.unet.network import BLOCKS, CHANNELS, DepthUNet, GROUPS
-from marigold_training.families.registry import copied_weights, init_kind, TrainedFamily
-from marigold_training.networks.export import export_network
+from marigold_training.families.registry import copied_weights, init_kind, TrainedFamily, Weights
+from marigold_training.networks.export import write_network
 from marigold_training.objectives.trained_networks import TrainedModel
 import torch
 
@@ -58,31 +57,22 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedUNet:
 
 
 def engine_model(
-    chain: TrainedUNet,
-    weights: Mapping[str, torch.Tensor],
-    facts: Mapping[str, Any],
-    device: torch.device,
+    chain: TrainedUNet, weights: Weights, facts: Mapping[str, Any], device: torch.device
 ) -> UNetModel:
     """Build the inference model from copies of weights."""
     with torch.device('meta'):  # no random weights are drawn
         network = DepthUNet(chain.unet.channels, chain.unet.blocks)
-    copied = copied_weights(chain, weights, 'unet', device, torch.float32)
+    copied = copied_weights(weights, 'unet', device, torch.float32)
     network.load_state_dict(copied, assign=True)
     found = facts_of(dict(facts), 'facts of the recipe')
     return UNetModel(Path('validation'), found, network.requires_grad_(False).eval(), device)
 
 
-def export(
-    folder: Path,
-    chain: TrainedUNet,
-    facts: Mapping[str, Any],
-    card: str,
-    features: TrainingFeatures | None = None,
-) -> None:
-    """Write configuration, weights and card."""
+def write(folder: Path, chain: TrainedUNet, facts: Mapping[str, Any]) -> None:
+    """Write configuration, weights and facts."""
     network = chain.unet
     sizes = {'channels': list(network.channels), 'blocks': list(network.blocks)}
-    export_network(folder, network, {'model_type': MODEL_TYPE, **sizes}, facts, card)
+    write_network(folder, network, {'model_type': MODEL_TYPE, **sizes}, facts)
 
 
 def recipe_facts(folder: Path) -> dict[str, Any]:
@@ -96,4 +86,4 @@ def kind(facts: Mapping[str, Any]) -> str:
     return 'plain U-Net from image to depth, which answers in one pass'
 
 
-FAMILY = TrainedFamily(initial_network, engine_model, export, kind, facts=recipe_facts)
+FAMILY = TrainedFamily(initial_network, engine_model, write, kind, facts=recipe_facts)

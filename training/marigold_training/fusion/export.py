@@ -9,34 +9,14 @@ from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.checkpoint import KIND, SIZES, VERSION
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import write_sums
-from marigold_ros.models.weights import whole_folder
-from marigold_training.networks.export import save_weights, write_json
-import torch
+from marigold_training.networks.export import new_checkpoint, save_weights, write_json
 
 
-def export_fusion(
-    folder: Path, network: FusionNetwork, card: str, dtype: torch.dtype = torch.float16
-) -> None:
+def export_fusion(folder: Path, network: FusionNetwork, card: str) -> None:
     """
-    Write a fusion network; an existing folder is replaced once all is written.
+    Write a copy of a fusion network in half precision.
 
-    Parameters
-    ----------
-    folder : Path
-        Destination.
-    network : FusionNetwork
-        Over ``CHANNELS`` and ``CANDIDATES``, unchanged.
-    card : str
-        The model card, README.md.
-    dtype : torch.dtype
-        Of the stored weights.
-
-    Raises
-    ------
-    CheckpointError
-        If a weight is not finite in ``dtype``, or the folder cannot be written. An existing one
-        stays, and no partial one is left.
-
+    Raises CheckpointError if a weight is not finite in it, or as :func:`new_checkpoint`.
     """
     config = {
         'kind': KIND,
@@ -45,8 +25,7 @@ def export_fusion(
         'inputs': list(CHANNELS),
         'candidates': list(CANDIDATES),
     }
-    with whole_folder(folder) as draft:
+    with new_checkpoint(folder, card) as draft:
         write_json(draft / CONFIG, config)
-        save_weights(network, draft / WEIGHTS, dtype)
-        (draft / 'README.md').write_text(card, encoding='utf-8')
+        save_weights(network, draft / WEIGHTS)
         write_sums(draft)

@@ -2,7 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Exporting trained networks as a checkpoint folder in diffusers layout, atomically."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 import inspect
 import json
 from pathlib import Path
@@ -10,11 +11,10 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.facts import CONFIG, WEIGHTS
+from marigold_ros.models.facts import CONFIG, OWN, WEIGHTS
 from marigold_ros.models.image_sizes import size_by_area
 from marigold_ros.models.locate import PROMPT
-from marigold_ros.models.marigold.domain_gap import FILE as FEATURES
-from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
+from marigold_ros.models.marigold.checkpoint import EMPTY_TEXT
 from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.models.weights import whole_folder
@@ -35,85 +35,79 @@ def usual_size(facts: Mapping[str, Any]) -> tuple[int, int]:
     return round(width * 3 / 4), width
 
 
-def export_checkpoint(
+@contextmanager
+def new_checkpoint(folder: Path, card: str) -> Iterator[Path]:
+    """
+    Yield a draft that replaces a folder, with its model card, once the block has written it.
+
+    Raises CheckpointError if it cannot be written. An existing checkpoint stays, and no partial
+    one is left.
+    """
+    with whole_folder(folder) as draft:
+        yield draft
+        (draft / 'README.md').write_text(card, encoding='utf-8')
+
+
+def write_checkpoint(
     folder: Path,
     autoencoder: AutoencoderKL,
     unet: UNet2DConditionModel,
     facts: Mapping[str, Any],
-    card: str,
     dtype: torch.dtype = torch.float16,
     scheduler: DDIMScheduler | None = None,
     text: torch.Tensor | None = None,
-    features: TrainingFeatures | None = None,
     prompt: PointPrompt | None = None,
 ) -> None:
     """
-    Write a checkpoint in diffusers layout; an existing folder is replaced once all is written.
+    Write a Marigold in diffusers layout; raises CheckpointError as :func:`check_finite`.
 
     Parameters
     ----------
     folder : Path
-        Destination.
+        A draft, see :func:`new_checkpoint`.
     autoencoder, unet
         The networks, unchanged.
     facts : mapping
         Content of ``marigold_ros.json``: space, and optionally noise, default_denoising_steps,
         default_ensemble_size, default_processing_pixels or default_processing_resolution.
-    card : str
-        The model card, README.md.
     dtype : torch.dtype
         Of the stored weights.
     scheduler : DDIMScheduler or None
         The training schedule; None is that of Marigold v1-1.
     text : (1, L, D) or None
         Embedding of the empty prompt; None is that of the small networks, zeros.
-    features : TrainingFeatures or None
-        Of the training images, for the domain gap; None leaves it unknown.
     prompt : PointPrompt or None
         What lets the decoder see points.
-
-    Raises
-    ------
-    CheckpointError
-        If a weight is not finite in ``dtype``, or the folder cannot be written. An existing
-        checkpoint stays, and no partial one is left.
 
     """
     scheduler = marigold_scheduler() if scheduler is None else scheduler
     text = torch.zeros(TEXT_SHAPE) if text is None else text
-    with whole_folder(folder) as draft:
-        for name, network in (('vae', autoencoder), ('unet', unet)):
-            save_network(network, draft / name, dtype)
-        scheduler.save_pretrained(draft / 'scheduler')
-        save_file(
-            {'empty_text_embedding': text.detach().cpu().to(dtype).contiguous()},
-            draft / 'empty_text_embedding.safetensors',
-        )
-        write_json(draft / 'model_index.json', _index(facts, scheduler))
-        write_json(draft / 'marigold_ros.json', facts)
-        if prompt is not None:
-            (draft / PROMPT).mkdir()
-            write_json(draft / PROMPT / CONFIG, prompt.config)
-            save_weights(prompt, draft / PROMPT / WEIGHTS, dtype)
-        if features is not None:
-            (draft / FEATURES).write_text(to_json(features), encoding='utf-8')
-        (draft / 'README.md').write_text(card, encoding='utf-8')
+    for name, network in (('vae', autoencoder), ('unet', unet)):
+        save_network(network, folder / name, dtype)
+    scheduler.save_pretrained(folder / 'scheduler')
+    save_file(
+        {EMPTY_TEXT: text.detach().cpu().to(dtype).contiguous()},
+        folder / f'{EMPTY_TEXT}.safetensors',
+    )
+    write_json(folder / 'model_index.json', _index(facts, scheduler))
+    write_json(folder / OWN, facts)
+    if prompt is not None:
+        (folder / PROMPT).mkdir()
+        write_json(folder / PROMPT / CONFIG, prompt.config)
+        save_weights(prompt, folder / PROMPT / WEIGHTS, dtype)
 
 
-def export_network(
+def write_network(
     folder: Path,
     network: torch.nn.Module,
     config: Mapping[str, Any],
     facts: Mapping[str, Any],
-    card: str,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write the checkpoint of a family of one network: configuration, weights, facts and card."""
-    with whole_folder(folder) as draft:
-        write_json(draft / 'config.json', config)
-        save_weights(network, draft / 'model.safetensors', dtype)
-        write_json(draft / 'marigold_ros.json', facts)
-        (draft / 'README.md').write_text(card, encoding='utf-8')
+    """Write a family of one network into a draft: configuration, weights and facts."""
+    write_json(folder / CONFIG, config)
+    save_weights(network, folder / WEIGHTS, dtype)
+    write_json(folder / OWN, facts)
 
 
 def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16) -> None:

@@ -19,7 +19,7 @@ from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.processes import never, Stop
 from marigold_training.data.layouts import FolderPairs
 from marigold_training.data.sources import open_source
-from marigold_training.families.registry import TrainedFamily
+from marigold_training.families.registry import TrainedFamily, Weights
 from marigold_training.objectives.trained_networks import TrainedModel
 from marigold_training.published_sets import PublishedSet, SETS
 from marigold_training.recipe_keys import check_validation
@@ -42,7 +42,6 @@ SELECTS = 'stop'  # key of the images that select the weights, unless BEST names
 BEST = 'best'
 # The best quadric is constant, the baseline to beat, alone or with the map as one more column.
 METHODS = ('model', 'quadric', 'quadric and model', 'own metres')
-Weights = Mapping[str, torch.Tensor]
 Table = dict[str, dict[str, float]]
 
 
