@@ -3,7 +3,6 @@
 """
 Bags of ROS 1 and ROS 2, read and written with the rosbags library; no ROS is needed.
 
-Storage is opened by `storage`, read by `reader`, and joined by `frames`, with the
-poses of `transforms`; `writer` writes. May import ground modules and
-`message_codec`; used by replay, live_run, synthetic, commands, the node and training.
+Storage is opened by `storage`, read by `reader`, and joined by `frames`, with the poses of
+`transforms`; `writer` writes.
 """

@@ -3,6 +3,6 @@
 """
 The commands of ``python -m marigold_ros``: modules with ``add_arguments`` and ``run``.
 
-May import every package; numpy, torch, ``node`` and ``live_run`` inside functions only, so that
-``--help`` is instant and needs no ROS. Used by ``__main__`` only.
+numpy, torch, ``node`` and ``live_run`` are imported inside functions only, so that ``--help`` is
+instant and needs no ROS.
 """

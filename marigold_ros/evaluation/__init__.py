@@ -3,8 +3,7 @@
 """
 Scores of depth: corruptions, baselines, metrics, protocols, scoring, results, report.
 
-May import ``geometry`` and the ground modules; neither torch nor ROS. Used by replay, training,
-live runs and commands. The facade is lazy, so that the names of corruptions cost no numpy.
+The facade is lazy, so that the names of corruptions cost no numpy.
 """
 
 from typing import Any, TYPE_CHECKING

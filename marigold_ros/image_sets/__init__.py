@@ -3,6 +3,5 @@
 """
 Folders and tars of images with depth: files, lists, patterns, decoding, published layouts.
 
-``image_set`` is what ``evaluate --dataset`` reads. Imports the ground only; used by
-replay, commands and the training package.
+``image_set`` is what ``evaluate --dataset`` reads.
 """

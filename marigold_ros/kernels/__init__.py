@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-Compiled loops over points, cells and pixels, and how functions are compiled.
-
-May import the ground modules; used by ``geometry`` and ``models``.
-"""
+"""Compiled loops over points, cells and pixels, and how functions are compiled."""

@@ -3,8 +3,6 @@
 """
 Facade of the codec: ROS messages to arrays (``to_…``), and arrays to their fields (``encode_…``).
 
-May import `errors` and `frame`; used wherever messages are read or written.
-
 Decision: one codec serves live messages (rclpy), bag messages (rosbags, ROS 1 and 2) and plain
 objects in tests, because it reads attributes and never asks for a class; hence no ROS import.
 cv_bridge was rejected (its released binaries break with NumPy 2), sensor_msgs_py too (it swaps

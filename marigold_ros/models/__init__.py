@@ -3,9 +3,7 @@
 """
 Depth models: ``load_model`` returns a ``protocol.DepthModel`` for any checkpoint.
 
-Facade: ``load_model``, ``list_checkpoints``, ``EMBEDDED``, ``use_threads``; neither it nor
-``protocol``, ``registry`` and ``locate`` import torch. May import config, settings, spaces, frame
-and errors. Used by pipeline (protocol only), node, commands, replay and training. A family is one
+Neither this facade nor ``protocol``, ``registry`` and ``locate`` import torch. A family is one
 package here (``marigold/``) and one line in ``registry``; ``runtime/`` makes its networks fast,
 ``benchmarks/`` times them.
 """

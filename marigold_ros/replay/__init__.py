@@ -4,6 +4,5 @@
 Bags through the pipeline without ROS: scored, recorded or labelled, in processes or on Ray.
 
 `replay_plan` states what is replayed, `bag_replay` scores one bag into a `BagPart`, an executor
-runs many, and `evaluate_bags` adds them up. May import bags, evaluation, image_sets and the
-pipeline; used by the commands and live_run.
+runs many, and `evaluate_bags` adds them up.
 """

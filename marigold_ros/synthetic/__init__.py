@@ -5,5 +5,5 @@ Synthetic worlds with exact depth: ray-cast rooms and streets, and drives throug
 
 ``raycast`` holds solids and rays, ``appearance`` materials, light and the camera's sensor,
 ``scenes`` draws rooms and streets, ``drive`` records a journey as a bag. Rooms import only those
-named before them; numpy and OpenCV, neither torch nor ROS.
+named before them.
 """

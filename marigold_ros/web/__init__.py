@@ -3,6 +3,5 @@
 """
 The page of ``python -m marigold_ros serve``: photos, videos and bags in, depth and reports out.
 
-A shell like ``commands``: it may import every room but ``commands``, and ``live_run`` inside
-functions only. Starlette and uvicorn, the extra ``serve``, are imported nowhere else.
+Starlette and uvicorn, the extra ``serve``, are imported nowhere else.
 """

@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-What the commands share in the terminal: options, help and printed lines.
-
-May import every package that ``commands`` may. Used by ``commands`` and ``__main__``.
-"""
+"""What the commands share in the terminal: options, help and printed lines."""

@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-The metric table, depth metrics, intervals, sigma, surfaces and temporal scores: arrays to figures.
-
-May import ``geometry`` and the ground modules. Used by all other rooms of ``evaluation``.
-"""
+"""The metric table, depth metrics, intervals, sigma, surfaces and temporal scores."""

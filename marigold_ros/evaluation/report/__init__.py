@@ -3,7 +3,4 @@
 """
 The HTML report of an evaluation, the page of a comparison, and all drawing: charts (SVG), depth
 and errors as colours, clouds to look at. ``page/`` holds the page's scripts and style.
-
-May import evaluation's results and scoring, geometry, numpy and OpenCV. Used by replay, live_run,
-commands and training.
 """

@@ -1,8 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-The metric fit: scale, shift and local correction field, from sparse depth.
-
-May import the ground modules; used by the pipeline, ``ground``, ``fusion``, ``sigma``,
-``calibration`` and evaluation. Begin with ``align.py``.
-"""
+"""The metric fit of sparse depth: scale, shift, local correction. Begin with ``align.py``."""

@@ -3,6 +3,5 @@
 """
 Monitoring of the LiDAR's calibration: evidence of angle and clock errors from image and points.
 
-May import ``alignment`` and ``camera``; used by ``stream`` and the pipeline. ``monitor.py``
-decides, ``evidence.py`` scores one image, ``recording.py`` judges a recording.
+``monitor.py`` decides, ``evidence.py`` scores one image, ``recording.py`` judges a recording.
 """

@@ -3,7 +3,6 @@
 """
 Fusion: metric depth from points, image edges and the map, by what each has proved.
 
-May import the ground modules and ``geometry.alignment``; used by the pipeline, ``sigma`` and
-evaluation. Begin with ``fuse.py``. The network's input is made here, the network itself is in
+Begin with ``fuse.py``. The network's input is made here, the network itself is in
 ``models.fusion``.
 """

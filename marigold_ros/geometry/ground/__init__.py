@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-Metres from the ground: its plane below the camera, and points on it.
-
-May import the ground modules and ``alignment``; used by ``measured_points``, the node and replays.
-"""
+"""Metres from the ground: its plane below the camera, and points on it."""

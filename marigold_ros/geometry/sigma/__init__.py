@@ -3,6 +3,5 @@
 """
 One standard deviation of metric depth: fused depth states its own, other methods count errors.
 
-May import the ground modules, ``alignment`` and ``fusion``; used by the pipeline. Begin with
-``fused_sigma.py``.
+Begin with ``fused_sigma.py``.
 """

@@ -3,6 +3,5 @@
 """
 The average of several models, whose disagreement states the uncertainty.
 
-May import the ground modules and ``models``' own. Begin with ``model.py``; ``merge.py`` is the
-mathematics and imports no torch.
+Begin with ``model.py``; ``merge.py`` is the mathematics and imports no torch.
 """

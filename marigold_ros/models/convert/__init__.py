@@ -3,7 +3,6 @@
 """
 Released checkpoints of other projects, pickles, become folders of safetensors.
 
-May import the ground modules and ``models``' own; used by the command. ``pickles.py`` reads the
-tensors in a process of its own, ``released.py`` hands them to a family and writes what it makes of
-them, ``keys.py`` gives them their names here.
+``pickles.py`` reads the tensors in a process of its own, ``released.py`` hands them to a family
+and writes what it makes of them, ``keys.py`` gives them their names here.
 """

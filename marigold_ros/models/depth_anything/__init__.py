@@ -3,6 +3,5 @@
 """
 Depth Anything and its kin: checkpoints in the layout of transformers, one pass of the network.
 
-May import the ground modules and ``models``' own; used through the registry. Begin with
-``model.py``; ``kinds.py``, which imports no torch, says which networks there are.
+Begin with ``model.py``; ``kinds.py``, which imports no torch, says which networks there are.
 """

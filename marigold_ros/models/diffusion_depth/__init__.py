@@ -3,7 +3,6 @@
 """
 DiffusionDepth (Duan et al., ECCV 2024): metric depth by denoising a latent of half resolution.
 
-May import the ground modules and ``models``' own; used through the registry. Begin with
-``model.py``; ``network.py`` puts the parts together: ``features.py`` (what the image says),
-``latent.py`` (truth and latent) and ``denoiser.py`` (one refinement, all DDIM steps).
+Begin with ``model.py``; ``network.py`` puts the parts together: ``features.py`` (what the image
+says), ``latent.py`` (truth and latent) and ``denoiser.py`` (one refinement, all DDIM steps).
 """

@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-The fusion network: gates the candidates of ``geometry.fusion`` and corrects their mixture.
-
-Imports the ground modules, and torch in ``network``; used by the pipeline and training.
-"""
+"""The fusion network: gates the candidates of ``geometry.fusion`` and corrects their mixture."""

@@ -4,6 +4,5 @@
 The Marigold family: reads checkpoints in diffusers layout and runs them on images.
 
 ``engine`` holds the model, ``prompted`` one that takes points; the other files are their steps:
-checkpoint, schedule, denoiser, stream, ensemble, memory, guidance, prompt. May import diffusers,
-torch, ``models.runtime`` and the ground. Used by registry, benchmarks, training and commands.
+checkpoint, schedule, denoiser, stream, ensemble, memory, guidance, prompt.
 """

@@ -3,7 +3,6 @@
 """
 PrimeDepth: depth from one pass of a frozen U-Net of Stable Diffusion (Zavadski et al., ACCV 2024).
 
-May import the ground modules and ``models``' own; used through the registry. Begin with
-``model.py``; ``preimage.py`` reads the frozen U-Net, ``refiner.py`` is the trained network,
-``checkpoint.py`` its folder.
+Begin with ``model.py``; ``preimage.py`` reads the frozen U-Net, ``refiner.py`` is the trained
+network, ``checkpoint.py`` its folder.
 """

@@ -3,6 +3,6 @@
 """
 Runtime: device, arithmetic, memory layout and compilers, for the same answer faster.
 
-May import torch, config and errors, and of diffusers the types: a model that uses none of its
-networks starts a second earlier. Used by the model families and the benchmarks.
+Of diffusers it imports the types alone: a model that uses none of its networks starts a second
+earlier.
 """

@@ -3,6 +3,5 @@
 """
 The node's ROS interface: parameters, subscriptions, publishers, QoS and transforms.
 
-May import ROS, the codecs, ``geometry`` and what the node publishes and counts; used by the node.
 ``parameter_file`` and its table need no ROS, for whoever writes docs.
 """

@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-Solids, cameras and rays: where rays end, without colour.
-
-Used by ``appearance``, ``scenes`` and ``drive``; imports nothing of them.
-"""
+"""Solids, cameras and rays: where rays end, without colour."""

@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-Rooms and streets drawn at random from solids with roles: ``scene.make_sample`` is the way in.
-
-Imports ``raycast`` and ``appearance``; used by ``drive``, training and benchmarks.
-"""
+"""Rooms and streets drawn at random from solids; ``scene.make_sample`` is the way in."""

@@ -4,6 +4,5 @@
 Training data: sources of image-depth pairs, their files, augmentation, and mixed batches.
 
 ``sources`` opens a recipe's entry, ``pairs`` is the protocol of all kinds, ``mixture`` makes
-batches, ``record_blocks`` caches. May import bags, geometry, evaluation, synthetic, and models as
-teachers; used by the other rooms and by scripts.
+batches, ``record_blocks`` caches.
 """

@@ -1,8 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-How each family of depth models is trained: initial networks, inference during training, export.
-
-``registry.py`` lists them. May import the ground modules, models, objectives and
-networks.
-"""
+"""How each family of ``registry.py`` is trained: initial networks, inference, what is written."""

@@ -3,6 +3,5 @@
 """
 Examples and runs of the fusion network: LiDARs and maps simulated over known depth, scan lines.
 
-``run.FusionRun`` ties them together. May import the ground modules, geometry, models, evaluation
-and the other rooms.
+``run.FusionRun`` ties them together.
 """

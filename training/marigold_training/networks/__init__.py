@@ -1,7 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-Networks of a training run: the small architecture, initialisation and export as a checkpoint.
-
-May import ``objectives`` and ``models.marigold``; used by ``run`` and training scripts.
-"""
+"""Networks of a training run: the small architecture, initialisation, export as a checkpoint."""

@@ -3,6 +3,5 @@
 """
 Training objectives: the chain of networks, the loss of each objective, the training noise.
 
-``losses.OBJECTIVES`` lists them by name. May import ``data``, ``models.marigold`` and
-``models.fusion``; used by ``networks``, ``run``, ``fusion`` and training scripts.
+``losses.OBJECTIVES`` lists them by name.
 """

@@ -3,6 +3,5 @@
 """
 A training run: recipe, stages, loop, checkpoints, validation, scores and the model card.
 
-``recipe.TrainingRun`` ties them together. May import the rooms above, ``models`` and
-``evaluation``; used by training scripts.
+``recipe.TrainingRun`` ties them together.
 """

@@ -3,5 +3,5 @@
 """
 Another scene generator, independent of ``marigold_ros.synthetic``, to choose checkpoints by.
 
-Entry point: ``generator.make_second_sample``. Used by training scripts only.
+Entry point: ``generator.make_second_sample``.
 """
