@@ -38,24 +38,22 @@ from marigold_ros.node.interface.launch_arguments import (
     pose_of_lidar,
     refuse_unknown,
     rviz_configuration,
+    SPARSE_TOPICS,
     TOPICS,
     truth,
 )
+from marigold_ros.sparse_sources import SOURCE_NAMES
 
 ARGUMENTS = (
     ('image', '', 'topic of the images; with image_transport compressed, without /compressed'),
     ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
-    ('lidar', '', 'topic of the point clouds'),
-    ('landmarks', '', 'topic of the landmarks of odometry or SLAM, for sparse_source landmarks'),
-    ('radar', '', 'topic of the radar points, for sparse_source radar'),
-    ('scan', '', 'topic of the laser scans, for sparse_source scan'),
-    ('sparse_depth', '', 'topic of the depth images, for sparse_source depth_image'),
+    *SPARSE_TOPICS,
     ('image_transport', '', 'raw or compressed; empty: the parameter file decides'),
     (
         'sparse_source',
         '',
-        'none, or some of pointcloud, landmarks, radar, scan, depth_image and ground with commas '
-        'between; empty: the parameter file decides',
+        f'{", ".join(SOURCE_NAMES)}, or several with commas between; empty: the parameter file '
+        'decides',
     ),
     (
         'extrinsics',

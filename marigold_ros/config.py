@@ -272,6 +272,7 @@ PROFILES = {
     'quality': (4, 10),
     'paper': (50, 10),
 }
+_NUMBERS = ', '.join(f'{name} {own}' for name, own in PROFILES.items() if own[0])
 
 
 @dataclass(frozen=True)
@@ -280,8 +281,7 @@ class PredictionConfig(Settings):
 
     profile: str = setting(
         'checkpoint',
-        'denoising steps and ensemble size: checkpoint (its own), fast (1, 1), balanced (4, '
-        '3), quality (4, 10), paper (50, 10)',
+        f'denoising steps and ensemble size: checkpoint (its own), {_NUMBERS}',
         choices=tuple(PROFILES),
     )
     denoising_steps: int = setting(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError
@@ -124,8 +125,8 @@ class SparseSource:
 
     Parameters
     ----------
-    topic : str
-        Name of the node's input, to be remapped.
+    topic, text : str
+        Name of the node's input, to be remapped, and what it carries.
     msgtype : str
         ROS message type, as 'sensor_msgs/msg/PointCloud2'.
     read : callable
@@ -144,6 +145,7 @@ class SparseSource:
     """
 
     topic: str
+    text: str
     msgtype: str
     read: Callable[..., SparseReading]
     check: Callable[[Any], None] = lambda message: None
@@ -243,33 +245,23 @@ def _rank_depth_image(topic: str, message: Any) -> tuple[bool, ...]:
     return ()
 
 
+_of_clouds = partial(
+    SparseSource, msgtype='sensor_msgs/msg/PointCloud2', check=_check_cloud, rank=_rank_cloud
+)
 # By the value of the node's parameter sparse_source; of a bag, the first kind there is counts.
 SPARSE_SOURCES = {
-    'pointcloud': SparseSource(
-        'lidar', 'sensor_msgs/msg/PointCloud2', _read_cloud, _check_cloud, _rank_cloud
-    ),
+    'pointcloud': _of_clouds('lidar', 'point clouds', read=_read_cloud),
     # As visual-inertial odometry and SLAM publish them: few, noisy, of any frame.
-    'landmarks': SparseSource(
-        'landmarks',
-        'sensor_msgs/msg/PointCloud2',
-        _read_landmarks,
-        _check_cloud,
-        _rank_cloud,
-        word='landmarks',
+    'landmarks': _of_clouds(
+        'landmarks', 'landmarks of odometry or SLAM', read=_read_landmarks, word='landmarks'
     ),
     # As automotive radars publish them: few, with elevations that are wrong by degrees.
-    'radar': SparseSource(
-        'radar',
-        'sensor_msgs/msg/PointCloud2',
-        _read_radar,
-        _check_cloud,
-        _rank_cloud,
-        word='radar',
-    ),
-    'scan': SparseSource('scan', 'sensor_msgs/msg/LaserScan', _read_scan),
+    'radar': _of_clouds('radar', 'radar points', read=_read_radar, word='radar'),
+    'scan': SparseSource('scan', 'laser scans', 'sensor_msgs/msg/LaserScan', _read_scan),
     # By name too: relative depth and uncertainty look like depth by their content.
     'depth_image': SparseSource(
         'sparse_depth',
+        'depth images',
         'sensor_msgs/msg/Image',
         _read_depth_image,
         rank=_rank_depth_image,
@@ -281,6 +273,7 @@ SPARSE_SOURCES = {
 # The source without a sensor: the plane of the ground, which the prediction shows.
 GROUND = 'ground'
 NONE = 'none'
+SOURCE_NAMES = (NONE, *SPARSE_SOURCES, GROUND)
 
 
 def source_names(text: str) -> tuple[str, ...]:
@@ -290,13 +283,12 @@ def source_names(text: str) -> tuple[str, ...]:
     Empty for none. Raises ConfigurationError for an unknown name, one given twice, or none beside
     others.
     """
-    known = (NONE, *SPARSE_SOURCES, GROUND)
     names = [name.strip() for name in text.split(',')]
     for name in names:
-        if name not in known:
+        if name not in SOURCE_NAMES:
             raise ConfigurationError(
                 f"sparse_source is '{text}', and there is no source '{name}'; choose one of "
-                f'{", ".join(known)}, or several with commas between'
+                f'{", ".join(SOURCE_NAMES)}, or several with commas between'
             )
         if names.count(name) > 1:
             raise ConfigurationError(

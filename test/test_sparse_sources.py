@@ -186,7 +186,7 @@ def test_a_new_kind_needs_a_function_and_a_line(monkeypatch):
     def read_range(message, ring=False):
         return SparseReading(message.header.frame_id, np.array([[message.range, 0, 0]]))
 
-    sonar = SparseSource('sonar', 'sensor_msgs/msg/Range', read_range)
+    sonar = SparseSource('sonar', 'ranges of a sonar', 'sensor_msgs/msg/Range', read_range)
     monkeypatch.setitem(SPARSE_SOURCES, 'sonar', sonar)
     bag = {
         '/image': TopicInfo('sensor_msgs/msg/Image', 1),

@@ -216,8 +216,7 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
 
         if args.vae not in ('', 'tiny'):
             raise UsageError(f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out")
-        kind = args.vae or 'kl'
-        return lambda: random_networks(args.arch, kind)
+        return lambda: random_networks(args.vae or 'kl')
     from marigold_ros.models import families_of
     from marigold_ros.models.locate import find_autoencoder, find_folder
     from marigold_ros.models.marigold.checkpoint import load_networks

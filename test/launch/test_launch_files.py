@@ -20,8 +20,10 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.fit_report import fit_report
 from marigold_ros.geometry.postprocess import postprocess
+from marigold_ros.node.interface.launch_arguments import SPARSE_TOPICS, TOPICS
 from marigold_ros.reasons import as_reason
 from marigold_ros.settings import build
+from marigold_ros.sparse_sources import SPARSE_SOURCES
 import numpy as np
 import pytest
 import yaml
@@ -174,19 +176,27 @@ def test_a_launch_file_compiles_and_offers_a_description(path):
     assert 'generate_launch_description' in functions
 
 
-def constant(file, name):
-    """Value of a constant of a launch file, without importing it."""
+def assigned(file, name):
+    """What a launch file assigns to a name, without importing it."""
     tree = ast.parse((ROOT / 'launch' / file).read_text(encoding='utf-8'))
     return next(
-        ast.literal_eval(node.value)
+        node.value
         for node in tree.body
         if isinstance(node, ast.Assign) and node.targets[0].id == name
     )
 
 
+def constant(file, name):
+    """Value of a constant of a launch file."""
+    return ast.literal_eval(assigned(file, name))
+
+
 def arguments_of(file, name):
-    """Names of the arguments in a list of a launch file."""
-    return [row[0] for row in constant(file, name)]
+    """Names of the arguments in a list of a launch file, with those of sparse depth in place."""
+    topics = [topic for topic, _, _ in SPARSE_TOPICS]
+    rows = assigned(file, name).elts
+    names = (topics if isinstance(row, ast.Starred) else [row.elts[0].value] for row in rows)
+    return [name for group in names for name in group]
 
 
 def test_the_node_can_be_launched_with_every_promised_argument():
@@ -197,6 +207,13 @@ def test_the_node_can_be_launched_with_every_promised_argument():
         'extrinsics max_rate ground.height ground.pitch fast_dds'
     )
     assert set(promised.split()) <= set(names)
+
+
+def test_every_kind_of_sparse_depth_is_an_argument_that_is_remapped():
+    for name, source in SPARSE_SOURCES.items():
+        text = f'topic of the {source.text}, for sparse_source {name}'
+        assert (source.topic, '', text) in SPARSE_TOPICS
+        assert source.topic in TOPICS
 
 
 def test_replay_passes_on_what_the_node_launch_takes():

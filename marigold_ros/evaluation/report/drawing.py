@@ -76,15 +76,13 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
     return _looked_up(index, _table('viridis', order, True))
 
 
-def colourise_relative(
-    relative: np.ndarray, order: str = 'rgb', near_is_low: bool = True
-) -> np.ndarray:
+def colourise_relative(relative: np.ndarray, near_is_low: bool = True) -> np.ndarray:
     """
     Draw a relative prediction, (H, W) in [0, 1], linearly in viridis: near bright, far dark.
 
     ``near_is_low`` is False for predictions in disparity, where 1 is near.
     """
-    return _coloured(np.asarray(relative, np.float32), _table('viridis', order, near_is_low))
+    return _coloured(np.asarray(relative, np.float32), _table('viridis', 'rgb', near_is_low))
 
 
 def _coloured(shares: np.ndarray, table: np.ndarray) -> np.ndarray:

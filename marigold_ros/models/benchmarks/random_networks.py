@@ -18,25 +18,21 @@ from marigold_ros.models.runtime.usage import free_memory
 from marigold_ros.models.weights import count_parameters
 import torch
 
-ARCHITECTURES = ('sd2',)
 TEXT_SHAPE = (1, 2, 1024)
 # Odd, so that neighbouring rows of a weight differ.
 BLOCK = 1_000_003
 
 
-def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networks:
+def random_networks(vae: str = 'kl') -> Networks:
     """
-    Build networks of a published shape on the CPU, in float32: one step, native resolution.
+    Build networks of the shape of Stable Diffusion 2 with eight input channels, always the same.
 
-    ``arch`` sd2 is Stable Diffusion 2 with eight input channels; ``vae`` is kl, its own
-    autoencoder, or tiny (TAESD, 2.4 M parameters). The same seed gives the same weights. Raises
-    ConfigurationError if the shape is unknown or the memory too small for it.
+    On the CPU, in float32: one step, native resolution. ``vae`` is kl, its own autoencoder, or
+    tiny (TAESD, 2.4 M parameters). Raises ConfigurationError if the memory is too small for them.
     """
-    if arch not in ARCHITECTURES:
-        raise ConfigurationError(f"arch is '{arch}'; choose one of {', '.join(ARCHITECTURES)}")
     unet, autoencoder = empty_networks(vae)
-    require_memory(count_parameters(unet, autoencoder) * 4, f'weights of {arch}')
-    generator = torch.Generator().manual_seed(seed)
+    require_memory(count_parameters(unet, autoencoder) * 4, 'weights of sd2')
+    generator = torch.Generator().manual_seed(0)
     block = torch.randn(BLOCK, generator=generator)
     _fill(unet, block)
     _fill(autoencoder, block)
@@ -44,7 +40,7 @@ def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networ
         # Nothing normalises there, and its answer lies in [0, 1].
         autoencoder.decoder.layers[-1].bias.data.fill_(0.5)
     text = torch.randn(TEXT_SHAPE, generator=generator)
-    name = f'{arch}-random' + ('-tiny-vae' if vae == 'tiny' else '')
+    name = 'sd2-random-tiny-vae' if vae == 'tiny' else 'sd2-random'
     facts = Facts(name, Path(name), 'depth', 'gaussian', 1, 1, 0, 0)
     return Networks(facts, autoencoder, unet, marigold_scheduler(), text)
 

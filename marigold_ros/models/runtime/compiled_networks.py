@@ -11,7 +11,7 @@ know which runtime it is.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 import logging
@@ -20,7 +20,7 @@ from pathlib import Path
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
@@ -28,7 +28,6 @@ from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler, require_onnxruntime
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
-import numpy as np
 import torch
 from torch import nn
 
@@ -38,17 +37,9 @@ if TYPE_CHECKING:
 SHAPES_KEPT = 4  # compiled networks hold a copy of their weights each
 # By how much compilation beside other work yields to it.
 _NICENESS = 10
+Compiler = OnnxCompiler | OpenVinoCompiler
 _beside: ContextVar[bool] = ContextVar('beside', default=False)
 log = logging.getLogger(__name__)
-
-
-class Compiler(Protocol):
-    """Turns a module into a faster function for one shape of its arguments."""
-
-    def compile(
-        self, module: nn.Module, examples: tuple[torch.Tensor, ...]
-    ) -> Callable[[list[np.ndarray]], np.ndarray]:
-        """Return a function that answers as the module does for arguments like the examples."""
 
 
 @contextmanager

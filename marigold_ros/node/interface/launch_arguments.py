@@ -15,12 +15,18 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import nearest_name
+from marigold_ros.sparse_sources import SPARSE_SOURCES
 import yaml
 
-# Arguments that are parameters of the node, numbers and texts, and those that are its topics.
+# Arguments that are parameters of the node, numbers and texts; its topics of sparse depth as name,
+# default and description; and all that are its topics.
 NUMBERS = ('max_rate', 'ground.height', 'ground.pitch')
 PARAMETERS = ('model', 'profile', 'device', 'image_transport', 'sparse_source')
-TOPICS = ('image', 'camera_info', 'lidar', 'landmarks', 'radar', 'scan', 'sparse_depth')
+SPARSE_TOPICS = tuple(
+    (source.topic, '', f'topic of the {source.text}, for sparse_source {name}')
+    for name, source in SPARSE_SOURCES.items()
+)
+TOPICS = ('image', 'camera_info', *(name for name, _, _ in SPARSE_TOPICS))
 _TRUE, _FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')
 # Read by launch itself.
 _LAUNCH = ('launch-prefix', 'launch-prefix-filter', 'emulate_tty')

@@ -191,14 +191,12 @@ def test_the_published_shape_is_refused_where_memory_is_short(monkeypatch):
         'marigold_ros.models.benchmarks.random_networks.free_memory', lambda device: 10**9
     )
     with pytest.raises(ConfigurationError, match='weights of sd2 need 3.8 GB and 1.0 GB'):
-        random_networks('sd2')
-    with pytest.raises(ConfigurationError, match="arch is 'sd9'; choose one of sd2"):
-        random_networks('sd9')
+        random_networks()
 
 
 @pytest.mark.slow  # 866 million random weights
 def test_the_published_shape_has_the_published_size():
-    networks = random_networks('sd2', 'tiny')
+    networks = random_networks('tiny')
     assert count_parameters(networks.unet) == 865_922_244
     assert count_parameters(networks.autoencoder) == 2_445_063
     benchmark = Benchmark(lambda: networks, Work(64, 64), 'cpu')
