@@ -54,6 +54,7 @@ from marigold_ros.evaluation.choices import (
     STEPS_AND_MEMBERS,
     USABLE_ERROR,
 )
+from marigold_ros.image_sets.layouts import FOLDER, LAYOUTS
 
 if TYPE_CHECKING:
     from marigold_ros.image_sets.image_set import ImageChoice
@@ -65,8 +66,6 @@ seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of second
 # Options for folders of images alone, and for bags alone.
 _OF_IMAGES = 'split', 'images', 'depths', 'depth_scale'
 _OF_BAGS = (*ROLES, 'stamps', 'fit_every', 'heldout', 'every', 'start', 'stop', 'record')
-# A copy of the names of the layouts, whose import would load numpy for --help.
-DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(start=0.0, stop=math.inf)
     parser.add_argument(
         '--dataset',
-        choices=DATASETS,
+        choices=(FOLDER, *LAYOUTS),
         help='BAG is a folder or tar of images with depth: of a benchmark, or any (folder)',
     )
     parser.add_argument(
@@ -234,7 +233,7 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
     refuse_given(args, add_arguments, _OF_BAGS, reason)
     if args.split:
         refuse_given(args, add_arguments, ('images', 'depths'), 'is for images without --split')
-    if args.dataset != 'folder':
+    if args.dataset != FOLDER:
         reason = f'is of --dataset folder; {args.dataset} has its own'
         refuse_given(args, add_arguments, ('depth_scale',), reason)
     from marigold_ros.image_sets.image_set import ImageChoice

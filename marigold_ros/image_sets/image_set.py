@@ -11,7 +11,6 @@ have neither camera nor LiDAR: they are scored by the protocols ``oracle`` and `
 from collections.abc import Generator
 from dataclasses import dataclass
 import hashlib
-import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
 from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file, to_metres
+from marigold_ros.image_sets.layouts import FOLDER, Layout, LAYOUTS
 from marigold_ros.image_sets.listing import match, split_lines
 from marigold_ros.image_sets.storage import open_storage
 import numpy as np
@@ -26,44 +26,6 @@ import numpy as np
 # Images are no sequence; stamps this far apart make no pipeline state outlive one.
 _APART_NS = 1_000_000_000_000
 _LINE = 'a line is an image, its depth and what else the data set has'
-
-
-@dataclass(frozen=True)
-class Layout:
-    """
-    How a data set stores depth, and where it is valid.
-
-    Parameters
-    ----------
-    per_metre : float
-        Units of integer files per metre, 65535 unknown; floating-point files hold metres.
-    low, high : float, metres
-        Depth is valid strictly between.
-    crop : (height, width) or None, pixels
-        Crop of image and depth, at the bottom and horizontally centred.
-    raw_size : (height, width) or None, pixels
-        Depth files are plain float32 of this shape, without a header.
-    masked : bool
-        The third file of a line is the mask of valid depth, in place of the range.
-
-    """
-
-    per_metre: float = 1000.0
-    low: float = 1e-3
-    high: float = math.inf
-    crop: tuple[int, int] | None = None
-    raw_size: tuple[int, int] | None = None
-    masked: bool = False
-
-
-LAYOUTS = {
-    'nyu': Layout(1000.0, 1e-3, 10.0),
-    'kitti': Layout(256.0, 1e-5, 80.0, crop=(352, 1216)),
-    'eth3d': Layout(1.0, 1e-5, raw_size=(4032, 6048)),
-    'scannet': Layout(1000.0, 1e-3, 10.0),
-    'diode': Layout(1.0, 0.6, 350.0, masked=True),
-}
-FOLDER = 'folder'
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from threading import get_ident
 from typing import Any, TypeVar
 
 from marigold_ros.errors import brief, CheckpointError
-from marigold_ros.models.facts import unreadable, weight_shapes
+from marigold_ros.models.facts import unreadable, weight_shapes, WEIGHTS
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
@@ -120,6 +120,14 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         raise unreadable(path, error) from error
     require_finite(weights, path)
+
+
+def load_built(folder: Path, build: Callable[[], Network]) -> Network:
+    """Build a network and load a folder's weights in float32, for inference; CheckpointError."""
+    path = folder / WEIGHTS
+    network = build_within([path], build)  # where no random weights are drawn
+    load_weights(network, path)
+    return network.eval().requires_grad_(False)
 
 
 def require_same(

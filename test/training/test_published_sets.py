@@ -10,7 +10,7 @@ import cv2
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.image_sets import image_set
-from marigold_ros.image_sets.image_set import LAYOUTS
+from marigold_ros.image_sets.layouts import LAYOUTS
 from marigold_training.families.marigold import FAMILY
 from marigold_training.published_sets import PublishedSet, SETS
 from marigold_training.run.validation import Validation

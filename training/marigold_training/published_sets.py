@@ -18,7 +18,8 @@ from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.protocols.oracle import PUBLISHED, published_pairs
-from marigold_ros.image_sets.image_set import ImageChoice, ImageSet, LAYOUTS
+from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
+from marigold_ros.image_sets.layouts import LAYOUTS
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import never, Stop, Stopped
 from marigold_ros.whole_files import write_whole

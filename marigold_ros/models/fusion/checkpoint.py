@@ -7,10 +7,10 @@ from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
-from marigold_ros.models.facts import CONFIG, WEIGHTS
+from marigold_ros.models.facts import CONFIG
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import read_json
-from marigold_ros.models.weights import build_within, load_weights
+from marigold_ros.models.weights import load_built
 
 KIND, VERSION = 'fusion', 2
 # Sizes of each level, as `FusionNetwork` takes them.
@@ -25,9 +25,7 @@ def load_fusion_network(folder: Path) -> FusionNetwork:
     channels or candidates.
     """
     config = read_json(folder / CONFIG)
-    network = build_within([folder / WEIGHTS], lambda: _new_network(folder, config))
-    load_weights(network, folder / WEIGHTS)
-    return network.eval().requires_grad_(False)
+    return load_built(folder, lambda: _new_network(folder, config))
 
 
 def _new_network(folder: Path, config: dict[str, Any]) -> FusionNetwork:

@@ -17,7 +17,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, WEIGHTS
+from marigold_ros.models.facts import CONFIG, map_facts, MapFacts
 from marigold_ros.models.locate import find_folder, fingerprint, read_json, verify_sums
 from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, MOST_SIDE
 from marigold_ros.models.prime_depth.preimage import (
@@ -27,7 +27,7 @@ from marigold_ros.models.prime_depth.preimage import (
     read_preimage,
 )
 from marigold_ros.models.prime_depth.refiner import Refiner, set_norms
-from marigold_ros.models.weights import build_within, load_weights
+from marigold_ros.models.weights import load_built
 import torch
 
 MODEL_TYPE = 'marigold_ros_prime_depth'
@@ -157,10 +157,7 @@ def load_refiner(folder: Path) -> tuple[FrozenBase, Refiner]:
             f'be a number, multiples of {GROUPS}, and a number: restore the file'
         )
     base = load_base(str(folder), folder) if own else trained_base(path, name, trained or {})
-    # On the meta device no random weights are drawn.
-    refiner = build_within([folder / WEIGHTS], lambda: Refiner(base.unet.config, *sizes))
-    load_weights(refiner, folder / WEIGHTS)
-    return base, refiner.eval().requires_grad_(False)
+    return base, load_built(folder, lambda: Refiner(base.unet.config, *sizes))
 
 
 def trained_base(path: Path, name: str, trained: Mapping[str, Any]) -> FrozenBase:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.facts import CONFIG, WEIGHTS
+from marigold_ros.models.facts import CONFIG
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.unet.network import DepthUNet, GROUPS
-from marigold_ros.models.weights import build_within, load_weights
+from marigold_ros.models.weights import load_built
 
 
 def load_network(folder: Path) -> DepthUNet:
@@ -21,10 +21,7 @@ def load_network(folder: Path) -> DepthUNet:
             f'{folder / CONFIG} has channels {sizes[0]} and blocks {sizes[1]}; give lists, of '
             f'multiples of {GROUPS} and of one number less: restore the file'
         )
-    # On the meta device no random weights are drawn.
-    network = build_within([folder / WEIGHTS], lambda: DepthUNet(*sizes))
-    load_weights(network, folder / WEIGHTS)
-    return network.eval().requires_grad_(False)
+    return load_built(folder, lambda: DepthUNet(*sizes))
 
 
 def are_sizes(channels: Any, blocks: Any) -> bool:
