@@ -309,3 +309,16 @@ def test_metres_of_an_enlarged_part_are_those_of_a_nearer_scene():
         np.testing.assert_allclose(depth, 10.0 * height / 60, rtol=1e-6)
     depth = make_example(pair, (24, 32), 'log', how, np.random.default_rng(0))[4]
     np.testing.assert_array_equal(depth, 10.0)
+
+
+def test_metres_of_a_teacher_are_scaled_as_those_of_the_truth_beside_them():
+    depth = np.full((60, 80), np.nan, np.float32)
+    depth[::2] = 10.0
+    labels = np.stack([np.full((60, 80), 10.0), np.full((60, 80), 0.5)], -1).astype(np.float32)
+    pair = Pair(np.zeros((60, 80, 3), np.uint8), depth, labels)
+    how = Augmentation(flip=0.0, crop=1.0, smallest_crop=0.4)
+    arrays = make_example(pair, (24, 32), 'metric', how, np.random.default_rng(0))
+    scaled, weight = arrays[4], arrays[5]
+    assert set(np.unique(weight)) == {0.5, 1.0}
+    assert scaled.max() < 9.0
+    np.testing.assert_array_equal(scaled, scaled[0, 0])

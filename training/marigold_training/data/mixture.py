@@ -308,13 +308,16 @@ def make_example(
 
 def nearer(part: Pair, whole: tuple[int, ...], aspect: float) -> Pair:
     """
-    Scale the depth of a crop (H, W) to what a camera of the same focal length would see so large.
+    Scale depth and labels of a crop to what a camera of the same focal length would see so large.
 
     A part of the image that is enlarged looks like a scene that is nearer by the same factor.
     ``whole`` is the size before the crop to the ratio ``aspect``.
     """
-    share = part.depth.shape[0] / min(whole[0], whole[1] / aspect)
-    return replace(part, depth=part.depth * np.float32(share))
+    share = np.float32(part.depth.shape[0] / min(whole[0], whole[1] / aspect))
+    labels = part.labels
+    if labels is not None:
+        labels = np.stack([labels[..., 0] * share, labels[..., 1]], axis=-1)  # weights stay
+    return replace(part, depth=part.depth * share, labels=labels)
 
 
 def finish_example(
