@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_training.adapt.blocks import (
     Blocks,
@@ -20,9 +20,10 @@ from marigold_training.adapt.blocks import (
     MOST_STOPPED,
     plan_blocks,
 )
-from marigold_training.adapt.keep import choose_kept
+from marigold_training.adapt.keep import choose_kept, mean_error
 from marigold_training.adapt.recipes import budget_for
 from marigold_training.data.bag_pairs import BagPairs, Shot
+from marigold_training.data.pairs import Pair
 import numpy as np
 import pytest
 
@@ -118,6 +119,21 @@ def test_the_share_kept_is_the_best_that_has_not_forgotten():
     assert choose_kept(stop, {0.0: 0.25, 0.5: 0.21, 1.0: 0.20}) == 0.5
     assert choose_kept(stop, {0.0: 0.25, 0.5: 0.25, 1.0: 0.20}) == 1.0
     assert choose_kept({0.0: 0.4, 1.0: 0.3}, {0.0: 0.1, 1.0: 0.2}) == 1.0
+
+
+class Flat:
+    """A model that predicts 1 m everywhere."""
+
+    def predict(self, rgb: np.ndarray) -> Prediction:
+        return Prediction(np.ones(rgb.shape[:2], np.float32), space='metric')
+
+
+@pytest.mark.parametrize('points', [0, 2])
+def test_images_of_few_points_do_not_choose_the_share(points):
+    rgb, seen = np.zeros((20, 20, 3), np.uint8), np.full((20, 20), 1.25, np.float32)
+    blind = np.full((20, 20), np.nan, np.float32)
+    blind.flat[:points] = 4.0
+    assert mean_error(Flat(), [Pair(rgb, seen), Pair(rgb, blind)], own=True) == pytest.approx(0.2)
 
 
 def test_a_budget_is_spent_and_not_exceeded():

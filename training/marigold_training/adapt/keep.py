@@ -17,7 +17,7 @@ from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.objectives.trained_networks import TrainedModel, TrainedModule
 from marigold_training.run.average import blend
 from marigold_training.run.recipe import Chain, Run, TrainingRun
-from marigold_training.run.score import best_affine, known_depth, render_scenes
+from marigold_training.run.score import best_affine, is_scorable, known_depth, render_scenes
 from marigold_training.run.validation import SELECTS
 import numpy as np
 
@@ -83,9 +83,13 @@ def choose(run: Run[Chain], errors: Callable[[Chain], tuple[float, float]]) -> N
 
 
 def mean_error(model: DepthModel, pairs: Iterable[Pair], own: bool = False) -> float:
-    """Return the mean AbsRel of a model, each image's best fit or in its ``own`` metres."""
+    """
+    Return the mean AbsRel of a model, each image's best fit or in its ``own`` metres.
+
+    Images of too few known pixels do not count, as in validation: a few points fit any map.
+    """
     errors = []
-    for pair in pairs:
+    for pair in filter(is_scorable, pairs):
         truth, valid = known_depth(pair)
         prediction = model.predict(pair.rgb)
         depth = prediction.relative
