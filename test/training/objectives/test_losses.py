@@ -2,11 +2,12 @@
 # Copyright 2026 The marigold_ros developers
 """Terms of the losses against direct solutions and closed forms."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_training.data.mixture import Batch
+from marigold_training.data.mixture import Batch, LatentBatch
 from marigold_training.objectives.losses import (
     affine_invariant,
     ANCHOR,
@@ -140,7 +141,9 @@ def test_the_gradient_term_ignores_shifts_and_masked_pixels():
     mask[..., 8:] = 0
     wrong = target.clone()
     wrong[..., 8:] += torch.rand(1, 1, 16, 8)
-    assert gradient_difference(wrong, target, mask).item() == pytest.approx(0, abs=1e-6)
+    for turns in range(4):  # known pixels on each side of the unknown ones
+        turned = (x.rot90(turns, (2, 3)) for x in (wrong, target, mask))
+        assert gradient_difference(*turned).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_gradient_term_of_a_ramp_sums_its_steps_over_scales():
@@ -211,6 +214,57 @@ def test_silog_of_a_depth_below_zero_is_finite():
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(predicted.grad).all()
+
+
+def test_one_step_adds_the_l1_and_the_mse_of_known_cells():
+    target, mask = torch.randn(2, 4, 3, 5), torch.ones(2, 1, 3, 5)
+    mask[:, :, 0] = 0.0
+    predicted = torch.where(mask > 0, target - 0.5, 100.0)
+    chain = SimpleNamespace(one_step=lambda rgb_latent: predicted)
+    loss = OBJECTIVES['one_step'].loss(chain, LatentBatch(target, target, mask, 'planted'), None)
+    assert loss.item() == pytest.approx(0.5 + 0.25)
+
+
+def test_l1_gradient_is_the_written_sum_and_keeps_only_near_sky_away():
+    batch = lidar_batch(slice(8, 32))
+    batch.sky[:, :, :4] = True
+    ramp = torch.arange(48.0).expand(2, 1, 32, 48) / 100
+    predicted = torch.where(batch.valid, batch.relative + 0.2 + ramp, 0.6)
+    predicted[:, :, :2] = 1.5  # farther than the farthest depth
+    chain = SimpleNamespace(relative=lambda rgb: predicted, space='log')
+    steps = 0.01 + 0.02 + 0.04  # of the ramp, at every 1st, 2nd and 4th pixel
+    expected = (0.2 + ramp.mean()) + 0.5 * steps + 0.5 * 0.4 / 2
+    loss = OBJECTIVES['l1_gradient'].loss(chain, batch, None)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_pixel_compares_metres_by_their_logarithm():
+    batch = lidar_batch(slice(8, 32))
+    batch = replace(batch, relative=torch.where(batch.valid, batch.depth, 0.0))
+    predicted = 2.0 * batch.depth
+    chain = SimpleNamespace(map_and_latent=lambda rgb: (predicted, None), space='metric')
+    loss = pixel_loss(chain, batch, None)  # the fit and the gradients see no factor
+    assert loss.item() == pytest.approx(0.5 * np.log(2.0), rel=1e-4)
+
+
+def test_an_autoencoder_is_scored_on_a_draw_of_its_latents():
+    batch = lidar_batch(slice(0, 32))
+    images = torch.cat([batch.rgb, (2.0 * batch.relative - 1.0).expand(-1, 3, -1, -1)])
+    mean, deviation = torch.randn(4, 4, 4, 6), torch.rand(4, 4, 4, 6)
+    posterior = SimpleNamespace(mean=mean, std=deviation, kl=lambda: torch.full((4,), 1e5))
+    decoded = []
+
+    def decode(latent: torch.Tensor) -> SimpleNamespace:
+        decoded.append(latent)
+        return SimpleNamespace(sample=images - 0.25)
+
+    coder = SimpleNamespace(encode=lambda x: SimpleNamespace(latent_dist=posterior), decode=decode)
+    chain = SimpleNamespace(autoencoder=coder)
+    loss = OBJECTIVES['autoencoder'].loss(chain, batch, Draws(0, 3, (0, 1)))
+    assert loss.item() == pytest.approx(0.25 + 1e-6 * 1e5, rel=1e-4)
+    again = Draws(0, 3, (0, 1))
+    noise = torch.cat([again.normal((4, 4, 6)), again.normal((4, 4, 6))])
+    torch.testing.assert_close(decoded[0], mean + deviation * noise)
 
 
 def lidar_batch(rows: slice) -> Batch:
