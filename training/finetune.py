@@ -108,10 +108,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             networks, plans = plan_recipe(args.recipe, precision != 'no')
             if plans:
                 print(format_plan(networks, plans))
-            if not distil:
-                print(
-                    hours_of(args.recipe, plans, new_accelerator(precision, args.device == 'cpu'))
-                )
+            print(hours_of(args.recipe, plans, new_accelerator(precision, args.device == 'cpu')))
             return 0
         args.out = make_folder(args.out) if args.out else None  # before data are prepared
         fusion = network_of(args.recipe) == FUSION

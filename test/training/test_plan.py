@@ -83,6 +83,21 @@ def test_memory_holds_four_numbers_a_weight_plus_the_average(small):
     assert both['gradients'] == 4 * (unet + autoencoder)
 
 
+def test_an_anchored_stage_costs_a_pixel_one_and_a_pass_of_the_initial_networks(small):
+    size = (64, 96)
+    silog, pixel, anchored = (
+        work_of_image(stage(name), small, size) for name in ('silog', 'pixel', 'anchored')
+    )
+    encode = pixel - silog  # of the depth image
+    unet = work_of_image(stage('latent', gradient_checkpointing=True), small, size)
+    unet -= work_of_image(stage('latent'), small, size)
+    decode = (silog - encode - 3 * unet) / 2
+    assert anchored == pytest.approx(pixel + encode + unet + decode)
+    plain, more = (memory_of(stage(x), small, size, half=False) for x in ('pixel', 'anchored'))
+    assert more['weights'] == 2 * plain['weights']
+    assert more['activations'] == plain['activations']
+
+
 def test_half_precision_copies_shrink_with_checkpointing(small):
     # One cell, so that there is hardly anything but the copies.
     plain = activations_of(stage('latent', batch_size=1), small, (8, 8), half=True)
@@ -245,7 +260,9 @@ def test_the_plan_of_a_refiner_counts_the_frozen_pass_once():
     assert 'refiner' in format_plan(networks, [plan])
 
 
-def test_small_networks_have_no_arithmetic_and_fusion_no_plan():
+def test_small_networks_have_no_arithmetic_and_fusion_and_students_no_plan():
     assert plan_recipe(RECIPES / 'unet.yaml') == ((), [])
+    with pytest.raises(ConfigurationError, match=r'for depth models; distill.yaml trains a stud'):
+        plan_recipe(RECIPES / 'distill.yaml')
     with pytest.raises(ConfigurationError, match='for depth models; fusion.yaml trains fusion'):
         plan_recipe(RECIPES / 'fusion.yaml')

@@ -50,7 +50,7 @@ Networks = tuple[Any, ...]  # U-Net, autoencoder, and the prompt where there is 
 EMPTY_TOKENS = 2  # of the empty prompt
 Size = tuple[int, int]
 # Objectives through the decoder.
-ONE_STEP = ('pixel', 'e2e', 'l1_gradient', 'masked_pixel', 'silog')
+ONE_STEP = ('pixel', 'anchored', 'e2e', 'l1_gradient', 'masked_pixel', 'silog')
 PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
 NOTHING_KEPT = (nn.Dropout, nn.Identity)
 TIMED, TIME_LIMIT_S = 10, 60.0  # steps of a stage, and after which one is enough
@@ -85,6 +85,11 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[St
         return (), []
     recipe = read_recipe(path)
     stages = read_stages(recipe['stages'], recipe.get('common', {}))
+    if any('student' in stage.trains for stage in stages):
+        raise ConfigurationError(
+            f'--plan is for depth models; {path.name} trains a student, which is small: leave it '
+            'out'
+        )
     averaged = any(stage.average for stage in stages)
     if network == 'prime_depth':
         base, refiner = refiner_of(recipe)
@@ -212,8 +217,11 @@ def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
     total += (trained if own else passed) * decode
     if PROMPT in stage.trains:
         total += trained * (_prompted_work(networks, size) - decode)
+    if stage.objective == 'anchored':  # to the map of the initial networks
+        total += encode + unet + decode
     # The depth image is encoded as a target of the latent, see `pixel_loss`.
-    return total + (encode if stage.objective == 'pixel' and denoises and not own else 0.0)
+    latent = stage.objective in ('pixel', 'anchored') and denoises and not own
+    return total + (encode if latent else 0.0)
 
 
 def _prompted_work(networks: Networks, size: Size) -> float:
@@ -263,8 +271,9 @@ def memory_of(
     trained = count_parameters(*(parts[name] for name in stage.trains))
     itemsize = 2 if half else 4
     together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
+    copies = 2.0 if stage.objective == 'anchored' else 1.0  # those trained, and the initial ones
     held = {
-        'weights': 4.0 * count_parameters(*networks),
+        'weights': 4.0 * copies * count_parameters(*networks),
         'gradients': 4.0 * trained,
         'moments': 8.0 * trained,
         'average': 4.0 * count_parameters(*networks) * averaged,
