@@ -86,6 +86,9 @@ def test_a_batch_depends_on_its_number_only(planted):
     asked = [whole[n] for n in range(6)]
     fresh = make()
     assert all(equal(fresh[n], asked[n]) for n in (5, 0, 3))
+    # Also where a run resumes beyond the sources that were drawn ahead.
+    sources = [whole.plan.visits(n)[0] for n in range(1020, 1040)]
+    assert [make().plan.visits(n)[0] for n in range(1020, 1040)] == sources
 
 
 def test_a_batch_that_another_process_loads_is_the_same(tmp_path):
@@ -125,6 +128,13 @@ def test_sparse_depth_keeps_its_points_when_it_is_scaled_down():
             assert np.isnan(value) if len(known) == 0 else value in known
     # Four pixels become one: by their centres alone three quarters of the points were lost.
     assert np.count_nonzero(~np.isnan(small)) > 0.9 * len(set(zip(v, u, strict=True)))
+
+
+def test_colours_are_averaged_over_the_new_pixels():
+    rgb = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    small = resize(Pair(rgb, np.ones((32, 48), np.float32)), (8, 16)).rgb
+    means = rgb.reshape(8, 4, 16, 3, 3).mean(axis=(1, 3))
+    assert np.abs(small - means).max() <= 0.5 + 1e-6
 
 
 def test_sources_are_drawn_by_their_weight(planted):
@@ -309,6 +319,10 @@ def test_metres_of_an_enlarged_part_are_those_of_a_nearer_scene():
         np.testing.assert_allclose(depth, 10.0 * height / 60, rtol=1e-6)
     depth = make_example(pair, (24, 32), 'log', how, np.random.default_rng(0))[4]
     np.testing.assert_array_equal(depth, 10.0)
+    # The largest window of an upright image has its width, and is not enlarged.
+    upright = Pair(np.zeros((90, 40, 3), np.uint8), np.full((90, 40), 10.0, np.float32))
+    whole = make_example(upright, (24, 32), 'metric', Augmentation(), np.random.default_rng(0))
+    np.testing.assert_array_equal(whole[4], 10.0)
 
 
 def test_metres_of_a_teacher_are_scaled_as_those_of_the_truth_beside_them():
