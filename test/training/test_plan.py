@@ -83,19 +83,27 @@ def test_memory_holds_four_numbers_a_weight_plus_the_average(small):
     assert both['gradients'] == 4 * (unet + autoencoder)
 
 
-def test_an_anchored_stage_costs_a_pixel_one_and_a_pass_of_the_initial_networks(small):
-    size = (64, 96)
-    silog, pixel, anchored = (
-        work_of_image(stage(name), small, size) for name in ('silog', 'pixel', 'anchored')
-    )
-    encode = pixel - silog  # of the depth image
-    unet = work_of_image(stage('latent', gradient_checkpointing=True), small, size)
-    unet -= work_of_image(stage('latent'), small, size)
-    decode = (silog - encode - 3 * unet) / 2
-    assert anchored == pytest.approx(pixel + encode + unet + decode)
-    plain, more = (memory_of(stage(x), small, size, half=False) for x in ('pixel', 'anchored'))
+def test_an_anchored_stage_keeps_what_a_pixel_one_does_and_the_initial_networks(small):
+    plain, more = (memory_of(stage(x), small, (32, 32), half=False) for x in ('pixel', 'anchored'))
     assert more['weights'] == 2 * plain['weights']
     assert more['activations'] == plain['activations']
+
+
+@pytest.mark.slow  # plans two recipes
+def test_adapters_alone_have_gradients_and_moments(tmp_path):
+    recipe = yaml.safe_load((RECIPES / 'tiny_diffusion.yaml').read_text())
+    recipe['init'] = {'kind': 'checkpoint', 'path': 'tiny'}
+    recipe['stages'] = [{'name': 'x', 'objective': 'latent', 'steps': 1, 'trains': ['unet']}]
+    plans = []
+    for adapters in ({}, {'adapters': 4}):
+        path = tmp_path / 'adapted.yaml'
+        path.write_text(yaml.safe_dump({**recipe, **adapters}))
+        networks, (one,) = plan_recipe(path)
+        plans.append(one)
+    own = sum(w.numel() for name, w in networks[0].named_parameters() if 'lora' in name)
+    assert plans[1].memory['gradients'] == 4 * own < 0.02 * plans[0].memory['gradients']
+    assert plans[1].memory['moments'] == 8 * own
+    assert plans[1].flop < 0.85 * plans[0].flop
 
 
 def test_half_precision_copies_shrink_with_checkpointing(small):
@@ -155,6 +163,8 @@ def test_backward_costs_two_forwards_or_one_if_frozen(small):
     whole = work_of_image(stage('pixel', trains=('autoencoder', 'unet')), small, size)
     assert whole == pytest.approx(3 * encode + 3 * unet + 3 * decode)
     assert work_of_image(stage('silog'), small, size) == pytest.approx(pixel - encode)
+    anchored = work_of_image(stage('anchored'), small, size)  # to a pass of the initial networks
+    assert anchored == pytest.approx(pixel + encode + unet + decode)
 
 
 def test_sizes_are_scaled_to_multiples_of_eight():

@@ -36,8 +36,10 @@ from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.runtime.usage import free_memory
 from marigold_ros.models.weights import count_parameters
 from marigold_training.data.mixture import in_multiples, MULTIPLE
+from marigold_training.families.marigold import ADAPTERS
 from marigold_training.families.prime_depth import DECODER, LAYERS
 from marigold_training.networks.initialise import initialise, prompt_width
+from marigold_training.objectives.adapters import add_adapters, has_adapters, OWN
 from marigold_training.objectives.trained_networks import ENCODED_PIXELS
 from marigold_training.run.recipe import network_of, read_recipe
 from marigold_training.run.stages import read_stages, Stage
@@ -96,6 +98,8 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[St
         plans = [plan_refiner(recipe, stage, base, refiner, half, averaged) for stage in stages]
         return (base.unet, base.autoencoder, refiner), plans
     networks: Networks = networks_of(recipe)
+    if recipe.get(ADAPTERS):
+        add_adapters(networks[0], recipe[ADAPTERS], 0)
     if any(PROMPT in stage.trains for stage in stages):
         channels = networks[1].config.block_out_channels
         networks = *networks, PointPrompt(channels, prompt_width(recipe['init']))
@@ -201,8 +205,8 @@ def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
     """
     Count the FLOP of one image, forward and backward.
 
-    The backward pass costs two forward passes, one through frozen layers; gradient checkpointing
-    adds a forward pass.
+    The backward pass costs two forward passes, one through frozen layers and those with adapters;
+    gradient checkpointing adds a forward pass.
     """
     work = _forward_work(networks, size)
     encode, unet, decode = work['encode'], work[PER_STEP], work['decode']
@@ -210,10 +214,11 @@ def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
     trained, passed = 3.0 + again, 2.0 + again
     if stage.objective == 'autoencoder':
         return 2.0 * trained * (encode + decode)
+    denoising = passed if has_adapters(networks[0]) else trained
     if stage.objective not in ONE_STEP:
-        return 2.0 * encode + trained * unet
+        return 2.0 * encode + denoising * unet
     own, denoises = 'autoencoder' in stage.trains, 'unet' in stage.trains
-    total = (trained if own else 1.0) * encode + (trained if denoises else 1.0) * unet
+    total = (trained if own else 1.0) * encode + (denoising if denoises else 1.0) * unet
     total += (trained if own else passed) * decode
     if PROMPT in stage.trains:
         total += trained * (_prompted_work(networks, size) - decode)
@@ -268,7 +273,7 @@ def memory_of(
     stage of the run averages its weights.
     """
     parts = dict(zip(('unet', 'autoencoder', PROMPT), networks, strict=False))
-    trained = count_parameters(*(parts[name] for name in stage.trains))
+    trained = sum(trained_parameters(parts[name]) for name in stage.trains)
     itemsize = 2 if half else 4
     together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
     copies = 2.0 if stage.objective == 'anchored' else 1.0  # those trained, and the initial ones
@@ -285,6 +290,12 @@ def memory_of(
     if stage.objective == 'autoencoder':
         passing['encoding'] = 0.0  # included in the activations
     return {**held, **passing, 'peak': sum(held.values()) + max(passing.values())}
+
+
+def trained_parameters(network: nn.Module) -> int:
+    """Return the number of weights that training changes: of adapters, where there are some."""
+    adapters = [w.numel() for name, w in network.named_parameters() if OWN in name]
+    return sum(adapters) if adapters else count_parameters(network)
 
 
 def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> float:
