@@ -239,6 +239,16 @@ def test_features_are_of_images_one_pixel_wide_too(new_chain, planted):
     assert training_features(new_chain(), parts, mirrored, torch.device('cpu'), 0) is not None
 
 
+def test_a_single_training_image_has_no_others_to_be_far_from(new_chain, planted, monkeypatch):
+    """Its statistics were not finite, and no checkpoint with them could be opened."""
+    monkeypatch.setattr('marigold_training.run.training_features.IMAGES', 12)
+    given = Augmentation(colour=1.0), torch.device('cpu'), 0
+    for count, known in ((1, False), (2, True)):
+        parts = [Part(planted(count, (32, 48)), 1.0, (32, 48))]
+        found = training_features(new_chain(), parts, *given)
+        assert (found is not None and np.isfinite(found.limit)) == known
+
+
 @pytest.mark.slow  # a run and an export
 def test_an_export_blends_in_the_initial_weights(toy, small_checkpoint, tmp_path):
     stage = {'name': 'on', 'objective': 'one_step', 'steps': 2, 'warmup': 1, 'learning_rate': 1e-2}

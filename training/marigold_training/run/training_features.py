@@ -30,7 +30,8 @@ def training_features(
     """
     Summarise some images of a mixture, each augmented at its size, in float32.
 
-    Returns None for networks without features.
+    Returns None for networks without features, and of a single image, which has no others to be
+    compared with.
     """
     chain.to(device).eval()
     sources = [(part.source.name, len(part.source), part.weight) for part in parts]
@@ -51,7 +52,8 @@ def training_features(
             return None
         features.append(found[0].cpu().numpy())
         groups.append((which, index))
-    return summarise(np.array(features), np.unique(groups, axis=0, return_inverse=True)[1].ravel())
+    images = np.unique(groups, axis=0, return_inverse=True)[1].ravel()
+    return summarise(np.array(features), images) if images.any() else None
 
 
 def _tensor(rgb: np.ndarray) -> torch.Tensor:
