@@ -86,6 +86,24 @@ def test_gradient_checkpointing_changes_no_gradient(new_run):
     torch.testing.assert_close(found[1], found[0])
 
 
+def test_an_untrained_prompt_gets_the_points_of_a_batch_and_changes_nothing(new_run):
+    run, draws = new_run(), Draws(0, 3, tuple(range(6)))
+    chain, batch, seen = run.chain, run.mixture(run.stages[0], 0)[0], []
+    chain.autoencoder.register_to_config(scaling_factor=0.3)
+    with torch.no_grad():
+        plain = chain.relative(batch.rgb)
+
+    def loss(own, batch, draws):
+        seen.append(own.raster)
+        return own.relative(batch.rgb)
+
+    chain.choose_trained(['prompt'])
+    torch.testing.assert_close(chain(loss, batch, draws), plain)
+    assert torch.equal(seen[0], draw_prompts(batch.depth, 'log', draws))
+    assert seen[0].any()
+    assert chain.raster is None
+
+
 def test_points_are_drawn_for_each_row_and_step_and_the_same_again():
     depth = torch.linspace(1, 9, 48).expand(2, 1, 32, 48).clone()
     depth[..., :3] = torch.inf

@@ -8,11 +8,13 @@ from collections import Counter
 from contextlib import nullcontext
 import json
 import pickle
+from types import SimpleNamespace
 
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError, MarigoldError
 from marigold_training.data import record_blocks
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
+from marigold_training.data.targets import TargetRule
 from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.run.latent_cache import LatentMixture
@@ -164,9 +166,11 @@ def test_processes_share_the_blocks_and_the_rows(planted, chain, tmp_path, four_
 def test_latents_are_of_one_autoencoder_space_size_and_source(
     new_chain, planted, chain, tmp_path, accelerator
 ):
-    def folder(chain=chain, space='log', size=(32, 48), source=None, precision=accelerator):
+    def folder(
+        chain=chain, space='log', size=(32, 48), source=None, precision=accelerator, **rule
+    ):
         part = Part(source or planted(3), 1.0, size)
-        mixture = Mixture([part], BatchRule(1), space, FLIPPED)
+        mixture = Mixture([part], BatchRule(1), space, FLIPPED, TargetRule(**rule))
         return LatentMixture(mixture, chain, tmp_path, precision).caches[0].folder
 
     other = new_chain()
@@ -181,6 +185,9 @@ def test_latents_are_of_one_autoencoder_space_size_and_source(
         folder(size=(40, 48)),
         folder(source=planted(4)),
         folder(source=planted(3, (20, 20))),
+        folder(precision=SimpleNamespace(mixed_precision='bf16')),
+        folder(sky=False),
+        folder(unknown='near'),
     ]
     assert len(set(found)) == len(found)
     same = new_chain()
