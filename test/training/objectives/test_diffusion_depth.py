@@ -2,7 +2,19 @@
 # Copyright 2026 The marigold_ros developers
 """The terms of DiffusionDepth's loss, computed a second time in NumPy as published."""
 
-from marigold_training.objectives.diffusion_depth import l1, l2, latent_error, sig, TermWeights
+from types import SimpleNamespace
+
+from marigold_training.data.mixture import Batch
+from marigold_training.objectives.diffusion_depth import (
+    diffusion_depth_loss,
+    l1,
+    l2,
+    latent_error,
+    sig,
+    TermWeights,
+)
+from marigold_training.objectives.noise import Draws
+from marigold_training.objectives.sparse_truth import silog
 import numpy as np
 import pytest
 import torch
@@ -57,3 +69,32 @@ def test_no_known_pixel_costs_nothing_and_moves_nothing():
 def test_the_published_weights_are_the_defaults():
     own = TermWeights()
     assert (own.ddim, own.l1, own.l2, own.sig) == (1.0, 1.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize('term', ['ddim', 'l1', 'l2', 'sig', 'silog', 'latent'])
+def test_each_weight_is_that_of_its_term(term):
+    truth = torch.from_numpy(sparse_truth((2, 1, 20, 30), far=80.0)).float()
+    valid, depth, shape = truth > 0, truth + 1.5, (4, 10, 15)
+    refined, encoded = torch.randn(2, 2, *shape)
+    network = SimpleNamespace(
+        architecture=SimpleNamespace(noise_shape=lambda height, width: shape),
+        features=lambda rgb: None,
+        refine=lambda features, noise: refined,
+        denoiser=lambda noisy, timestep, features: torch.zeros_like(noisy),
+        latent=SimpleNamespace(decode=lambda latent: depth, encode=lambda known: encoded),
+    )
+    weights = TermWeights(**{**dict.fromkeys(vars(TermWeights()), 0.0), term: 3.0})
+    chain = SimpleNamespace(network=network, weights=weights, max_depth=88.0, diffused='refined')
+    batch = Batch(torch.zeros(2, 3, 20, 30), truth, valid, ~valid, truth, 'planted', (0, 1))
+    cells = torch.nn.functional.max_pool2d(valid.float(), 3, 2, 1)
+    draws = Draws(0, 0, (0, 1))
+    draws.normal(shape)  # the noise that is refined
+    expected = {
+        'ddim': draws.normal(shape).square().mean(),  # predicted is no noise at all
+        'latent': latent_error(refined, encoded, cells),
+        'silog': silog(depth, truth, valid),
+        **{name: f(depth, truth, 88.0) for name, f in (('l1', l1), ('l2', l2), ('sig', sig))},
+    }
+    found = diffusion_depth_loss(chain, batch, Draws(0, 0, (0, 1)))
+    assert found.item() == pytest.approx(3.0 * expected[term].item(), rel=1e-5)
+    assert expected[term] > 0
