@@ -41,13 +41,13 @@ def merge_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns
     -------
     merged : (1, 1, H, W) in [0, 1]
-        Pixel-wise median of the fitted members, stretched to exactly [0, 1].
+        Pixel-wise median of the fitted members, in the range that they have: equal members merge
+        into themselves, so that a scale that was fitted to one holds for several.
     spread : (1, 1, H, W)
         Median absolute deviation, in the unit of ``merged``.
 
     """
-    scale, shift = fit_members(members)
-    return reduce_members(members * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1))
+    return _merge_fitted(members, *fit_members(members))
 
 
 def fit_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,15 +94,24 @@ def _weighted_fit(
     return slope, target_mean - slope * source_mean
 
 
+def _merge_fitted(
+    members: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Merge (E, 1, H, W) with scale and shift (E,) that bring each onto the common map."""
+    merged, spread = reduce_members(members * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1))
+    ends = torch.stack(merged.aminmax())
+    # What each member has at the ends of the common map, and most of them have.
+    own = (ends - shift[:, None]) / scale[:, None].clamp(min=1e-6)  # (E, 2)
+    low, high = median(sort_members(own)).clamp(0.0, 1.0)
+    stretch = (high - low) / (ends[1] - ends[0]).clamp(min=1e-6)
+    return (low + (merged - ends[0]) * stretch).clamp(0.0, 1.0), spread * stretch
+
+
 def reduce_members(aligned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the median of (E, 1, H, W), stretched to [0, 1], and the deviation from it."""
+    """Return the median (1, 1, H, W) of (E, 1, H, W), and the median deviation from it."""
     ranked = sort_members(aligned)
-    merged = median(ranked)[None]  # (1, 1, H, W)
-    spread = median_deviation(ranked, merged[0])[None]
-    low, high = merged.aminmax()
-    extent = (high - low).clamp(min=1e-6)
-    # The division may exceed 1 by a rounding.
-    return ((merged - low) / extent).clamp(max=1.0), spread / extent
+    merged = median(ranked)  # (1, H, W)
+    return merged[None], median_deviation(ranked, merged)[None]
 
 
 def sort_members(members: torch.Tensor) -> list[torch.Tensor]:
@@ -170,8 +179,7 @@ def _kth_of_two(first: list[torch.Tensor], second: list[torch.Tensor], k: int) -
 def merge_reference(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Merge as :func:`merge_members` does, with scales and shifts of the paper's objective."""
     scale, shift = minimise_objective(members)
-    scale, shift = scale.to(members), shift.to(members)
-    return reduce_members(members * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1))
+    return _merge_fitted(members, scale.to(members), shift.to(members))
 
 
 def minimise_objective(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -100,10 +100,24 @@ def test_constant_members_merge_into_a_finite_map(merge, count):
 
 
 @pytest.mark.parametrize('merge', [merge_members, merge_reference])
-def test_a_merged_map_spans_zero_to_one(merge):
-    merged, spread = merge(planted(5, 4, 0.02, 'none')[0])
-    assert merged.min() == 0.0
-    assert merged.max() == pytest.approx(1.0, abs=1e-6)
+@pytest.mark.parametrize('count', [2, 5])
+def test_equal_members_merge_into_themselves(merge, count):
+    # Metres of a stored scale would otherwise change with the number of members.
+    one = 0.3 + 0.4 * planted(5, 1, 0.02, 'none')[0]
+    merged, spread = merge(one.expand(count, -1, -1, -1))
+    assert torch.allclose(merged, one, atol=1e-5)
+    assert spread.max() < 1e-5
+
+
+@pytest.mark.parametrize('merge', [merge_members, merge_reference])
+@pytest.mark.parametrize('outlier', ['none', 'another scene'])
+def test_a_merged_map_has_the_range_of_most_members(merge, outlier):
+    members, _ = planted(5, 5, 0.02, outlier)
+    merged, spread = merge(members)
+    low, high = members.amin((1, 2, 3)), members.amax((1, 2, 3))
+    assert merged.min() >= 0.0
+    assert merged.max() <= 1.0
+    assert merged.max() - merged.min() == pytest.approx((high - low).median(), rel=0.25)
     assert (spread >= 0).all()
 
 

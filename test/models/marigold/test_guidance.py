@@ -202,6 +202,16 @@ def test_a_guided_ensemble_has_a_spread(model, rgb):
     assert answer.spread.max() > 0.01
 
 
+def test_a_guided_ensemble_answers_in_metres(model, rgb):
+    sparse, zeros = points(slope()), EngineConfig(noise='zeros')  # equal members
+    one, three = (
+        model.predict_guided(rgb, sparse, ensemble_size=n, guided=FEW, engine=zeros)
+        for n in (1, 3)
+    )
+    np.testing.assert_allclose(three.relative, one.relative, rtol=1e-5)
+    assert three.spread.max() < 1e-4
+
+
 def test_checkpointing_changes_memory_and_not_the_answer(model, rgb):
     sparse = points(slope())
     plain, saved = (
