@@ -20,7 +20,7 @@ from marigold_ros.frame import Prediction, SparseDepth, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROMPTED, space_of
 from marigold_ros.models.depth_anything.processors import PROCESSORS, TorchProcessor
 from marigold_ros.models.depth_anything.prompt import prompt_depth
-from marigold_ros.models.image_sizes import common_size
+from marigold_ros.models.image_sizes import common_size, size_by_edge
 from marigold_ros.models.last_answer import LastAnswer
 from marigold_ros.models.locate import read_json, require_weights
 from marigold_ros.models.one_pass import OnePassModel
@@ -84,10 +84,14 @@ class DepthEstimator(OnePassModel):
         kind = PROCESSORS.get(self.kind)
         self.processor: Any = kind(processor_values(folder)) if kind else load_processor(folder)
         self.processing_size(*_TEST_SIZE, None)  # a damaged one would fail at each frame
-        network = load_depth_network(folder)
+        network: Any = load_depth_network(folder)
         self.parameters = count_parameters(network)
         # One choice for all images of a call, by numbers: no trace shows it.
         self._chooses_head = len(getattr(network.config, 'bin_configurations', ())) > 1
+        # Without a backbone of its own transformers' DPT takes its tokens for a square.
+        self._is_square = self.kind == 'dpt' and (
+            network.config.is_hybrid or network.config.backbone_config is None
+        )
         if self._chooses_head and self.runtime.converted:
             raise ConfigurationError(
                 f'runtime.backend is {self.runtime.backend}, and only torch runs {self.name}, '
@@ -229,11 +233,12 @@ class DepthEstimator(OnePassModel):
         """Return the processor's arguments for the longest side in pixels."""
         if longest is None:
             return {}
-        resized = getattr(self.processor, 'do_resize', False)
+        size_by_edge(shape[0], shape[1], longest)  # refuses what is no resolution
+        resized = getattr(self.processor, 'do_resize', False) and not self._is_square
         if not resized or not all(hasattr(self.processor, name) for name in _SIZE_RULES):
             raise ConfigurationError(
-                f'processing_resolution is {longest}, and the image processor of '
-                f'{self.name} has no choice of size; leave it at -1'
+                f'processing_resolution is {longest}, and {self.name} has no choice of size; '
+                'leave it at -1'
             )
         multiple = self.processor.ensure_multiple_of or 1
         scale = longest / max(shape) if longest else 1.0

@@ -229,6 +229,20 @@ def test_the_longest_side_at_the_network_may_be_chosen(relative_folder, longest,
     )
 
 
+@pytest.mark.parametrize('longest', [-1, 70.5, 'large'])
+def test_a_resolution_that_is_no_number_of_pixels_is_refused(relative_folder, longest):
+    model = load_model(str(relative_folder), device='cpu')
+    with pytest.raises(ConfigurationError, match='processing_resolution.*whole number'):
+        model.predict(image_of(88, 124), processing_resolution=longest)
+
+
+def test_a_network_that_takes_its_tokens_for_a_square_has_no_choice_of_size(kin_folders):
+    # Transformers would take 4x9 cells for 6x6, and fail where their number is no square.
+    model = load_model(str(kin_folders / 'dpt'), device='cpu')
+    with pytest.raises(ConfigurationError, match='dpt has no choice of size'):
+        model.predict(image_of(64, 144), processing_resolution=0)
+
+
 def changed(folder, name, **values):
     path = folder / name
     content = json.loads(path.read_text()) if path.exists() else {}
