@@ -33,8 +33,8 @@ class DiffusionDepthModel(NetworkMapModel):
         self, folder: Path, facts: DiffusionDepthFacts, network: DiffusionDepth, *settings: Any
     ) -> None:
         self.architecture = network.architecture
-        super().__init__(folder, facts, network, *settings)
         self.max_depth, self.denoising_steps = facts.max_depth, network.architecture.steps
+        super().__init__(folder, facts, network, *settings)
         self.kind = f'DiffusionDepth in {self.denoising_steps} steps'
         # What reaches the largest depth may lie beyond it.
         self.censored = float('-inf'), 0.99 * facts.max_depth

@@ -46,7 +46,9 @@ class NetworkMapModel(MapModel):
         super().__init__(folder, facts, device, runtime)
         self._check_runtime()
         self.parameters = count_parameters(network)
-        self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
+        # Bfloat16 would round in each of several steps, which moves the map.
+        weighed = self.parameters if self.denoising_steps == 1 else 0
+        self.arithmetic = choose_dtype(dtype, device, weighed, self.runtime.backend)
         # Of images at the network: those of another runtime are float32.
         self._dtype = torch.float32 if self.runtime.converted else self.arithmetic
         self._network = self._prepared(network)

@@ -12,6 +12,7 @@ from marigold_ros.geometry import align
 from marigold_ros.models import load_model, runs_on_openvino
 from marigold_ros.models.diffusion_depth.checkpoint import read_architecture
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
+from marigold_ros.models.runtime import devices
 import numpy as np
 import pytest
 import torch
@@ -140,3 +141,12 @@ def test_the_fastest_backend_that_runs_it_is_torch(diffusion_depth_folder, unet_
     assert runs_on_openvino(str(unet_folder))
     assert not runs_on_openvino(str(diffusion_depth_folder))
     assert not runs_on_openvino(f'{unet_folder}+{diffusion_depth_folder}')
+
+
+def test_a_cpu_takes_its_steps_in_float32_unless_told(diffusion_depth_folder, monkeypatch):
+    # In bfloat16 twenty steps move the metres, by whichever runtime.
+    monkeypatch.setattr(devices, 'has_bfloat16', lambda: True)
+    monkeypatch.setattr(devices, 'LARGE', 1)  # as the Swin-L of the released weights is
+    for dtype, taken in (('auto', 'float32'), ('bfloat16', 'bfloat16')):
+        model = load_model(str(diffusion_depth_folder), 'cpu', dtype)
+        assert model.description['dtype'] == taken
