@@ -84,14 +84,12 @@ class DepthEstimator(OnePassModel):
         kind = PROCESSORS.get(self.kind)
         self.processor: Any = kind(processor_values(folder)) if kind else load_processor(folder)
         self.processing_size(*_TEST_SIZE, None)  # a damaged one would fail at each frame
-        network: Any = load_depth_network(folder)
+        network = load_depth_network(folder)
         self.parameters = count_parameters(network)
         # One choice for all images of a call, by numbers: no trace shows it.
         self._chooses_head = len(getattr(network.config, 'bin_configurations', ())) > 1
         # Without a backbone of its own transformers' DPT takes its tokens for a square.
-        self._is_square = self.kind == 'dpt' and (
-            network.config.is_hybrid or network.config.backbone_config is None
-        )
+        self._is_square = hasattr(network, 'dpt')
         if self._chooses_head and self.runtime.converted:
             raise ConfigurationError(
                 f'runtime.backend is {self.runtime.backend}, and only torch runs {self.name}, '

@@ -41,8 +41,7 @@ def merge_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Returns
     -------
     merged : (1, 1, H, W) in [0, 1]
-        Pixel-wise median of the fitted members, in the range that they have: equal members merge
-        into themselves, so that a scale that was fitted to one holds for several.
+        Pixel-wise median of the fitted members, in their own range: equal ones stay as they are.
     spread : (1, 1, H, W)
         Median absolute deviation, in the unit of ``merged``.
 
@@ -100,8 +99,7 @@ def _merge_fitted(
     """Merge (E, 1, H, W) with scale and shift (E,) that bring each onto the common map."""
     merged, spread = reduce_members(members * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1))
     ends = torch.stack(merged.aminmax())
-    # What each member has at the ends of the common map, and most of them have.
-    own = (ends - shift[:, None]) / scale[:, None].clamp(min=1e-6)  # (E, 2)
+    own = (ends - shift[:, None]) / scale[:, None].clamp(min=1e-6)  # (E, 2), of each member
     low, high = median(sort_members(own)).clamp(0.0, 1.0)
     stretch = (high - low) / (ends[1] - ends[0]).clamp(min=1e-6)
     return (low + (merged - ends[0]) * stretch).clamp(0.0, 1.0), spread * stretch
