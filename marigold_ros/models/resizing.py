@@ -21,7 +21,7 @@ def fit_image(
     image: torch.Tensor, size: tuple[int, int], factor: int, least: tuple[int, int] = (0, 0)
 ) -> torch.Tensor:
     """
-    Resize (1, 3, H, W) in [0, 1] and pad it right and below to (1, 3, PPH, PPW) in [-1, 1].
+    Resize (1, 3, H, W) and pad it right and below to (1, 3, PPH, PPW), in the range that it has.
 
     Both padded sides are multiples of ``factor``, the pixels per latent cell, and at least
     ``least`` (height, width), multiples as well. The image's memory layout decides the last bit of
@@ -32,7 +32,7 @@ def fit_image(
     padded = [max(side + -side % factor, low) for side, low in zip(size, least, strict=True)]
     below, right = padded[0] - size[0], padded[1] - size[1]
     pad = (0, right, 0, below)
-    return functional.pad(image, pad, mode='replicate') * 2.0 - 1.0
+    return functional.pad(image, pad, mode='replicate')
 
 
 def upsample_bilinear(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

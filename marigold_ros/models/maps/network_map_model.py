@@ -106,7 +106,7 @@ class NetworkMapModel(MapModel):
         found: list[np.ndarray] = []
         for part in torch.stack(images).split(self._most_at_once(len(rgbs), options.engine)):
             image = part.to(self.device).permute(0, 3, 1, 2).float() / 255.0
-            seen = fit_image(image, size, self.side)
+            seen = fit_image(image, size, self.side) * 2.0 - 1.0
             noise = self._noise(seen.shape[-2], seen.shape[-1], options.seed)
             maps = self._answer(seen, *noise)[..., : size[0], : size[1]]
             if options.engine.upsampling == 'bilateral' and size != shape:

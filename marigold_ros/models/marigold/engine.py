@@ -302,10 +302,11 @@ class MarigoldModel(FullDepthModel):
             # A single cell has no variance to normalise by: tiny images get two.
             least = (self.coarsest, self.coarsest * (2 if max(size) <= self.coarsest else 1))
             # Half precision, which a CPU cannot resize in, would also lose bits of the image.
-            return fit_image(image, size, self.factor, least).to(self.dtype)
+            return (fit_image(image, size, self.factor, least) * 2.0 - 1.0).to(self.dtype)
         if self.device.type == 'cuda':
             image = image.to(self.dtype)
-        return fit_image(image, size, self.factor).to(self.dtype)
+        # In the reference's order: its merge amplifies the last bit.
+        return fit_image(image * 2.0 - 1.0, size, self.factor).to(self.dtype)
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Encode images (N, 3, PPH, PPW) to scaled latents (N, C, h, w)."""

@@ -24,7 +24,7 @@ def test_an_image_is_fitted_as_by_torch(shape, size, factor, seed):
     image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2).float() / 255.0
     found = fit_image(rgb, size, factor)
     assert found.dtype == np.float32
-    wanted = resizing.fit_image(image.contiguous(), size, factor).numpy()
+    wanted = resizing.fit_image(image.contiguous(), size, factor).numpy() * 2.0 - 1.0
     np.testing.assert_allclose(found, wanted, atol=NEAR)
 
 
@@ -32,7 +32,7 @@ def test_an_image_is_fitted_as_by_torch(shape, size, factor, seed):
 def test_a_camera_s_image_is_fitted_as_by_torch(shape, size):
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2).float() / 255.0
-    wanted = resizing.fit_image(image, size, 2).numpy()
+    wanted = resizing.fit_image(image, size, 2).numpy() * 2.0 - 1.0
     np.testing.assert_allclose(fit_image(rgb, size, 2), wanted, atol=NEAR)
 
 

@@ -65,9 +65,9 @@ def test_a_single_prediction_is_the_reference_pipelines(model, reference, steps,
     np.testing.assert_allclose(got.relative, expected, atol=2e-4)
 
 
-@pytest.mark.parametrize('seed', [1, 5])
-def test_an_exact_ensemble_is_the_reference_pipelines(model, reference, seed):
-    rgb = image(96, 128, seed=3)
+@pytest.mark.parametrize(('seed', 'size'), [(1, (96, 128)), (5, (96, 128)), (5, (50, 41))])
+def test_an_exact_ensemble_is_the_reference_pipelines(model, reference, seed, size):
+    rgb = image(*size, seed=3)
     output = reference(
         rgb,
         num_inference_steps=2,

@@ -44,10 +44,10 @@ def training_features(
         size = part.size
         pair = crop(part.source.read(index), augmentation, size[1] / size[0], rng)
         rgb = flip(pair, augmentation, rng).rgb
-        small = fit_image(_tensor(rgb), size, 1)  # (1, 3, H, W)
+        small = fit_image(_tensor(rgb), size, 1) * 2.0 - 1.0  # (1, 3, H, W)
         rgb = ((small[0].permute(1, 2, 0) + 1.0) * 127.5).round().clamp(0, 255).byte().numpy()
         image = fit_image(_tensor(augment_image(rgb, augmentation, rng)), size, MULTIPLE)
-        found = chain.image_features(image.to(device))
+        found = chain.image_features(image.to(device) * 2.0 - 1.0)
         if found is None:
             return None
         features.append(found[0].cpu().numpy())
