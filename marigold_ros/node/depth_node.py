@@ -288,7 +288,7 @@ class DepthNode(ManagedNode):
         if not self._active:
             self._pipeline.model = model
             return True, f'{answer} once activated'
-        self._server.next_model = model
+        self._server.next_model.append(model)
         return True, f'{answer} from the next frame on'
 
     def publish_diagnostics(self) -> None:

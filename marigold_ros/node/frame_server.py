@@ -6,6 +6,7 @@ One image from message to messages: decode, predict, pair, fit, publish.
 No lifecycle and no subscriptions here; every problem of a frame is counted and reported here.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 import copy
@@ -91,8 +92,8 @@ class FrameServer:
     Processes images in two halves, with the node's settings: one may be predicted beside another.
 
     Halves of one kind are never called at the same time. Before the next image the pipeline is
-    reset if ``reset_wanted`` is set, and takes ``next_model`` if there is one. What is known of
-    the LiDAR's mounting stays, unless ``forgets_mounting`` is set before.
+    reset if ``reset_wanted`` is set, and takes the model in ``next_model``, if any. What is known
+    of the LiDAR's mounting stays, unless ``forgets_mounting`` is set before.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class FrameServer:
         self._health = node.health
         self._applied: NodeConfig | None = None
         self.reset_wanted = self.forgets_mounting = False
-        self.next_model: DepthModel | None = None
+        self.next_model: deque[DepthModel] = deque(maxlen=1)  # to be filled by another thread
         self._bad_info = None
         # The last scan of each source and what it holds, or the reason why it was rejected.
         self._read_scans: dict[str, tuple] = {}
@@ -119,8 +120,8 @@ class FrameServer:
 
     def swap_now(self) -> None:
         """Use ``next_model``, if any; called between two frames."""
-        if self.next_model is not None:
-            self._pipeline.model, self.next_model = self.next_model, None
+        if self.next_model:
+            self._pipeline.model = self.next_model.pop()
             gc.collect()  # large models may have circles that hold gigabytes
             self._health.gaps.clear()
             self.reset_wanted = True
@@ -222,7 +223,7 @@ class FrameServer:
         """Apply changed settings, a new model and a reset, once no image is in work."""
         config = self._node.current_config()
         changed = config is not self._applied
-        if changed or self.reset_wanted or self.next_model is not None:
+        if changed or self.reset_wanted or self.next_model:
             alone()
             self._applied = config
             self._inputs.set_config(config)

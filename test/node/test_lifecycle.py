@@ -5,6 +5,7 @@
 import gc
 import shutil
 import threading
+from types import SimpleNamespace
 import weakref
 
 from lifecycle_msgs.msg import State, Transition
@@ -17,6 +18,7 @@ from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.locate import FUSION
 from marigold_ros.node.distro import spin, threaded_executor
 from marigold_ros.node.frame_server import FrameServer
+from marigold_ros.node.health import Health
 from marigold_ros.node.interface.subscriptions import Inputs
 from marigold_ros.node.lifecycle import ManagedNode
 from marigold_ros.node.loading import load
@@ -279,6 +281,21 @@ def test_a_reloaded_model_serves_after_the_next_activation(bench, moment):
         assert change(running, Transition.TRANSITION_DEACTIVATE)
     serve_one_while_active(running, 1)
     assert (models['unet'].calls, models['other'].calls) == (0, 1)
+
+
+def test_a_model_that_comes_while_another_is_taken_over_is_the_next():
+    class Pipeline:
+        def __setattr__(self, name, model):
+            super().__setattr__(name, model)
+            if model == 'second':  # before the swap is over
+                server.next_model.append('third')
+
+    node, pipeline = SimpleNamespace(health=Health()), Pipeline()
+    server = FrameServer(node, pipeline, None, None, None)
+    server.next_model.append('second')
+    for model in ('second', 'third', 'third'):
+        server.swap_now()
+        assert pipeline.model == model
 
 
 def test_reload_and_reset_claim_nothing_that_waits_for_an_activation(bench):
