@@ -70,8 +70,9 @@ class Choice(Generic[Item]):
 def stamp_error(stamp_ns: int) -> InputError:
     """Return the error of a message that is refused for its stamp: out of order, or 0."""
     text = (
-        f'the stamp {stamp_ns / 1e9:.3f} s is out of order: more than a second behind the '
-        'newest one, or far ahead; check the driver, unless the clock was set back'
+        f'the stamp {stamp_ns / 1e9:.3f} s is out of order: more than a second behind the newest '
+        'one, far ahead, or also that of the image before; have the driver stamp each '
+        'message, unless the clock was set back'
     )
     if stamp_ns == 0:  # a scan of any age would fit an image without a stamp
         text = (
@@ -116,6 +117,10 @@ class StampOrder:
         self.clear()
         self._newest[topic] = [(stamp_ns, heard_ns)]
         return 'jump'
+
+    def is_repeated(self, topic: str, stamp_ns: int) -> bool:
+        """Return whether a stamp, if there is one, is that of the topic's newest message."""
+        return 0 != stamp_ns == self._newest.get(topic, [(0, 0)])[0][0]
 
     def clear(self) -> None:
         """Forget all stamps."""

@@ -195,6 +195,7 @@ class _FrameStream:
             # Each publisher of transforms may be late by itself.
             name = f'{topic} of {head.child_frame_id}' if is_motion else topic
             stamp_ns = header_ns(head) if self._by_header or is_motion else log_ns
+            repeated = self._by_header and self._order.is_repeated(name, stamp_ns)
             judged = self._order.judge(name, stamp_ns, log_ns)
             if judged == 'jump':
                 later_s = (stamp_ns - self._newest.get(topic, stamp_ns)) / _NANOSECONDS
@@ -206,6 +207,8 @@ class _FrameStream:
             self._settle(False)
             if judged == 'lone':
                 self._suspect = topic, message, stamp_ns, log_ns
+            elif repeated and topic == self._topics.image:
+                self._refuse(topic, message, log_ns, stamp_error(stamp_ns))
             else:
                 self._take(topic, message, stamp_ns, log_ns)
             while self._waiting and self._is_ready(self._waiting[0], log_ns):

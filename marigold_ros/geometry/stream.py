@@ -83,8 +83,8 @@ class StreamState:
     edges: EdgeEvidence = EdgeEvidence()
 
     def held_fit(self, stamp_ns: int) -> Alignment | None:
-        """Return the last fit with its age at a stamp."""
-        if self.fit is None:
+        """Return the last fit with its age at a stamp; None where stamps stand still."""
+        if self.fit is None or stamp_ns == self.fit_stamp_ns:
             return None
         return replace(self.fit, age_ns=abs(stamp_ns - self.fit_stamp_ns))
 
@@ -252,7 +252,7 @@ def _remembered(
 ) -> Alignment:
     """Fit a frame without points to the previous depth, as far as `carry_over` does."""
     age_ns = abs(current.stamp_ns - previous.stamp_ns)
-    remembered = config.method == 'fused' and age_ns <= config.hold_limit * 1e9
+    remembered = config.method == 'fused' and 0 < age_ns <= config.hold_limit * 1e9
     if config.smoothing <= 0.0 or not (alignment.state == 'held' or remembered):
         return alignment
     points = remembered_points(previous, current)

@@ -235,6 +235,13 @@ def test_a_broken_image_is_reported_in_its_place(drive):
     assert [item.frame is None for item in read] == [False, True, True, False]
 
 
+def test_images_with_the_stamp_of_the_one_before_get_no_scan_of_it(drive):
+    for tick in range(3):
+        drive.image(START, tick * 100 * MS)
+        drive.scan(START + tick * 100 * MS)
+    assert [item.error and item.error.cause for item in drive.read()] == [None, 'stamp', 'stamp']
+
+
 def test_an_undecodable_message_is_reported_in_its_place(drive, tmp_path):
     drive.image(START)
     drive.read()

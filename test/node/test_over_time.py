@@ -54,6 +54,15 @@ def test_a_lost_lidar_is_held_over_then_withdrawn(bench):
     assert len(running.robot.received['depth/image_rect']) == 4 + 4 + 4 + 2
 
 
+def test_images_with_the_stamp_of_the_one_before_are_not_fitted_to_its_scan(running):
+    running.send(SECOND)
+    for count in (2, 3):
+        running.send(SECOND, scan=False)
+        frames = running.wait_quiet(count)
+    assert (frames['frames.served'], frames['frames.rejected.stamp']) == (1, 2)
+    assert 'that of the image before' in running.status('frames')[1]
+
+
 @pytest.fixture
 def planted_tf2(install_tf2, moved):
     """A tf2_ros that has the camera go a metre a second along its optical axis."""

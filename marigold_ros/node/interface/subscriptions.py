@@ -389,6 +389,8 @@ class Inputs:
 
     def _check_order(self, item: Input, stamp: int) -> None:
         """Refuse a stamp that is out of order alone; of two that agree, the clock has jumped."""
+        if item is self.image and self._stamps.is_repeated(item.topic, stamp):
+            raise stamp_error(stamp)  # the scan of the first such image would fit all of them
         judged = self._stamps.judge(item.topic, stamp, time.monotonic_ns())
         if judged == 'lone':
             raise stamp_error(stamp)
