@@ -343,6 +343,18 @@ def test_without_lidar_sigma_is_no_less_than_a_metric_model_states(method, measu
     assert (result.sigma / result.metric).min() > 0.1199
 
 
+@pytest.mark.parametrize('method', ['fused', 'local', 'global'])
+def test_two_points_that_agree_with_a_metric_model_state_no_sigma(method):
+    metric = Prediction(scene()[1].astype(np.float32), space='metric')
+    config = PipelineConfig(alignment=AlignmentConfig(method=method))
+    pipeline = FramePipeline(SimpleNamespace(predict=lambda rgb, **asked: metric), config)
+    frame, _ = scene()
+    result = pipeline.process(with_scan(frame, frame.points_lidar[100:700:300]))
+    assert (result.alignment.state, result.alignment.n_points) == ('fitted', 2)
+    assert result.sigma is None
+    assert pipeline.process(frame).sigma is not None
+
+
 class Useless:
     """A model whose map is noise, another one in each frame."""
 

@@ -122,6 +122,9 @@ def sigma_map(
     """
     metric, few = alignment.metric, len(sparse or ()) < config.min_points
     stated = np.float32(prediction.relative_error if few else np.nan)
+    if errors is not None and few and np.isnan(stated) and alignment.space == 'metric':
+        # A few points that happen to agree prove nothing, unless it was so in several frames.
+        errors = errors if errors.counts.sum() >= _CELLS[0] * config.min_points else None
     if metric is None or (errors is None and prediction.spread is None and np.isnan(stated)):
         return None
     small = _sampled(metric)
