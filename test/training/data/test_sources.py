@@ -12,6 +12,7 @@ import cv2
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.image_sets.listing import match
 from marigold_ros.processes import run_jobs
+from marigold_training.data import file_pairs
 from marigold_training.data.sources import check_folders, open_source
 from marigold_training.run.recipe import read_recipe
 import numpy as np
@@ -242,6 +243,15 @@ def test_infinite_depth_is_sky_only_if_the_recipe_says_so(tmp_path):
     with_sky = source('folder', tmp_path, folder='.', sky_above=float('inf')).read(0).depth
     assert np.isposinf(with_sky[0]).all()
     assert np.array_equal(with_sky[1:], depth[1:])
+
+
+def test_caches_of_another_rule_for_saturated_values_are_not_read(tmp_path, monkeypatch):
+    write(tmp_path / 'images/a.png', image(8, 8))
+    write(tmp_path / 'depths/a.npy', ramp(8, 8, 1.0, 5.0))
+    pairs = source('folder', tmp_path, folder='.')
+    before = pairs.fingerprint()
+    monkeypatch.setattr(file_pairs, 'SATURATED', 65536)
+    assert pairs.fingerprint() != before
 
 
 @pytest.mark.parametrize(('sky_above', 'expected'), [(None, np.nan), (70, np.nan), (60, np.inf)])

@@ -175,10 +175,11 @@ class FilePairs:
         return [f'{self._path(self.entries[index][1])} {wrong}'] if wrong else []
 
     def fingerprint(self) -> str:
-        """Return a hash of the list, the depth rule, and every file's size and time."""
+        """Return a hash of the list, the rules of depth, and every file's size and time."""
         digest = hashlib.sha256()
         facts = [self.name, str(self.storage.path.resolve()), asdict(self.rule), self.crop]
-        digest.update(json.dumps(facts).encode())
+        # Caches from before saturated values were unknown hold them as depth.
+        digest.update(json.dumps([*facts, SATURATED]).encode())
         for name in chain.from_iterable(self.entries):
             digest.update(f'{name} {self.storage.state(name)}\n'.encode())
         return digest.hexdigest()
