@@ -43,6 +43,7 @@ _SAME_DEPTH, _SAME_SIGMA = 0.15, 5.0
 _SAME_SCALE = 0.1
 # A map that has gained nothing in so many frames in a row is judged again in one of so many.
 _JUDGED = 4
+_SAME_POSE = 1e-6  # metres and radians, below the noise of odometry at work
 # Points of the previous depth in place of a missing scan.
 _POINTS = 2000
 # Pixels over which the change of held depth is averaged: edges move.
@@ -303,7 +304,10 @@ def remembered_points(previous: PreviousFrame, current: CurrentFrame) -> SparseD
     u, v = u.ravel(), v.ravel()
     z = previous.metric[v, u]
     x, y, depth = u.astype(np.float64), v.astype(np.float64), z.astype(np.float64)
+    motion = 0.0
     if _has_poses(previous, current):
+        poses = np.asarray(previous.T_world_camera), np.asarray(current.T_world_camera)
+        motion = float(np.abs(poses[0] - poses[1]).max())
         ones = np.ones_like(depth)
         rays = np.stack([x, y, ones]).T @ np.linalg.inv(np.asarray(previous.K)).T
         x, y, depth = _project(rays * depth[:, None], previous, current)
@@ -315,7 +319,8 @@ def remembered_points(previous: PreviousFrame, current: CurrentFrame) -> SparseD
     shape = (height, width)
     change = np.abs(_grey_at(previous.grey, u, v, shape) - _grey_at(current.grey, x, y, shape))
     same = change < _SAME_GREY
-    if not _has_poses(previous, current):
+    # Poses that stay the same may be of odometry that hangs, or of a frame of the vehicle's own.
+    if motion < _SAME_POSE:
         standing = _standing(previous.grey, current.grey)
         same &= _grey_at(standing, x, y, shape) > 0.5
     return SparseDepth(x[same], y[same], depth[inside][same].astype(np.float32))

@@ -129,6 +129,20 @@ def test_scale_contradiction_or_moved_camera_keep_nothing():
     assert len(remembered_points(previous, current)) > 1000
 
 
+def test_of_poses_that_stand_still_while_the_image_moves_nothing_is_remembered():
+    rgb, depth = still()
+    rgb[:40] = 200  # a plain wall looks the same wherever the camera goes
+    K, pose = np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]]), np.eye(4)
+    previous = PreviousFrame(depth, thumbnail(rgb), 0, K, pose)
+    moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP, K, pose)
+    assert len(remembered_points(previous, moved)) == 0
+    standing = CurrentFrame(thumbnail(rgb), STEP, K, pose)
+    assert len(remembered_points(previous, standing)) > 1000
+    forward = pose.copy()
+    forward[2, 3] = 0.05
+    assert len(remembered_points(previous, replace(standing, T_world_camera=forward))) > 500
+
+
 def test_an_image_without_edges_keeps_depth_only_where_the_motion_is_known():
     _, depth = still()
     grey, new = thumbnail(np.full((*SHAPE, 3), 9, np.uint8)), depth * np.float32(1.02)
