@@ -282,7 +282,8 @@ class FramePipeline:
         self._reset_model_at_breaks(frame)
         with _timed(timings, 'predict'):
             rgb = _rectified_rgb(frame)
-            points = self._begin_points(frame, rgb) if _is_measured_alone(frame) else None
+            alone = frame.inputs and frame.ground is None  # ground is looked for in the prediction
+            points = self._begin_points(frame, rgb) if alone else None
             prediction = self.model.predict(rgb, **self.config.prediction)
         prediction = at_focal_length(prediction, frame.camera)
         _check_size(prediction, rgb)
@@ -575,11 +576,6 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
 
 def _guide(rgb: np.ndarray, network: FusionModel | None = None) -> FusionGuide:
     return FusionGuide((rgb.shape[0], rgb.shape[1]), rgb, network)
-
-
-def _is_measured_alone(frame: Frame) -> bool:
-    """Whether a frame has points, and needs no prediction to measure them."""
-    return bool(frame.inputs) and frame.ground is None
 
 
 def _rectified_rgb(frame: Frame) -> np.ndarray:
