@@ -281,7 +281,7 @@ class SparseInput:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """How many points one of several sources gave for a frame, or the ``refusal`` for none."""
+    """Points that one of several sources gave for a frame; ``refusal``: why none, or doubts."""
 
     source: str
     points: int

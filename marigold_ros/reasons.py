@@ -45,6 +45,9 @@ SENTENCES = {
         '{share:.0%} of the points lie behind others at the same place, and hardly a quarter of a '
         'scan that fits: noise, or a wrong transform'
     ),
+    'sources_disagree': (
+        'its depth is {ratio:.2f} times that of {other} at {points} points; check scale and pose'
+    ),
     'until_it_fits': '{why}; metres come back once it fits',
     # The plane of the ground.
     'ground_out_of_view': (

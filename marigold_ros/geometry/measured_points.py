@@ -31,6 +31,10 @@ from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import as_reason, NO_SPARSE_DEPTH, Reason
 import numpy as np
 
+# Two sources disagree if this share of points, of so many in cells (pixels) that hold points of
+# both, is off by more than a factor. In streets things hide a third of the ground.
+_MOST, _SHARED, _CELL, _OFF = 0.6, 20, 4, 1.1
+
 
 @dataclass(frozen=True)
 class MeasuredPoints:
@@ -107,7 +111,8 @@ def measure_points(
     if len(frame.inputs) == 1:
         sparse, refusal = measure(frame.inputs[0])
         return MeasuredPoints(sparse, None, refusal, leader=frame.inputs[0].source)
-    parts, reports = [], []
+    parts: list[tuple[str, SparseDepth]] = []
+    reports = []
     for item in frame.inputs:
         try:
             sparse, refusal = measure(item)
@@ -116,6 +121,7 @@ def measure_points(
         if sparse is not None and len(sparse) == 0:
             sparse, refusal = None, Reason('none_in_view')
         if sparse is not None:
+            refusal = _disagreement(sparse, *parts[0]) if parts else None
             parts.append((item.source, sparse))
         reports.append(SourceReport(item.source, len(sparse or ()), refusal))
     if not parts:
@@ -124,6 +130,21 @@ def measure_points(
     sparse, further = merge_points([part for _, part in parts], config)
     leader = next((source for source, part in parts if part is sparse), '')
     return MeasuredPoints(sparse, further, None, tuple(reports), leader)
+
+
+def _disagreement(points: SparseDepth, first: str, lead: SparseDepth) -> Reason | None:
+    """Return that most points contradict those of the ``first`` source beside them; else None."""
+    sides = (points.v, lead.v), (points.u, lead.u)
+    known = np.full([max(map(np.max, side)) // _CELL + 1 for side in sides], np.nan, np.float32)
+    known[lead.v // _CELL, lead.u // _CELL] = lead.z
+    ratio = points.z / known[points.v // _CELL, points.u // _CELL]
+    ratio = ratio[np.isfinite(ratio)]
+    off = max(np.count_nonzero(ratio > _OFF), np.count_nonzero(ratio < 1.0 / _OFF))
+    placed = lead.kind.is_placed and points.kind.is_placed
+    if not placed or off <= _MOST * max(len(ratio), _SHARED):
+        return None
+    values = {'other': first, 'points': len(ratio), 'ratio': float(np.median(ratio))}
+    return Reason('sources_disagree', values)
 
 
 def sparse_of_frame(

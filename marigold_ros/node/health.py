@@ -169,7 +169,7 @@ class Health:
         """Count which of several sources gave points for a frame, and keep what they gave."""
         self.sources = {report.source: report for report in reports}
         for source, report in self.sources.items():
-            outcome = 'used' if report.points and not report.reason else 'missing'
+            outcome = 'used' if report.points else 'missing'
             self.counters.add(f'{keys.source_part(source)}.{outcome}')
 
     def report(self, part: str, text: str) -> None:

@@ -99,6 +99,24 @@ def test_scan_and_ground_together_fit_what_neither_fits_alone():
         np.testing.assert_allclose(found.metric, scene(), rtol=0.05)
 
 
+@pytest.mark.parametrize('factor', [0.7, 0.95, 1.0, 1.05, 1.3])
+@pytest.mark.parametrize('source', ['depth_image', 'ground'])
+def test_sources_that_disagree_in_depth_are_named_with_their_ratio(source, factor):
+    v, u = (part.ravel() for part in np.mgrid[5:HEIGHT:7, 2:WIDTH:4])
+    lidar = SparseInput('pointcloud', sparse=SparseDepth(u, v, np.float32(scene()[v, u])))
+    further = SparseInput(source, sparse_image=np.float32(factor * scene()))
+    if source == 'ground':
+        further = SparseInput(source, ground=replace(PLANE, height=factor * PLANE.height))
+    first, report = gathered(lidar, further).reports
+    assert first.reason == ''
+    assert report.points > 0
+    if abs(factor - 1.0) < 0.1:
+        assert report.reason == ''
+    else:
+        assert report.refusal.values['ratio'] == pytest.approx(factor, rel=0.05)
+        assert 'times that of pointcloud' in report.reason
+
+
 def test_a_source_without_points_is_named_and_leaves_the_others():
     found = gathered(
         SparseInput('pointcloud', no_points=as_reason('no scan')),

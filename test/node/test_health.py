@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros.frame import SourceReport
 from marigold_ros.node import health
 from marigold_ros.node.health import (
     Counters,
@@ -21,11 +22,19 @@ from marigold_ros.node.health import (
     Timings,
     WarningLog,
 )
+from marigold_ros.reasons import as_reason
 import numpy as np
 import pytest
 import torch
 
 SECOND = 1_000_000_000
+
+
+def test_a_doubtful_source_is_used_and_one_without_points_is_missing():
+    doubts, running = as_reason('its depth is 1.30 times that of pointcloud'), Health()
+    running.count_sources([SourceReport('ground', 9, doubts), SourceReport('radar', 0, doubts)])
+    counted = running.counters.snapshot('scans.')
+    assert (counted['scans.ground.used'], counted['scans.radar.missing']) == (1, 1)
 
 
 def test_counters_add_up_in_every_snapshot_of_a_busy_node():
