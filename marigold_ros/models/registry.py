@@ -43,10 +43,10 @@ class Family:
             raise ConfigurationError(
                 f"vae is '{vae}', and {folder} has no autoencoder of its own: leave it empty"
             )
-        if self.diffusers:
-            import_networks()
-        load = named(self.loader)
-        with offline():
+        with offline():  # packages seem missing to other threads while networks are imported
+            if self.diffusers:
+                import_networks()
+            load = named(self.loader)
             return load(folder, *settings, vae) if self.takes_vae else load(folder, *settings)
 
 

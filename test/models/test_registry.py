@@ -2,8 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """The registry finds a family by a checkpoint's files; a new one is a package and one line."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 import json
 import sys
+from threading import Barrier, BrokenBarrierError
 from types import ModuleType, SimpleNamespace
 
 from marigold_ros.config import RuntimeConfig
@@ -40,6 +43,22 @@ def test_another_family_is_one_line_of_the_registry(tmp_path, monkeypatch):
     found = load_model(str(tmp_path), device='cpu', dtype='float32', vae='own')
     plain = RuntimeConfig(backend='torch')
     assert found.arguments == (tmp_path, torch.device('cpu'), 'float32', plain, 'own')
+
+
+def test_threads_import_the_networks_of_their_models_one_after_the_other(tmp_path, monkeypatch):
+    package, both, met = ModuleType('dummy_family'), Barrier(2), []
+
+    def import_networks():
+        with suppress(BrokenBarrierError):
+            met.append(both.wait(0.1))
+
+    package.load = lambda *arguments: SimpleNamespace()
+    monkeypatch.setitem(sys.modules, 'dummy_family', package)
+    monkeypatch.setattr(registry, 'import_networks', import_networks)
+    family = Family(has_file('config.json'), 'dummy_family:load', diffusers=True)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(family.load, [tmp_path] * 2))
+    assert met == []
 
 
 @pytest.mark.parametrize(
