@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
@@ -444,8 +445,11 @@ class FramePipeline:
         """Count a frame for sigma; one whose turn it is is scored beside the next frame."""
         if not scale.is_turn:
             return replace(history, scale=score_sigma(scale, alignment, *of_frame))
+        # Copies: by then the caller may draw into the image, or read the next one into its memory.
+        sparse, guide = of_frame
+        own = *deepcopy((alignment, sparse)), replace(guide, rgb=guide.rgb.copy())
         scored: Future[SigmaScale | None] = Future()
-        run_beside({scored: lambda: score_sigma(scale, alignment, *of_frame)})
+        run_beside({scored: lambda: score_sigma(scale, *own)})
         self._scoring = history, scored
         return history
 

@@ -11,6 +11,7 @@ keeps nothing. Previous depth is never counted as points of an ordinary fit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,8 +121,9 @@ class StreamState:
         if alignment.metric is not None:
             measured_ns = current.stamp_ns - alignment.age_ns
             place = (current.K, current.T_world_camera)
-            depth = alignment.metric
-            previous = PreviousFrame(depth, current.grey, measured_ns, *place, alignment.sigma)
+            # Copies: whoever gets the frame may write into its arrays.
+            depth, of_depth = deepcopy((alignment.metric, alignment.sigma))
+            previous = PreviousFrame(depth, current.grey, measured_ns, *place, of_depth)
             state = replace(state, previous=previous)
         return state
 

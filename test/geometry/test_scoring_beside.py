@@ -5,6 +5,7 @@
 from threading import current_thread, Event
 
 from marigold_ros.frame import Frame, SparseDepth, SparseInput
+from marigold_ros.geometry.sigma.fused_sigma import score_sigma
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def frame(number):
     z = (4.0 + v / 10) * np.exp(0.05 * rng.normal(size=len(v)))
     sparse = SparseDepth(u, v, z.astype(np.float32))
     source = SparseInput('pointcloud', sparse=sparse)
-    return Frame(RGB, stamp_ns=number * 100_000_000, inputs=[source])
+    return Frame(RGB.copy(), stamp_ns=number * 100_000_000, inputs=[source])
 
 
 @pytest.fixture
@@ -78,6 +79,30 @@ def test_the_state_of_a_stream_has_the_score_of_its_last_frame(scored_beside, ra
     other = FramePipeline(ramp, fusion=network)
     other.state = pipeline.state
     np.testing.assert_array_equal(other.process(frame(7)).sigma, pipeline.process(frame(7)).sigma)
+
+
+def test_a_frame_is_scored_as_it_was_whatever_becomes_of_its_arrays(ramp, monkeypatch):
+    may_pass = Event()
+
+    def score_late(*arguments):
+        assert may_pass.wait(WAIT)
+        return score_sigma(*arguments)
+
+    monkeypatch.setattr('marigold_ros.pipeline.score_sigma', score_late)
+    counts = []
+    for overwritten in (False, True):
+        pipeline = FramePipeline(ramp)
+        may_pass.set()
+        for number in range(6):
+            pipeline.process(frame(number))
+        may_pass.clear()
+        last = frame(6)
+        result = pipeline.process(last)
+        if overwritten:
+            last.rgb[:], result.sparse.z[:] = 0, 100.0
+        may_pass.set()
+        counts.append(pipeline.state.sigma.scale.counts)
+    np.testing.assert_array_equal(*counts)
 
 
 def test_a_reset_does_not_wait_for_a_score_nor_takes_it(scored_beside):

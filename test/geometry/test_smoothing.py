@@ -8,7 +8,7 @@ import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, PipelineConfig
-from marigold_ros.frame import Alignment, Camera, Frame, Prediction
+from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import thumbnail
@@ -190,6 +190,24 @@ def test_still_scene_keeps_its_metres_without_points(method):
     assert carry_over(held, previous, moved, config, refit) is held
     calm = replace(config, smoothing=0.0)
     assert carry_over(held, previous, current, calm, refit) is held
+
+
+@pytest.mark.parametrize('method', ['local', 'fused'])
+def test_what_a_caller_writes_into_a_result_reaches_no_later_frame(ramp, method):
+    rgb, depth = still()
+    config = PipelineConfig(sky='fitted', alignment=replace(CONFIG, method=method))
+    points = SparseInput('depth_image', sparse_image=depth)
+    last = []
+    for written in (False, True):
+        pipeline = FramePipeline(ramp, config)
+        first = pipeline.process(Frame(rgb, stamp_ns=STEP, inputs=[points]))
+        if written:
+            for image in (first.metric, first.sigma):
+                image[:] = 50.0
+        last.append(pipeline.process(Frame(rgb, stamp_ns=2 * STEP)))
+    assert [one.alignment.state for one in last] == ['held', 'held']
+    np.testing.assert_array_equal(last[1].metric, last[0].metric)
+    np.testing.assert_array_equal(last[1].sigma, last[0].sigma)
 
 
 def test_held_fit_stays_where_the_map_does_not_fit_the_previous_depth():
