@@ -11,6 +11,7 @@ publications report it. Quantiles are exact for an image and from a histogram wh
 import math
 from typing import Any
 
+from marigold_ros.errors import InputError
 from marigold_ros.evaluation.metrics.metric_table import (
     MeanFormula,
     METRICS,
@@ -63,7 +64,7 @@ def depth_metrics(
 
     Raises
     ------
-    ValueError
+    InputError
         If the shapes differ.
 
     """
@@ -83,16 +84,15 @@ def scored_points(
     The counts are those of pixels with published depth among the scored, and of all with truth.
     """
     predicted, truth = np.asarray(predicted), np.asarray(truth)
-    if predicted.shape != truth.shape or (valid is not None and np.shape(valid) != truth.shape):
-        raise ValueError(
-            f'predicted has shape {predicted.shape}, truth {truth.shape}, valid '
-            f'{None if valid is None else np.shape(valid)}; metrics need equal shapes'
-        )
+    for name, image in (('predicted', predicted), ('valid', valid), ('published', published)):
+        if image is not None and np.shape(image) != truth.shape:
+            shapes = f'{name} has shape {np.shape(image)}, truth {truth.shape}'
+            raise InputError(f'{shapes}; metrics need equal shapes: resize one', cause='shape')
     known = np.isfinite(truth) & (truth > 0)
     if valid is not None:
         known &= np.asarray(valid, dtype=bool)
     scored = known & np.isfinite(predicted)
-    has_depth = scored if published is None else scored & published
+    has_depth = scored if published is None else scored & np.asarray(published, bool)
     p = np.maximum(predicted[scored].astype(np.float64), _FLOOR_M)
     errors = PointErrors(p, truth[scored].astype(np.float64))
     return scored, errors, np.array([np.count_nonzero(part) for part in (has_depth, known)])

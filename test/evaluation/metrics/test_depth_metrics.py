@@ -7,6 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from marigold_ros.errors import InputError
 from marigold_ros.evaluation import depth_metrics
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator, PooledQuantiles
 from marigold_ros.evaluation.metrics.metric_table import METRICS
@@ -120,9 +121,18 @@ def test_a_prediction_of_zero_is_wrong_but_finite():
     assert np.isfinite([scores[name] for name in METRICS]).all()
 
 
-def test_shapes_that_differ_are_an_error_that_names_them():
-    with pytest.raises(ValueError, match=r'\(2,\).*\(3,\)'):
-        depth_metrics(np.ones(2), np.ones(3))
+@pytest.mark.parametrize('name', ['predicted', 'valid', 'published'])
+def test_shapes_that_differ_are_an_error_that_names_them(name):
+    images = {'predicted': np.ones((3, 2)), 'truth': np.ones((3, 2)), name: np.ones((1, 2))}
+    with pytest.raises(InputError, match=rf'{name} has shape \(1, 2\), truth \(3, 2\)'):
+        depth_metrics(**images)
+
+
+def test_masks_are_true_where_they_are_not_zero():
+    depth, mask = np.ones(4), np.array([0, 1, 2, 255], np.uint8)
+    assert depth_metrics(depth, depth, valid=mask)['n'] == 3
+    assert depth_metrics(depth, depth, published=mask)['coverage'] == 0.75
+    assert depth_metrics(depth, depth, published=mask.astype(float))['coverage'] == 0.75
 
 
 def test_micro_pools_points_and_macro_averages_images():
