@@ -61,7 +61,7 @@ def project_lidar(
     CalibrationError
         If the transform is not a rigid motion, or the camera is not rectified.
     InputError
-        If the points are not (N, 3).
+        If the points are not (N, 3), or ``valid`` is not of the camera's size.
 
     """
     T = check_transform(T_cam_lidar)
@@ -85,7 +85,10 @@ def project_lidar(
     v = np.floor(K[1, 1] * y / z + (K[1, 2] + 0.5))
     inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     if valid is not None:
-        inside[inside] = valid[v[inside].astype(np.intp), u[inside].astype(np.intp)]
+        if np.shape(valid) != (camera.height, camera.width):
+            text = f'valid has shape {np.shape(valid)}, the camera {camera.height, camera.width}'
+            raise InputError(f'{text}; give the mask of its image', cause='shape')
+        inside[inside] = np.asarray(valid)[v[inside].astype(np.intp), u[inside].astype(np.intp)]
     counts['outside'] = len(index) - int(inside.sum())
     index, z, place = index[inside], z[inside].astype(np.float32), np.flatnonzero(inside)
     u, v = u[inside].astype(np.intp), v[inside].astype(np.intp)

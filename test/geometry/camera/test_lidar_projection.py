@@ -172,6 +172,12 @@ def test_points_on_pixels_without_image_count_as_outside():
     assert sparse.counts['outside'] == 80
 
 
+@pytest.mark.parametrize('height', [60, 240])
+def test_a_mask_of_another_image_is_refused(height):
+    with pytest.raises(InputError, match=rf'valid has shape \({height}, 160\), the camera \(120'):
+        project(np.ones((5, 3)), valid=np.ones((height, 160), bool))
+
+
 def test_an_empty_scan_gives_empty_sparse_depth():
     assert len(project(np.zeros((0, 3)))) == 0
 
