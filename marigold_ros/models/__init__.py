@@ -36,7 +36,7 @@ __all__ = ['EMBEDDED', 'list_checkpoints', 'load_model', 'use_threads']
 
 
 def load_model(
-    name: str = 'unet',
+    name: str | Path = 'unet',
     device: str = 'auto',
     dtype: str = 'auto',
     vae: str | None = None,
@@ -47,7 +47,7 @@ def load_model(
 
     Parameters
     ----------
-    name : str
+    name : str or Path
         An embedded checkpoint's name, a folder in the layout of diffusers or transformers, or,
         once ``models get`` has fetched it, a published name or a hub id ``owner/model``, either
         with ``@revision``; several with ``+`` between them are averaged.
@@ -79,6 +79,7 @@ def load_model(
 
     runtime = runtime or RuntimeConfig()
     chosen = choose_device(device, runtime.backend)
+    name = str(name)
     if is_average(name):
         if vae is not None:
             raise ConfigurationError(

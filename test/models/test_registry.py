@@ -40,7 +40,7 @@ def test_another_family_is_one_line_of_the_registry(tmp_path, monkeypatch):
     line = Family(has_file('config.json', model_type='dummy'), 'dummy_family:load', takes_vae=True)
     monkeypatch.setattr(registry, 'FAMILIES', {'dummy': line, **FAMILIES})
     (tmp_path / 'config.json').write_text('{"model_type": "dummy"}')
-    found = load_model(str(tmp_path), device='cpu', dtype='float32', vae='own')
+    found = load_model(tmp_path, device='cpu', dtype='float32', vae='own')
     plain = RuntimeConfig(backend='torch')
     assert found.arguments == (tmp_path, torch.device('cpu'), 'float32', plain, 'own')
 
