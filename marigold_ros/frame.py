@@ -52,31 +52,37 @@ class Camera:
     P: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (('K', self.K), ('R', self.R), ('P', self.P)):
-            if value is not None:
-                object.__setattr__(self, name, _matrix(value, name))
+        for name, checked in (('K', intrinsics), ('R', _matrix), ('P', intrinsics)):
+            if name == 'K' or getattr(self, name) is not None:
+                object.__setattr__(self, name, checked(getattr(self, name), name))
         object.__setattr__(self, 'distortion', tuple(float(d) for d in self.distortion))
         if self.width < 1 or self.height < 1:
             raise CalibrationError(
                 f'camera is {self.width}x{self.height}; sides are positive: check camera_info'
             )
-        for name, matrix in (('K', self.K), ('P', self.P)):
-            if matrix is not None and not (matrix[0, 0] > 0 and matrix[1, 1] > 0):
-                raise CalibrationError(
-                    f'focal lengths of {name} are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; they '
-                    'must be positive: calibrate the camera (a K of zeros means uncalibrated)'
-                )
-            if matrix is not None and matrix[2].tolist() != [0.0, 0.0, 1.0]:
-                raise CalibrationError(
-                    f'the last row of {name} is {matrix[2].tolist()}, not 0 0 1: check camera_info'
-                )
         if self.R is not None:  # files may have three digits
             check_rotation(self.R, 'R', 0.01, 'check camera_info, where zeros mean none')
 
 
+def intrinsics(value: np.ndarray, name: str = 'K') -> np.ndarray:
+    """Return a pinhole matrix as its own (3, 3) float64, or raise CalibrationError."""
+    matrix = _matrix(value, name)
+    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        raise CalibrationError(
+            f'focal lengths of {name} are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; they '
+            'must be positive: calibrate the camera (a K of zeros means uncalibrated)'
+        )
+    last = matrix[2].tolist()
+    if last != [0.0, 0.0, 1.0]:
+        raise CalibrationError(
+            f'the last row of {name} is {last}, not 0 0 1: check camera_info, or transpose {name}'
+        )
+    return matrix
+
+
 def _matrix(value: np.ndarray, name: str) -> np.ndarray:
-    """Return a finite (3, 3) float64, or raise CalibrationError."""
-    matrix = np.asarray(value, dtype=np.float64)
+    """Return a finite (3, 3) float64, which later changes do not reach; CalibrationError."""
+    matrix = np.asarray(value, dtype=np.float64).copy()
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         raise CalibrationError(
             f'{name} has shape {matrix.shape} and finite={bool(np.isfinite(matrix).all())}; '

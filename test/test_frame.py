@@ -47,6 +47,26 @@ def test_a_negative_focal_length_in_p_is_refused():
         Camera(K, 64, 48, P=K * [[-1], [1], [1]])
 
 
+@pytest.mark.parametrize('name', ['K', 'P'])
+def test_a_transposed_matrix_of_a_camera_is_refused(name):
+    with pytest.raises(
+        CalibrationError, match=rf'of {name}.* is \[32\.0, 24\.0, 1\.0\].*transpose'
+    ):
+        Camera(**{'K': K, 'width': 64, 'height': 48, name: K.T})
+
+
+def test_a_camera_without_k_is_refused():
+    with pytest.raises(CalibrationError, match='K has shape'):
+        Camera(None, 64, 48)
+
+
+def test_a_camera_keeps_its_intrinsics_when_those_given_are_scaled_for_another():
+    matrix = K.copy()
+    camera = Camera(matrix, 64, 48)
+    matrix[:2] *= 0.5
+    np.testing.assert_array_equal(camera.K, K)
+
+
 @pytest.mark.parametrize(('width', 'height'), [(0, 48), (64, 0), (-1, 48)])
 def test_a_camera_without_pixels_is_refused(width, height):
     with pytest.raises(CalibrationError, match=f'{width}x{height}'):
