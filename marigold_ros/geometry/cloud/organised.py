@@ -9,8 +9,8 @@ The structured arrays hold the fields of PointCloud2, colour packed by ``pack_rg
 
 import cv2
 from marigold_ros.config import PointsConfig
-from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import FrameResult
+from marigold_ros.errors import InputError
+from marigold_ros.frame import FrameResult, intrinsics
 from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
 from marigold_ros.geometry.cloud.normals import surface_normals
 from marigold_ros.kernels.compiled import compiled
@@ -91,19 +91,20 @@ def organise_cloud(
     Raises
     ------
     InputError, CalibrationError
-        If shapes disagree or ``stride`` is below 1, or ``K`` is not a pinhole matrix.
+        If shapes or types are others, ``stride`` is below 1, or ``K`` is no pinhole matrix.
 
     """
     depth = _checked_depth(depth)
     if stride < 1:
         raise InputError(f'stride is {stride}; choose a value of at least 1', cause='shape')
+    rgb, sigma, normals = (None if x is None else np.asarray(x) for x in (rgb, sigma, normals))
     for name, image in (('rgb', rgb), ('sigma', sigma), ('normals', normals)):
-        if image is not None and image.shape[:2] != depth.shape:
-            raise InputError(
-                f'{name} has shape {image.shape}, depth {depth.shape}; they must be one size: '
-                'resize one of them',
-                cause='shape',
-            )
+        shape = depth.shape if name == 'sigma' else (*depth.shape, 3)
+        if image is not None and image.shape != shape:
+            text = f'{name} has shape {image.shape}, depth {depth.shape}; {name} must be {shape}'
+            raise InputError(f'{text}: resize one of them', cause='shape')
+    if rgb is not None and rgb.dtype != np.uint8:
+        raise InputError(f'rgb is {rgb.dtype}; colours are uint8, from 0 to 255', cause='shape')
     every, names = np.s_[::stride, ::stride], ['x', 'y', 'z']
     names += ['rgb'] * (rgb is not None) + ['sigma'] * (sigma is not None)
     names += ['normal_x', 'normal_y', 'normal_z'] * (normals is not None)
@@ -149,12 +150,7 @@ def _checked_depth(depth: np.ndarray) -> np.ndarray:
 
 def _lifted(depth: np.ndarray, K: np.ndarray, stride: int, fields: int) -> np.ndarray:
     """Return x, y and z of every ``stride``-th pixel in the first three of fields (h, w, n)."""
-    K = np.asarray(K, dtype=np.float64)
-    if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-        raise CalibrationError(
-            f'K is {K.tolist()}; a cloud needs a finite (3, 3) matrix with positive focal '
-            'lengths: check camera_info'
-        )
+    K = intrinsics(K)
     height, width = depth.shape
     down = (np.arange(height) * stride - K[1, 2]) / K[1, 1]
     right = (np.arange(width) * stride - K[0, 2]) / K[0, 0]

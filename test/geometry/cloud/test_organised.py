@@ -120,6 +120,12 @@ def test_fields_that_were_not_given_are_absent():
         (lambda: organise_cloud(np.ones((3, 3)), K, np.zeros((2, 3, 3), np.uint8)), InputError),
         (lambda: organise_cloud(np.ones((3, 3)), K, sigma=np.ones((3, 4))), InputError),
         (lambda: organise_cloud(np.ones((3, 3)), K, normals=np.ones((3, 4, 3))), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, np.zeros((3, 3), np.uint8)), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, np.zeros((3, 3, 4), np.uint8)), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, np.zeros((3, 3, 3), np.float32)), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, sigma=np.ones((3, 3, 3))), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, normals=np.ones((3, 3, 2))), InputError),
+        (lambda: unproject_depth(np.ones((3, 3)), K.T), CalibrationError),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(call, error):
