@@ -144,14 +144,17 @@ class SparseDepth:
     part: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        shapes = [np.shape(column) for column in (self.u, self.v, self.z)]
-        if len(shapes[0]) != 1 or len(set(shapes)) > 1:
-            text = f'sparse depth has u {shapes[0]}, v {shapes[1]}, z {shapes[2]}'
-            raise InputError(f'{text}; all must be one-dimensional and of one length', 'shape')
-        object.__setattr__(self, 'u', _pixels(self.u, 'u'))
-        object.__setattr__(self, 'v', _pixels(self.v, 'v'))
-        if not np.issubdtype(np.asarray(self.z).dtype, np.floating):  # whole metres
-            object.__setattr__(self, 'z', np.asarray(self.z, np.float32))
+        for name in ('u', 'v', 'z', 'index', 'sigma', 'part'):
+            column = getattr(self, name)
+            if column is None and name not in 'uvz':
+                continue
+            if np.ndim(column) != 1 or np.shape(column) != np.shape(self.u):
+                text = f'sparse depth has u {np.shape(self.u)}, {name} {np.shape(column)}'
+                raise InputError(f'{text}; all must be one-dimensional and of one length', 'shape')
+            column = _pixels(column, name) if name in 'uv' else np.asarray(column)
+            if name == 'z' and column.dtype not in (np.float32, np.float64):  # whole metres
+                column = column.astype(np.float32)
+            object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -458,6 +461,7 @@ class Prediction:
                 f'relative has shape {np.shape(self.relative)}; a prediction is (H, W)',
                 cause='shape',
             )
+        object.__setattr__(self, 'relative', np.asarray(self.relative))
 
 
 @dataclass(frozen=True)
@@ -478,7 +482,7 @@ class Alignment:
         The prediction's space.
     metric : (H, W) float32 or None, metres
         Depth along the optical axis, NaN invalid; None while the state is ``none``.
-    field : (h, w) float32 or None
+    field : (h, w) float or None
         Local correction, a factor on depth.
     inlier : (M,) bool or None
         Which of the sparse points the fit kept.

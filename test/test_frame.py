@@ -132,7 +132,7 @@ def test_who_is_sent_to_the_transform_is_sent_to_the_camera_too():
 @pytest.mark.parametrize('lengths', [(3, 3, 2), (2, 3, 3), (3, 2, 3)])
 def test_sparse_depth_has_columns_of_one_length(lengths):
     with pytest.raises(InputError, match='one length'):
-        SparseDepth(*(np.zeros(n) for n in lengths))
+        SparseDepth(*(np.zeros(n, int) for n in lengths))
 
 
 def test_pixels_of_sparse_depth_are_whole_numbers():
@@ -144,6 +144,20 @@ def test_depth_in_whole_metres_is_depth():
     z = np.array([3, 4])
     assert SparseDepth(np.array([1, 2]), np.array([2, 2]), z).z.dtype == np.float32
     assert SparseDepth(np.array([1]), np.array([2]), np.array([3.5])).z.dtype == np.float64
+
+
+@pytest.mark.parametrize('name', ['index', 'sigma', 'part'])
+def test_columns_beside_sparse_depth_have_its_length(name):
+    with pytest.raises(InputError, match=rf'{name} \(3,\); all must be.*one length'):
+        SparseDepth([1, 2], [2, 2], [3.0, 4.0], **{name: np.zeros(3)})
+
+
+def test_sparse_depth_and_predictions_hold_arrays_whatever_they_are_given():
+    sparse = SparseDepth([1, 2], [2, 2], [3.5, 4.0], sigma=[0.1, 0.2]).chosen(np.array([1]))
+    assert (sparse.z.tolist(), sparse.sigma.tolist()) == ([4.0], [0.2])
+    assert SparseDepth([1], [2], np.float16([3.5])).z.dtype == np.float32
+    assert len(SparseDepth([], [], []).z) == 0
+    assert Prediction([[0.5, 0.25]]).relative.shape == (1, 2)
 
 
 def test_sparse_depth_knows_its_length():
