@@ -3,7 +3,8 @@
 """
 The records that rooms exchange: camera, frame, prediction, sparse depth, alignment, result.
 
-Frozen dataclasses of arrays, with their shapes and units; no maths, no ROS, no torch.
+Frozen dataclasses of arrays, with their shapes and units, each equal to itself alone; no maths, no
+ROS, no torch.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from marigold_ros.spaces import SPACES
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
     """
     A pinhole camera, with the distortion of its raw image.
@@ -109,7 +110,7 @@ def _pixels(column: np.ndarray, name: str) -> np.ndarray:
     return column.astype(np.int64, copy=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseDepth:
     """
     Depth known at some pixels: LiDAR as the camera sees it.
@@ -217,7 +218,7 @@ class SparseDepth:
         return SparseDepth(u, v, z, counts=dict(counts), sigma=sigma, kind=kind)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroundPlane:
     """
     The ground below a camera: the points ``normal @ p = height`` of its frame.
@@ -238,7 +239,7 @@ class GroundPlane:
     pitch_error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseInput:
     """
     Sparse depth of one source: points, a depth image, points at pixels, the ground, or none.
@@ -302,7 +303,7 @@ class SourceReport:
         return sentence(self.refusal)
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class Frame:
     """
     One camera frame: image, camera, pose, and the sparse depth of its sources.
@@ -398,7 +399,7 @@ class Frame:
         return None if self.lidar is None else self.lidar.T_cam_lidar
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CurrentFrame:
     """The frame being processed."""
 
@@ -412,7 +413,7 @@ class CurrentFrame:
 UNBOUNDED = (float('-inf'), float('inf'))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """
     A depth model's prediction for one image.
@@ -464,7 +465,7 @@ class Prediction:
         object.__setattr__(self, 'relative', np.asarray(self.relative))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Alignment:
     """
     The metric fit of a prediction, or the reason why there is none.
@@ -544,7 +545,7 @@ class Alignment:
         return sentence(self.map_refusal)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameResult:
     """
     The results of one frame.

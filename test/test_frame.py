@@ -192,3 +192,19 @@ def test_records_are_frozen():
         Frame(image()).stamp_ns = 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         Camera(K, 64, 48).width = 3
+
+
+@pytest.mark.parametrize(
+    'made',
+    [
+        lambda: Camera(K, 64, 48),
+        lambda: Frame(image()),
+        lambda: SparseDepth([1, 2], [2, 2], [3.0, 4.0]),
+        lambda: Prediction(np.zeros((4, 5), np.float32)),
+        lambda: Alignment(metric=np.ones((4, 5), np.float32)),
+    ],
+)
+def test_records_are_found_in_lists_and_sets(made):
+    one, other = made(), made()
+    assert [one, other].index(other) == 1
+    assert other not in {one}
