@@ -338,6 +338,18 @@ def test_axe_finds_no_violation(browser, page, comparison, kind):
 
 
 @pytest.mark.parametrize('size', [DESKTOP, PHONE], ids=['desktop', 'phone'])
+def test_long_names_without_spaces_fit_the_width(browser, tmp_path, some, size):
+    name, (width, _) = 'drive_' * 33, size
+    samples = [(name, some.sample())]
+    page = write_report(
+        tmp_path, some.results(name, name), some.rows(3, name), samples, name, name
+    )
+    resize(browser, *size, size == PHONE)
+    browser.get(page.as_uri())
+    assert browser.execute_script('return document.documentElement.scrollWidth') <= width
+
+
+@pytest.mark.parametrize('size', [DESKTOP, PHONE], ids=['desktop', 'phone'])
 def test_a_comparison_fits_the_width_and_begins_with_what_is_best(browser, comparison, size):
     width, _ = size
     resize(browser, *size, size == PHONE)
