@@ -222,6 +222,25 @@ def test_a_mark_stands_where_a_bag_ends_and_each_bag_has_rows(some):
     assert chart_specs(results, some.rows(4))['scale']['marks'] == []
 
 
+def luminance(colour):
+    """Return the relative luminance of #rrggbb by WCAG 2."""
+    parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize('grade', ['green', 'amber', 'red', 'unknown'])
+def test_the_sign_of_every_grade_can_be_seen_on_any_paper(page, grade):
+    name = re.search(rf'\.verdict\.{grade} {{ --grade: var\((--\w+)\)', page)[1]
+    schemes = re.findall(r':root {(.*?)}', page, re.DOTALL)
+    assert len(schemes) == 3
+    for scheme in schemes:
+        colours = dict(re.findall(r'(--\w+): (#\w{3,6})', scheme))
+        paper = colours['--card'].replace('#fff', '#ffffff')[:7]
+        light, dark = sorted(map(luminance, (colours[name], paper)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3.0
+
+
 def test_requirements_are_shown_with_their_outcome(tmp_path, page, some):
     results = some.results()
     results['requirements'] = [
