@@ -355,6 +355,9 @@ def test_a_comparison_fits_the_width_and_begins_with_what_is_best(browser, compa
     resize(browser, *size, size == PHONE)
     browser.get(comparison.as_uri())
     assert browser.execute_script('return document.documentElement.scrollWidth') <= width
+    wider = '(cell) => cell.scrollWidth > cell.clientWidth + 1'
+    cells = 'return [...document.querySelectorAll(".board td")]'
+    assert browser.execute_script(f'{cells}.filter({wider}).length') == 0
     assert 'has the smallest AbsRel' in find(browser, '.lead').text
     assert find(browser, 'h2').text == 'What differs'
     board = find(browser, '#heldout .board')
