@@ -110,6 +110,11 @@ def test_setup_py_ships_all_data_files_of_the_package():
             assert path.relative_to(PACKAGE).as_posix() in shipped
 
 
+def test_type_checkers_of_users_see_the_types():
+    assert (PACKAGE / 'py.typed').is_file()  # PEP 561; shipped as all data files
+    assert 'py.typed' in setup_call()['package_data']['marigold_ros']
+
+
 @pytest.mark.parametrize(('robot_only', 'packages'), [('', [PACKAGE, TRAINING]), ('1', [PACKAGE])])
 def test_setup_py_installs_every_room_and_nothing_else(robot_only, packages):
     rooms = {
