@@ -78,9 +78,9 @@ class DamagedBagError(BagError):
 
     """
 
-    def __init__(self, message: str, results: dict[str, Any]) -> None:
-        super().__init__(message)
-        self.results = results
+    def __init__(self, message: str, results: dict[str, Any] | None = None) -> None:
+        super().__init__(message)  # alone, as unpickling calls it; the results follow then
+        self.results = results or {}
 
 
 class InputError(MarigoldError, ValueError):

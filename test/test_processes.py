@@ -10,12 +10,13 @@ from multiprocessing import active_children
 import operator
 import os
 from pathlib import Path
+import pickle
 import signal
 import subprocess
 import sys
 import time
 
-from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.errors import DamagedBagError, InputError, MarigoldError, UsageError
 from marigold_ros.image_sets.decode import decode_image_file
 from marigold_ros.processes import run_jobs, Stopped
 import pytest
@@ -138,3 +139,11 @@ def test_workers_give_back_what_they_hold(tmp_path):
     )
     assert done.stdout == '[1, 2, 3]\n'
     assert done.stderr == ''
+
+
+@pytest.mark.parametrize('kind', [DamagedBagError, InputError, UsageError])
+def test_known_errors_come_whole_from_another_process(kind):
+    more = {DamagedBagError: {'frames': 3}, InputError: 'shape'}.get(kind)
+    error = kind('the text') if more is None else kind('the text', more)
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), str(back), vars(back)) == (kind, 'the text', vars(error))
