@@ -195,7 +195,7 @@ def _points_of(
     """Return the points of an input in the rectified image of its frame, or None and why."""
     camera = frame.camera
     if item.sparse_image is not None:
-        return _points_of_image(item, item.sparse_image, frame, config)
+        return _points_of_image(item, np.asarray(item.sparse_image), frame, config)
     if item.sparse is not None:
         known = _with_depth(item.sparse, frame.rgb.shape)
         return (known if camera is None else rectify_sparse(known, camera)), None

@@ -169,6 +169,17 @@ def test_points_at_pixels_without_a_depth_are_left_out_and_counted():
     assert gathered(SparseInput('landmarks', sparse=given)).sparse is given
 
 
+def test_a_depth_image_may_be_a_list():
+    image = np.zeros((HEIGHT, WIDTH))
+    image[::10, ::10] = 4.0
+    found = []
+    for depth in (image, image.tolist()):
+        source = SparseInput('depth_image', sparse_image=depth)
+        frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=[source])
+        found.append(measure_points(frame, None, CAMERA.K, CONFIG).sparse)
+    assert len(found[0]) == len(found[1]) == 192
+
+
 @pytest.mark.parametrize('u', [-1, WIDTH])
 def test_a_point_outside_of_the_image_is_refused_by_its_place(u):
     with pytest.raises(AlignmentError, match=r'image is 160x120'):
