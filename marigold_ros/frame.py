@@ -3,8 +3,7 @@
 """
 The records that rooms exchange: camera, frame, prediction, sparse depth, alignment, result.
 
-Frozen dataclasses of arrays, with their shapes and units, each equal to itself alone; no maths, no
-ROS, no torch.
+Frozen dataclasses of arrays, each equal to itself alone; no maths, no ROS, no torch.
 """
 
 from collections import Counter

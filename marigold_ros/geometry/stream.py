@@ -121,8 +121,7 @@ class StreamState:
         if alignment.metric is not None:
             measured_ns = current.stamp_ns - alignment.age_ns
             place = (current.K, current.T_world_camera)
-            # Copies: whoever gets the frame may write into its arrays.
-            depth, of_depth = deepcopy((alignment.metric, alignment.sigma))
+            depth, of_depth = deepcopy((alignment.metric, alignment.sigma))  # callers may write
             previous = PreviousFrame(depth, current.grey, measured_ns, *place, of_depth)
             state = replace(state, previous=previous)
         return state

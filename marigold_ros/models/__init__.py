@@ -79,8 +79,7 @@ def load_model(
 
     runtime = runtime or RuntimeConfig()
     chosen = choose_device(device, runtime.backend)
-    name = str(name)
-    if is_average(name):
+    if is_average(name := str(name)):
         if vae is not None:
             raise ConfigurationError(
                 f"vae is '{vae}', and an average has several models: leave it empty"
