@@ -52,16 +52,18 @@ class Camera:
     P: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name, checked in (('K', intrinsics), ('R', _matrix), ('P', intrinsics)):
-            if name == 'K' or getattr(self, name) is not None:
-                object.__setattr__(self, name, checked(getattr(self, name), name))
+        object.__setattr__(self, 'K', intrinsics(self.K))
+        if self.P is not None:
+            object.__setattr__(self, 'P', intrinsics(self.P, 'P'))
+        if self.R is not None:
+            object.__setattr__(self, 'R', _matrix(self.R, 'R'))
+            # Files may have three digits.
+            check_rotation(self.R, 'R', 0.01, 'check camera_info, where zeros mean none')
         object.__setattr__(self, 'distortion', tuple(float(d) for d in self.distortion))
         if self.width < 1 or self.height < 1:
             raise CalibrationError(
                 f'camera is {self.width}x{self.height}; sides are positive: check camera_info'
             )
-        if self.R is not None:  # files may have three digits
-            check_rotation(self.R, 'R', 0.01, 'check camera_info, where zeros mean none')
 
 
 def intrinsics(value: np.ndarray, name: str = 'K') -> np.ndarray:
@@ -557,6 +559,7 @@ class FrameResult:
         The fit; its ``state`` states whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres
         Depth (NaN invalid; ``conservative_k``, ``sky`` applied), deviation; None unless metric.
+        Read-only where later frames need them: copy before you write.
     spread : (H, W) float32 or None
         Ensemble deviation of ``relative``.
     camera : Camera or None

@@ -447,9 +447,9 @@ class FramePipeline:
             return replace(history, scale=score_sigma(scale, alignment, *of_frame))
         # Copies: by then the caller may draw into the image, or read the next one into its memory.
         sparse, guide = of_frame
-        own = *deepcopy((alignment, sparse)), replace(guide, rgb=guide.rgb.copy())
+        own = deepcopy(sparse), replace(guide, rgb=guide.rgb.copy())
         scored: Future[SigmaScale | None] = Future()
-        run_beside({scored: lambda: score_sigma(scale, *own)})
+        run_beside({scored: lambda: score_sigma(scale, alignment, *own)})
         self._scoring = history, scored
         return history
 

@@ -11,7 +11,6 @@ keeps nothing. Previous depth is never counted as points of an ordinary fit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -121,8 +120,11 @@ class StreamState:
         if alignment.metric is not None:
             measured_ns = current.stamp_ns - alignment.age_ns
             place = (current.K, current.T_world_camera)
-            depth, of_depth = deepcopy((alignment.metric, alignment.sigma))  # callers may write
-            previous = PreviousFrame(depth, current.grey, measured_ns, *place, of_depth)
+            depth = alignment.metric
+            for kept in (depth, alignment.sigma):
+                if kept is not None:  # what a caller wrote into it would reach later frames
+                    kept.setflags(write=False)
+            previous = PreviousFrame(depth, current.grey, measured_ns, *place, alignment.sigma)
             state = replace(state, previous=previous)
         return state
 
