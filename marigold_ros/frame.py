@@ -39,7 +39,7 @@ class Camera:
     Raises
     ------
     CalibrationError
-        If a matrix is not finite, K or P not a pinhole's, R no rotation, or a size not positive.
+        If a matrix is not finite, K or P not a pinhole's, R no rotation to 0.01, or a size < 1.
 
     """
 
@@ -57,7 +57,6 @@ class Camera:
             object.__setattr__(self, 'P', intrinsics(self.P, 'P'))
         if self.R is not None:
             object.__setattr__(self, 'R', _matrix(self.R, 'R'))
-            # Files may have three digits.
             check_rotation(self.R, 'R', 0.01, 'check camera_info, where zeros mean none')
         object.__setattr__(self, 'distortion', tuple(float(d) for d in self.distortion))
         if self.width < 1 or self.height < 1:
@@ -74,10 +73,9 @@ def intrinsics(value: np.ndarray, name: str = 'K') -> np.ndarray:
             f'focal lengths of {name} are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; they '
             'must be positive: calibrate the camera (a K of zeros means uncalibrated)'
         )
-    last = matrix[2].tolist()
-    if last != [0.0, 0.0, 1.0]:
+    if matrix[2].tolist() != [0.0, 0.0, 1.0]:
         raise CalibrationError(
-            f'the last row of {name} is {last}, not 0 0 1: check camera_info, or transpose {name}'
+            f'the last row of {name} is {matrix[2].tolist()}, not 0 0 1; is {name} transposed?'
         )
     return matrix
 
@@ -558,8 +556,8 @@ class FrameResult:
     alignment : Alignment
         The fit; its ``state`` states whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres
-        Depth (NaN invalid; ``conservative_k``, ``sky`` applied), deviation; None unless metric.
-        Read-only where later frames need them: copy before you write.
+        Depth (NaN invalid; ``conservative_k``, ``sky`` applied) and deviation, read-only where
+        later frames need them; None unless metric.
     spread : (H, W) float32 or None
         Ensemble deviation of ``relative``.
     camera : Camera or None

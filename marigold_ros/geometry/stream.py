@@ -121,9 +121,9 @@ class StreamState:
             measured_ns = current.stamp_ns - alignment.age_ns
             place = (current.K, current.T_world_camera)
             depth = alignment.metric
-            for kept in (depth, alignment.sigma):
-                if kept is not None:  # what a caller wrote into it would reach later frames
-                    kept.setflags(write=False)
+            for shared in (depth, alignment.sigma):
+                if shared is not None:  # what a caller wrote into it would reach later frames
+                    shared.setflags(write=False)
             previous = PreviousFrame(depth, current.grey, measured_ns, *place, alignment.sigma)
             state = replace(state, previous=previous)
         return state
