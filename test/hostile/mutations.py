@@ -100,11 +100,11 @@ def _bags(folder: Path) -> list[Path]:
     ros1.chunk_threshold = 40_000  # two images
     with ros1:
         connection = ros1.add_connection('/image', IMAGE, typestore=store)
-        stamp = store.types['builtin_interfaces/msg/Time'](1, 0)
-        header = store.types['std_msgs/msg/Header'](0, stamp, 'camera')
         pixels = np.random.default_rng(0).integers(0, 255, 64 * 96 * 3, np.uint8)
-        image = store.types[IMAGE](header, 64, 96, 'rgb8', 0, 288, pixels)
         for number in range(IMAGES):
+            stamp = store.types['builtin_interfaces/msg/Time'](1, number * 10**8)
+            header = store.types['std_msgs/msg/Header'](0, stamp, 'camera')
+            image = store.types[IMAGE](header, 64, 96, 'rgb8', 0, 288, pixels)
             ros1.write(connection, number * 10**8, store.serialize_ros1(image, IMAGE))
     plain = write_good(folder / 'folder')
     return [
