@@ -8,8 +8,10 @@ import re
 from alignment import BENCHMARK
 import cv2
 import numpy as np
+import pytest
 
 
+@pytest.mark.slow  # every method in every case
 def test_it_prints_both_tables_and_costs_and_draws_fields(tmp_path, capsys):
     rng = np.random.default_rng(0)
     for name in ('a', 'b'):

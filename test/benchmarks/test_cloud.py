@@ -5,8 +5,10 @@
 import json
 
 from cloud import BENCHMARK
+import pytest
 
 
+@pytest.mark.slow  # renders drives
 def test_it_measures_masks_on_synthetic_drives(tmp_path, capsys, monkeypatch):
     drives = (('street', (14,)), ('room', ()))
     monkeypatch.setattr('cloud.DRIVES', drives)
