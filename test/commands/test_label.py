@@ -14,6 +14,8 @@ from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.message_codec import to_depth, to_points
+from marigold_ros.models.fusion.load import load_fusion
+from marigold_ros.models.locate import EMBEDDED, FUSION
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -321,6 +323,7 @@ def test_the_copy_of_another_bag_of_the_same_name_is_no_copy_of_this_one(
 
 
 def test_a_full_disk_is_called_one_and_not_a_damaged_bag(label, short_drive, tmp_path):
+    load_fusion(EMBEDDED / FUSION)  # is compiled once, and writes then
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, hard))
     try:

@@ -18,6 +18,7 @@ import sys
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from marigold_ros.errors import WriteError
 from marigold_ros.models.runtime.disk_cache import files_key, load_kept, load_or_compile
 import numpy as np
 
@@ -91,14 +92,20 @@ class ConvertedNetwork:
 
 
 def serialized(model: Any) -> bytes:
-    """Return a network in OpenVINO's own form, not compiled, as bytes."""
+    """Return a network in OpenVINO's own form, not compiled, as bytes; may raise WriteError."""
     import openvino
 
-    with TemporaryDirectory() as folder:
-        described, weights = (Path(folder) / name for name in ('model.xml', 'model.bin'))
-        openvino.serialize(model, described, weights)
-        text = described.read_bytes()
-        return len(text).to_bytes(_LENGTH, 'little') + text + weights.read_bytes()
+    try:
+        with TemporaryDirectory() as folder:
+            described, weights = (Path(folder) / name for name in ('model.xml', 'model.bin'))
+            openvino.serialize(model, described, weights)
+            text = described.read_bytes()
+            return len(text).to_bytes(_LENGTH, 'little') + text + weights.read_bytes()
+    except (OSError, RuntimeError) as error:
+        raise WriteError(
+            f'OpenVINO could not write a network to the folder of temporary files ({error}); free '
+            'some space there, or set TMPDIR to a folder on another disk'
+        ) from error
 
 
 class KeptNetworks:

@@ -6,12 +6,13 @@ from contextlib import suppress
 from dataclasses import replace
 import os
 from pathlib import Path
+import resource
 import subprocess
 import sys
 import threading
 
 from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, WriteError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.runtime import openvino_networks
@@ -195,6 +196,22 @@ def test_a_converted_network_answers_for_every_size_of_its_argument(tmp_path):
         with torch.inference_mode():
             np.testing.assert_allclose(answer, layer(value).numpy(), atol=1e-6)
         np.testing.assert_array_equal(kept([value.numpy()]), answer)
+
+
+def test_a_full_disk_of_temporary_files_is_named_with_the_remedy(tmp_path):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    kept = KeptNetworks(tmp_path, [Path(__file__)], 'float32', 1)
+    value, any_size = torch.zeros(1, 128), [(1, 128)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, hard))  # half of the weights
+    try:
+        with pytest.raises(WriteError, match=r'temporary files.*free some space.*set TMPDIR'):
+            kept.load_or_convert(
+                any_size,
+                lambda: openvino_networks.convert(torch.nn.Linear(128, 128), (value,), any_size),
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_python_waits_for_a_compilation_that_a_daemon_thread_began():
