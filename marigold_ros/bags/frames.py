@@ -48,6 +48,7 @@ class BagFrame:
     error: InputError | None = None  # why the image cannot be used
     warning: str = ''  # what else is missing or wrong, in words
     frame_id: str = ''  # of the image, or of its camera_info where it has none
+    truth_is_rectified: bool = False  # registered to the rectified image, not to the one taken
 
     @property
     def usable(self) -> Frame:
@@ -335,6 +336,7 @@ class _FrameStream:
             ring,
             warning='; '.join(warnings),
             frame_id=camera_at[0],
+            truth_is_rectified=is_rectified_name(self._topics.truth or ''),
         )
 
     def _measured(

@@ -197,7 +197,7 @@ def _drawn_frames(job: DemoJob, stride: int) -> Iterator[dict[str, np.ndarray]]:
         }
         if job.bag.topics.truth is not None:  # a panel of every frame, also of those without
             truth = np.full(metric.shape, np.nan) if item.truth is None else item.truth
-            truth = rectify_depth(truth, frame.camera)
+            truth = truth if item.truth_is_rectified else rectify_depth(truth, frame.camera)
             at = sparse_from_depth(truth, limits, 1)
             error = np.abs(metric[at.v, at.u] - at.z) / at.z
             panels['relative error, yellow from 50 %'] = error_image(rgb, at.u, at.v, error)

@@ -318,8 +318,9 @@ def test_the_name_of_a_depth_image_says_whether_it_is_of_the_rectified_image(
     drive.image(START)
     topic = f'/sparse_depth/{name}'
     drive.add(topic, 'Image', vars(encode_depth(np.full((4, 6), 5.0))), START)
-    (item,) = drive.read(BagTopics('/camera/image', lidar=topic))
+    (item,) = drive.read(BagTopics('/camera/image', lidar=topic, truth=topic))
     assert item.frame.lidar.is_rectified is rectified
+    assert item.truth_is_rectified is rectified
 
 
 def test_a_depth_image_of_another_size_and_unknown_camera_is_a_warning(drive):

@@ -8,6 +8,7 @@ import cv2
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Camera, Frame, Prediction
+from marigold_ros.geometry.camera.rectification import rectify_depth
 from marigold_ros.live_run import scoring
 from marigold_ros.live_run.played_bag import DemoJob, prepare_bag
 from marigold_ros.live_run.scoring import animate_recording, evaluate_offline, RecordedFrame
@@ -36,6 +37,31 @@ def test_frames_without_truth_or_point_are_part_of_the_animation(tmp_path, monke
     assert animate_recording(job)
     done, animation = cv2.imreadanimation(str(tmp_path / 'demo.webp'))
     assert (done, len(animation.frames)) == (True, 3)
+
+
+@pytest.mark.parametrize('rectified', [True, False])
+def test_the_animation_moves_truth_that_is_not_rectified_yet(monkeypatch, rectified):
+    R = cv2.Rodrigues(np.array([0.0, 0.3, 0.0]))[0]
+    camera = Camera(K, 32, 24, R=R)
+    truth = DEPTH if rectified else np.full((24, 32), 8.0, np.float32)
+    item = BagFrame(
+        Frame(np.zeros((24, 32, 3), np.uint8), camera, AHEAD, np.eye(4)),
+        None,
+        0,
+        truth,
+        truth_is_rectified=rectified,
+    )
+    recorded = RecordedFrame({'depth': encode_depth(DEPTH)})
+    monkeypatch.setattr(scoring, '_recorded_frames', lambda _job: [(item, recorded)])
+    monkeypatch.setattr(scoring, 'error_image', lambda _rgb, _u, _v, error: error)
+    job = SimpleNamespace(
+        bag=SimpleNamespace(topics=SimpleNamespace(truth='/truth')), config=NodeConfig()
+    )
+    (panels,) = scoring._drawn_frames(job, 1)
+    error = panels['relative error, yellow from 50 %']
+    moved = truth if rectified else rectify_depth(truth, camera)
+    known = moved > 0
+    np.testing.assert_array_equal(error, np.abs(DEPTH - moved)[known] / moved[known])
 
 
 class CountedModel:

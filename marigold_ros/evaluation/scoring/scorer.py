@@ -152,7 +152,7 @@ class Scorer:
         self.n_metric += metric is not None
         self._space = prediction.space
         row = self._start_row(item, prediction, result)
-        if frame.camera is not None and truth is not None:
+        if frame.camera is not None and truth is not None and not item.truth_is_rectified:
             truth = rectify_depth(truth, frame.camera)
         K = None if result.camera is None else result.camera.K
         fit, lidar = self._points(frame, result)

@@ -74,9 +74,20 @@ def result_of(frame, prediction, metric, alignment=None, sigma=None, timings_ms=
     return FrameResult(relative, space, alignment, metric, sigma, None, *seen)
 
 
-def add(scorer, frame, prediction, metric, truth=None, ring=None, scan_stamp_ns=None, **published):
+def add(
+    scorer,
+    frame,
+    prediction,
+    metric,
+    truth=None,
+    ring=None,
+    scan_stamp_ns=None,
+    truth_is_rectified=False,
+    **published,
+):
     """Score a frame, and return its row."""
     item = BagFrame(frame, None, frame.stamp_ns, truth, scan_stamp_ns, ring)
+    item = replace(item, truth_is_rectified=truth_is_rectified)
     return scorer.add(item, prediction, result_of(frame, prediction, metric, **published))
 
 
@@ -128,6 +139,9 @@ def test_truth_of_a_camera_that_rectification_turns_is_scored_along_its_new_axis
     prediction = Prediction(normalised(metric, 'depth'))
     row = add(scorer_of(), frame, prediction, metric, wall)
     assert row['truth_abs_rel'] < 1e-5
+    # Truth of the rectified image is along that axis already.
+    row = add(scorer_of(), frame, prediction, metric, metric, truth_is_rectified=True)
+    assert row['truth_abs_rel'] == 0
 
 
 def test_ten_per_cent_too_far_is_a_tenth_and_the_median_too():

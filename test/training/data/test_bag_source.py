@@ -8,11 +8,16 @@ from dataclasses import asdict
 import os
 from pathlib import Path
 
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
+from marigold_ros.frame import Camera, Frame
+from marigold_ros.geometry.camera.rectification import rectify_image
 from marigold_ros.message_codec import encode_depth, encode_image
 from marigold_ros.synthetic.drive.drive import write_drive
+from marigold_training.data.bag_pairs import _pair
 from marigold_training.data.sources import open_source
 import numpy as np
 import pytest
@@ -148,6 +153,18 @@ def test_images_of_a_bag_without_depth_are_skipped_and_counted(tmp_path, capsys)
     assert len(pairs) == 2
     assert np.array_equal(pairs.read(0).rgb, image(16, 24, 1))
     np.testing.assert_array_equal(pairs.read(1).depth, ramp(16, 24, 2, 9))
+
+
+@pytest.mark.parametrize('rectified', [True, False])
+def test_an_image_is_rectified_for_depth_that_is(rectified):
+    K = np.array([[20.0, 0, 11.5], [0, 20, 7.5], [0, 0, 1]])
+    camera = Camera(K, 24, 16, (-0.3, 0, 0, 0))
+    rgb, depth = image(16, 24), ramp(16, 24, 1, 9)
+    item = BagFrame(Frame(rgb, camera), None, 0, depth, truth_is_rectified=rectified)
+    pair = _pair(item, AlignmentConfig())
+    assert pair.depth is depth
+    assert np.array_equal(pair.rgb, rectify_image(rgb, camera) if rectified else rgb)
+    assert not np.array_equal(rectify_image(rgb, camera), rgb)
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,13 @@ def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | LidarPair | str:
     if frame is None or (item.truth is None and frame.points_lidar is None):
         return item.warning or 'no depth near the image'
     if item.truth is not None:
-        return Pair(frame.rgb, item.truth) if np.isfinite(item.truth).any() else 'no finite depth'
+        rgb = frame.rgb
+        try:
+            if item.truth_is_rectified and frame.camera is not None:
+                rgb = rectify_image(rgb, frame.camera)
+        except CalibrationError as error:
+            return str(error)
+        return Pair(rgb, item.truth) if np.isfinite(item.truth).any() else 'no finite depth'
     if frame.camera is None or frame.T_cam_lidar is None or frame.points_lidar is None:
         return item.warning or 'no camera_info or no transform from LiDAR to camera'
     try:
