@@ -102,10 +102,8 @@ def serialized(model: Any) -> bytes:
             text = described.read_bytes()
             return len(text).to_bytes(_LENGTH, 'little') + text + weights.read_bytes()
     except (OSError, RuntimeError) as error:
-        raise WriteError(
-            f'OpenVINO could not write a network to the folder of temporary files ({error}); free '
-            'some space there, or set TMPDIR to a folder on another disk'
-        ) from error
+        problem = f'OpenVINO could not write temporary files ({error}); free some space'
+        raise WriteError(f'{problem}, or set TMPDIR to a folder on another disk') from error
 
 
 class KeptNetworks:
