@@ -207,6 +207,9 @@ def _points_of(
         return None, Reason('no_camera')
     if item.T_cam_lidar is None:
         return None, Reason('no_transform')
+    if item.points_sigma is not None and np.shape(item.points_sigma) != (len(item.points_lidar),):
+        text = f'{len(item.points_lidar)} points have points_sigma {np.shape(item.points_sigma)}'
+        raise InputError(f'{text}; give one deviation for each point', cause='shape')
     valid = None if is_rectified(camera) else rectified_valid(camera)
     try:
         seen = project_lidar(item.points_lidar, item.T_cam_lidar, rectified(camera), config, valid)

@@ -5,7 +5,7 @@
 from dataclasses import replace
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import AlignmentError
+from marigold_ros.errors import AlignmentError, InputError
 from marigold_ros.frame import (
     Camera,
     Frame,
@@ -58,6 +58,13 @@ def scan(row=55):
 def gathered(*inputs):
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=inputs)
     return measure_points(frame, prediction(), CAMERA.K, CONFIG)
+
+
+@pytest.mark.parametrize('count', [1, 1000])
+def test_each_point_of_a_scan_has_its_own_deviation(count):
+    inputs = SparseInput('radar', scan(), np.eye(4), points_sigma=np.ones(count))
+    with pytest.raises(InputError, match=rf'points_sigma \({count},\); .*each point'):
+        gathered(inputs)
 
 
 def test_one_source_alone_has_no_report():
