@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import log_ratio, robust_deviation
 from marigold_ros.geometry.alignment.align import align_map
@@ -107,10 +108,13 @@ def align(
     Raises
     ------
     AlignmentError
-        If a point lies outside the prediction, or method ``fixed`` has no positive scale.
+        If a point lies outside the prediction, ``rgb`` differs, or ``fixed`` has no scale > 0.
 
     """
     height, width = prediction.relative.shape
+    if rgb is not None and (rgb.shape != (height, width, 3) or rgb.dtype != np.uint8):
+        text = f'rgb is {rgb.dtype} of shape {rgb.shape}; give the image of the prediction'
+        raise AlignmentError(f'{text}, ({height}, {width}, 3) uint8')
     guide = FusionGuide((height, width), rgb, network)
     points = PointsAtWork(lambda: MeasuredPoints(sparse), config, guide)
     fit = align_map(prediction, sparse, config, previous)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.align import align_map
@@ -57,6 +58,15 @@ USELESS = {
         * np.linspace(1, 0, SHAPE[1], dtype=np.float32)
     ),
 }
+
+
+@pytest.mark.parametrize(
+    'change', [lambda rgb: rgb[..., 0], lambda rgb: rgb / 255.0, lambda rgb: rgb[:-1]]
+)
+def test_an_image_that_is_not_that_of_the_map_is_refused(change):
+    prediction, sparse, rgb, _ = street()
+    with pytest.raises(AlignmentError, match=r'rgb is .* give the image .*\(120, 160, 3\) uint8'):
+        align(prediction, sparse, CONFIG, rgb=change(rgb))
 
 
 def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
