@@ -80,13 +80,13 @@ def intrinsics(value: np.ndarray, name: str = 'K') -> np.ndarray:
     return matrix
 
 
-def _matrix(value: np.ndarray, name: str) -> np.ndarray:
-    """Return a finite (3, 3) float64, which later changes do not reach; CalibrationError."""
+def _matrix(value: np.ndarray, name: str, side: int = 3, of: str = 'camera_info') -> np.ndarray:
+    """Return a finite square float64, which later changes do not reach; CalibrationError."""
     matrix = np.asarray(value, dtype=np.float64).copy()
-    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+    if matrix.shape != (side, side) or not np.isfinite(matrix).all():
         raise CalibrationError(
             f'{name} has shape {matrix.shape} and finite={bool(np.isfinite(matrix).all())}; '
-            'a camera needs finite (3, 3) matrices: check camera_info'
+            f'it must be a finite ({side}, {side}) matrix: check {of}'
         )
     return matrix
 
@@ -126,7 +126,7 @@ class SparseDepth:
         Points of the scan, dropped by cause, and kept: ``points``, ``not_finite``,
         ``out_of_range``, ``outside``, ``farther_in_pixel``, ``occluded``, ``kept``.
     sigma : (M,) float or None, metres
-        Standard deviation of each point beyond the noise of the settings.
+        Standard deviation of each point beyond the noise of the settings; given as NaN it is 0.
     kind : PointKind
         What the points say of the image around them.
     part : (M,) int or None
@@ -154,6 +154,8 @@ class SparseDepth:
             column = _pixels(column, name) if name in 'uv' else np.asarray(column)
             if name == 'z' and column.dtype not in (np.float32, np.float64):  # whole metres
                 column = column.astype(np.float32)
+            if name == 'sigma' and np.isnan(column).any():  # a sum of weights would be NaN
+                column = np.nan_to_num(column, posinf=np.inf)
             object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
@@ -250,7 +252,7 @@ class SparseInput:
     points_lidar, T_cam_lidar : (N, 3) float in metres and (4, 4) float, or None
         Points in the sensor's frame, and ``p_cam = T_cam_lidar @ p_lidar``.
     points_sigma : (N,) float or None, metres
-        Standard deviation of each of ``points_lidar``, where it is known.
+        Standard deviation of each of ``points_lidar``, where it is known; NaN where it is not.
     kind : PointKind
         Of ``points_lidar``.
     sparse_image : (h, w) float or None, metres
@@ -328,7 +330,7 @@ class Frame:
     InputError
         If ``rgb`` is no image, or a scan is given beside ``inputs``.
     CalibrationError
-        If the camera is of another size.
+        If the camera is of another size, or ``T_world_camera`` not finite or not (4, 4).
 
     """
 
@@ -364,13 +366,10 @@ class Frame:
                 f'{shape[1]}x{shape[0]}; they must agree: '
                 'check which camera_info the node listens to'
             )
-        self.__dict__.update(
-            rgb=rgb,
-            camera=camera,
-            stamp_ns=stamp_ns,
-            T_world_camera=T_world_camera,
-            inputs=tuple(inputs),
-        )
+        if T_world_camera is not None:
+            T_world_camera = _matrix(T_world_camera, 'T_world_camera', 4, 'the odometry')
+        self.__dict__.update(rgb=rgb, camera=camera, stamp_ns=stamp_ns, inputs=tuple(inputs))
+        self.__dict__['T_world_camera'] = T_world_camera
 
     @property
     def lidar(self) -> SparseInput | None:

@@ -94,6 +94,18 @@ def test_a_camera_of_another_size_than_the_image_is_refused():
         Frame(image(24, 32), camera=Camera(K, 64, 48))
 
 
+@pytest.mark.parametrize('pose', [np.eye(3), np.eye(4)[:3], np.full((4, 4), np.nan)])
+def test_a_pose_of_the_camera_is_finite_and_4_by_4(pose):
+    with pytest.raises(CalibrationError, match=r'T_world_camera has shape.*check the odometry'):
+        Frame(image(), T_world_camera=pose)
+    assert Frame(image(), T_world_camera=np.eye(4).tolist()).T_world_camera.shape == (4, 4)
+
+
+def test_an_unknown_deviation_of_a_point_is_none_beyond_the_noise():
+    points = SparseDepth([1, 2, 3], [1, 2, 3], [4, 5, 6], sigma=[np.nan, 0.5, np.inf])
+    np.testing.assert_array_equal(points.sigma, [0.0, 0.5, np.inf])
+
+
 def test_a_frame_needs_only_its_image():
     frame = Frame(image())
     assert (frame.camera, frame.points_lidar, frame.T_cam_lidar, frame.lidar) == (None,) * 4
