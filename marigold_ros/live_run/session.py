@@ -140,7 +140,7 @@ def _results(
             'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
             'domain': os.environ.get('ROS_DOMAIN_ID', ''),
         },
-        node={**frames, **recorder.report('infos'), **recorder.report(keys.SCANS)},
+        node={**frames, **recorder.report('infos'), **scan_counters(recorder, bag.sources)},
         recorded=dict(recorder.heard),
         warnings=warnings,
     )
@@ -163,6 +163,14 @@ def _results(
     name = results['provenance']['checkpoint'].get('name', '')
     results['verdict'] = judge(results, demonstration=is_embedded(name))
     return results
+
+
+def scan_counters(recorder: Recorder, sources: Sequence[str]) -> dict[str, str]:
+    """Return what the node counted of scans; each of several sources has a part of its own."""
+    counters = dict(recorder.report(keys.SCANS))
+    for part in map(keys.source_part, sources):
+        counters |= {key: n for key, n in recorder.report(part).items() if '.' in key}
+    return counters
 
 
 def _run_node(

@@ -18,6 +18,7 @@ from marigold_ros.live_run import exchange, process  # noqa: E402
 from marigold_ros.live_run.exchange import LOST_AFTER, Player, Recorder  # noqa: E402
 from marigold_ros.live_run.played_bag import SerialMessage  # noqa: E402
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
+from marigold_ros.live_run.session import scan_counters  # noqa: E402
 
 BAD = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
 OBEDIENT = """
@@ -193,3 +194,22 @@ def test_images_are_sent_at_the_rate_that_is_asked_for_or_measured(
     assert played.rate == pytest.approx(rate)
     assert played.seconds == pytest.approx(sent_at[-1] + seconds)
     assert announced == ([] if asked else [pytest.approx((rate, seconds))])
+
+
+@pytest.mark.parametrize(
+    ('sources', 'parts'),
+    [
+        (['pointcloud'], {'scans': {'scans.received': '7', 'pairs.whole': '6'}}),
+        (
+            ['pointcloud', 'ground'],
+            {
+                'scans.pointcloud': {'scans.pointcloud.received': '7', 'points': '90'},
+                'scans.ground': {'scans.ground.used': '5', 'points': '80'},
+            },
+        ),
+    ],
+)
+def test_the_counters_of_all_sources_are_in_the_results(sources, parts):
+    recorder = SimpleNamespace(report=lambda part: parts.get(part, {}))
+    expected = {key: n for part in parts.values() for key, n in part.items() if '.' in key}
+    assert scan_counters(recorder, sources) == expected
