@@ -27,11 +27,13 @@ from marigold_ros.commands.terminal.options import (
     own_folder,
     read_settings,
     refuse_given,
+    refuse_settings,
     speed,
 )
 from marigold_ros.commands.terminal.output import frame_bar, note, summary
 from marigold_ros.config import NodeConfig
 from marigold_ros.settings import as_values
+from marigold_ros.sparse_sources import GROUND, source_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
     chosen.update(args.settings)  # which may name a model too
     chosen.update({name: _plain_path(chosen[name]) for name in ('model', 'vae')})
     config = read_settings(NodeConfig, chosen.items())
+    if GROUND not in source_names(config.sparse_source):
+        reason = f'is of the source ground, and sparse_source is {config.sparse_source}; add it'
+        refuse_settings(args, 'ground', reason)
     if args.rerun:
         require_rerun()
     path = args.bag
