@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
 
     folder = None if args.out is None else make_folder(args.out)
     of_frame = args.what == 'frame'
+    if args.model is not None and args.arch:
+        raise UsageError(f"--arch {args.arch} takes the place of --model '{args.model}'; give one")
     if args.model is None:
         args.model = ModelConfig().model if of_frame else 'tiny'
     if args.trace and not of_frame:

@@ -181,6 +181,7 @@ def test_options_of_a_model_are_refused_for_whole_frames(option, capsys):
     ('ignored', 'words'),
     [
         ('--arch sd2 --vae other', "--vae is 'other'"),
+        ('--arch sd2 --model tiny', "--arch sd2 takes the place of --model 'tiny'"),
         ('--rounds 5', '--rounds is for --against or --variants; add one'),
     ],
 )
