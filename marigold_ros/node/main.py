@@ -72,12 +72,6 @@ class _ToRosout(logging.Handler):
         logger.log(self.format(record), known.get(record.levelno, severity.INFO))
 
 
-def _forward_logs() -> None:
-    own = logging.getLogger('marigold_ros')
-    own.setLevel(logging.INFO)
-    own.addHandler(_ToRosout())
-
-
 def _check_topics(nodes: dict[str, DepthNode]) -> None:
     """Refuse two cameras with one topic, as from a remapping rule with an absolute name."""
     owners: dict[str, str] = {}
@@ -107,8 +101,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     try:
-        _forward_logs()
+        own = logging.getLogger('marigold_ros')
+        own.setLevel(logging.INFO)
+        own.addHandler(_ToRosout())
         nodes = make_nodes()
+        given = sys.argv if argv is None else argv
+        if '--params-file' in given and not any(overrides(node) for node in nodes):
+            text = 'no --params-file has a setting of this node: name the section /** or '
+            nodes[0].get_logger().warning(text + nodes[0].get_fully_qualified_name())
         context = nodes[0].context
         executor = threaded_executor(context, 3 + len(nodes))
         for node in nodes:

@@ -150,6 +150,14 @@ def serve_until_depth(robot):
     assert np.isfinite(to_depth(message)).all()
 
 
+def test_a_parameter_file_of_another_node_alone_is_warned_of(start, tmp_path):
+    file = tmp_path / 'other.yaml'
+    file.write_text('depth_node:\n  ros__parameters:\n    autostart: false\n')
+    process = start('--params-file', str(file))
+    wait_for_line(process, 'name the section /** or /marigold_depth')
+    process.kill()
+
+
 def test_several_cameras_start_and_end_as_one_process(start, small_checkpoint):
     process = start(
         *('-p', f'model:={small_checkpoint}', '-p', 'cameras:=[front,left]'),
