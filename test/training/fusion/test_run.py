@@ -15,7 +15,13 @@ from marigold_ros.models.locate import verify_sums
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.fusion import validation
 from marigold_training.fusion.run import FusionRun
-from marigold_training.fusion.validation import CONDITIONS, FusionValidation, measure, score
+from marigold_training.fusion.validation import (
+    CONDITIONS,
+    FusionValidation,
+    HeldOutExamples,
+    measure,
+    score,
+)
 from marigold_training.run.recipe import TrainingRun
 from marigold_training.run.score import HeldOutScenes
 import numpy as np
@@ -190,6 +196,14 @@ def scenes(tmp_path):
     validation = FusionValidation({'second': 1}, tmp_path, GENERATORS)
     validation.prepare()
     return validation
+
+
+def test_examples_are_drawn_anew_for_scenes_of_another_generation(monkeypatch):
+    examples = HeldOutExamples(GENERATORS['second'], 1, next(iter(CONDITIONS)))
+    before = examples.fingerprint()
+    assert examples.fingerprint() == before
+    monkeypatch.setattr(validation, 'GENERATION', validation.GENERATION + 1)
+    assert examples.fingerprint() != before
 
 
 def test_linear_interpolation_scores_one_under_every_condition(scenes):

@@ -22,6 +22,7 @@ from marigold_ros.geometry.fusion.work_grid import CELLS
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.processes import never, Stop
 from marigold_ros.synthetic.raycast.description import Sample
+from marigold_ros.synthetic.scenes.scene import GENERATION
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.simulated_points import FEWEST
 from marigold_training.data.sources import open_source
@@ -78,7 +79,8 @@ class HeldOutExamples:
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""
-        return f'{self._make.__module__}.{self._make.__qualname__} {SIZE} {self.conditions}'
+        make = f'{self._make.__module__}.{self._make.__qualname__} v{GENERATION}'
+        return f'{make} {SIZE} {self.conditions}'
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Do nothing: scenes are rendered as they are drawn."""
