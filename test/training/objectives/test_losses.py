@@ -18,6 +18,7 @@ from marigold_training.objectives.losses import (
     gradient_difference,
     masked_mean,
     masked_pixel,
+    near_sky,
     OBJECTIVES,
     pixel_loss,
     silog,
@@ -245,6 +246,20 @@ def test_pixel_compares_metres_by_their_logarithm():
     chain = SimpleNamespace(map_and_latent=lambda rgb: (predicted, None), space='metric')
     loss = pixel_loss(chain, batch, None)  # the fit and the gradients see no factor
     assert loss.item() == pytest.approx(0.5 * np.log(2.0), rel=1e-4)
+
+
+@pytest.mark.parametrize(('factor', 'cost'), [(0.5, np.log(2.0)), (2.0, 0.0)])
+def test_sky_nearer_than_the_farthest_metres_of_its_image_costs_their_logarithm(factor, cost):
+    batch = lidar_batch(slice(8, 32))
+    metres = torch.where(batch.valid, batch.depth, 1.0) * torch.tensor([10.0, 30.0]).view(
+        2, 1, 1, 1
+    )
+    batch = replace(batch, relative=metres, sky=~batch.valid)
+    farthest = torch.where(batch.valid, metres, 0.0).amax(dim=(1, 2, 3), keepdim=True)
+    predicted = torch.where(batch.sky, factor * farthest, metres)
+    logs = (values.log() for values in (predicted, metres))
+    chain = SimpleNamespace(space='metric')
+    assert near_sky(chain, *logs, batch).item() == pytest.approx(cost, rel=1e-4)
 
 
 def test_an_autoencoder_is_scored_on_a_draw_of_its_latents():

@@ -223,7 +223,7 @@ def _pixel_terms(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch
     loss = affine_invariant(predicted, target, valid)
     loss = loss + DIRECT * masked_mean((predicted - target).abs(), valid)
     loss = loss + GRADIENT * gradient_difference(predicted, target, valid)
-    loss = loss + SKY * near_sky(chain, predicted, batch)
+    loss = loss + SKY * near_sky(chain, predicted, target, batch)
     if x0 is None:
         return loss, predicted
     assert isinstance(chain, TrainedNetworks)
@@ -258,12 +258,22 @@ def l1_gradient_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.T
     predicted, valid = chain.relative(batch.rgb), batch.counted
     loss = masked_mean((predicted - batch.relative).abs(), valid)
     loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)
-    return loss + SKY * near_sky(chain, predicted, batch)
+    return loss + SKY * near_sky(chain, predicted, batch.relative, batch)
 
 
-def near_sky(chain: TrainedModel, predicted: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return how much nearer than the farthest depth a map (B, 1, H, W) puts the sky."""
+def near_sky(
+    chain: TrainedModel, predicted: torch.Tensor, target: torch.Tensor, batch: Batch
+) -> torch.Tensor:
+    """
+    Return how much nearer than the farthest depth of its image a map (B, 1, H, W) puts the sky.
+
+    The unit is that of map and ``target``; 1, or 0 of disparity, is the farthest of a normalised
+    one.
+    """
     beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
+    if chain.space == 'metric':
+        known = torch.where(batch.valid, target, -torch.inf)
+        beyond = known.amax(dim=(1, 2, 3), keepdim=True) - predicted
     return masked_mean(functional.relu(beyond), batch.sky.float())
 
 
