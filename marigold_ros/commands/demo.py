@@ -76,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
     chosen.update({name: _plain_path(chosen[name]) for name in ('model', 'vae')})
     config = read_settings(NodeConfig, chosen.items())
     if GROUND not in source_names(config.sparse_source):
-        reason = f'is of the source ground, and sparse_source is {config.sparse_source}; add it'
-        refuse_settings(args, 'ground', reason)
+        refuse_settings(args, 'ground', 'is of the source ground; name it in sparse_source too')
     if args.rerun:
         require_rerun()
     path = args.bag

@@ -105,8 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         own.setLevel(logging.INFO)
         own.addHandler(_ToRosout())
         nodes = make_nodes()
-        given = sys.argv if argv is None else argv
-        if '--params-file' in given and not any(overrides(node) for node in nodes):
+        if '--params-file' in (argv or sys.argv) and not any(map(overrides, nodes)):
             text = 'no --params-file has a setting of this node: name the section /** or '
             nodes[0].get_logger().warning(text + nodes[0].get_fully_qualified_name())
         context = nodes[0].context
