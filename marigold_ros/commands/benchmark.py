@@ -235,6 +235,8 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
 
 
 def _table(results: Mapping[str, Any]) -> str:
+    from marigold_ros.evaluation.results.results import number
+
     own, work, model = results['own'], results['work'], results['model']
     machine, device = results['machine'], results['device']
     name = machine['processor'] if device['name'] == 'cpu' else device['name']
@@ -250,7 +252,7 @@ def _table(results: Mapping[str, Any]) -> str:
         '',
         *grid(_stage_rows(own)),
         '',
-        f'{own["fps"]:.2f} frames per second; loaded in {own["load_s"]:.1f} s, '
+        f'{number(own["fps"], 2)} frames per second; loaded in {own["load_s"]:.1f} s, '
         f'first frame {own["first_ms"]:.0f} ms',
         f'peak memory {own["peak_memory_bytes"] / 1e9:.2f} GB'
         + (' (of the whole process)' if own['peak_memory_is_of_the_whole_process'] else ''),

@@ -126,10 +126,11 @@ def _board(rows: list[dict[str, Any]]) -> list[str]:
 def _figure(values: dict[str, Any] | None, digits: int) -> str:
     """Return a mean with the sign of its difference from the best run."""
     from marigold_ros.evaluation.results.comparison_tables import sign_of
+    from marigold_ros.evaluation.results.results import number
 
     if not values:
         return '- '
-    return f'{values["mean"]:.{digits}f}{sign_of(values["outcome"]) or " "}'
+    return f'{number(values["mean"], digits)}{sign_of(values["outcome"]) or " "}'
 
 
 def _short(value: Any) -> str:

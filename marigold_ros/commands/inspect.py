@@ -75,7 +75,9 @@ def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    lines = [f'{facts["bag"]}: {facts["bytes"] / 1e6:.0f} MB, {facts["seconds"]:.1f} s']
+    from marigold_ros.evaluation.results.results import number
+
+    lines = [f'{facts["bag"]}: {number(facts["bytes"] / 1e6, 0)} MB, {facts["seconds"]:.1f} s']
     remarks = {'image': _image_words(facts), 'camera_info': _camera_words(facts)}
     topics = {role: topic for role, topic in facts['topics'].items() if topic}
     shown_topics = {role: shown(topic['topic'], 100) for role, topic in topics.items()}
@@ -84,7 +86,7 @@ def _text(facts: dict[str, Any]) -> str:
         if topic is None:
             lines.append(f'  {role:12}none')
             continue
-        rate = '' if not topic['hertz'] else f'{topic["hertz"]:.1f} Hz'
+        rate = '' if not topic['hertz'] else f'{number(topic["hertz"], 1)} Hz'
         words = remarks.get(role) or topic['type'].rpartition('/')[2]
         count = topic['count']
         lines.append(f'  {role:12}{shown_topics[role]:{width}}{count:8d} {rate:>8}  {words}')

@@ -11,7 +11,7 @@ from typing import Any
 from marigold_ros.bags.frames import Excerpt
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.report.verdict_section import verdict_section
-from marigold_ros.evaluation.results.results import RESULT_FILES
+from marigold_ros.evaluation.results.results import number, RESULT_FILES
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.inspection import inspect_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -44,10 +44,10 @@ def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) 
 
 def bag_words(facts: Mapping[str, Any]) -> dict[str, str]:
     """Return what a bag holds, in words by role."""
-    found = {'length': f'{facts["seconds"]:.1f} s, {facts["bytes"] / 1e6:.0f} MB'}
+    found = {'length': f'{facts["seconds"]:.1f} s, {number(facts["bytes"] / 1e6, 0)} MB'}
     for role, topic in facts['topics'].items():
         if topic is not None:
-            rate = f', {topic["hertz"]:.1f} Hz' if topic['hertz'] else ''
+            rate = f', {number(topic["hertz"], 1)} Hz' if topic['hertz'] else ''
             found[role.replace('_', ' ')] = f'{topic["topic"]}{rate}'
     lidar = facts['lidar']
     if lidar:

@@ -42,6 +42,13 @@ def test_all_problems_of_a_bag_are_named():
     assert 'problem' not in bag_words({**facts, 'problems': {}})
 
 
+def test_a_slow_camera_and_a_small_bag_are_not_nothing():
+    image = {'topic': '/image', 'hertz': 1 / 60}
+    facts = {'seconds': 600.0, 'bytes': 42_000, 'topics': {'image': image}, 'lidar': {}}
+    words = bag_words({**facts, 'images': 3, 'problems': {}})
+    assert words == {'length': '600.0 s, 0.042 MB', 'image': '/image, 0.017 Hz'}
+
+
 def test_an_uploaded_bag_has_its_own_name_in_the_report(server, short_drive):
     (path,) = short_drive.glob('*.mcap')
     job = server.wait(server.send('my drive.mcap', path.read_bytes(), every=2).json)

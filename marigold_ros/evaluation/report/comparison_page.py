@@ -17,9 +17,10 @@ from marigold_ros.evaluation.report.charts import (
 )
 from marigold_ros.evaluation.report.comparison_images import images_section
 from marigold_ros.evaluation.report.html_page import escape, make_page, scrolled, table
-from marigold_ros.evaluation.report.tables import number, WHERE
+from marigold_ros.evaluation.report.tables import WHERE
 from marigold_ros.evaluation.results.comparison import BEST, LATENCY
 from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of
+from marigold_ros.evaluation.results.results import number
 from marigold_ros.evaluation.results.shared_frames import SharedFrames
 import numpy as np
 

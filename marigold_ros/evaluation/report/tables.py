@@ -11,7 +11,13 @@ from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
 from marigold_ros.evaluation.report.html_page import escape, scrolled, table
-from marigold_ros.evaluation.results.results import flat, images_read, is_dataset, is_known
+from marigold_ros.evaluation.results.results import (
+    flat,
+    images_read,
+    is_dataset,
+    is_known,
+    number,
+)
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
@@ -60,11 +66,6 @@ _SHARES = {
     *(f'scale_drift.{name}' for name in ('ratio', 'median_ratio', 'p95_ratio', 'scale')),
     *('flying_rate', 'planarity'),
 }
-
-
-def number(value: Any, digits: int) -> str:
-    """Format a figure with so many decimals; a dash where it is missing or not finite."""
-    return f'{value:.{digits}f}' if is_known(value) else '–'
 
 
 def _percent(value: Any) -> str:
@@ -169,7 +170,7 @@ def _time_card(results: Mapping[str, Any]) -> str:
     if stage is None or not stages[stage].get('p50'):
         return ''
     p50, p95 = stages[stage]['p50'], stages[stage].get('p95')
-    more = f'{1000 / p50:.1f} frames/s; 95 % below {number(p95, 0)} ms'
+    more = f'{number(1000 / p50, 1)} frames/s; 95 % below {number(p95, 0)} ms'
     peak = (results.get('memory') or {}).get('peak_mb')
     more += f'; {peak:.0f} MB' if peak else ''
     return _card('time per frame (median)', f'{p50:.0f} ms', more)

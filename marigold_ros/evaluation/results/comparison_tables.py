@@ -10,6 +10,7 @@ from typing import Any
 from marigold_ros.evaluation.metrics.intervals import TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.comparison import IDENTICAL, LATENCY, SAME
+from marigold_ros.evaluation.results.results import number
 
 # Metrics of the leaderboard and their decimals.
 SHOWN = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'p50_abs_error': 2, 'delta1': 3, LATENCY: 0}
@@ -118,12 +119,12 @@ def _best(metric: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if not means:
         return ''
     higher = metric in METRICS and METRICS[metric].better == 'higher'
-    return f'{(max if higher else min)(means):.{SHOWN[metric]}f}'
+    return number((max if higher else min)(means), SHOWN[metric])
 
 
 def _cell(metric: str, row: Mapping[str, Any], best: str) -> str:
     values = row['metrics'].get(metric)
     if not values:
         return '--'
-    text = f'{values["mean"]:.{SHOWN[metric]}f}'
+    text = number(values['mean'], SHOWN[metric])
     return rf'\textbf{{{text}}}' if text == best else text

@@ -17,7 +17,7 @@ from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.choices import USABLE_ERROR
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, FEWEST, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
-from marigold_ros.evaluation.results.results import is_known, ran_by
+from marigold_ros.evaluation.results.results import is_known, number, ran_by
 
 OUTCOMES = ('better', 'no difference shown', 'worse', TOO_FEW)
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
@@ -281,7 +281,7 @@ def _words(
     """Say each part of the verdict in a line."""
     n = scores.get('n_frames', 0)
     speed = found['speed']
-    hertz = '' if speed['hertz'] is None else f'fast enough for {speed["hertz"]:.1f} Hz'
+    hertz = '' if speed['hertz'] is None else f'fast enough for {number(speed["hertz"], 1)} Hz'
     if hertz:
         p95 = results['latency_ms']['total']['p95']
         hertz += f'{_conditions(results)}: 95 % of the frames took less than {p95:.0f} ms'
@@ -324,7 +324,8 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
     if n_frames < FEWEST:
         return f'{n_frames} scored frames are too few to tell; about {ENOUGH} are needed'
     limit, end, after = f'{100 * usable["limit"]:g} %', usable['to'], usable['next']
-    text = f'within {limit} to about {end:.0f} m' if end else f'not shown to be within {limit}'
+    near = f'within {limit} to about {number(end, 0)} m'
+    text = near if end else f'not shown to be within {limit}'
     if after is None:
         return f'{text}, the farthest scored point'
     text += f': AbsRel {after["abs_rel"]:.3f} from {after["from"]:.0f} to {after["to"]:.0f} m'
@@ -381,7 +382,7 @@ def _figure(metric: str, values: Mapping[str, Any]) -> str:
     unit = f' {METRICS[metric].unit}' if METRICS[metric].unit else ''
     digits = 2 if unit else 3
     baseline = values['baseline'].replace('_', ' ')
-    own, theirs = (f'{values[side]:.{digits}f}{unit}' for side in ('own', 'theirs'))
+    own, theirs = (f'{number(values[side], digits)}{unit}' for side in ('own', 'theirs'))
     return f'{METRICS[metric].label} ({own}, {baseline} {theirs})'
 
 

@@ -395,6 +395,13 @@ def test_the_latex_table_has_as_many_cells_in_each_row(errors):
     assert r'100 \%' in text
 
 
+def test_errors_of_millimetres_are_told_apart_and_one_is_bold(errors):
+    a, b = run_of(errors, mae=0.001 + 0 * errors), run_of(2 * errors, mae=0.004 + 0 * errors)
+    table = latex_table(compared(a, b))
+    assert r'\textbf{0.001}' in table
+    assert '& 0.004 &' in table
+
+
 def test_a_comparison_is_json(errors):
     found = compared(run_of(errors), run_of(errors + 0.1))
     assert json.loads(json.dumps(found)) == found

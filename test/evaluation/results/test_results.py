@@ -9,6 +9,7 @@ import os
 from marigold_ros.commands.terminal.output import summary
 from marigold_ros.evaluation.results.results import (
     describe_bag,
+    number,
     robustness,
     to_json,
     trained_on,
@@ -22,6 +23,17 @@ import pytest
 def test_what_is_not_finite_becomes_null_in_json():
     value = {'a': math.nan, 'b': [np.float32(np.inf), np.int64(3)], 'c': np.bool_(True), 'd': ()}
     assert json.loads(to_json(value)) == {'a': None, 'b': [None, 3], 'c': True, 'd': []}
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'),
+    [
+        *((0.0, '0.00'), (12.345, '12.35'), (0.005001, '0.01'), (None, '–'), (math.inf, '–')),
+        *((0.0034, '0.0034'), (-0.0012, '-0.0012'), (0.00412, '0.0041')),
+    ],
+)
+def test_a_figure_reads_as_zero_only_where_it_is(value, text):
+    assert number(value, 2) == text
 
 
 def test_a_name_that_is_no_utf_8_is_escaped_in_both_files(tmp_path):

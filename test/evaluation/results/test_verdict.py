@@ -86,6 +86,17 @@ def test_a_run_that_is_better_throughout_is_green():
     assert 'better in AbsRel (0.300, linear 0.400)' in words['baselines']
 
 
+def test_a_close_range_and_a_slow_model_do_not_read_as_nothing():
+    found = results(by_range=[a_bin(0.0, 0.05, 0.04, 0.06)])
+    found['protocols']['heldout']['farthest'] = 0.45
+    found['protocols']['heldout']['macro']['mae'] = 0.0034
+    found['latency_ms']['total']['p95'] = 30_000.0
+    words = judge(found)['text']
+    assert words['range'] == 'within 10 % to about 0.45 m, the farthest scored point'
+    assert words['speed'].startswith('fast enough for 0.033 Hz')
+    assert 'MAE (0.0034 m, ' in words['baselines']
+
+
 def test_the_full_model_that_is_named_fits_the_device_and_is_published():
     assert 'models get depth-anything-v2-small`' in demonstration({'device': 'cpu'})
     assert 'models get marigold-depth-v1-1`' in demonstration({'device': 'cuda:0'})
