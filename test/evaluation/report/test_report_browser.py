@@ -284,6 +284,17 @@ def test_charts_and_tables_are_saved_as_files(opened, tmp_path):
     assert len({len(row) for row in rows}) == 1
 
 
+def test_twenty_curves_look_different(browser, tmp_path, some):
+    results, rows = some.results(), some.rows(3)
+    results['models'] = {f'model {i}': results for i in range(19)}
+    for row in rows:
+        row |= {f'model {i}:heldout_abs_rel': 0.1 + 0.01 * i for i in range(19)}
+    browser.get(write_report(tmp_path, results, rows, []).as_uri())
+    paths = browser.find_elements('css selector', '[data-chart="error_heldout"] .legend path')
+    looks = [(p.get_attribute('class'), p.get_attribute('stroke-dasharray')) for p in paths]
+    assert len(looks) == len(set(looks)) >= 20
+
+
 @pytest.fixture(scope='module')
 def comparison(tmp_path_factory) -> Path:
     """A page of four runs of two bags, with everything in it, and with evil names."""

@@ -2,7 +2,8 @@
 'use strict';
 
 const SVG = 'http://www.w3.org/2000/svg';
-const DASHES = ['', '7 4', '2 4', '9 3 2 3'];
+// With four colours these make 24 lines; a number divisible by five would make four.
+const DASHES = ['', '7 4', '2 4', '9 3 2 3', '14 4', '9 3 2 3 2 3'];
 
 function shape(name, attributes, text) {
   const node = document.createElementNS(SVG, name);
@@ -72,7 +73,7 @@ class LineChart {
   }
 
   kind(curve, i) { return curve.reference ? 'kr' : `k${i % 4}`; }
-  dash(curve, i) { return curve.reference ? '4 4' : DASHES[(i + Math.floor(i / 4)) % 4]; }
+  dash(curve, i) { return curve.reference ? '4 4' : DASHES[(i + Math.floor(i / 4)) % DASHES.length]; }
 
   scales() {
     const values = this.spec.curves.flatMap((curve) => curve.values).filter((value) => value !== null);
