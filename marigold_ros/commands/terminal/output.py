@@ -187,6 +187,8 @@ def _figures(values: dict[str, Any]) -> str:
 
 def _more(results: dict[str, Any]) -> list[str]:
     """Return a line for each further measurement."""
+    from marigold_ros.evaluation.results.results import number
+
     lines = []
     for name, scores in results['protocols'].items():
         share = scores['macro']['coverage']
@@ -199,7 +201,8 @@ def _more(results: dict[str, Any]) -> list[str]:
                 f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in scores['by_range']
             )
             near = scores['near_field']
-            lines.append(f'{name}, below {near["to"]:.0f} m {near["abs_rel"]:.3f}; from {bins}')
+            below = f'below {near["to"]:.0f} m {number(near["abs_rel"], 3)}'
+            lines.append(f'{name}, {below}; from {bins}')
     oracle = results['provenance']['scoring']['oracle']
     if oracle['rule'] != 'own' and 'oracle' in results['protocols']:
         lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')

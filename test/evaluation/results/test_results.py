@@ -16,6 +16,7 @@ from marigold_ros.evaluation.results.results import (
     write_per_frame,
     write_results,
 )
+from marigold_ros.evaluation.scoring.protocol_scores import ProtocolScores
 import numpy as np
 import pytest
 
@@ -80,6 +81,24 @@ def test_bags_that_a_model_was_trained_on_are_found_under_any_name(record, tmp_p
     assert trained_on(tmp_path, bags) == ['other']
 
 
+def unscored():
+    """Return results of three frames of which none was scored."""
+    return {
+        'frames': {'read': 3, 'processed': 3, 'metric': 3, 'dropped': 0, 'rejected': {}},
+        'protocols': {},
+        'baselines': {},
+        'provenance': {'scoring': {'first_not_metric': '', 'oracle': {'rule': 'own', 'text': ''}}},
+        'calibration': {'text': ''},
+        'temporal': {'scale_drift': {'ratio': math.nan}},
+        'surfaces': {},
+        'verdict': {
+            'grade': 'unknown',
+            'title': 'Unknown: too few independent frames to tell',
+            'text': {'range': 'no frame could be scored'},
+        },
+    }
+
+
 def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
     def run(error):
         return {'truth': {'macro': {'abs_rel': error}, 'n_frames': 3}}
@@ -92,21 +111,7 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
     assert np.isnan(fog['abs_rel'][3:]).all()
     assert fog['n_frames'] == [3, 3, 3, 0, 0, 0]
     assert found['corruptions']['rain']['truth']['abs_rel'][-1] == 0.9
-    results = {
-        'frames': {'read': 3, 'processed': 3, 'metric': 3, 'dropped': 0, 'rejected': {}},
-        'protocols': {},
-        'baselines': {},
-        'provenance': {'scoring': {'first_not_metric': '', 'oracle': {'rule': 'own', 'text': ''}}},
-        'calibration': {'text': ''},
-        'temporal': {'scale_drift': {'ratio': math.nan}},
-        'surfaces': {},
-        'robustness': found,
-        'verdict': {
-            'grade': 'unknown',
-            'title': 'Unknown: too few independent frames to tell',
-            'text': {'range': 'no frame could be scored'},
-        },
-    }
+    results = {**unscored(), 'robustness': found}
     text = summary(results, 'out')
     assert text.splitlines()[:2] == [
         'verdict: Unknown: too few independent frames to tell',
@@ -115,3 +120,10 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
     assert 'drift' not in text
     (fog_line,) = (line for line in text.splitlines() if line.startswith('fog'))
     assert fog_line.split()[:4] == ['fog', '(truth)', '0.100', '0.200']
+
+
+def test_the_near_field_without_any_point_is_a_dash_on_the_terminal():
+    scores = ProtocolScores(80.0)
+    scores.add(np.full(9, 44.0), np.full(9, 55.0), np.zeros(9, int))
+    text = summary({**unscored(), 'protocols': {'truth': scores.summary()}}, 'out')
+    assert 'truth, below 15 m –; from 50 m 0.200' in text
