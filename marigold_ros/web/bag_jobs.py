@@ -67,5 +67,5 @@ def _shown(results: Mapping[str, Any]) -> dict[str, Any]:
     depth = 'all' if metric == count else f'{metric}'
     return {
         'verdict': verdict_section(results['verdict']),
-        'facts': f'{count} images were scored, {depth} of them with metric depth.',
+        'facts': f'{count} images were processed, {depth} of them with metric depth.',
     }
