@@ -190,10 +190,11 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
-    rows = rows[:: math.ceil(len(rows) / MOST_PLACES) or 1]
-    frames, of_bags = [int(row['index']) for row in rows], not is_dataset(results)
+    step, of_bags = math.ceil(len(rows) / MOST_PLACES) or 1, not is_dataset(results)
+    remarks, rows = _remarks(results, rows)[::step] if of_bags else [], rows[::step]
+    frames = [int(row['index']) for row in rows]
     common: dict[str, Any] = {'group': 'time', 'marks': bag_marks(_bags_of(results, rows))}
-    common['remarks'] = _remarks(results, rows) if of_bags else []
+    common['remarks'] = remarks
     common |= {} if of_bags else {'x_label': 'image'}
 
     def over_time(title: str, columns: Mapping[str, str], **more: Any) -> Spec:

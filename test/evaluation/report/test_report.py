@@ -207,6 +207,15 @@ def test_frames_of_several_bags_are_named_and_timed_by_bag(some):
     assert remarks == [f'{end}, fitted' for end in ends]
 
 
+def test_times_in_a_later_bag_are_exact_in_long_runs_too(some):
+    results, rows = some.results(), some.rows(4 * MOST_PLACES)
+    results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
+    for row in rows:
+        row['bag'] = int(row['index'] >= 101)  # of which frame 104 is the first that is drawn
+    remarks = chart_specs(results, rows)['scale']['remarks']
+    assert remarks[26] == 'two, 0.3 s, fitted'
+
+
 def test_a_mark_stands_where_a_bag_ends_and_each_bag_has_rows(some):
     results, rows = some.results(), some.rows(4)
     results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
