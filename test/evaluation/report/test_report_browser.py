@@ -295,6 +295,33 @@ def test_twenty_curves_look_different(browser, tmp_path, some):
     assert len(looks) == len(set(looks)) >= 20
 
 
+def test_the_legend_of_a_saved_chart_is_whole(browser, tmp_path, some):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    results, rows = some.results(), some.rows(3)
+    results['models'] = {f'model {i}': results for i in range(19)}
+    for row in rows:
+        row |= {f'model {i}:heldout_abs_rel': 0.1 + 0.01 * i for i in range(19)}
+    resize(browser, *DESKTOP)
+    browser.get(write_report(tmp_path, results, rows, []).as_uri())
+    behaviour = {'behavior': 'allow', 'downloadPath': str(tmp_path)}
+    browser.execute_cdp_cmd('Browser.setDownloadBehavior', behaviour)
+    click(browser, find(browser, '[data-chart="error_heldout"] .save'))
+    WebDriverWait(browser, 10).until(lambda _: [*tmp_path.glob('*.svg')])
+    root = ElementTree.parse(next(tmp_path.glob('*.svg'))).getroot()
+    names = [node for node in root if node.tag.endswith('text')][1:]  # after the title
+    assert {'this model', 'model 18'} <= {node.text for node in names}
+    assert max(float(node.get('x')) + 6 * len(node.text) for node in names) < float(
+        root.get('width')
+    )
+    # The plot begins below them, and ends where the drawing does.
+    (plot,) = (node for node in root if len(node) > 5)
+    top = float(plot.get('transform').partition(' ')[2].rstrip(')'))
+    assert max(float(node.get('y')) for node in names) < top
+    last = max(float(node.get('y')) for node in plot if node.tag.endswith('text'))
+    assert top + last < float(root.get('height'))
+
+
 @pytest.fixture(scope='module')
 def comparison(tmp_path_factory) -> Path:
     """A page of four runs of two bags, with everything in it, and with evil names."""

@@ -3,7 +3,6 @@
 
 // What style sheets say of a drawing; a saved one has none.
 const DRAWN = ['fill', 'stroke', 'stroke-width', 'stroke-dasharray', 'font-size'];
-const SAVED_TOP = 44;
 
 function saveButton(place, kind, name, content) {
   const button = element('button', { type: 'button', class: 'save', 'aria-label': `Save «${name}» as ${kind}` }, kind);
@@ -18,9 +17,9 @@ function saveButton(place, kind, name, content) {
 
 // The chart below its title and its legend, with the colours that it has on the page.
 function chartAsSvg(chart) {
-  const saved = shape('svg', { xmlns: SVG, width: chart.width, height: chart.height + SAVED_TOP, 'font-family': 'sans-serif' });
+  const saved = shape('svg', { xmlns: SVG, width: chart.width, 'font-family': 'sans-serif' });
   saved.append(shape('rect', { width: '100%', height: '100%', fill: getComputedStyle(chart.figure).backgroundColor }));
-  const body = shape('g', { transform: `translate(0 ${SAVED_TOP})` }), ink = getComputedStyle(chart.figure).color;
+  const body = shape('g', {}), ink = getComputedStyle(chart.figure).color;
   saved.append(shape('text', { x: 8, y: 16, fill: ink, 'font-size': 14, 'font-weight': 600 }, chart.spec.title), body);
   const copy = (node, to) => {
     const twin = node.cloneNode(false), style = getComputedStyle(node);
@@ -30,13 +29,17 @@ function chartAsSvg(chart) {
     for (const child of node.childNodes) child.nodeType === Node.TEXT_NODE ? twin.append(child.textContent) : copy(child, twin);
   };
   for (const node of chart.plot.children) if (node !== chart.overlay) copy(node, body);
-  let x = 8;
+  let x = 8, y = 27;
   for (const item of chart.figure.querySelectorAll('.legend > span')) {
-    const line = shape('g', { transform: `translate(${x} 27)` });
+    const width = 36 + 7 * item.textContent.length;
+    if (x > 8 && x + width > chart.width) [x, y] = [8, y + 18];
+    const line = shape('g', { transform: `translate(${x} ${y})` });
     copy(item.querySelector('path'), line);
-    saved.append(line, shape('text', { x: x + 36, y: 36, fill: ink, 'font-size': 12 }, item.textContent));
-    x += 56 + 7 * item.textContent.length;
+    saved.append(line, shape('text', { x: x + 36, y: y + 9, fill: ink, 'font-size': 12 }, item.textContent));
+    x += width + 20;
   }
+  body.setAttribute('transform', `translate(0 ${y + 17})`);
+  saved.setAttribute('height', chart.height + y + 17);
   return new XMLSerializer().serializeToString(saved);
 }
 
