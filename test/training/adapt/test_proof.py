@@ -17,12 +17,14 @@ from marigold_training.adapt.judge import (
     RANGES,
     Table,
 )
+from marigold_training.adapt.page import proof_page
 from marigold_training.adapt.proof import (
     AFTER,
     BEFORE,
     compare,
     judge_fusion,
     judge_model,
+    Proof,
     reasons,
 )
 import numpy as np
@@ -186,3 +188,13 @@ def test_the_mean_over_patterns_leaves_out_frames_that_one_lacks():
     other.add('after', {})
     mean = mean_table([one, other])
     assert mean.rows['after']['abs_rel'] == pytest.approx([0.3, 0.3])
+
+
+def test_maps_of_a_close_scene_are_drawn_on_a_scale_that_is_not_zero():
+    z = np.linspace(0.2, 0.4, 12, dtype=np.float32)
+    v, u = np.divmod(np.arange(12), 4)
+    seen = Prediction(z.reshape(3, 4), space='depth')
+    frame = SimpleNamespace(rgb=np.zeros((3, 4, 3), np.uint8))
+    judged = judge.Judged(None, frame, SparseDepth(u, v, z), {BEFORE: seen, AFTER: seen})
+    page = proof_page(Proof(False, False, {}, {}, [], {}, 1.0, 1), [judged], {})
+    assert 'map before; near, 0.2 m (yellow); far, 0.4 m (violet)' in page

@@ -7,7 +7,7 @@ from html import escape
 import math
 
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
-from marigold_ros.evaluation.report.drawing import colourise_depth
+from marigold_ros.evaluation.report.drawing import colourise_depth, depth_ticks
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_training.adapt.judge import FLICKER, Judged, MEASURES, RANGES, Scores
@@ -81,14 +81,16 @@ def _images(judged: Sequence[Judged]) -> str:
         one = judged[place]
         z = one.lidar.z
         low, high = (float(x) for x in np.quantile(z, (0.02, 0.98)))
+        scale = low, max(high, 1.1 * low)
+        near, *_, far = depth_ticks(*scale)
         drawn = {f'image {place + 1} of {len(judged)}': one.frame.rgb}
         for name in (BEFORE, AFTER):
-            title = f'map {name}, {low:.0f} m (yellow) to {high:.0f} m (violet)'
+            title = f'map {name}; {near} (yellow); {far} (violet)'
             prediction = one.predictions[name]
             seen = prediction.relative[one.lidar.v, one.lidar.u]
             limits = (0.5 * low, 2.0 * high)
             depth = oracle_depth(prediction.relative, z, prediction.space, limits, seen)
-            drawn[title] = colourise_depth(depth, low, max(high, 1.1 * low))
+            drawn[title] = colourise_depth(depth, *scale)
         figures = ''.join(
             f'<figure><img alt="{escape(name)}" width="{panel.shape[1]}" '
             f'height="{panel.shape[0]}" src="{inline(panel)}">'
