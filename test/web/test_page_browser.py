@@ -35,6 +35,16 @@ def a_photo():
     return cv2.imencode('.png', rgb[..., ::-1].astype(np.uint8))[1].tobytes()
 
 
+def a_video(folder):
+    """Return a video of six ever brighter frames."""
+    path = folder / 'drive.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 5.0, (64, 48))
+    for number in range(6):
+        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
 @pytest.fixture(params=[DESKTOP, PHONE], ids=['desktop', 'phone'])
 def opened(request, browser, server):
     """The page at a width, its console read out at the end."""
@@ -120,12 +130,7 @@ def test_a_file_is_chosen_by_keyboard_and_the_slider_moves_by_keys(opened, tmp_p
 def test_a_dropped_video_plays_beside_its_depth(opened, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
-    path = tmp_path / 'drive.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 5.0, (64, 48))
-    for number in range(6):
-        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
-    writer.release()
-    drop(opened, 'drive.avi', path.read_bytes())
+    drop(opened, 'drive.avi', a_video(tmp_path))
     finished(opened)
     slider = find(opened, '#frame-number')
     assert slider.get_attribute('aria-valuetext') == 'image 6, 1.0 s'
@@ -295,6 +300,15 @@ def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
     assert texts(opened, '.tag') == ['unet', 'tiny']
     assert len(texts(opened, '.thumb')) == 2
     assert violations(opened) == []
+
+
+def test_a_video_that_runs_again_is_not_mixed_with_frames_of_the_first(opened, tmp_path):
+    drop(opened, 'drive.avi', a_video(tmp_path))
+    finished(opened)
+    find(opened, '#again').click()
+    wait(opened, lambda: len(texts(opened, '.thumb')) == 2)
+    finished(opened)
+    assert texts(opened, '.stops button') == ['image', 'depth']
 
 
 def test_a_file_that_is_gone_or_a_folder_is_not_blamed_on_the_server(opened, tmp_path):
