@@ -11,6 +11,7 @@ import threading
 import time
 
 import cv2
+from marigold_ros.frame import Prediction
 from marigold_ros.web import app
 import numpy as np
 import pytest
@@ -300,6 +301,28 @@ def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
     assert texts(opened, '.tag') == ['unet', 'tiny']
     assert len(texts(opened, '.thumb')) == 2
     assert violations(opened) == []
+
+
+def test_models_of_other_units_have_a_scale_each(opened, monkeypatch, server):
+    from selenium.webdriver.support.ui import Select
+
+    find(opened, '.example').click()
+    finished(opened)
+
+    def metres(rgb, **_):
+        depth = np.geomspace(2, 40, rgb[..., 0].size).reshape(rgb.shape[:2])
+        return Prediction(depth.astype(np.float32), space='metric')
+
+    monkeypatch.setattr(server.models.get('unet'), 'predict', metres)
+    Select(find(opened, '#model')).select_by_visible_text('unet')
+    find(opened, '#again').click()
+    wait(opened, lambda: texts(opened, '.stops button') == ['image', 'tiny', 'unet'])
+    parts = opened.find_elements('css selector', '#depth-view .ramps > div')
+    ends = [(find(part, 'text').text, part.text.partition('\n')[0]) for part in parts]
+    assert ends == [
+        ('near', 'tiny: relative depth, without unit'),
+        ('near, 1.9 m', 'unet: depth in metres'),
+    ]
 
 
 def test_a_video_that_runs_again_is_not_mixed_with_frames_of_the_first(opened, tmp_path):

@@ -33,31 +33,37 @@ class DepthView {
       figure.append(element('img', { alt: `${what} of ${job.name}`, width: result.width, height: result.height }));
       layers.append(figure);
     }
-    this.panel.append(element('h2', {}, job.name), layers, this.legend(result));
+    this.panel.append(element('h2', {}, job.name), layers, this.legend([...others, job]));
     this.wipe = new Wipe(this.panel);
     this.wipe.set(100 * names.length - 50);
     this.facts = element('p', { class: 'note' });
     this.panel.append(this.facts);
   }
 
-  legend(result) {
-    const box = element('div', { class: 'ramps' }), part = element('div');
-    const unit = result.metric ? 'depth in metres' : 'relative depth, without unit';
-    this.ticks = shape('svg', {});
-    part.append(unit, element('span', { class: 'ramp depth' }), this.ticks);
-    box.append(part);
+  // Relative depth has one scale, and metres have one of their own for each model.
+  legend(jobs) {
+    const box = element('div', { class: 'ramps' });
+    const shown = jobs.some((one) => one.result.metric) ? jobs : jobs.slice(-1);
+    this.ticks = shown.map(({ result }) => {
+      const part = element('div'), ticks = shape('svg', {});
+      const unit = result.metric ? 'depth in metres' : 'relative depth, without unit';
+      part.append(shown.length > 1 ? `${result.model}: ${unit}` : unit, element('span', { class: 'ramp depth' }), ticks);
+      box.append(part);
+      return ticks;
+    });
     return box;
   }
 
   show(job, number) {
     const frame = job.result.frames[number];
     const depths = this.others.map((other) => fileOf(other, other.result.frames[0].depth));
+    const scales = [...this.others.map((other) => other.result.frames[0].ticks), frame.ticks].slice(-this.ticks.length);
     const sources = [fileOf(job, frame.image), ...depths, fileOf(job, frame.depth)];
     this.wipe.images.forEach((figure, i) => { figure.querySelector('img').src = sources[i]; });
-    this.ticks.replaceChildren(...Object.entries(frame.ticks).map(([text, place]) => {
+    this.ticks.forEach((ticks, i) => ticks.replaceChildren(...Object.entries(scales[i]).map(([text, place]) => {
       const anchor = place < 0.05 ? 'start' : place > 0.95 ? 'end' : 'middle';
       return shape('text', { x: `${100 * place}%`, y: 12, 'text-anchor': anchor }, text);
-    }));
+    })));
   }
 
   describe(result) {
