@@ -57,12 +57,12 @@ def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> st
 
 
 def _known_depth(sample: ReportFrame) -> np.ndarray:
-    """Return the depth that sets the colour scale: of the truth, of points, else as published."""
+    """Return the depth that sets the colour scale: true, of LiDAR, published, else as scored."""
     if sample.truth is not None:
         return sample.truth
-    if len(sample.lidar) or sample.metric is None:
+    if len(sample.lidar):
         return sample.lidar.z
-    return sample.metric
+    return sample.score.z if sample.metric is None else sample.metric
 
 
 def _draw(sample: ReportFrame, low: float, high: float) -> dict[str, np.ndarray]:
@@ -134,7 +134,7 @@ def _score_text(sample: ReportFrame) -> str:
 
 def _legends(panels: Mapping[str, np.ndarray], low: float, high: float) -> str:
     legends = []
-    if panels.keys() & {'depth', 'LiDAR', 'truth'}:
+    if any(name in ('depth', 'LiDAR', 'truth') or name.startswith(_ORACLE) for name in panels):
         legends.append(('depth', 'depth in metres', drawing.depth_ticks(low, high)))
     if 'relative' in panels:
         legends.append(('depth', 'relative depth, without unit', {'near': 0.0, 'far': 1.0}))

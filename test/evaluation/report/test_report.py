@@ -13,12 +13,13 @@ import re
 import cv2
 from marigold_ros.evaluation.report.charts import chart_specs, MOST_PLACES
 from marigold_ros.evaluation.report.cloud import cloud_data, MOST_POINTS
-from marigold_ros.evaluation.report.frames import inline
+from marigold_ros.evaluation.report.drawing import depth_scale, depth_ticks
+from marigold_ros.evaluation.report.frames import frame_panels, inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.report.tables import bag_table, stability_tables
 from marigold_ros.evaluation.report.verdict_section import verdict_section
-from marigold_ros.frame import Prediction
+from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
 import numpy as np
 import pytest
@@ -278,6 +279,18 @@ def test_every_image_of_depth_has_a_legend_from_near_to_far_with_its_unit(tmp_pa
         path = tmp_path / 'pictures' / f'frame_0000_{name}.png'
         assert cv2.imread(str(path)).shape[0] == 240 + 40
     assert cv2.imread(str(tmp_path / 'pictures' / 'frame_0001_relative.png')).shape[0] == 280
+
+
+def test_compared_maps_fitted_to_the_truth_alone_have_its_scale_in_metres(tmp_path, some):
+    sample, none = some.sample(metric=False), np.zeros(0, int)
+    other = {'other': Prediction(sample.relative, space='depth')}
+    sample = replace(sample, lidar=SparseDepth(none, none, none.astype(float)), compared=other)
+    text = frame_panels([('', sample)], tmp_path)
+    assert 'oracle: other' in text
+    assert 'depth in metres' in text
+    near, *_, far = depth_ticks(*depth_scale(sample.score.z))
+    assert near in text
+    assert far in text
 
 
 def test_compared_models_have_a_curve_of_their_own(some):
