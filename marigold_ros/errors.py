@@ -11,6 +11,7 @@ from ``ValueError`` where a caller passed a wrong value.
 from collections.abc import Iterator
 from contextlib import contextmanager
 import json
+import math
 from typing import Any
 
 ROS_REMEDY = (
@@ -139,3 +140,11 @@ def needing(what: str, remedy: str) -> Iterator[None]:
         raise MarigoldError(
             f'{what} needs {error.name}, and importing it failed ({error}): {remedy}'
         ) from error
+
+
+def number(value: float | None, digits: int) -> str:
+    """Format a figure with decimals, two digits where it would read as 0; a dash if unknown."""
+    if value is None or not math.isfinite(value):
+        return '–'
+    text = f'{value:.{digits}f}'
+    return text if float(text) or not value else f'{value:.2g}'

@@ -34,7 +34,7 @@ from marigold_ros.commands.terminal.options import (
 )
 from marigold_ros.commands.terminal.output import grid, note, step_bar
 from marigold_ros.config import ModelConfig
-from marigold_ros.errors import UsageError
+from marigold_ros.errors import number, UsageError
 from marigold_ros.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -235,8 +235,6 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
 
 
 def _table(results: Mapping[str, Any]) -> str:
-    from marigold_ros.evaluation.results.results import number
-
     own, work, model = results['own'], results['work'], results['model']
     machine, device = results['machine'], results['device']
     name = machine['processor'] if device['name'] == 'cpu' else device['name']

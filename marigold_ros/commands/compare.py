@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.commands.terminal.output import grid, note, page
-from marigold_ros.errors import ConfigurationError, UsageError
+from marigold_ros.errors import ConfigurationError, number, UsageError
 from marigold_ros.whole_files import write_whole
 
 _MOST_LETTERS = 40
@@ -126,7 +126,6 @@ def _board(rows: list[dict[str, Any]]) -> list[str]:
 def _figure(values: dict[str, Any] | None, digits: int) -> str:
     """Return a mean with the sign of its difference from the best run."""
     from marigold_ros.evaluation.results.comparison_tables import sign_of
-    from marigold_ros.evaluation.results.results import number
 
     if not values:
         return '- '

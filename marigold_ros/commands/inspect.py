@@ -22,7 +22,7 @@ from marigold_ros.commands.terminal.options import (
     ROLES,
 )
 from marigold_ros.commands.terminal.output import page
-from marigold_ros.errors import shown
+from marigold_ros.errors import number, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +75,6 @@ def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    from marigold_ros.evaluation.results.results import number
-
     lines = [f'{facts["bag"]}: {number(facts["bytes"] / 1e6, 0)} MB, {facts["seconds"]:.1f} s']
     remarks = {'image': _image_words(facts), 'camera_info': _camera_words(facts)}
     topics = {role: topic for role, topic in facts['topics'].items() if topic}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.bags.frames import Excerpt
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, number
 from marigold_ros.evaluation.report.verdict_section import verdict_section
-from marigold_ros.evaluation.results.results import number, RESULT_FILES
+from marigold_ros.evaluation.results.results import RESULT_FILES
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.inspection import inspect_bag
 from marigold_ros.replay.replay_plan import ReplayOptions

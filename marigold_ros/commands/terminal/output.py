@@ -8,7 +8,7 @@ import math
 import sys
 from typing import Any
 
-from marigold_ros.errors import shown
+from marigold_ros.errors import number, shown
 
 _LONGEST_CELL = 200  # of a table; names in ROS have up to 255
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
@@ -138,8 +138,8 @@ def _robustness_lines(found: dict[str, Any]) -> list[str]:
     """Tabulate AbsRel by corruption and strength: of the first protocol and of the oracle."""
     lines = [f'{"AbsRel at strength":24}' + ''.join(f'{s:9d}' for s in found['strengths'])]
     for kind, protocols in found['corruptions'].items():
-        for number, (protocol, curve) in enumerate(protocols.items()):
-            if number == 0 or protocol == 'oracle':
+        for place, (protocol, curve) in enumerate(protocols.items()):
+            if place == 0 or protocol == 'oracle':
                 figures = ''.join(f'{x:9.3f}' for x in curve['abs_rel'])
                 lines.append(f'{f"{kind} ({protocol})":24}{figures}')
     return lines
@@ -187,8 +187,6 @@ def _figures(values: dict[str, Any]) -> str:
 
 def _more(results: dict[str, Any]) -> list[str]:
     """Return a line for each further measurement."""
-    from marigold_ros.evaluation.results.results import number
-
     lines = []
     for name, scores in results['protocols'].items():
         share = scores['macro']['coverage']
@@ -197,12 +195,10 @@ def _more(results: dict[str, Any]) -> list[str]:
                 f'{name}: depth at {share:.1%} of the points, elsewhere the nearest fit point'
             )
         if name in ('heldout', 'truth') and scores['by_range']:
-            bins = ', '.join(
-                f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in scores['by_range']
-            )
+            bins = ', '.join(f'{p["from"]:.0f} m {p["abs_rel"]:.3f}' for p in scores['by_range'])
             near = scores['near_field']
-            below = f'below {near["to"]:.0f} m {number(near["abs_rel"], 3)}'
-            lines.append(f'{name}, {below}; from {bins}')
+            error = number(near['abs_rel'], 3)
+            lines.append(f'{name}, below {near["to"]:.0f} m {error}; from {bins}')
     oracle = results['provenance']['scoring']['oracle']
     if oracle['rule'] != 'own' and 'oracle' in results['protocols']:
         lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')

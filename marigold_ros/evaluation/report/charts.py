@@ -194,8 +194,7 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     remarks, rows = _remarks(results, rows)[::step] if of_bags else [], rows[::step]
     frames = [int(row['index']) for row in rows]
     common: dict[str, Any] = {'group': 'time', 'marks': bag_marks(_bags_of(results, rows))}
-    common['remarks'] = remarks
-    common |= {} if of_bags else {'x_label': 'image'}
+    common |= {'remarks': remarks} if of_bags else {'x_label': 'image'}
 
     def over_time(title: str, columns: Mapping[str, str], **more: Any) -> Spec:
         curves = {name: [_number(row.get(key)) for row in rows] for name, key in columns.items()}

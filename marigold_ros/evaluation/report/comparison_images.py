@@ -7,11 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import InputError
+from marigold_ros.errors import InputError, number
 from marigold_ros.evaluation.report.drawing import depth_ticks
 from marigold_ros.evaluation.report.frames import inline, ramp, SCALES
 from marigold_ros.evaluation.report.html_page import escape
-from marigold_ros.evaluation.results.results import number
 from marigold_ros.evaluation.results.shared_frames import SharedFrames
 from marigold_ros.image_sets.decode import decode_image_file
 import numpy as np

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import math
 from typing import Any
 
+from marigold_ros.errors import number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.charts import (
@@ -20,7 +21,6 @@ from marigold_ros.evaluation.report.html_page import escape, make_page, scrolled
 from marigold_ros.evaluation.report.tables import WHERE
 from marigold_ros.evaluation.results.comparison import BEST, LATENCY
 from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of
-from marigold_ros.evaluation.results.results import number
 from marigold_ros.evaluation.results.shared_frames import SharedFrames
 import numpy as np
 

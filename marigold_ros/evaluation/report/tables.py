@@ -7,17 +7,12 @@ import json
 import math
 from typing import Any
 
+from marigold_ros.errors import number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
 from marigold_ros.evaluation.report.html_page import escape, scrolled, table
-from marigold_ros.evaluation.results.results import (
-    flat,
-    images_read,
-    is_dataset,
-    is_known,
-    number,
-)
+from marigold_ros.evaluation.results.results import flat, images_read, is_dataset, is_known
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}

@@ -7,10 +7,10 @@ import csv
 import io
 from typing import Any
 
+from marigold_ros.errors import number
 from marigold_ros.evaluation.metrics.intervals import TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.comparison import IDENTICAL, LATENCY, SAME
-from marigold_ros.evaluation.results.results import number
 
 # Metrics of the leaderboard and their decimals.
 SHOWN = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'p50_abs_error': 2, 'delta1': 3, LATENCY: 0}

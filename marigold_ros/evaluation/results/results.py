@@ -248,18 +248,6 @@ def is_known(figure: Any) -> bool:
     return figure is not None and math.isfinite(figure)
 
 
-def number(value: Any, digits: int) -> str:
-    """
-    Format a figure with so many decimals; a dash where it is missing or not finite.
-
-    One that would read as zero, as errors of millimetres do, has two significant digits instead.
-    """
-    if not is_known(value):
-        return '–'
-    text = f'{value:.{digits}f}'
-    return text if float(text) or not value else f'{value:.2g}'
-
-
 def flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
     """Flatten a nested mapping to values under dotted names."""
     if not isinstance(value, Mapping):

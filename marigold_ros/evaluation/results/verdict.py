@@ -13,11 +13,12 @@ from itertools import groupby
 import math
 from typing import Any
 
+from marigold_ros.errors import number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.choices import USABLE_ERROR
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, FEWEST, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
-from marigold_ros.evaluation.results.results import is_known, number, ran_by
+from marigold_ros.evaluation.results.results import is_known, ran_by
 
 OUTCOMES = ('better', 'no difference shown', 'worse', TOO_FEW)
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
@@ -323,9 +324,8 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
         return 'no frame could be scored'
     if n_frames < FEWEST:
         return f'{n_frames} scored frames are too few to tell; about {ENOUGH} are needed'
-    limit, end, after = f'{100 * usable["limit"]:g} %', usable['to'], usable['next']
-    near = f'within {limit} to about {number(end, 0)} m'
-    text = near if end else f'not shown to be within {limit}'
+    most, to, after = f'{100 * usable["limit"]:g} %', usable['to'], usable['next']
+    text = f'within {most} to about {number(to, 0)} m' if to else f'not shown to be within {most}'
     if after is None:
         return f'{text}, the farthest scored point'
     text += f': AbsRel {after["abs_rel"]:.3f} from {after["from"]:.0f} to {after["to"]:.0f} m'

@@ -45,8 +45,7 @@ class DepthView {
     const box = element('div', { class: 'ramps' });
     const shown = jobs.some((one) => one.result.metric) ? jobs : jobs.slice(-1);
     this.ticks = shown.map(({ result }) => {
-      const part = element('div'), ticks = shape('svg', {});
-      const unit = result.metric ? 'depth in metres' : 'relative depth, without unit';
+      const part = element('div'), ticks = shape('svg', {}), unit = result.metric ? 'depth in metres' : 'relative depth, without unit';
       part.append(shown.length > 1 ? `${result.model}: ${unit}` : unit, element('span', { class: 'ramp depth' }), ticks);
       box.append(part);
       return ticks;

@@ -201,8 +201,7 @@ class Page {
     if (item === this.shown) this.view.clear();
   }
 
-  // Other results of the same photo, which its slider shows beside its own. A video has a frame a
-  // moment, and not those of its other results.
+  // Other results of the same photo, which its slider shows beside its own; not those of a video.
   others(item) {
     return this.items.filter((other) => other !== item && other.file && other.file === item.file && other.job && other.job.kind === 'photo' && other.job.state === 'done' && !other.problem).map((other) => other.job);
   }

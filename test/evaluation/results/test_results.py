@@ -7,9 +7,9 @@ import math
 import os
 
 from marigold_ros.commands.terminal.output import summary
+from marigold_ros.errors import number
 from marigold_ros.evaluation.results.results import (
     describe_bag,
-    number,
     robustness,
     to_json,
     trained_on,

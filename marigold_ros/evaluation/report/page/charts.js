@@ -2,8 +2,7 @@
 'use strict';
 
 const SVG = 'http://www.w3.org/2000/svg';
-// With four colours these make 24 lines; a number divisible by five would make four.
-const DASHES = ['', '7 4', '2 4', '9 3 2 3', '14 4', '9 3 2 3 2 3'];
+const DASHES = ['', '7 4', '2 4', '9 3 2 3', '14 4', '9 3 2 3 2 3']; // with four colours 24 lines; five would make four
 
 function shape(name, attributes, text) {
   const node = document.createElementNS(SVG, name);
