@@ -37,6 +37,7 @@ class _Watched:
     image: bytes = b''
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     fit: dict[str, str] = field(default_factory=dict)
+    heard: float | None = None  # when the last image or fit came
 
 
 class DepthViewer:
@@ -60,7 +61,10 @@ class DepthViewer:
     def nodes(self) -> list[str]:
         """Return the names of the depth nodes that are seen, such as /marigold_depth."""
         topics = [name for name, _ in self._node.get_topic_names_and_types()]
-        return sorted(name.removesuffix(_IMAGES) for name in topics if name.endswith(_IMAGES))
+        images = [name for name in topics if name.endswith(_IMAGES)]
+        # A topic outlives its node as long as somebody subscribes, as the viewer itself does.
+        published = [name for name in images if self._node.count_publishers(name)]
+        return sorted(name.removesuffix(_IMAGES) for name in published)
 
     @contextmanager
     def watching(self, name: str) -> Iterator[None]:
@@ -85,11 +89,14 @@ class DepthViewer:
             with self._changed:
                 watched.image = bytes(message.data)
                 watched.number += 1
-                watched.arrivals.append(time.monotonic())
+                watched.heard = time.monotonic()
+                watched.arrivals.append(watched.heard)
                 self._changed.notify_all()
 
         def take_fit(message: DiagnosticArray) -> None:
-            watched.fit = values_of(message.status[0])
+            with self._changed:
+                watched.fit = values_of(message.status[0])
+                watched.heard = time.monotonic()
 
         subscribe = self._node.create_subscription
         watched.subscriptions = [
@@ -110,7 +117,8 @@ class DepthViewer:
         Return what is known of a node.
 
         ``hertz`` of its images and ``age`` of the newest in seconds, both None before there are
-        any, ``fit`` (fitted, held or none) and the ``reason``; empty while nobody watches it.
+        any, ``silence`` since its last image or fit, ``fit`` (fitted, held or none) and the
+        ``reason``; empty while nobody watches it.
         """
         with self._changed:
             watched = self._watched.get(name)
@@ -118,9 +126,11 @@ class DepthViewer:
                 return {}
             times = list(watched.arrivals)
             span = times[-1] - times[0] if times else 0.0
+            now = time.monotonic()
             return {
                 'hertz': (len(times) - 1) / span if span > 0 else None,
-                'age': time.monotonic() - times[-1] if times else None,
+                'age': now - times[-1] if times else None,
+                'silence': None if watched.heard is None else now - watched.heard,
                 'fit': watched.fit.get('state', ''),
                 'reason': watched.fit.get('reason', ''),
             }

@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The newest image of a node over DDS, subscribed to only while somebody watches."""
 
+from contextlib import ExitStack
 import time
 import warnings
 
@@ -67,3 +68,21 @@ def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publisher
         assert viewer.state(NODE)['fit'] == 'held'
         assert viewer.state(NODE)['hertz'] > 0
     until(lambda: images.get_subscription_count() == 0)
+
+
+def test_a_node_that_has_ended_is_not_listed_and_is_silent_although_somebody_watches(viewer):
+    with own_context() as context, own_node('ends', context) as node:
+        node.create_publisher(CompressedImage, f'{NODE}/depth/color/compressed', 1)
+        fits = node.create_publisher(DiagnosticArray, f'{NODE}/alignment', 1)
+        until(lambda: viewer.nodes() == [NODE])
+        stack = ExitStack()
+        stack.enter_context(viewer.watching(NODE))
+        until(fits.get_subscription_count)
+        assert viewer.state(NODE)['silence'] is None
+        none = [KeyValue(key='state', value='none')]
+        fits.publish(DiagnosticArray(status=[DiagnosticStatus(values=none)]))
+        until(lambda: viewer.state(NODE)['fit'] == 'none')
+    with stack:
+        until(lambda: viewer.nodes() == [])
+        first, second = (viewer.state(NODE)['silence'] for _ in range(2))
+        assert 0 < first < second

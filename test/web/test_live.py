@@ -40,7 +40,7 @@ class PlantedViewer:
         return after + 1, f'image {after + 1}'.encode()
 
     def state(self, name):
-        return {'hertz': 10.0, 'age': 0.1, 'fit': 'fitted', 'reason': ''}
+        return {'hertz': 10.0, 'age': 0.1, 'silence': 0.1, 'fit': 'fitted', 'reason': ''}
 
     def __enter__(self):
         return self

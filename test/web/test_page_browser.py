@@ -401,6 +401,7 @@ def test_a_bag_by_its_path_shows_its_verdict_and_opens_its_report(opened, short_
 
 def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
     image = a_photo()
+    state = {'hertz': 10.0, 'age': 0.1, 'silence': 0.1, 'fit': 'fitted', 'reason': ''}
 
     class Viewer:
         def nodes(self):
@@ -414,7 +415,7 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
             return after + 1, image
 
         def state(self, name):
-            return {'hertz': 10.0, 'age': 0.1, 'fit': 'fitted', 'reason': ''}
+            return state
 
     monkeypatch.setattr(server.live, '_viewer', Viewer())
     find(opened, '#live summary').click()
@@ -423,6 +424,11 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
     shown = 'return document.getElementById("live-image").naturalWidth'
     wait(opened, lambda: opened.execute_script(shown) == 400)
     wait(opened, lambda: find(opened, '#live-text').text == '10.0 images a second')
+    state.update(fit='none', reason='no scan')
+    wait(opened, lambda: find(opened, '#live-text').text == 'no metric depth: no scan')
+    state.update(silence=9.0)  # it has ended, and its last fit says nothing of now
+    gone = 'nothing from the node for 9 s; before that: no scan'
+    wait(opened, lambda: find(opened, '#live-text').text == gone)
     assert fits(opened)
     assert violations(opened) == []
     find(opened, '#watch').click()

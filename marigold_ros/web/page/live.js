@@ -45,8 +45,9 @@ class LiveView {
     } catch (error) { this.text.textContent = error.message; }
   }
 
-  words({ hertz, age, fit, reason }) {
+  words({ hertz, age, silence, fit, reason }) {
     const why = reason ? `: ${reason}` : '';
+    if (silence > LOST_S) return `nothing from the node for ${Math.round(silence)} s${reason ? `; before that: ${reason}` : ''}`;
     if (fit === 'none') return `no metric depth${why}`;
     if (age === null || age === undefined) return 'waiting for the first image';
     if (age > LOST_S) return `no image for ${Math.round(age)} s${why}`;
