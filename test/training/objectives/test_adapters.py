@@ -13,6 +13,7 @@ from marigold_training.adapt import recipes
 from marigold_training.adapt.recipes import open_base
 from marigold_training.families.marigold import FAMILY
 from marigold_training.objectives.adapters import add_adapters, merged, OWN
+from marigold_training.run.average import blend
 from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import pytest
@@ -112,6 +113,16 @@ def test_new_adapters_change_nothing(folder):
         plain = FAMILY.initialise(recipe, 0).eval().relative(image)
         adapted = FAMILY.initialise({**recipe, 'adapters': 4}, 0).eval().relative(image)
     assert torch.equal(plain, adapted)
+
+
+@pytest.mark.parametrize('kept', [0.0, 0.35, 1.0])
+def test_the_share_of_initial_weights_is_that_of_the_exported_sum(folder, kept):
+    recipe = {'init': {'kind': 'checkpoint', 'path': str(folder)}, 'facts': FACTS, 'adapters': 4}
+    start = FAMILY.initialise(recipe, 0).state_dict()
+    trained = {k: v + torch.randn_like(v) if OWN in k else v for k, v in start.items()}
+    found = merged(blend(trained, start, kept))
+    for name, value in blend(merged(trained), merged(start), kept).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)
 
 
 def test_large_bases_are_adapted_by_adapters_and_small_ones_whole(folder, monkeypatch):

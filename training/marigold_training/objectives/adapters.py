@@ -16,7 +16,8 @@ from torch import nn
 
 LAYERS = ('to_q', 'to_k', 'to_v', 'to_out.0')  # of diffusers' attention
 OWN = '.lora_'
-_BASE, _A, _B = '.base_layer.', '.lora_A.default.weight', '.lora_B.default.weight'
+DOWN, UP = '.lora_A.default.weight', '.lora_B.default.weight'  # A and B
+_BASE = '.base_layer.'
 
 
 def check_peft() -> None:
@@ -64,7 +65,7 @@ def merged(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             continue
         layer, part = name.split(_BASE)
         if part == 'weight':
-            down, up = weights[f'{layer}{_A}'], weights[f'{layer}{_B}']
+            down, up = weights[f'{layer}{DOWN}'], weights[f'{layer}{UP}']
             value = (value.float() + up.float() @ down.float()).to(value.dtype)
         found[f'{layer}.{part}'] = value
     return found

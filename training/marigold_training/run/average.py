@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping
 
+from marigold_training.objectives.adapters import DOWN
 import torch
 from torch import nn
 
@@ -55,9 +56,11 @@ def blend(
     Interpolate between trained and initial weights, with a share ``kept`` of the initial ones.
 
     This often generalises better after fine-tuning (Wortsman et al., Robust fine-tuning, CVPR
-    2022).
+    2022). Of adapters, whose ``B`` starts at zero, ``A`` stays: so their product is interpolated.
     """
     return {
-        name: value.lerp(start[name].to(value), kept) if value.is_floating_point() else value
+        name: value.lerp(start[name].to(value), kept)
+        if value.is_floating_point() and not name.endswith(DOWN)
+        else value
         for name, value in trained.items()
     }
