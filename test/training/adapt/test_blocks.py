@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.synthetic.drive.drive import write_drive
+from marigold_training.adapt import keep
 from marigold_training.adapt.blocks import (
     Blocks,
     cell_depths,
@@ -24,8 +27,10 @@ from marigold_training.adapt.keep import choose_kept, mean_error
 from marigold_training.adapt.recipes import budget_for
 from marigold_training.data.bag_pairs import BagPairs, Shot
 from marigold_training.data.pairs import Pair
+from marigold_training.fusion.validation import STOP
 import numpy as np
 import pytest
+from torch import nn
 
 
 def shots(count: int, rate: float = 10.0, bag: int = 0, first: int = 0) -> list[Shot]:
@@ -122,10 +127,15 @@ def test_the_share_kept_is_the_best_that_has_not_forgotten():
 
 
 class Flat:
-    """A model that predicts 1 m everywhere."""
+    """A model that predicts one depth everywhere."""
+
+    space = 'metric'
+
+    def __init__(self, metres: float = 1.0) -> None:
+        self.metres = metres
 
     def predict(self, rgb: np.ndarray) -> Prediction:
-        return Prediction(np.ones(rgb.shape[:2], np.float32), space='metric')
+        return Prediction(np.full(rgb.shape[:2], self.metres, np.float32), space='metric')
 
 
 @pytest.mark.parametrize('points', [0, 2])
@@ -134,6 +144,54 @@ def test_images_of_few_points_do_not_choose_the_share(points):
     blind = np.full((20, 20), np.nan, np.float32)
     blind.flat[:points] = 4.0
     assert mean_error(Flat(), [Pair(rgb, seen), Pair(rgb, blind)], own=True) == pytest.approx(0.2)
+
+
+class Blended:
+    """A run from weight 0 to weight 1: a weight is the share of the trained ones."""
+
+    def __init__(self, **validation: object) -> None:
+        self.accelerator, self.kept = SimpleNamespace(device='cpu'), math.nan
+        self.validation, self.chain = SimpleNamespace(**validation), self.chain_of(1.0)
+
+    @staticmethod
+    def chain_of(weight: float) -> nn.ModuleDict:
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(network.weight, weight)
+        return nn.ModuleDict({'fusion': network})
+
+    def finished(self) -> nn.ModuleDict:
+        return self.chain
+
+    def first_chain(self) -> nn.ModuleDict:
+        return self.chain_of(0.0)
+
+    def engine(self, chain: nn.ModuleDict) -> Flat:
+        return Flat(chain['fusion'].weight.item())
+
+
+# The fusion network is best on the images to stop on with 0.8 of the trained weights, and on
+# scenes may be worse than the initial one by 9 %.
+@pytest.mark.parametrize(('forgotten', 'kept'), [(0.0, 0.2), (0.12, 0.35)])
+def test_a_fusion_network_keeps_what_both_kinds_of_images_ask(forgotten, kept, monkeypatch):
+    def table(network: nn.Linear, images: str, device: str) -> dict[str, dict[str, float]]:
+        weight = network.weight.item()
+        error = {STOP: abs(weight - 0.8), 'scenes': 1 + forgotten * weight}[images]
+        return {'few': {'abs_rel': error - 0.1, 'rmse': error + 0.1}}
+
+    monkeypatch.setattr(keep, 'score', table)
+    run = Blended(caches={'scenes': 'scenes', STOP: STOP})
+    keep.choose_of_fusion(run)
+    assert run.kept == kept
+    assert run.chain['fusion'].weight.item() == 1.0  # the export blends them
+
+
+def test_a_metric_model_keeps_what_its_own_metres_and_the_shape_of_scenes_ask(monkeypatch):
+    rgb = np.zeros((20, 20, 3), np.uint8)
+    stop, scene = (Pair(rgb, np.full((20, 20), z, np.float32)) for z in (0.8, 0.1))
+    monkeypatch.setattr(keep, 'render_scenes', lambda *of: [('room', scene)])
+    run = Blended(sets={STOP: [(STOP, stop)]})
+    keep.choose_of_relative(run)
+    assert run.kept == 0.2
 
 
 def test_a_budget_is_spent_and_not_exceeded():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import json
+import math
 from types import SimpleNamespace
 
 from hypothesis import given
@@ -18,6 +19,7 @@ from marigold_ros.models import EMBEDDED, load_model
 from marigold_ros.models.metric_scale import FILE, MetricScale, read_metric_scale
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.spaces import from_metres
+from marigold_training.adapt.judge import MEAN_MAP
 from marigold_training.adapt.metric import block_scales, fit_scale, judge_metric, JudgedBlock
 import numpy as np
 import pytest
@@ -166,3 +168,6 @@ def test_a_scale_is_installed_where_blocks_agree_and_refused_where_not():
             assert 'differ by 30%, more than 15%' in found.reasons[0]
         else:
             assert found.scale.abs_rel == pytest.approx(1 - 1 / factor, abs=0.01)
+            assert 'true over predicted depth: train 1.00, judge 1.05' in found.reasons[0]
+        flat = np.mean([np.abs(math.exp(2) / one.lidar.z - 1).mean() for one in judged])
+        assert found.table.means()[MEAN_MAP]['abs_rel'] == pytest.approx(flat, rel=1e-5)
