@@ -65,13 +65,22 @@ def test_the_mean_and_deviation_are_those_of_the_fitted_maps():
 
 @pytest.mark.parametrize('first', ['depth', 'log', 'disparity', 'metric'])
 @pytest.mark.parametrize('second', ['depth', 'log', 'disparity', 'metric'])
-def test_models_of_different_spaces_that_see_the_same_agree(first, second):
-    depth = scene(3)
+@pytest.mark.parametrize('size', [1.0, 0.02])
+def test_models_of_different_spaces_that_see_the_same_agree(first, second, size):
+    depth = size * scene(3)
     alone = prediction_of(depth, first)
     found = merge([alone, prediction_of(depth, second)])
     assert found.space == first
     error = np.abs(found.relative - alone.relative) / np.ptp(alone.relative)
     assert error.max() < 0.03  # the number between the spaces comes from a grid
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_the_units_of_a_map_of_another_space_do_not_count(space):
+    depth = scene(3)
+    one = prediction_of(depth, space)
+    found = merge([prediction_of(depth, 'metric'), replace(one, relative=3 * one.relative + 2)])
+    np.testing.assert_allclose(found.relative, depth, rtol=0.05)
 
 
 def test_the_average_of_independent_errors_is_nearer_to_the_truth():
@@ -162,6 +171,8 @@ def test_names_with_a_plus_between_them_are_averaged(small_checkpoint, unet_fold
     expected = merge([member.predict(rgb) for member in members])
     np.testing.assert_array_equal(model.predict(rgb).relative, expected.relative)
     assert model.description['family'] == 'average'
+    for fact in ('path', 'space', 'dtype'):
+        assert model.description[fact] == members[0].description[fact]
     assert model.runtime.cache_dir == runtime.cache_dir  # where the fusion network is kept too
     assert [one['sha256'] for one in model.description['members']] == [
         member.description['sha256'] for member in members
