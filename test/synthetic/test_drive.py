@@ -119,6 +119,22 @@ def test_lidar_sees_past_things_that_block_the_camera():
     assert hidden > 20
 
 
+def test_odometry_takes_the_vehicle_from_its_start_to_the_pose_of_the_images(bag):
+    drive = simulate_drive(3, seed=1, kind=bag.name, width=64, height=48, lidar_beams=4)
+    places = {}
+    for message, stamp_ns in messages(bag)[ODOMETRY]:
+        (one,) = message.transforms
+        assert (one.header.frame_id, one.child_frame_id) == ('odom', 'base_link')
+        move, turn = one.transform.translation, one.transform.rotation
+        places[stamp_ns] = pose_matrix((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+    T_world_cam = [frame.T_world_cam for frame in drive.frames]
+    for number, T in enumerate(T_world_cam):
+        seen = places[START_NS + number * 100_000_000] @ drive.mounting.T_base_cam
+        expected = drive.mounting.T_base_cam @ np.linalg.inv(T_world_cam[0]) @ T
+        np.testing.assert_allclose(seen, expected, atol=1e-6)
+    assert places[START_NS + 200_000_000][0, 3] > 0.01  # forwards is x
+
+
 def test_truth_is_depth_in_metres_with_plus_infinity_for_sky(bag):
     street = bag.name == 'street'
     for message, _ in messages(bag)[TRUTH]:

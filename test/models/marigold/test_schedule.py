@@ -6,7 +6,12 @@ from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
+from marigold_ros.models.marigold.schedule import (
+    choose_spacing,
+    ddim_schedule,
+    marigold_scheduler,
+)
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +33,18 @@ def v1_0(**changes) -> DDIMScheduler:
 def v1_1(**changes) -> DDIMScheduler:
     settings = {'timestep_spacing': 'trailing', 'rescale_betas_zero_snr': True}
     return DDIMScheduler(**{**BASE, **settings, **changes})
+
+
+def test_the_schedule_of_new_networks_is_that_of_stable_diffusion_down_to_pure_noise():
+    """Its roots of the share of the image, moved and scaled to end at zero (2305.08891)."""
+    scheduler = marigold_scheduler()
+    share = np.sqrt(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
+    expected = (share - share[-1]) * share[0] / (share[0] - share[-1])
+    np.testing.assert_allclose(scheduler.alphas_cumprod.sqrt(), expected, atol=1e-5)
+    assert scheduler.final_alpha_cumprod == scheduler.alphas_cumprod[0]
+    config = scheduler.config
+    assert (config.prediction_type, config.timestep_spacing) == ('v_prediction', 'trailing')
+    assert not config.clip_sample
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_the_export_answers_as_the_networks_did(new_run, recipe):
     again = new_run('again', init={'kind': 'checkpoint', 'path': str(folder)}, keep_of_start=0.5)
     found = again.engine(again.chain).predict(rgb).relative
     np.testing.assert_allclose(found, stored, relative, 1e-6)
+    assert trained_family(recipe['network']).facts(folder) == recipe['facts']
     card = (folder / 'README.md').read_text()
     assert KINDS[recipe['network']] in card
     assert 'diffusers' not in card

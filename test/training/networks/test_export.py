@@ -16,7 +16,12 @@ from marigold_ros.models.locate import write_sums
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Part
 from marigold_training.families.marigold import FAMILY
-from marigold_training.networks.export import new_checkpoint, usual_size, write_checkpoint
+from marigold_training.networks.export import (
+    new_checkpoint,
+    usual_size,
+    write_checkpoint,
+    write_network,
+)
 from marigold_training.networks.initialise import initialise
 from marigold_training.run.model_card import model_card
 from marigold_training.run.recipe import TrainingRun
@@ -184,6 +189,7 @@ def test_export_casts_a_copy_of_the_weights(chain, tmp_path, dtype):
 def test_the_processing_size_follows_pixels_or_resolution(chain, tmp_path):
     assert usual_size({'default_processing_pixels': 96 * 128}) == (96, 128)
     assert usual_size({'default_processing_resolution': 768}) == (576, 768)
+    assert usual_size({'default_processing_resolution': 64}) == (48, 64)
     assert usual_size({}) == (576, 768)
     for facts, expected in ((ZEROS, 128), (NOISE, 64), ({'space': 'log'}, 768)):
         folder = export(chain, tmp_path / 'toy', facts)
@@ -218,6 +224,29 @@ def test_an_overflowing_weight_keeps_the_old_checkpoint(chain, tmp_path):
     export(chain, folder, ZEROS, '# new\n', dtype=torch.float32)
     assert (folder / 'README.md').read_text() == '# new\n'
     assert [path.name for path in tmp_path.iterdir()] == ['toy']
+
+
+def test_an_overflowing_weight_of_a_single_network_is_refused_too(tmp_path):
+    network = torch.nn.Linear(1, 1)
+    network.bias.data[0] = 1e6
+    with pytest.raises(CheckpointError, match='bias is not finite in float16'):
+        write_network(tmp_path, network, {}, {})
+
+
+@pytest.mark.parametrize('change', [{}, {'default_ensemble_size': 3}, {'space': 'disparity'}])
+@pytest.mark.parametrize('size', [{'pixels': 96 * 128}, {'resolution': 64}])
+def test_a_recipe_that_starts_with_a_checkpoint_has_its_facts(chain, tmp_path, change, size):
+    facts = {**ZEROS, **change}
+    del facts['default_processing_pixels']
+    facts |= {f'default_processing_{name}': value for name, value in size.items()}
+    assert FAMILY.facts(export(chain, tmp_path / 'toy', facts)) == facts
+
+
+@pytest.mark.parametrize('change', [{'noise': 'gaussian'}, {'default_denoising_steps': 4}])
+def test_a_checkpoint_of_steps_or_noise_is_no_start_of_an_adaptation(chain, tmp_path, change):
+    folder = export(chain, tmp_path / 'toy', {**ZEROS, **change})
+    with pytest.raises(ConfigurationError, match='trains models of one step from zeros'):
+        FAMILY.facts(folder)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path, monkeypatch):
