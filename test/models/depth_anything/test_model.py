@@ -14,6 +14,7 @@ from marigold_ros.frame import Camera, Frame, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model
 from marigold_ros.models.depth_anything.kinds import KINDS, NOT_DEPTH
+from marigold_ros.models.depth_anything.processors import DepthProProcessor, TipsProcessor
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -347,3 +348,15 @@ def test_a_dpt_on_dinov2_is_metric_and_its_padding_is_cut_off(tmp_path):
     exported = functional.interpolate(exported, (112, 126), mode='bicubic')[0, 0]
     own = model.predict(whole).relative
     np.testing.assert_allclose(exported, own, atol=1e-4 * np.ptp(own))
+
+
+@pytest.mark.parametrize('kind', [DepthProProcessor, TipsProcessor])
+@pytest.mark.parametrize('wanted', [True, False])
+def test_our_own_processors_normalise_each_channel_by_the_values_of_the_file(kind, wanted):
+    mean, deviation = [0.1, 0.2, 0.3], [0.5, 0.25, 0.125]
+    values = {'image_mean': mean, 'image_std': deviation, 'do_normalize': wanted}
+    processor = kind({'size': {'height': 16, 'width': 24}, **values})
+    rgb = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    expected = (rgb / 255 - mean) / deviation if wanted else rgb / 255
+    found = processor([rgb])['pixel_values'][0].permute(1, 2, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -213,6 +213,8 @@ def test_linear_interpolation_scores_one_under_every_condition(scenes):
     for row in table.values():
         assert row == pytest.approx({'abs_rel': 1, 'rmse': 1, 'worst': 1, 'coverage': 1})
     assert scenes.quality({'second': table}) == pytest.approx(1.0)
+    own = {'few': {'abs_rel': 0.2, 'rmse': 0.4}}
+    assert scenes.quality({'second': table, 'stop': own}) == pytest.approx(0.3)
     assert scenes.quality({'scenes': table}) is None
     certain = score(Answer('nearest', 1e-6), scenes.caches['second'], cpu)
     assert all(row['coverage'] < 0.2 and row['abs_rel'] != 1 for row in certain.values())

@@ -347,6 +347,10 @@ def test_images_to_stop_on_select_the_weights(chain, stop, tmp_path):
     metric = {'stop': {**figures['stop'], 'own metres': {'abs_rel': 0.7}}}  # the robot's own
     assert validation.quality(metric) == 0.7
     assert Validation({'scenes': 1}, FAMILY, FACTS, tmp_path).quality({'scenes': {}}) is None
+    of_scenes = {'scenes': {'model': {'abs_rel': 0.2, 'delta1': 0.7}}}
+    for metric, quality in (('abs_rel', 0.2), ('delta1', -0.7)):  # the least is the best
+        entry = {'scenes': 1, 'best': f'scenes.{metric}'}
+        assert Validation(entry, FAMILY, FACTS, tmp_path).quality(of_scenes) == quality
 
 
 def test_figures_of_another_validation_select_no_weights(toy, tmp_path, accelerator):
