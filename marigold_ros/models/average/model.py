@@ -40,8 +40,9 @@ class AverageModel(FullDepthModel):
     """
     The average of models, in the space of the first.
 
-    A member that fails is left out of that image, with a line in the log; an image that no member
-    can predict raises the first one's error. Wrong images and settings raise at once.
+    A later member that fails is left out of that image, with a line in the log. An error of the
+    first is raised: in another's units a fit of earlier frames would give wrong metres. Wrong
+    images and settings raise at once.
     """
 
     def __init__(self, members: Sequence[Any]) -> None:
@@ -102,19 +103,16 @@ class AverageModel(FullDepthModel):
         options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
         """Predict the averaged maps of images of one size; options go to every member."""
-        answers, failures = [], []
+        answers = []
         for index, member in enumerate(self.members):
             try:
                 own = [stream.members[index] for stream in streams]
                 answers.append(member.predict_together(rgbs, own, options))
             except Exception as error:  # whatever a network's library raises
-                if _is_of_all(error):
+                if index == 0 or _is_of_all(error):
                     raise
-                failures.append(error)
                 name = member.description['name']
                 log.warning('%s is left out of the average: %s', name, error)
-        if not answers:
-            raise failures[0]
         return [merge(group) for group in zip(*answers, strict=True)]
 
 

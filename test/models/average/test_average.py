@@ -147,11 +147,16 @@ def test_a_failing_member_is_left_out_of_the_image(caplog):
     model = AverageModel([Member('a', first), Member('b', RuntimeError('out of memory'))])
     np.testing.assert_array_equal(model.predict(np.zeros(1)).relative, first.relative)
     assert 'b is left out of the average: out of memory' in caplog.text
-    short = AverageModel([Member('a', InputError('no memory', 'size')), Member('b', first)])
+    short = AverageModel([Member('a', first), Member('b', InputError('no memory', 'size'))])
     np.testing.assert_array_equal(short.predict(np.zeros(1)).relative, first.relative)
-    broken = AverageModel([Member('a', RuntimeError('one')), Member('b', RuntimeError('two'))])
-    with pytest.raises(RuntimeError, match='one'):
-        broken.predict(np.zeros(1))
+
+
+def test_maps_in_the_units_of_another_member_never_stand_for_those_of_the_first():
+    """A scale that was held from earlier frames made metres of them, wrong by any factor."""
+    other = prediction_of(scene(), 'log')
+    for error in (RuntimeError('out of memory'), InputError('no memory', 'size')):
+        with pytest.raises(type(error), match='memory'):
+            AverageModel([Member('a', error), Member('b', other)]).predict(np.zeros(1))
 
 
 @pytest.mark.parametrize('error', [InputError('no image'), ConfigurationError('no setting')])
