@@ -100,7 +100,7 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     if count < _FEW:
         return _sound_of_few(u, v, log_depth)
     some, sound = _some(u, v), np.ones(count, dtype=bool)
-    near = _near_sound(u, v, some, sound)
+    near = _neighbours_among(sound, u, v, some)
     across, down = (side[near[:, _TYPICAL]] - side[near[:, 0]] for side in (u, v))
     radius = median(np.hypot(across, down))
     tiles = sorted_in_tiles(u, v, max(radius, 1.0))
@@ -112,14 +112,19 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
             break
         sound = np.ones(count, dtype=bool)
         sound[rest[dropped]] = False
-        near = _near_sound(u, v, some[sound[some]], sound)
+        near = _neighbours_among(sound, u, v, some[sound[some]])
     return sound
 
 
-def _near_sound(u: np.ndarray, v: np.ndarray, some: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """Return the indices of some sound points (n,) and their neighbours, (n, 1 + neighbours)."""
-    known = np.flatnonzero(sound)
-    places = u[some], v[some]
+def _neighbours_among(
+    chosen: np.ndarray, u: np.ndarray, v: np.ndarray, some: np.ndarray
+) -> np.ndarray:
+    """
+    Return the indices of the chosen points nearest to some points (n,), (n, 1 + neighbours).
+
+    ``chosen`` (M,) is bool; each of them is its own nearest.
+    """
+    known, places = np.flatnonzero(chosen), (u[some], v[some])
     return known[nearest_neighbours((u[known], v[known]), places, _NEIGHBOURS + 1)]
 
 
@@ -203,9 +208,7 @@ def _beyond_range(
     nearest of those that ``judges`` (M,) bool selects; the range is that of those of one depth
     with neighbours.
     """
-    (u, v), known = pixels, np.flatnonzero(judges)
-    places = u[rest], v[rest]
-    near = known[nearest_neighbours((u[known], v[known]), places, _NEIGHBOURS + 1)]
+    near = _neighbours_among(judges, *pixels, rest)
     # A judge is its own nearest.
     near = np.where(judges[rest, None], near[:, 1:], near[:, :-1])
     rise = log_depth[near] - log_depth[rest, None]
