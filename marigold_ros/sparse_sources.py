@@ -60,7 +60,12 @@ class SparseReading:
     kind: PointKind = PointKind.LIDAR
 
     def input(
-        self, source: str, stamp_ns: int, T_cam_lidar: np.ndarray | None, camera: Camera | None
+        self,
+        source: str,
+        stamp_ns: int,
+        T_cam_lidar: np.ndarray | None,
+        camera: Camera | None,
+        rectified: bool,
     ) -> SparseInput:
         """Return the input of a frame; ``camera`` is a depth image's own, see `own_camera`."""
         from marigold_ros.frame import SparseInput
@@ -74,6 +79,7 @@ class SparseReading:
             sparse_image=self.depth,
             sparse_camera=camera,
             stamp_ns=stamp_ns,
+            is_rectified=rectified,
         )
 
     def own_camera(

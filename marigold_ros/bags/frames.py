@@ -374,8 +374,7 @@ class _FrameStream:
             pose = np.eye(4)  # of another size only
         else:
             pose = self._motion.scan_pose(camera_at, (scan.frame_id, scan_ns), given, warnings)
-        found = scan.input(sensor.source, scan_ns, pose, depth_camera)
-        return replace(found, is_rectified=rectified), scan.ring
+        return scan.input(sensor.source, scan_ns, pose, depth_camera, rectified), scan.ring
 
 
 def _check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:

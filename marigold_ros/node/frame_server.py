@@ -353,8 +353,8 @@ class FrameServer:
             self._inputs.reject_scan(item, error)
             return replace(nothing, no_points=reason)
         self._read_scans[item.source] = scan, reading
-        found = reading.input(item.source, scan_ns, None, depth_camera)
-        found = replace(found, is_rectified=is_rectified_name(item.topic))
+        rectified = is_rectified_name(item.topic)
+        found = reading.input(item.source, scan_ns, None, depth_camera, rectified)
         if reading.depth is not None and reading.frame_id in ('', own, published):
             return found if depth_camera is None else replace(found, T_cam_lidar=np.eye(4))
         try:
