@@ -172,11 +172,11 @@ def animate_recording(job: DemoJob) -> bool:
     Returns False, and writes none, where the recording has no depth or OpenCV is older than 4.11.
     """
     stride = max(1, -(-job.bag.images // _DRAWN))
-    panels = _drawn_frames(job, stride)
+    panels = drawn_frames(job, stride)
     return write_animation(job.folder / 'demo.webp', panels, stride * job.bag.period)
 
 
-def _drawn_frames(job: DemoJob, stride: int) -> Iterator[dict[str, np.ndarray]]:
+def drawn_frames(job: DemoJob, stride: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield the panels of every n-th frame, all with the colour scale of the first."""
     scale: tuple[float, float] | None = None
     limits = job.config.pipeline.alignment

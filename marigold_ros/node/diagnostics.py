@@ -74,7 +74,7 @@ def diagnostics(
         _timing_status(name, health, outputs),
         _status(f'{name}: model', _OK, text, facts),
         _last_fit(name, health),
-        _transform_status(name, health, extrinsics, config),
+        transform_status(name, health, extrinsics, config),
         _qos_status(name, inputs, outputs),
     ]
     for item in message.status:
@@ -156,7 +156,7 @@ def _timing_status(name: str, health: Health, outputs) -> DiagnosticStatus:
     return _status(f'{name}: timing', _OK, text, health.timings.percentiles())
 
 
-def _transform_status(
+def transform_status(
     name: str, health: Health, extrinsics, config: NodeConfig
 ) -> DiagnosticStatus:
     values = {

@@ -20,7 +20,7 @@ from marigold_ros.models.hub import as_size
 MOST_WAITING = 8
 _MOST_KEPT = 12  # finished jobs whose files stay
 _PATIENCE_S = 1.5  # with a job that is between two steps at the end
-_ROOM = 200_000_000  # bytes that stay free for the results of a job
+ROOM = 200_000_000  # bytes that stay free for the results of a job
 UPLOAD = 'upload'  # folder of what was sent, within that of its job
 WAITING, WORKING, DONE, FAILED, CANCELLED = 'waiting', 'working', 'done', 'failed', 'cancelled'
 UNEXPECTED = 'this failed unexpectedly; the terminal of the server shows why'
@@ -197,11 +197,11 @@ class JobQueue:
         with self._changed:
             done = self._done()
             free, kept = shutil.disk_usage(folder).free, sum(_bytes_in(job.folder) for job in done)
-            if free + kept < size + _ROOM:
+            if free + kept < size + ROOM:
                 return False
-            while done and shutil.disk_usage(folder).free < size + _ROOM:
+            while done and shutil.disk_usage(folder).free < size + ROOM:
                 self._forget([done.pop(0)])
-            return shutil.disk_usage(folder).free >= size + _ROOM
+            return shutil.disk_usage(folder).free >= size + ROOM
 
     def _done(self) -> list[Job]:
         return [job for job in self._jobs.values() if job.state == DONE]

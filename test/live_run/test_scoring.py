@@ -57,7 +57,7 @@ def test_the_animation_moves_truth_that_is_not_rectified_yet(monkeypatch, rectif
     job = SimpleNamespace(
         bag=SimpleNamespace(topics=SimpleNamespace(truth='/truth')), config=NodeConfig()
     )
-    (panels,) = scoring._drawn_frames(job, 1)
+    (panels,) = scoring.drawn_frames(job, 1)
     error = panels['relative error, yellow from 50 %']
     moved = truth if rectified else rectify_depth(truth, camera)
     known = moved > 0

@@ -527,7 +527,7 @@ def test_extrinsics_are_missed_where_a_sensor_needs_them(
 ):
     known = SimpleNamespace(source=source, latest_used=7, fixed_frame='', not_moved=not_moved)
     config = NodeConfig(sparse_source=sparse_source)
-    status = diagnostics._transform_status('/node', Health(), known, config)
+    status = diagnostics.transform_status('/node', Health(), known, config)
     assert (status.name, status.level[0]) == ('/node: transform', level)
     assert words in status.message
     values = values_of(status)

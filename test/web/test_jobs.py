@@ -95,7 +95,7 @@ def small_disk(server, monkeypatch):
     """Give the server a disk on which two more jobs find room; return the oldest job."""
     first = server.wait(*send(server, 1))
     taken = used(server.folder)
-    last = jobs_module._ROOM + taken + 2 * used(server.jobs.find(first['id']).folder)
+    last = jobs_module.ROOM + taken + 2 * used(server.jobs.find(first['id']).folder)
 
     def usage(path):
         return SimpleNamespace(free=last - used(server.folder))

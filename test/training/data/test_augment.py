@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
 from marigold_training.data.augment import (
-    _hue_rotation,
     augment_image,
     Augmentation,
     change_light,
     compress_jpeg,
     crop,
     flip,
+    hue_rotation,
     NORMAL,
     rotate,
 )
@@ -160,7 +160,7 @@ def test_light_of_zero_width_is_identity_and_never_negative(seed):
 
 @pytest.mark.parametrize('angle', [0.0, 0.7, -2.0])
 def test_hues_turn_about_grey_by_the_angle(angle):
-    turn = _hue_rotation(angle)
+    turn = hue_rotation(angle)
     np.testing.assert_allclose(turn @ turn.T, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(turn @ np.ones(3), np.ones(3), atol=1e-12)
     assert np.trace(turn) == pytest.approx(1 + 2 * np.cos(angle))

@@ -17,7 +17,7 @@ from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry.camera.rectification import rectify_image
 from marigold_ros.message_codec import encode_depth, encode_image
 from marigold_ros.synthetic.drive.drive import write_drive
-from marigold_training.data.bag_pairs import _pair
+from marigold_training.data.bag_pairs import pair_of
 from marigold_training.data.sources import open_source
 import numpy as np
 import pytest
@@ -161,7 +161,7 @@ def test_an_image_is_rectified_for_depth_that_is(rectified):
     camera = Camera(K, 24, 16, (-0.3, 0, 0, 0))
     rgb, depth = image(16, 24), ramp(16, 24, 1, 9)
     item = BagFrame(Frame(rgb, camera), None, 0, depth, truth_is_rectified=rectified)
-    pair = _pair(item, AlignmentConfig())
+    pair = pair_of(item, AlignmentConfig())
     assert pair.depth is depth
     assert np.array_equal(pair.rgb, rectify_image(rgb, camera) if rectified else rgb)
     assert not np.array_equal(rectify_image(rgb, camera), rgb)

@@ -114,7 +114,7 @@ def augment_image(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) 
 
 def change_light(image: np.ndarray, width: float, rng: np.random.Generator) -> np.ndarray:
     """Change saturation, hue, white balance, exposure and contrast of a linear image."""
-    turn = _hue_rotation(rng.normal(0.0, 0.35) * width)
+    turn = hue_rotation(rng.normal(0.0, 0.35) * width)
     saturation = np.exp(rng.uniform(-1.2, 0.5) * width)
     balance = np.exp(rng.normal(0.0, 0.12, 3) * width)
     exposure = np.exp(rng.uniform(-0.9, 0.7) * width)
@@ -127,7 +127,7 @@ def change_light(image: np.ndarray, width: float, rng: np.random.Generator) -> n
     return np.maximum(changed, 0.0, out=changed)
 
 
-def _hue_rotation(angle: float) -> np.ndarray:
+def hue_rotation(angle: float) -> np.ndarray:
     """Rotation (3, 3) about the grey axis (Rodrigues)."""
     cross = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) * 3.0**-0.5
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross

@@ -322,7 +322,7 @@ def _write_pairs(
             if item.error is not None:
                 problems.append(f'{where}: {item.error}')
                 continue
-            pair = _pair(item, config)
+            pair = pair_of(item, config)
             if isinstance(pair, str):
                 skipped[pair] += 1
                 continue
@@ -343,7 +343,7 @@ def _topics(reader: BagReader, choice: _Choice) -> BagTopics:
     return replace(found, lidar=None)
 
 
-def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | LidarPair | str:
+def pair_of(item: BagFrame, config: AlignmentConfig) -> Pair | LidarPair | str:
     """Return image and depth, or the reason why there is no pair."""
     frame = item.frame
     if frame is None or (item.truth is None and frame.points_lidar is None):
