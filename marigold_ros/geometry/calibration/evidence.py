@@ -1,19 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Evidence of one image for errors of the LiDAR's angles: agreement with points turned back.
+Evidence of one image for errors of the LiDAR's mounting: agreement with points moved back.
 
-Some points of each frame are tried at a grid of yaw and pitch angles: those on the near side of a
-step in depth should meet edges of the image, and local differences of depth those of the fitted
-map. Sums of agreement over many images are far more robust than an angle per image.
+Some points of each frame are tried with each of many errors taken back: those on the near side of
+a step in depth should meet edges of the image, and local differences of depth those of the fitted
+map. Sums of agreement over many images are far more robust than an error per image.
 """
+
+from collections.abc import Mapping
 
 import cv2
 from marigold_ros.frame import SparseDepth
 import numpy as np
 
-# Angles tried, degrees; estimates lie between them.
+# Errors tried, two at once; estimates lie between them. Points lie to the right of and above the
+# image, are turned clockwise, spread as by focal lengths too long by a share, and shifted.
 YAW_DEG, PITCH_DEG = np.arange(-5.0, 5.1, 0.5), np.arange(-4.0, 4.1, 0.5)
+ROLL_DEG, FOCAL_SHARE = np.linspace(-12.0, 12.0, 13), np.linspace(-0.2, 0.2, 9)
+SHIFT_M = np.linspace(-0.4, 0.4, 9)
+ERRORS = {
+    'turned': {'yaw_deg': YAW_DEG, 'pitch_deg': PITCH_DEG},
+    'rolled': {'roll_deg': ROLL_DEG, 'focal_share': FOCAL_SHARE},
+    'shifted': {'right_m': SHIFT_M, 'up_m': SHIFT_M},
+}
 # Points drawn for each of the two kinds of agreement.
 _SAMPLES = 128
 _LEAST_POINTS = 50
@@ -32,15 +42,15 @@ def agreement(
     K: np.ndarray,
     size: tuple[int, int],
     rng: np.random.Generator,
-) -> np.ndarray | None:
+) -> Mapping[str, np.ndarray] | None:
     """
-    Score the agreement of points and image for each angle that the points are turned back by.
+    Score the agreement of points and image for each error that is taken back.
 
     ``grey`` (h, w) float32 is a thumbnail, values in [0, 255]; ``log_depth`` that of the whole
     image by the affine fit, float32 of any size, without which the image alone counts; ``K`` (3,
-    3) and ``size`` (height, width) in pixels belong to the full image. Returns (21, 17) float32 by
-    :data:`YAW_DEG` and :data:`PITCH_DEG`, about 1 for full agreement, about 0 for none; None with
-    too few points or steps in depth.
+    3) and ``size`` (height, width) in pixels belong to the full image. Returns (A, B) float32 for
+    each pair of :data:`ERRORS`, about 1 for full agreement, about 0 for none; None with too few
+    points or steps in depth.
     """
     if len(sparse) < _LEAST_POINTS:
         return None
@@ -56,12 +66,15 @@ def agreement(
         local = np.clip(log_depth - _around(log_depth), -_LARGEST_STEP, _LARGEST_STEP)
         parts.append((_draw(np.abs(difference), rng), local))
         signs.append(np.sign(difference[parts[1][0]]))
-    total = np.zeros((len(YAW_DEG), len(PITCH_DEG)), np.float32)
+    total = {name: np.float32(0.0) for name in ERRORS}
     for (chosen, image), sign in zip(parts, signs, strict=True):
-        found = _turned_back(image, pixels[chosen], K, size)
-        signed = np.tensordot(sign, found, 1)
-        total += signed / np.sqrt(_SAMPLES * np.square(found).sum(axis=0) + np.float32(1e-6))
-    return total / np.float32(len(parts))
+        places = _moved_back(pixels[chosen], sparse.z[chosen], K, size, image.shape)
+        for name, terms in places.items():
+            found = _values(image, terms)
+            signed = np.tensordot(sign, found, 1)
+            least = np.float32(1e-6)
+            total[name] += signed / np.sqrt(_SAMPLES * np.square(found).sum(axis=0) + least)
+    return {name: np.asarray(score / np.float32(len(parts))) for name, score in total.items()}
 
 
 def _structure(
@@ -110,29 +123,53 @@ def _edges(grey: np.ndarray) -> np.ndarray:
     return np.asarray(edges - np.float32(cv2.mean(edges)[0]))
 
 
-def _turned_back(
-    image: np.ndarray, pixels: np.ndarray, K: np.ndarray, size: tuple[int, int]
-) -> np.ndarray:
-    """Values (N, 21, 17) of an image at pixels turned back by each angle; 0 outside the image."""
-    ratio = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
+def _moved_back(
+    pixels: np.ndarray,
+    z: np.ndarray,
+    K: np.ndarray,
+    size: tuple[int, int],
+    shape: tuple[int, ...],
+) -> dict[str, tuple[np.ndarray, ...]]:
+    """
+    Place N points in an image of a ``shape`` where they lie with each error taken back.
+
+    Returns column and row, whole numbers (2, N, A or 1, B or 1), as terms of which they are sums.
+    """
+    ratio = np.array([shape[1] / size[1], shape[0] / size[0]])
     focal = K[[0, 1], [0, 1]] * ratio
     x, y = ((pixels - K[:2, 2]) / K[[0, 1], [0, 1]]).T[..., None]
     place = ((pixels + 0.5) * ratio - 0.5).T[..., None]
-    yaw, pitch = np.tan(np.deg2rad(YAW_DEG)), np.tan(np.deg2rad(PITCH_DEG))
+    # By a K of placeholders, as the identity, a degree may be millions of pixels.
+    most = max(shape)
+
+    def moved(by_x: np.ndarray, by_y: np.ndarray) -> np.ndarray:
+        return np.clip(np.stack([focal[0] * by_x, focal[1] * by_y]), -most, most)
+
     # To first order in the angles, with the growth towards the corners of a wide image. Both
     # turns are rounded by themselves, so that one addition joins them.
-    by_yaw = np.array([-focal[0] * (1 + x * x) * yaw, -focal[1] * x * y * yaw])
-    by_pitch = np.array([focal[0] * x * y * pitch, focal[1] * (1 + y * y) * pitch])
-    # By a K of placeholders, as the identity, a degree may be millions of pixels.
-    most = max(image.shape)
-    by_yaw = np.rint(place + np.clip(by_yaw, -most, most))
-    by_pitch = np.rint(np.clip(by_pitch, -most, most))
-    margin = int(np.abs(by_pitch).max() + np.abs(by_yaw - place).max()) + 2
+    yaw, pitch = np.tan(np.deg2rad(YAW_DEG)), np.tan(np.deg2rad(PITCH_DEG))
+    by_yaw = place + moved(-(1 + x * x) * yaw, -x * y * yaw)
+    by_pitch = moved(x * y * pitch, (1 + y * y) * pitch)
+    shift = SHIFT_M / z[:, None]
+    by_right, by_up = place + moved(-shift, 0.0 * shift), moved(0.0 * shift, shift)
+    roll = np.deg2rad(ROLL_DEG)
+    turned = np.stack([x * np.cos(roll) + y * np.sin(roll), y * np.cos(roll) - x * np.sin(roll)])
+    back = turned[..., None] / (1.0 + FOCAL_SHARE) - np.stack([x, y])[..., None]
+    by_roll = place[..., None] + moved(*back)
+    terms = {
+        'turned': (by_yaw[..., None], by_pitch[:, :, None]),
+        'rolled': (by_roll,),
+        'shifted': (by_right[..., None], by_up[:, :, None]),
+    }
+    return {name: tuple(np.rint(term) for term in pair) for name, pair in terms.items()}
+
+
+def _values(image: np.ndarray, terms: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Values (N, A, B) of an image at sums of places (2, N, A or 1, B or 1); 0 outside of it."""
+    lowest, highest = sum(term.min() for term in terms), sum(term.max() for term in terms)
+    margin = 1 + int(max(-lowest, highest - min(image.shape), 0))
     framed = cv2.copyMakeBorder(
         image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0.0
     )
-    row = framed.shape[1]
-    first = (by_yaw[1] + margin) * row + by_yaw[0] + margin
-    second = by_pitch[1] * row + by_pitch[0]
-    index = first.astype(np.int32)[:, :, None] + second.astype(np.int32)[:, None]
-    return np.take(framed, index)
+    index = [(term[1] * framed.shape[1] + term[0]).astype(np.int32) for term in terms]
+    return np.take(framed, sum(index[1:], index[0]) + margin * (framed.shape[1] + 1))

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Calibration monitor: errors of the LiDAR's angles and clock, from the evidence of many images.
+Calibration monitor: errors of the LiDAR's mounting and clock, from the evidence of many images.
 
-Only images that differ count. Angles are reported where four parts of the images agree, a delay
-where the angle follows the yaw rate. A scene can mislead by half a degree (points on the near side
-of a step lie below its upper edge, maps are blurred), so small angles are not reported.
+Only images that differ count. Errors are tried in pairs: yaw and pitch, roll and focal length,
+shifts to the side and upwards. The pair that explains the images best is reported, where it does
+so beyond doubt better than a right mounting and four parts of the images agree; a delay where the
+yaw follows the yaw rate. A scene can mislead by half a degree (points on the near side of a step
+lie below its upper edge, maps are blurred), so small errors are not reported.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -17,7 +19,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, CurrentFrame, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import fitted_depth
 from marigold_ros.geometry.calibration.edge_agreement import AGREEING_DEG
-from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
+from marigold_ros.geometry.calibration.evidence import agreement, ERRORS, PITCH_DEG, YAW_DEG
 import numpy as np
 
 _IMAGES, _FEWEST = 120, 8
@@ -25,19 +27,31 @@ _IMAGES, _FEWEST = 120, 8
 _PERIOD_NS = 150_000_000
 # Mean change of a small thumbnail, of 255, from which on an image is a new observation.
 _NEW_IMAGE = 2.5
+# Least errors that are reported, and in what words.
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
-# Standard errors that angles and delays must exceed.
-_ERRORS = 4.0
+_LEAST = {'roll_deg': 2.5, 'focal_share': 0.05, 'right_m': 0.15, 'up_m': 0.15}
+_WORDS = {
+    'yaw_deg': ('LiDAR looks {}{:.1f}° to the {} of the image', 'right', 'left'),
+    'pitch_deg': ('LiDAR looks {}{:.1f}° {} the image', 'above', 'below'),
+    'roll_deg': ('LiDAR is rolled {}{:.1f}° to the {}', 'right', 'left'),
+    'focal_share': ('focal lengths are {}{:.0%} too {}', 'long', 'short'),
+    'right_m': ('LiDAR is placed {}{:.2f} m too far {}', 'right', 'left'),
+    'up_m': ('LiDAR is placed {}{:.2f} m too {}', 'high', 'low'),
+}
+# Standard errors that they, and the gain in agreement, must exceed.
+_CERTAIN = 4.0
 # Least standard error of the pitch, as a share of the gap between scan lines: turned by less than
 # a gap, points meet no row that their neighbours see, and a few edges between lines can mislead.
-_OF_GAP = 1.0 / _ERRORS
+_OF_GAP = 1.0 / _CERTAIN
+_LARGEST_GAP = 2.5  # degrees, beyond which lines show a yaw, a pitch and a shift to the side alone
 _STRIPS = 32  # of an image, in which gaps are measured
 _PARTS = 4
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
-_ENDS = YAW_DEG[-1], PITCH_DEG[-1]  # of the search: the angle may be larger
 # Degrees a second: without different yaw rates a delay cannot be observed.
 _LEAST_TURNING = 4.0
 _NAN = float('nan')
+
+Observation = tuple[Mapping[str, np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -45,44 +59,46 @@ class Calibration:
     """
     Estimated errors of the LiDAR's mounting and clock; NaN where unknown.
 
-    Angles are those by which its points lie to the right of, and above, the image; their standard
-    errors, by the agreement of parts of the images, leave out the bias of the scenes.
+    ``errors`` of the mounting, each with its standard error, have the names and signs of
+    :data:`ERRORS`; standard errors, by the agreement of parts of the images, leave out the bias of
+    the scenes. ``cause`` is the pair that explains the images best, empty where it is no better
+    than a right mounting.
     """
 
-    yaw_deg: float = _NAN
-    pitch_deg: float = _NAN
-    yaw_error_deg: float = _NAN
-    pitch_error_deg: float = _NAN
+    errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    cause: str = ''
     delay_s: float = _NAN  # of the scans' stamps
     delay_error_s: float = _NAN
     n_images: int = 0  # images observed
     line_gap_deg: float = 0.0  # between the scan lines: a pitch below it is not seen
     edges_agree: bool = False  # with depth steps, which excludes a yaw above AGREEING_DEG
 
-    def significant_angles(self, least_deg: float) -> list[tuple[float, float, str, str]]:
-        """Return angles of at least so many degrees, their errors, where points lie, and move."""
-        right = ('to the right of', 'right') if self.yaw_deg > 0 else ('to the left of', 'left')
-        above = ('above', 'up') if self.pitch_deg > 0 else ('below', 'down')
-        angles = (
-            (abs(self.yaw_deg), self.yaw_error_deg, *right),
-            (abs(self.pitch_deg), max(self.pitch_error_deg, _OF_GAP * self.line_gap_deg), *above),
-        )
-        return [angle for angle in angles if angle[0] >= max(least_deg, _ERRORS * angle[1])]
+    def found(self, least_deg: float = _LEAST_ANGLE) -> list[str]:
+        """Return what is wrong with the mounting; yaw and pitch of at least so many degrees."""
+        clauses = []
+        for name, axis in ERRORS.get(self.cause, {}).items():
+            size, error = self.errors[name]
+            if name == 'yaw_deg' and self.edges_agree and abs(size) > AGREEING_DEG:
+                continue
+            if name == 'pitch_deg':
+                error = max(error, _OF_GAP * self.line_gap_deg)
+            elif self.line_gap_deg > _LARGEST_GAP and name not in ('yaw_deg', 'right_m'):
+                continue
+            if abs(size) >= max(_LEAST.get(name, least_deg), _CERTAIN * error):
+                text, above, below = _WORDS[name]
+                bound = 'at least ' if abs(size) >= axis[-1] else ''
+                clauses.append(text.format(bound, abs(size), above if size > 0 else below))
+        return clauses
 
     @property
     def text(self) -> str:
         """Describe the errors that are significant; empty if there are none."""
-        excluded = self.edges_agree and abs(self.yaw_deg) > AGREEING_DEG
-        known = replace(self, yaw_deg=_NAN) if excluded else self
-        found = [
-            f'LiDAR looks {"at least " if angle in _ENDS else ""}{angle:.1f}° {place} the image'
-            for angle, _, place, _ in known.significant_angles(_LEAST_ANGLE)
-        ]
-        if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
+        clauses = self.found()
+        if abs(self.delay_s) >= max(_LEAST_DELAY, _CERTAIN * self.delay_error_s):
             beyond = 'at least ' if abs(self.delay_s) > 0.99 * _DELAYS[-1] else ''
             early = 'late' if self.delay_s > 0 else 'early'
-            found.append(f'LiDAR is {beyond}{abs(self.delay_s):.2f} s {early}')
-        return '; '.join(found)
+            clauses.append(f'LiDAR is {beyond}{abs(self.delay_s):.2f} s {early}')
+        return '; '.join(clauses)
 
 
 @dataclass(frozen=True)
@@ -90,11 +106,12 @@ class CalibrationState:
     """
     State of the calibration monitor between two frames; immutable.
 
-    Observations are agreement (21, 17) float32 and yaw rate of the last images that differed.
+    Observations are agreement, as `agreement` returns it, and yaw rate of the last images that
+    differed.
     """
 
     calibration: Calibration = Calibration()
-    observations: tuple[tuple[np.ndarray, float], ...] = ()
+    observations: tuple[Observation, ...] = ()
     count: int = 0  # observations so far
     small: np.ndarray | None = None  # (24, 32) float32, thumbnail of the last image that differed
     observed_ns: int = 0  # its stamp
@@ -158,36 +175,49 @@ def line_gap(sparse: SparseDepth, K: np.ndarray, width: int) -> float:
     return float(np.square(gaps).sum() / max(gaps.sum(), 1e-9))
 
 
-def estimate_calibration(observations: Sequence[tuple[np.ndarray, float]]) -> Calibration:
+def estimate_calibration(observations: Sequence[Observation]) -> Calibration:
     """
-    Estimate angles and delay from many images.
+    Estimate errors of mounting and clock from many images.
 
-    Each observation is an agreement by yaw and pitch (21, 17), and the yaw rate in rad/s or NaN.
+    Each observation is an agreement by pairs of errors, and the yaw rate in rad/s or NaN.
     """
     if len(observations) < _FEWEST:
         return Calibration(n_images=len(observations))
-    scores = np.stack([scores for scores, _ in observations])
     rates = np.rad2deg([rate for _, rate in observations])
-    yaw, pitch = _peak(scores.mean(axis=0))
-    parts = np.array([_peak(part.mean(axis=0)) for part in np.array_split(scores, _PARTS)])
-    errors = parts.std(axis=0, ddof=1) / np.sqrt(_PARTS)
+    errors: dict[str, tuple[float, float]] = {}
+    most, best = -np.inf, ''
+    for pair, axes in ERRORS.items():
+        scores = np.stack([agreed[pair] for agreed, _ in observations])
+        mean = scores.mean(axis=0)
+        parts = [_peak(part.mean(axis=0), pair) for part in np.array_split(scores, _PARTS)]
+        spread = np.std(parts, axis=0, ddof=1) / np.sqrt(_PARTS)
+        found = zip(_peak(mean, pair), spread.tolist(), strict=True)
+        errors |= dict(zip(axes, found, strict=True))
+        if mean.max() > most:
+            most, best = float(mean.max()), pair
+            place = int(mean.argmax())
+            gain = scores.reshape(len(scores), -1)[:, [place, mean.size // 2]] @ [1.0, -1.0]
+    certain = gain.mean() >= _CERTAIN * gain.std(ddof=1) / np.sqrt(len(gain))
+    cause = best if certain else ''
     delay, delay_error = _NAN, _NAN
     turning = np.isfinite(rates)
     if turning.sum() >= 2 * _FEWEST and rates[turning].std() >= _LEAST_TURNING:
-        profiles = scores[turning][:, :, int(np.abs(PITCH_DEG - pitch).argmin())]
+        scores = np.stack([agreed['turned'] for agreed, _ in observations])[turning]
+        profiles = scores[:, :, int(np.abs(PITCH_DEG - errors['pitch_deg'][0]).argmin())]
         delay, angle = _shear(profiles, rates[turning])
         # Every fourth image, so that each part has seen all the turns.
         some = [_shear(profiles[k::_PARTS], rates[turning][k::_PARTS])[0] for k in range(_PARTS)]
         delay_error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
-        yaw = angle if abs(delay) >= _ERRORS * delay_error else yaw
-    yaw_error, pitch_error = (float(error) for error in errors)
-    return Calibration(yaw, pitch, yaw_error, pitch_error, delay, delay_error, len(observations))
+        if abs(delay) >= _CERTAIN * delay_error:
+            cause, errors['yaw_deg'] = 'turned', (angle, errors['yaw_deg'][1])
+    return Calibration(errors, cause, delay, delay_error, len(observations))
 
 
-def _peak(scores: np.ndarray) -> tuple[float, float]:
-    """Yaw and pitch of the best agreement, in degrees."""
+def _peak(scores: np.ndarray, pair: str) -> tuple[float, float]:
+    """Return the errors of a pair where agreement is best."""
     i, j = np.unravel_index(int(np.argmax(scores)), scores.shape)
-    return _top(scores[:, j], int(i), YAW_DEG), _top(scores[i], int(j), PITCH_DEG)
+    first, second = ERRORS[pair].values()
+    return _top(scores[:, j], int(i), first), _top(scores[i], int(j), second)
 
 
 def _top(values: np.ndarray, place: int, axis: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.calibration.evidence import agreement
+from marigold_ros.geometry.calibration.evidence import agreement, ERRORS
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     estimate_calibration,
@@ -35,9 +35,9 @@ def calibration_of_recording(
     config: AlignmentConfig,
 ) -> Calibration:
     """
-    Estimate the error of the LiDAR's angles from images (H, W, 3), maps, points and matrices K.
+    Estimate the errors of the LiDAR's mounting from images (H, W, 3), maps, points and matrices K.
 
-    Returns NaN angles with fewer than eight images that have points and steps in depth.
+    Returns none with fewer than eight images that have points and steps in depth.
     """
     rng = np.random.default_rng(0)
     found = []
@@ -48,28 +48,20 @@ def calibration_of_recording(
         draws = [agreement(grey, log_depth, sparse, K, rgb.shape[:2], rng) for _ in range(DRAWS)]
         scores = [scores for scores in draws if scores is not None]
         if scores:
-            found.append((np.mean(scores, axis=0), np.nan))
+            mean = {pair: np.mean([one[pair] for one in scores], axis=0) for pair in ERRORS}
+            found.append((mean, np.nan))
     return estimate_calibration(found)
 
 
-def check_calibration(calibration: Calibration, median_depth: float) -> None:
-    """
-    Raise CalibrationError if an angle is wrong beyond doubt.
-
-    ``median_depth`` in metres of the points converts angles to shifts of the sensor, which look
-    the same in an image.
-    """
-    largest = max(calibration.yaw_error_deg, calibration.pitch_error_deg)
-    found = [
-        f'{angle:.1f}° {place} the image (standard error {error:.1f}°), as if it sat '
-        f'{np.deg2rad(angle) * median_depth:.2f} m further {side} at the median depth of '
-        f'{median_depth:.0f} m'
-        for angle, error, place, side in calibration.significant_angles(REFUSED_DEG)
-        if largest <= _LARGEST_ERROR
-    ]
+def check_calibration(calibration: Calibration) -> None:
+    """Raise CalibrationError if the mounting is wrong beyond doubt."""
+    turned = [calibration.errors.get(name, (0.0, 0.0))[1] for name in ERRORS['turned']]
+    if calibration.cause == 'turned' and max(turned) > _LARGEST_ERROR:
+        return
+    found = calibration.found(REFUSED_DEG)
     if found:
         raise CalibrationError(
-            f'the LiDAR points lie {" and ".join(found)}; at most {REFUSED_DEG}° are allowed, or '
-            'the models would learn the error: correct the transform from LiDAR to camera '
-            '(/tf_static), camera_info, or the stamps of the scans, and record the bag again'
+            f'{" and ".join(found)}, which the models would learn (at most {REFUSED_DEG}° are '
+            'allowed): correct the transform from LiDAR to camera (/tf_static), camera_info, or '
+            'the stamps of the scans, and record the bag again'
         )

@@ -79,7 +79,8 @@ def test_an_angle_that_edges_exclude_is_neither_reported_nor_a_result():
     for _ in range(3):
         pipeline.process(turned_scan(0.0))
     assert pipeline.state.edges.is_right
-    monitor = replace(pipeline.state.calibration, calibration=Calibration(-2.4, 0.1, 0.1, 0.1))
+    turned = Calibration({'yaw_deg': (-2.4, 0.1), 'pitch_deg': (0.1, 0.1)}, 'turned')
+    monitor = replace(pipeline.state.calibration, calibration=turned)
     pipeline.state = replace(pipeline.state, calibration=monitor)
     assert pipeline.calibration.text == ''
     assert pipeline.process(turned_scan(0.0)).calibration == ''

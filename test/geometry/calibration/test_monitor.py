@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
+import re
 import time
 import tracemalloc
 
@@ -15,7 +17,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Alignment, Camera, CurrentFrame, Prediction, SparseDepth
 from marigold_ros.geometry import align, project_lidar
-from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
+from marigold_ros.geometry.calibration.evidence import agreement, ERRORS, PITCH_DEG, YAW_DEG
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     CalibrationState,
@@ -59,30 +61,38 @@ def scene(seed):
     return np.clip(rgb + noise, 0, 255).astype(np.uint8), depth.astype(np.float32)
 
 
-def turned(yaw, pitch):
+def turned(yaw, pitch, roll=0.0):
     T = np.eye(4)
-    T[:3, :3] = Rotation.from_euler('yx', [yaw, pitch], degrees=True).as_matrix()
+    T[:3, :3] = Rotation.from_euler('yxz', [yaw, pitch, roll], degrees=True).as_matrix()
     return T
 
 
-def scan_of(depth, T, seed):
+def shifted(x, y):
+    T = np.eye(4)
+    T[:2, 3] = x, y
+    return T
+
+
+def scan_of(depth, T, seed, spread=1.0):
     """Points of 40 rows of a LiDAR beside the camera, as they seem to lie with T for an error."""
     rng, beside = np.random.default_rng(seed), np.eye(4)
     beside[0, 3] = 0.3
     points = unproject_depth(depth, K)[4::12, 1::4].reshape(-1, 3)
     points = points * rng.normal(1, 0.003, (len(points), 1)) - beside[:3, 3]
-    return project_lidar(points, T @ beside, CAMERA, CONFIG)
+    camera = replace(CAMERA, K=K * [[spread, 1, 1], [1, spread, 1], [1, 1, 1]])
+    return project_lidar(points, T @ beside, camera, CONFIG)
 
 
-def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=12.0):
-    """Show a monitor many images; the map is the truth, blurred over pixels, in a tone error."""
+def drive(T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0):
+    """Show a monitor many images; the map is the truth, blurred, in a tone error."""
+    T = np.eye(4) if T is None else T
     state, heading = CalibrationState(), 0.0
     for index in range(images):
         rgb, depth = scene(0 if still else index % 24)
         turning = rate * np.sin(index)
         heading += turning * STEP / 1e9
-        sparse = scan_of(depth, turned(yaw + delay * turning, pitch), index)
-        relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), blur)
+        sparse = scan_of(depth, turned(delay * turning, 0.0) @ T, index, spread)
+        relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), 12.0)
         prediction = Prediction(relative.astype(np.float32), space='log')
         current = CurrentFrame(
             thumbnail(rgb), index * STEP, K, turned(heading, 0) if rate else None
@@ -93,42 +103,60 @@ def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=
 
 
 @pytest.mark.parametrize(
-    ('yaw', 'pitch', 'words'),
+    ('T', 'name', 'size', 'words'),
     [
-        (2.0, 0.0, 'to the right of'),
-        (-2.0, 0.0, 'to the left of'),
-        (0.0, 2.0, 'above'),
-        (0.0, -3.0, 'below'),
+        (turned(2.0, 0.0), 'yaw_deg', 2.0, r'LiDAR looks 2\.\d° to the right of the image'),
+        (turned(-2.0, 0.0), 'yaw_deg', -2.0, r'LiDAR looks [12]\.\d° to the left of the image'),
+        (turned(0.0, 2.0), 'pitch_deg', 2.0, r'LiDAR looks \d\.\d° above the image'),
+        (turned(0.0, -3.0), 'pitch_deg', -3.0, r'LiDAR looks \d\.\d° below the image'),
+        (turned(0.0, 0.0, 5.0), 'roll_deg', 5.0, r'LiDAR is rolled \d\.\d° to the right'),
+        (turned(0.0, 0.0, -9.0), 'roll_deg', -9.0, r'LiDAR is rolled \d\.\d° to the left'),
+        (shifted(-0.3, 0.0), 'right_m', -0.3, r'LiDAR is placed 0\.[23]\d m too far left'),
+        (shifted(0.0, -0.3), 'up_m', 0.3, r'LiDAR is placed 0\.[23]\d m too high'),
     ],
 )
-def test_planted_angle_is_reported_with_its_side(yaw, pitch, words):
-    found = drive(yaw, pitch)
-    assert found.yaw_deg == pytest.approx(yaw, abs=0.5)
-    assert found.pitch_deg == pytest.approx(pitch, abs=0.5)
-    assert words in found.text
-    assert found.text.count('LiDAR looks') == 1
+def test_planted_error_of_the_mounting_is_reported_with_its_side(T, name, size, words):
+    found = drive(T, images=12)
+    tolerance = {'right_m': 0.11, 'up_m': 0.05, 'roll_deg': 1.0}.get(name, 0.6)
+    assert found.errors[name][0] == pytest.approx(size, abs=tolerance)
+    assert re.fullmatch(words, found.text), found.text
+
+
+@pytest.mark.parametrize(('spread', 'words'), [(1.12, 'long'), (0.88, 'short')])
+def test_planted_error_of_the_focal_length_is_reported(spread, words):
+    found = drive(spread=spread, images=12)
+    assert found.errors['focal_share'][0] == pytest.approx(spread - 1.0, abs=0.04)
+    assert re.fullmatch(rf'focal lengths are \d+% too {words}', found.text), found.text
 
 
 def test_no_error_raises_no_alarm():
     found = drive()
-    assert abs(found.yaw_deg) < 0.4
-    assert abs(found.pitch_deg) < 0.5  # points on the near side of an edge lie below its top
+    most = {'roll_deg': 1.0, 'focal_share': 0.03, 'right_m': 0.05, 'up_m': 0.05}
+    for name, (size, _) in found.errors.items():
+        assert abs(size) < most.get(name, 0.5)
     assert found.text == ''
 
 
 def test_robot_at_rest_observes_one_image_only():
-    found = drive(3.0, still=True, images=30)
+    found = drive(turned(3.0, 0.0), still=True, images=30)
     assert found.n_images <= 1
-    assert (found.text, str(found.yaw_deg)) == ('', 'nan')
+    assert (found.text, found.errors) == ('', {})
 
 
 @pytest.mark.parametrize(('delay', 'words'), [(0.08, 'late'), (-0.06, 'early')])
 def test_yaw_rate_separates_delay_from_angle(delay, words):
-    found = drive(1.5, delay=delay, rate=25.0, images=48)
+    found = drive(turned(1.5, 0.0), delay=delay, rate=25.0, images=48)
     assert found.delay_s == pytest.approx(delay, abs=0.025)
-    assert found.yaw_deg == pytest.approx(1.5, abs=0.5)
+    assert found.errors['yaw_deg'][0] == pytest.approx(1.5, abs=0.5)
     assert words in found.text
     assert 'to the right' in found.text
+
+
+def angles(scores):
+    """Agreement by angles (21, 17), and none by other errors."""
+    others = ('rolled', 'shifted')
+    none = {pair: np.zeros([len(axis) for axis in ERRORS[pair].values()]) for pair in others}
+    return {'turned': scores.astype(np.float32), **none}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +173,7 @@ def test_what_lies_beyond_the_search_is_not_stated_as_exact(peak, delay, words):
     seen = []
     for rate in np.linspace(-12.0, 12.0, 32):  # degrees a second
         off = np.hypot(YAW_DEG[:, None] - peak[0] - delay * rate, PITCH_DEG - peak[1])
-        seen.append((np.exp(-np.square(off / 3.0)).astype(np.float32), np.deg2rad(rate)))
+        seen.append((angles(np.exp(-np.square(off / 3.0))), np.deg2rad(rate)))
     assert estimate_calibration(seen).text == words
 
 
@@ -173,8 +201,9 @@ def test_without_a_fit_image_edges_alone_are_evidence():
     sparse = scan_of(depth, turned(2, 0), 0)
     rng, size = np.random.default_rng(0), (HEIGHT, WIDTH)
     scores = agreement(thumbnail(rgb), None, sparse, K, size, rng)
-    assert scores.shape == (len(YAW_DEG), len(PITCH_DEG))
-    assert abs(YAW_DEG[scores.max(axis=1).argmax()] - 2.0) <= 0.5
+    for pair, axes in ERRORS.items():
+        assert scores[pair].shape == tuple(len(axis) for axis in axes.values())
+    assert abs(YAW_DEG[scores['turned'].max(axis=1).argmax()] - 2.0) <= 0.5
 
 
 @pytest.mark.parametrize('focal', [1.0, 1e6])
@@ -187,13 +216,14 @@ def test_a_focal_length_that_no_camera_has_takes_no_more_memory(focal):
     )
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert np.isfinite(scores).all()
+    assert all(np.isfinite(score).all() for score in scores.values())
     assert most < 50e6
 
 
 def test_contradicting_images_give_no_alarm():
     def peak(place):
-        return np.exp(-np.square((YAW_DEG[:, None] - place) / 0.5) - np.square(PITCH_DEG / 0.5))
+        away = np.square((YAW_DEG[:, None] - place) / 0.5) + np.square(PITCH_DEG / 0.5)
+        return angles(np.exp(-away))
 
     sure = estimate_calibration([(peak(2.0), np.nan)] * 12)
     assert sure.text == 'LiDAR looks 2.0° to the right of the image'
@@ -202,20 +232,33 @@ def test_contradicting_images_give_no_alarm():
     assert unsure.text == ''
 
 
+def of_angles(yaw, pitch, error=0.1, **facts):
+    errors = {'yaw_deg': (yaw, error), 'pitch_deg': (pitch, 0.1)}
+    return Calibration(errors, 'turned', **facts)
+
+
 def test_text_names_significant_errors_only():
-    both = Calibration(-1.32, 0.1, 0.1, 0.1, 0.08, 0.01, 40)
+    both = of_angles(-1.32, 0.1, delay_s=0.08, delay_error_s=0.01)
     assert both.text == 'LiDAR looks 1.3° to the left of the image; LiDAR is 0.08 s late'
     assert Calibration().text == ''
-    assert Calibration(-1.32, 0.1, 0.5, 0.1).text == ''
+    assert of_angles(-1.32, 0.1, error=0.5).text == ''
+    assert replace(of_angles(-1.32, 0.1), cause='').text == ''
     # Upright edges that agree exclude a large yaw, whatever the maps of a scene make likely.
-    assert Calibration(-2.4, 1.3, 0.1, 0.1, edges_agree=True).text.startswith('LiDAR looks 1.3°')
+    assert of_angles(-2.4, 1.3, edges_agree=True).text.startswith('LiDAR looks 1.3°')
     # Points that are too low meet them as well.
-    lowered = Calibration(0.1, -1.9, 0.1, 0.1, edges_agree=True)
-    assert lowered.text == 'LiDAR looks 1.9° below the image'
+    assert of_angles(0.1, -1.9, edges_agree=True).text == 'LiDAR looks 1.9° below the image'
     # Between lines that are farther apart than a pitch it is not seen.
-    assert Calibration(0.1, 1.5, 0.1, 0.1).text == 'LiDAR looks 1.5° above the image'
-    assert Calibration(0.1, 2.4, 0.1, 0.1, line_gap_deg=3.3).text == ''
-    assert Calibration(0.1, 1.5, 0.1, 0.1, line_gap_deg=0.5).text != ''
+    assert of_angles(0.1, 1.5).text == 'LiDAR looks 1.5° above the image'
+    assert of_angles(0.1, 2.4, line_gap_deg=3.3).text == ''
+    assert of_angles(0.1, 1.5, line_gap_deg=0.5).text != ''
+
+
+def test_few_lines_show_a_shift_to_the_side_and_no_height():
+    errors = {'right_m': (0.3, 0.01), 'up_m': (-0.2, 0.01)}
+    both = 'LiDAR is placed 0.30 m too far right; LiDAR is placed 0.20 m too low'
+    assert Calibration(errors, 'shifted').text == both
+    few = Calibration(errors, 'shifted', line_gap_deg=3.3)
+    assert few.text == 'LiDAR is placed 0.30 m too far right'
 
 
 def test_an_observation_takes_under_8_ms():
@@ -242,28 +285,28 @@ def recording(T, images=10):
 
 
 @pytest.mark.parametrize(
-    ('T', 'angle', 'words'),
+    ('T', 'name', 'size', 'words'),
     [
-        (turned(1.0, 0.0), 1.0, '° to the right of the image'),
-        (turned(-1.0, 0.0), -1.0, '° to the left of the image'),
-        (turned(0.0, -1.0), -1.0, '° below the image'),
-        (turned(2.0, 0.0), 2.0, r'0\.[23]\d m further right at the median depth of 8 m'),
+        (turned(1.0, 0.0), 'yaw_deg', 1.0, '° to the right of the image'),
+        (turned(-1.0, 0.0), 'yaw_deg', -1.0, '° to the left of the image'),
+        (turned(0.0, -1.0), 'pitch_deg', -1.0, '° below the image'),
+        (turned(0.0, 0.0, 4.0), 'roll_deg', 4.0, '° to the right'),
     ],
 )
-def test_a_recording_with_a_wrong_mounting_is_refused_with_its_error(T, angle, words):
+def test_a_recording_with_a_wrong_mounting_is_refused_with_its_error(T, name, size, words):
     found = calibration_of_recording(recording(T), CONFIG)
-    largest = max(found.yaw_deg, found.pitch_deg, key=abs)
-    assert largest == pytest.approx(angle, abs=0.6)
-    with pytest.raises(CalibrationError, match=f'{abs(largest):.1f}.*{words}.*camera_info'):
-        check_calibration(found, 8.0)
+    seen = found.errors[name][0]
+    assert seen == pytest.approx(size, abs=0.6)
+    with pytest.raises(CalibrationError, match=f'{abs(seen):.1f}{words}.*camera_info'):
+        check_calibration(found)
 
 
 def test_a_recording_with_the_right_mounting_or_too_few_images_is_not_refused():
-    check_calibration(calibration_of_recording(recording(np.eye(4)), CONFIG), 8.0)
+    check_calibration(calibration_of_recording(recording(np.eye(4)), CONFIG))
     few = calibration_of_recording(recording(turned(3.0, 0.0), images=4), CONFIG)
     assert few.n_images == 4
-    check_calibration(few, 8.0)
-    check_calibration(Calibration(-2.4, 2.6, 0.3, 1.0, n_images=20), 4.0)  # parts disagree
+    check_calibration(few)
+    check_calibration(of_angles(2.6, 2.6, error=0.6))  # parts disagree
 
 
 @settings(max_examples=min(30, settings().max_examples))

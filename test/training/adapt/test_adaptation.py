@@ -232,7 +232,7 @@ def test_a_miscalibrated_lidar_is_refused_with_its_error(new, options, monkeypat
 
     def found(images, config):
         seen.extend(K.shape for _, _, _, K in images)
-        return Calibration(1.4, 0.1, 0.1, 0.1, n_images=10)
+        return Calibration({'yaw_deg': (1.4, 0.1), 'pitch_deg': (0.1, 0.1)}, 'turned')
 
     monkeypatch.setattr(judge, 'calibration_of_recording', found)
     with pytest.raises(CalibrationError, match=r'1\.4° to the right.*correct the transform'):

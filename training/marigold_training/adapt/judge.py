@@ -182,7 +182,6 @@ def check_mounting(
     config: PipelineConfig,
 ) -> None:
     """Raise CalibrationError if points and images of these numbers do not fit each other."""
-    depths = []
 
     def images() -> Iterator[tuple[np.ndarray, Prediction, SparseDepth, np.ndarray]]:
         chosen = thinned(numbers, MOST_MOUNTED)
@@ -190,13 +189,10 @@ def check_mounting(
             camera = one.frame.camera
             if camera is None or not len(one.lidar):
                 continue
-            depths.append(float(np.median(one.lidar.z)))
             rgb = rectify_image(one.frame.rgb, camera)
             yield rgb, one.predictions['base'], one.lidar, rectified(camera).K
 
-    calibration = calibration_of_recording(images(), config.alignment)
-    if depths:
-        check_calibration(calibration, float(np.median(depths)))
+    check_calibration(calibration_of_recording(images(), config.alignment))
 
 
 def judge_maps(
