@@ -54,6 +54,20 @@ def test_a_lost_lidar_is_held_over_then_withdrawn(bench):
     assert len(running.robot.received['depth/image_rect']) == 4 + 4 + 4 + 2
 
 
+def test_a_camera_info_from_before_a_clock_jump_gives_way_to_the_last_one(running):
+    new_focal = {100: 60.0, 500: 90.0}  # tenths of a second; some drivers publish changes only
+    for number, tenth in enumerate((100, 500, 501, 200, 201), 1):
+        stamp = tenth * SECOND // 10
+        if tenth in new_focal:
+            running.deliver('info', running.robot.camera_info(stamp, new_focal[tenth]))
+        running.send(stamp, info=False)
+        running.wait_quiet(number)
+    assert running.count('clock_jumps') == 1
+    # The scan at 20 s is refused, as it is out of order alone.
+    infos = running.wait_received('depth/camera_info', 4)
+    assert [info.k[0] for info in infos] == [60.0, 90.0, 90.0, 90.0]
+
+
 def test_images_with_the_stamp_of_the_one_before_are_not_fitted_to_its_scan(running):
     running.send(SECOND)
     for count in (2, 3):

@@ -322,9 +322,13 @@ class Inputs:
     # Pairing
 
     def clear(self) -> None:
-        """Forget scans and stamps, as after a clock jump."""
+        """Forget scans and stamps, as after a clock jump; of camera_info the last one stays."""
         for scans in self._scans.values():
             scans.clear()
+        with self._scan_arrived:  # against another thread that clears
+            for item in self.inputs:
+                while len(item.infos) > 1:  # drivers may never publish the last one again
+                    item.infos.popleft()
         self._stamps.clear()
 
     def await_info(self, image_ns: int) -> CameraInfo | None:
