@@ -250,7 +250,7 @@ class DepthNode(ManagedNode):
     def _on_jump(self, reason: str) -> None:
         """Empty all buffers and reset the temporal state, as stamps or the ROS clock jumped."""
         self.health.counters.add(keys.CLOCK_JUMPS)
-        self.get_logger().warning(f'{reason}: buffers and filters start anew')
+        self.health.report('clock', f'{reason}: buffers and filters start anew')
         self._inputs.clear()
         self._extrinsics.clear()
         self._server.reset_wanted = True

@@ -130,6 +130,8 @@ def _complaints(item, health: Health) -> Iterator[str]:
         )
     if silent and item.name != 'info':  # some drivers publish camera_info once
         yield f'{item.topic} is published, but nothing arrives: network, or a driver that hangs?'
+    if item.name == 'image':
+        yield health.problem('clock')
     yield health.problem(item.problem_part)
     if item.source in health.sources:
         yield health.sources[item.source].reason

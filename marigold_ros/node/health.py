@@ -173,7 +173,7 @@ class Health:
             self.counters.add(f'{keys.source_part(source)}.{outcome}')
 
     def report(self, part: str, text: str) -> None:
-        """Record a problem of a part: image, camera, info, scan, transform or frame."""
+        """Record a problem of a part: clock, image, camera, info, scan, transform or frame."""
         self.problems[part] = (time.monotonic(), text)
 
     def problem(self, part: str) -> str:

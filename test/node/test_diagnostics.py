@@ -110,10 +110,19 @@ def test_a_clock_that_jumps_back_empties_buffers_and_filters(running):
     running.wait_received('relative/image', 2)
     running.wait_quiet(3)
     assert running.count('clock_jumps') == 1
+    assert 'image_raw jumped: buffers and filters' in running.status('frames')[1]
     # Neither the old scan nor the old fit serves the new time.
     assert len(running.robot.received['depth/image_rect']) == 1
     running.send(51 * SECOND)
     running.wait_received('depth/image_rect', 2)
+
+
+def test_a_clock_that_jumps_all_the_time_does_not_flood_the_console(running, capfd):
+    for _ in range(5):  # as with two publishers of /clock
+        running.node._on_jump('ROS time jumped')
+        running.node.publish_diagnostics()
+    assert capfd.readouterr().err.count('ROS time jumped') == 1
+    assert running.count('clock_jumps') == 5
 
 
 def test_evidence_on_the_mounting_outlives_a_clock_jump_but_no_reset(running):
