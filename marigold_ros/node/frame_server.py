@@ -214,10 +214,11 @@ class FrameServer:
         self._outputs.publish(result, image.header, image.config, frame.scan_ns, health.details)
         health.published.tick()
         watch.lap('publish')
-        health.timings.add({**result.timings_ms, **watch.laps_ms, 'total': watch.total_ms()})
+        timings_ms = {**result.timings_ms, **watch.laps_ms, 'total': watch.total_ms()}
         age_ms = (self._node.get_clock().now().nanoseconds - frame.stamp_ns) / 1e6
         if 0 <= age_ms < _MAX_AGE_MS:
-            health.timings.add({'age': age_ms})
+            timings_ms['age'] = age_ms
+        health.timings.add(timings_ms)
 
     def _prepare(self, alone: Callable[[], object]) -> NodeConfig:
         """Apply changed settings, a new model and a reset, once no image is in work."""

@@ -68,28 +68,30 @@ class Counters:
 
 
 class Timings:
-    """The last durations of each stage of a frame, and their percentiles."""
+    """The durations of each stage in the last frames, and their percentiles."""
 
     def __init__(self, window: int = 100) -> None:
         self._lock = threading.Lock()
-        self._window = window
-        self._stages: dict[str, deque[float]] = {}
+        self._frames: deque[Mapping[str, float]] = deque(maxlen=window)
 
     def add(self, timings_ms: Mapping[str, float]) -> None:
         """Add the durations of one frame, milliseconds per stage."""
         with self._lock:
-            for stage, duration in timings_ms.items():
-                self._stages.setdefault(stage, deque(maxlen=self._window)).append(float(duration))
+            self._frames.append(timings_ms)
 
     def last_s(self, stage: str) -> float:
-        """Return the last duration of a stage in seconds; 0 before the first."""
+        """Return the duration of a stage of the last frame in seconds; 0 without it."""
         with self._lock:
-            return self._stages[stage][-1] / 1e3 if stage in self._stages else 0.0
+            return self._frames[-1].get(stage, 0.0) / 1e3 if self._frames else 0.0
 
     def percentiles(self) -> dict[str, float]:
         """Return ``STAGE.p50_ms`` and ``STAGE.p95_ms`` over the window."""
         with self._lock:
-            stages = {stage: list(values) for stage, values in self._stages.items()}
+            frames = list(self._frames)
+        stages: dict[str, list[float]] = {}
+        for timings_ms in frames:
+            for stage, duration in timings_ms.items():
+                stages.setdefault(stage, []).append(duration)
         return {
             f'{stage}.p{percent}_ms': float(value)
             for stage, values in stages.items()

@@ -70,6 +70,14 @@ def test_percentiles_are_those_of_the_window():
     assert timings.percentiles()['predict.p95_ms'] == pytest.approx(4.8)
 
 
+def test_a_stage_that_the_last_frames_lack_is_not_reported_any_more():
+    timings = Timings(window=5)
+    timings.add({'predict': 2.0, 'age': 50.0})
+    for _ in range(5):  # their stamps are of another clock
+        timings.add({'predict': 2.0})
+    assert set(timings.percentiles()) == {'predict.p50_ms', 'predict.p95_ms'}
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Return a function that advances a stopped clock."""
