@@ -11,7 +11,6 @@ thread of the transition, so that parameters, services and state queries answer 
 from collections.abc import Callable, Sequence
 from functools import partial
 import gc
-import sys
 import time
 from typing import Any
 
@@ -23,7 +22,7 @@ from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.diagnostics import diagnostics, warnings_of
 from marigold_ros.node.distro import STEADY, watch_clock
 from marigold_ros.node.frame_server import FrameServer
-from marigold_ros.node.health import Health, WarningLog
+from marigold_ros.node.health import cuda_in_use, Health, WarningLog
 from marigold_ros.node.interface import parameters
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Inputs
@@ -191,9 +190,8 @@ class DepthNode(ManagedNode):
         """Release the model's memory, and with it whatever holds the model."""
         self._pipeline = self._server = self._worker = self._inputs = None
         gc.collect()
-        torch = sys.modules.get('torch')
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if cuda := cuda_in_use():
+            cuda.empty_cache()
 
     def stop(self, patience: float = PATIENCE) -> bool:
         """Stop before the process ends; returns False if a frame is still in work."""

@@ -231,14 +231,19 @@ def resident_mb(process: int | str = 'self') -> float:
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 
+def cuda_in_use() -> Any:
+    """Return torch.cuda if there is a GPU; None while torch is not imported, or only in part."""
+    cuda = getattr(sys.modules.get('torch'), 'cuda', None)
+    return cuda if cuda is not None and cuda.is_available() else None
+
+
 def memory_mb() -> dict[str, float]:
     """Return the memory of this process in MB: ``resident_mb``, and ``gpu_mb`` with CUDA."""
     found = {}
     if Path('/proc/self/statm').exists():
         found['resident_mb'] = round(resident_mb(), 1)
-    torch = sys.modules.get('torch')
-    if torch is not None and torch.cuda.is_available():
-        held = map(torch.cuda.memory_allocated, range(torch.cuda.device_count()))
+    if cuda := cuda_in_use():
+        held = map(cuda.memory_allocated, range(cuda.device_count()))
         found['gpu_mb'] = round(sum(held) / 1e6, 1)
     return found
 

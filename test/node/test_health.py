@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -218,6 +218,11 @@ def test_memory_is_that_on_all_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda gpu=0: 3_000_000 * gpu)
     assert health.memory_mb()['gpu_mb'] == 3.0
+
+
+def test_memory_is_known_while_another_thread_imports_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch', ModuleType('torch'))  # as of its first lines
+    assert set(health.memory_mb()) == {'resident_mb'}
 
 
 def test_a_warning_is_logged_when_it_appears_every_half_minute_and_when_it_ends():
