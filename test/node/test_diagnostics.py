@@ -359,6 +359,15 @@ def test_a_missing_camera_info_is_the_other_half(bench):
     assert running.count('pairs.without_info') == 1
 
 
+def test_a_camera_info_that_never_comes_is_not_waited_for_by_each_image(bench, monkeypatch):
+    running = bench(hear=('relative/image',))
+    monkeypatch.setattr(subscriptions, 'PROBLEM_MEMORY', 0.0)
+    monkeypatch.setattr(subscriptions, '_FIRST_INFO', 5.0)
+    running.send(SECOND, info=False)
+    running.wait_quiet(1)
+    assert running.node.health.timings.last_s('decode') < 4.0
+
+
 def test_the_published_keys_are_those_of_the_list(bench):
     running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
     running.model.answered_by = 'planted'

@@ -332,8 +332,9 @@ class Inputs:
         self._stamps.clear()
 
     def await_info(self, image_ns: int) -> CameraInfo | None:
-        """Return an image's camera_info; wait briefly for the first if somebody publishes it."""
-        if not self.info.infos and self.info.publishers:
+        """Return an image's camera_info; wait briefly for the first of a new publisher."""
+        info = self.info
+        if not info.infos and info.publishers and not info.rate.is_silent(PROBLEM_MEMORY):
             self._info_arrived.wait(_FIRST_INFO)
         return self.info.info_at(image_ns)
 
