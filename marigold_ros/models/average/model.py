@@ -40,9 +40,9 @@ class AverageModel(FullDepthModel):
     """
     The average of models, in the space of the first.
 
-    A later member that fails is left out of that image, with a line in the log. An error of the
-    first is raised: in another's units a fit of earlier frames would give wrong metres. Wrong
-    images and settings raise at once.
+    A later member that fails is left out of that image; the log says so where the one before had
+    it. An error of the first is raised: in another's units a fit of earlier frames would give
+    wrong metres. Wrong images and settings raise at once.
     """
 
     def __init__(self, members: Sequence[Any]) -> None:
@@ -50,6 +50,7 @@ class AverageModel(FullDepthModel):
         self.stream = AverageStream([member.stream for member in members])
         self.space, self.device = members[0].space, members[0].device
         self.runtime = members[0].runtime
+        self._left_out: set[int] = set()  # of the last image
 
     @property
     def description(self) -> dict[str, Any]:
@@ -108,11 +109,14 @@ class AverageModel(FullDepthModel):
             try:
                 own = [stream.members[index] for stream in streams]
                 answers.append(member.predict_together(rgbs, own, options))
+                self._left_out.discard(index)
             except Exception as error:  # whatever a network's library raises
                 if index == 0 or _is_of_all(error):
                     raise
-                name = member.description['name']
-                log.warning('%s is left out of the average: %s', name, error)
+                if index not in self._left_out:  # not at each image of a live camera
+                    name = member.description['name']
+                    log.warning('%s is left out of the average: %s', name, error)
+                self._left_out.add(index)
         return [merge(group) for group in zip(*answers, strict=True)]
 
 

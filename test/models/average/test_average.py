@@ -151,6 +151,16 @@ def test_a_failing_member_is_left_out_of_the_image(caplog):
     np.testing.assert_array_equal(short.predict(np.zeros(1)).relative, first.relative)
 
 
+def test_a_member_that_fails_at_each_image_does_not_flood_the_log(caplog):
+    first = prediction_of(scene(), 'log')
+    failing = Member('b', RuntimeError('out of memory'))
+    model = AverageModel([Member('a', first), failing])
+    for answer in [failing.answer] * 3 + [first] + [failing.answer] * 3:
+        failing.answer = answer
+        model.predict(np.zeros(1))
+    assert caplog.text.count('left out') == 2
+
+
 def test_maps_in_the_units_of_another_member_never_stand_for_those_of_the_first():
     """A scale that was held from earlier frames made metres of them, wrong by any factor."""
     other = prediction_of(scene(), 'log')
