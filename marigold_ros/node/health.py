@@ -263,9 +263,10 @@ class WarningLog:
         monotonic clock. Texts that differ in numbers only are one warning.
         """
         lines = []
+        self._logged = {k: when for k, when in self._logged.items() if now - when < _LOG_PERIOD}
         for part, text in warnings.items():
             kind = (part, _NUMBERS.sub('', text))
-            if now - self._logged.get(kind, float('-inf')) >= _LOG_PERIOD:
+            if kind not in self._logged:
                 self._logged[kind] = now
                 self._open[part] = text
                 lines.append(f'{part}: {text}')

@@ -246,6 +246,13 @@ def test_another_problem_of_the_same_part_is_logged_at_once():
     assert (lines, ends) == (['frames: the image is black', 'scans: x'], [])
 
 
+def test_what_was_logged_long_ago_is_not_kept():
+    log = WarningLog()
+    for second, letter in enumerate('abcdefghij' * 20):  # as of images that start with any bytes
+        log.update({'frames': letter * (second + 1)}, float(second))
+    assert len(log._logged) == 30
+
+
 @given(
     st.lists(
         st.dictionaries(
