@@ -127,7 +127,7 @@ class DepthNode(ManagedNode):
         )
         self._inputs.open()
         self._warning_log = WarningLog()
-        self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
+        self._clock_watch = watch_clock(self, self._on_clock_jump)
         self._own_timers = [
             # With use_sim_time the ROS clock may stand still: that is to be reported, too.
             self.create_timer(1.0, tolerant(self, work), self._timer_group, STEADY)
@@ -252,6 +252,10 @@ class DepthNode(ManagedNode):
         self._inputs.clear()
         self._extrinsics.clear()
         self._server.reset_wanted = True
+
+    def _on_clock_jump(self, _jump) -> None:
+        several = self.count_publishers('/clock') > 1
+        self._on_jump(f'ROS time jumped{", and /clock has several publishers" if several else ""}')
 
     # Services and diagnostics
 

@@ -130,9 +130,11 @@ def _complaints(item, health: Health) -> Iterator[str]:
         )
     if silent and item.name != 'info':  # some drivers publish camera_info once
         yield f'{item.topic} is published, but nothing arrives: network, or a driver that hangs?'
-    if item.name == 'image':
-        yield health.problem('clock')
-    yield health.problem(item.problem_part)
+    parts = ('clock', 'image') if item.name == 'image' else (item.problem_part,)
+    for problem in filter(None, map(health.problem, parts)):
+        if item.publishers > 1:  # whose messages may contradict each other
+            problem += f'; {item.topic} has {item.publishers} publishers'
+        yield problem
     if item.source in health.sources:
         yield health.sources[item.source].reason
     if item.name == 'image':

@@ -247,6 +247,30 @@ def test_ros_time_that_jumps_back_empties_them_too(bench):
         assert transforms == ([] if seconds == 50 else ['of now'])
 
 
+def test_publishers_that_contradict_each_other_are_named(bench):
+    running = bench({'use_sim_time': True, 'compute_without_listeners': True})
+    kinds = {'/clock': Clock, '/camera/image_raw': Image}
+    clock, others = [
+        running.robot.node.create_publisher(kind, topic, QoSProfile(depth=5))
+        for topic, kind in kinds.items()
+    ]
+    running.robot.node.create_publisher(Clock, '/clock', QoSProfile(depth=5))
+    for topic in kinds:
+        running.wait_for(lambda t=topic: running.node.count_publishers(t) == 2)
+    running.wait_for(lambda: others.get_subscription_count() == 1)
+    running.node.refresh_inputs()
+    running.send(100 * SECOND)
+    running.deliver('image', running.robot.image_message(300 * SECOND), others)
+    assert running.status('frames')[1].endswith('; /camera/image_raw has 2 publishers')
+    for seconds in (100, 90):
+        clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
+        running.wait_for(
+            lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
+        )
+    running.wait_for(lambda: running.count('clock_jumps') == 1)
+    assert 'time jumped, and /clock has several publishers' in running.status('frames')[1]
+
+
 def test_the_age_of_depth_counts_from_its_image_unless_the_clocks_differ(running):
     now = time.time_ns() - running.robot.begin_ns
     for number, stamp in enumerate((now - 65 * SECOND, now - 10 * SECOND, now + 20 * SECOND), 1):
