@@ -27,6 +27,8 @@ import numpy as np
 
 # Seconds, beside those of a frame, after which a problem that did not occur again is over.
 PROBLEM_MEMORY = 5.0
+# Seconds between the stamps of an image and the newest scan from which on two clocks made them.
+OTHER_CLOCK_S = 2.0
 # Messages that a rate is averaged over, and the least silence after which it is zero, seconds.
 _WINDOW, _SILENCE = 30, 3.0
 # Equal images in a row that mean a frozen camera: noise changes every image of a live one.
@@ -219,7 +221,7 @@ def explain_missing_scan(image_ns: int, newest_scan_ns: int | None, max_dt_ns: i
         return 'no scan has arrived'
     gap = (newest_scan_ns - image_ns) / 1e9
     text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
-    if abs(gap) > 2.0:
+    if abs(gap) > OTHER_CLOCK_S:
         return f'{text}: two clocks? synchronise them, or set lidar.time_offset'
     text = f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'
     return text if gap > 0 else f'{text}; where scans come late, raise lidar.wait'

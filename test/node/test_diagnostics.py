@@ -365,6 +365,21 @@ def test_a_lidar_that_fell_silent_is_no_matter_of_clocks_and_not_waited_for(benc
     assert running.status('infos')[0] == OK  # some drivers publish it once
 
 
+@pytest.mark.parametrize('scan_ns', [30 * SECOND, 0])
+def test_a_lidar_of_another_clock_is_not_waited_for_by_each_image(bench, scan_ns):
+    running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
+    running.robot.begin_ns = 0  # for stamps of 0
+    for k in range(10):
+        running.deliver('scan', running.robot.scan_of_plane(scan_ns))
+        send_alone(running, 40 * SECOND + k * SECOND // 10, 128)
+    running.configure(lidar__wait=2.0)
+    send_alone(running, 41 * SECOND, 128)
+    assert running.node.health.timings.last_s('pair') < 1.0
+    running.send(42 * SECOND)
+    running.wait_quiet(12)
+    assert running.count('pairs.whole') == 1
+
+
 def test_a_lidar_that_nobody_publishes_is_not_waited_for(bench):
     running = bench({'lidar.wait': 2.0}, hear=('relative/image',))
     running.robot.node.destroy_publisher(running.robot.lidar)

@@ -22,7 +22,13 @@ from marigold_ros.frame import Camera
 from marigold_ros.message_codec import header_ns
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.distro import HoldableGroup, without_events
-from marigold_ros.node.health import explain_missing_scan, Health, PROBLEM_MEMORY, Rate
+from marigold_ros.node.health import (
+    explain_missing_scan,
+    Health,
+    OTHER_CLOCK_S,
+    PROBLEM_MEMORY,
+    Rate,
+)
 from marigold_ros.node.interface.qos import (
     describe_profile,
     input_profile,
@@ -342,7 +348,7 @@ class Inputs:
         """
         Choose each source's scan for an image, waiting up to ``lidar.wait`` for nearer ones.
 
-        One that has fallen silent is not waited for, which would slow all images down.
+        One that has fallen silent or has another clock would slow all images down, for nothing.
         """
         deadline = time.monotonic() + self.config.lidar.wait
         with self._scan_arrived:
@@ -362,12 +368,18 @@ class Inputs:
         """Choose among the scans that are there; whether nearer ones may come."""
         choices = {name: scans.choose(image_ns) for name, scans in self._scans.items()}
         awaited = any(
-            not choices[item.source].final
-            and (len(self._scans[item.source]) or item.publishers)
-            and not (item.is_away and item.rate.is_silent(PROBLEM_MEMORY))
+            not choices[item.source].final and self._may_come(item, image_ns)
             for item in self.sparse
         )
         return choices, awaited
+
+    def _may_come(self, item: Input, image_ns: int) -> bool:
+        """Whether a scan for an image may come from a sensor that is there and of its clock."""
+        newest_ns = self._scans[item.source].newest_ns
+        if not item.is_away:
+            return newest_ns is not None or item.publishers > 0
+        of_other_clock = newest_ns is None or image_ns - newest_ns > OTHER_CLOCK_S * 1e9
+        return not (of_other_clock or item.rate.is_silent(PROBLEM_MEMORY))
 
     def why_no_scan(self, source: str, image_ns: int) -> str:
         """Return why none of the scans of a source matches an image."""
