@@ -42,8 +42,9 @@ class CameraInfos:
         self._queue.append((stamp_ns, message))
 
     def clear(self) -> None:
-        """Forget all but the first, as after a clock jump."""
-        self._last = None
+        """Keep the newest only, as after a clock jump: drivers may never publish it again."""
+        if self._queue:
+            _, self._last = self._queue[-1]
         self._queue.clear()
 
     def at(self, stamp_ns: int) -> Any:

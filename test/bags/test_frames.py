@@ -179,6 +179,14 @@ def test_camera_infos_without_stamps_count_from_their_time_of_recording(drive):
     assert [item.frame.camera.K[0, 0] for item in drive.read()] == [7.0, 7.0, 9.0, 9.0]
 
 
+def test_after_a_clock_jump_the_last_camera_info_counts(drive):
+    drive.info(START)
+    drive.info(START + 4 * S, focal=9.0)  # as it is published where it changes
+    for tenth, delay in ((0, 0), (40, 0), (41, 0), (20, 4 * S), (21, 4 * S)):
+        drive.image(START + tenth * 100 * MS, delay)
+    assert [item.frame.camera.K[0, 0] for item in drive.read()] == [5.0, 9.0, 9.0, 9.0, 9.0]
+
+
 def test_one_latched_camera_info_serves_the_whole_bag(drive):
     drive.info(START - 30 * S)
     for tick in range(40):
