@@ -19,13 +19,12 @@ from marigold_ros.node.diagnostic_keys import FRAMES_RECEIVED, KEYS, values_of
 from marigold_ros.node.diagnostics import alignment_status
 from marigold_ros.node.health import Health, Rate
 from marigold_ros.node.interface import subscriptions
-from marigold_ros.node.ros_helpers import compressed_message, image_message, to_stamp
+from marigold_ros.node.ros_helpers import compressed_message, image_message
 from marigold_ros.reasons import Reason
 from marigold_ros.replay.recording import output_messages
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile
-from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, LaserScan
 from std_srvs.srv import Trigger
 
@@ -115,14 +114,6 @@ def test_a_clock_that_jumps_back_empties_buffers_and_filters(running):
     assert len(running.robot.received['depth/image_rect']) == 1
     running.send(51 * SECOND)
     running.wait_received('depth/image_rect', 2)
-
-
-def test_a_clock_that_jumps_all_the_time_does_not_flood_the_console(running, capfd):
-    for _ in range(5):  # as with two publishers of /clock
-        running.node._on_jump('ROS time jumped')
-        running.node.publish_diagnostics()
-    assert capfd.readouterr().err.count('ROS time jumped') == 1
-    assert running.count('clock_jumps') == 5
 
 
 def test_evidence_on_the_mounting_outlives_a_clock_jump_but_no_reset(running):
@@ -225,50 +216,6 @@ def test_while_nobody_listens_nothing_is_computed_unless_set(bench):
     assert running.configure(compute_without_listeners=True)
     running.send(2 * SECOND)
     assert running.wait_quiet(2)['frames.served'] == 1
-
-
-def test_ros_time_that_jumps_back_empties_them_too(bench):
-    running = bench({'use_sim_time': True})
-    clock = running.robot.node.create_publisher(Clock, '/clock', QoSProfile(depth=1))
-    running.wait_for(lambda: clock.get_subscription_count() == 1)
-    transforms = []
-    running.node._extrinsics.buffer = SimpleNamespace(clear=transforms.clear)
-    for seconds, jumps in ((100, 0), (101, 0), (50, 1), (51, 1), (10, 1)):
-        if seconds == 10:
-            running.node.stop()  # deaf from now on
-        transforms[:] = ['of now']
-        clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
-        running.wait_for(
-            lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
-        )
-        if seconds == 50:
-            running.wait_for(lambda: transforms == [])
-        assert running.count('clock_jumps') == jumps
-        assert transforms == ([] if seconds == 50 else ['of now'])
-
-
-def test_publishers_that_contradict_each_other_are_named(bench):
-    running = bench({'use_sim_time': True, 'compute_without_listeners': True})
-    kinds = {'/clock': Clock, '/camera/image_raw': Image}
-    clock, others = [
-        running.robot.node.create_publisher(kind, topic, QoSProfile(depth=5))
-        for topic, kind in kinds.items()
-    ]
-    running.robot.node.create_publisher(Clock, '/clock', QoSProfile(depth=5))
-    for topic in kinds:
-        running.wait_for(lambda t=topic: running.node.count_publishers(t) == 2)
-    running.wait_for(lambda: others.get_subscription_count() == 1)
-    running.node.refresh_inputs()
-    running.send(100 * SECOND)
-    running.deliver('image', running.robot.image_message(300 * SECOND), others)
-    assert running.status('frames')[1].endswith('; /camera/image_raw has 2 publishers')
-    for seconds in (100, 90):
-        clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
-        running.wait_for(
-            lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
-        )
-    running.wait_for(lambda: running.count('clock_jumps') == 1)
-    assert 'time jumped, and /clock has several publishers' in running.status('frames')[1]
 
 
 def test_the_age_of_depth_counts_from_its_image_unless_the_clocks_differ(running):
