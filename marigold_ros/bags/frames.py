@@ -203,7 +203,7 @@ class _FrameStream:
                 yield from self._start_anew()
                 self._notes.append(
                     f'the clock of {topic} jumped {"back" if later_s < 0 else "ahead"} by '
-                    f'{abs(later_s):.1f} s; nothing from before the jump is used after it'
+                    f'{abs(later_s):.1f} s; of what came before only camera_info is used after it'
                 )
             self._settle(False)
             if judged == 'lone':
