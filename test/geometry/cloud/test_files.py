@@ -79,8 +79,11 @@ def read_glb(path):
     body = data[28 + size :]
     assert len(body) == held
     assert content['buffers'][0]['byteLength'] <= held
+    node = content['nodes'][content['scenes'][content['scene']]['nodes'][0]]
+    (primitive,) = content['meshes'][node['mesh']]['primitives']
     arrays = []
-    for accessor in content['accessors']:
+    for which in (*primitive['attributes'].values(), primitive['indices']):
+        accessor = content['accessors'][which]
         view = content['bufferViews'][accessor['bufferView']]
         dtype, itemsize = SIZES[accessor['componentType']]
         width = WIDTHS[accessor['type']]
@@ -88,7 +91,9 @@ def read_glb(path):
         assert view['byteLength'] == accessor['count'] * width * itemsize
         part = body[view['byteOffset'] : view['byteOffset'] + view['byteLength']]
         arrays.append(np.frombuffer(part, dtype).reshape(-1, width))
-    view = content['bufferViews'][content['images'][0]['bufferView']]
+    colour = content['materials'][primitive['material']]['pbrMetallicRoughness']
+    texture = content['textures'][colour['baseColorTexture']['index']]
+    view = content['bufferViews'][content['images'][texture['source']]['bufferView']]
     coded = body[view['byteOffset'] : view['byteOffset'] + view['byteLength']]
     return content, arrays, cv2.imdecode(np.frombuffer(coded, np.uint8), -1)[..., ::-1]
 

@@ -4,6 +4,7 @@
 
 import math
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import InputError
@@ -29,7 +30,7 @@ def areas(mesh):
     return np.cross(b - a, c - a) / 2
 
 
-tilts = st.floats(-0.5, 0.5)
+tilts = st.floats(-1.2, 1.2)
 
 
 @given(tilts, tilts, st.floats(0.5, 50.0))
@@ -57,13 +58,26 @@ def test_colours_are_those_of_the_pixels():
     np.testing.assert_array_equal(mesh.rgb, RGB.reshape(-1, 3))
 
 
-def test_no_triangle_joins_two_surfaces():
-    depth = np.full(SHAPE, 2.0)
-    depth[:, 20:] = 6.0
+@pytest.mark.parametrize(('block', 'around'), [(2.0, 6.0), (6.0, 2.0)])
+def test_no_triangle_joins_two_surfaces(block, around):
+    depth = np.full(SHAPE, around)
+    depth[10:20, 10:25] = block  # with edges on all four sides
     mesh = mesh_of_depth(depth, K, RGB)
     corners = mesh.points[mesh.faces][..., 2]
     assert (corners.min(1) == corners.max(1)).all()
-    assert {2.0, 6.0} == set(np.unique(corners))
+    # Of two of the squares around it, at its corners, one triangle is beside it.
+    inside, around_it = 2 * 9 * 14, 2 * (11 * 16 - 9 * 14)
+    assert np.count_nonzero(corners[:, 0] == block) == inside
+    assert len(corners) == 2 * 29 * 39 - around_it + 2
+
+
+def test_most_of_a_ramp_between_two_surfaces_is_left_out():
+    depth = np.full(SHAPE, 2.0)
+    depth[:, 20:] = 12.0
+    mesh = mesh_of_depth(cv2.blur(depth, (4, 1)), K, RGB)
+    found = np.unique(mesh.points[:, 2])
+    assert {2.0, 12.0} <= set(found)
+    assert not ((found > 2.0) & (found < 9.0)).any()
 
 
 @pytest.mark.parametrize('hole', [np.nan, np.inf, 0.0, -1.0])
