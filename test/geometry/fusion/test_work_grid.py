@@ -225,6 +225,19 @@ def test_a_map_that_has_all_of_the_share_is_published_with_its_edges(seed, share
     np.testing.assert_allclose(np.log(found), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(('far', 'is_step'), [(6.0, True), (2.1, False)])
+def test_pixels_between_two_surfaces_are_placed_by_colour_and_others_are_not(far, is_step):
+    v, u = np.mgrid[0:480, 0:640]
+    near = np.hypot(v - 240, u - 320) < 150
+    depth = np.where(near, 2.0, far).astype(np.float32)
+    rgb = np.where(near, 200, 50).astype(np.uint8)[..., None].repeat(3, axis=2)
+    grid = work_grid(depth.shape)
+    on_grid = np.exp(grid.shrink(np.log(depth)))
+    found, plain = enlarge_depth(on_grid, rgb, grid.mean_colour(rgb), grid), grid.enlarge(on_grid)
+    errors = [np.abs(np.log(one / depth)).mean() for one in (found, plain)]
+    assert errors[0] < 0.1 * errors[1] if is_step else (found == plain).all()
+
+
 def test_where_the_map_is_unknown_depth_stays():
     depth, fitted = np.full((240, 320), 5.0, np.float32), np.full((240, 320), np.nan, np.float32)
     grid = work_grid(depth.shape)
