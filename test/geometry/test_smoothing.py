@@ -117,6 +117,18 @@ def test_smoothed_depth_lies_between_old_and_new(seed, share, age_s, gaps):
         np.testing.assert_array_equal(result, new)
 
 
+@pytest.mark.parametrize('hold_limit', [0.5, 4.0])
+def test_the_weight_of_previous_depth_falls_to_none_at_the_age_up_to_which_it_is_held(hold_limit):
+    rgb, depth = still()
+    config, grey = replace(CONFIG, smoothing=0.6, hold_limit=hold_limit), thumbnail(rgb)
+    new = depth * np.float32(1.001)
+    for part in (0.25, 0.5, 1.0):
+        current = CurrentFrame(grey, round(part * hold_limit * 1e9))
+        calm = smooth(new, PreviousFrame(depth, grey, 0), current, config)
+        weight = np.median((new - calm) / (new - depth))
+        assert weight == pytest.approx(0.6 * (1 - part), rel=0.01)
+
+
 def test_scale_contradiction_or_moved_camera_keep_nothing():
     rgb, depth = still()
     previous, current = PreviousFrame(depth, thumbnail(rgb), 0), CurrentFrame(thumbnail(rgb), STEP)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.fusion.along_lines import between_neighbours, pixel_order
@@ -49,6 +49,7 @@ def test_without_points_there_is_nothing_between():
     pixels=st.lists(st.tuples(st.integers(0, 70_000), st.integers(0, 5)), max_size=60),
     in_order=st.booleans(),
 )
+@example(pixels=[(1, 0), (0, 0)], in_order=False)
 def test_pixels_are_ordered_by_row_then_column_and_equal_ones_stay(pixels, in_order):
     if in_order:
         pixels.sort(key=lambda pixel: pixel[::-1])
