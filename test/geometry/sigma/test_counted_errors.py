@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry import align
+from marigold_ros.geometry.alignment.affine_fit import fitted_depth
 from marigold_ros.geometry.sigma.counted_errors import affine_variance, count_errors, sigma_map
 import numpy as np
 import pytest
@@ -205,3 +206,26 @@ def test_affine_variance_is_that_of_repeated_fits():
     predicted = np.mean(predicted, axis=0)
     assert predicted[0] == pytest.approx(np.var(middles), rel=0.4)
     assert predicted[1] == pytest.approx(np.var(scales), rel=0.4)
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_what_spread_and_fit_leave_open_is_carried_over_by_the_slope_of_depth(space):
+    config, truth = replace(CONFIG, method='global'), truth_of(0)
+    value = {'depth': truth, 'log': np.log(truth), 'disparity': 1 / truth}[space]
+    relative = ((value - value.min()) / np.ptp(value)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(0, 320, 200), rng.integers(0, 240, 200)
+    z = truth[v, u] * np.exp(0.1 * rng.normal(size=200))
+    sparse = SparseDepth(u, v, z.astype(np.float32))
+    spread = rng.uniform(0, 0.02, SHAPE).astype(np.float32)
+    prediction = Prediction(relative, spread, space)
+    fit = align(prediction, sparse, config)
+    middle, at_middle, growth = affine_variance(prediction, fit, sparse, config)
+    low, high = (
+        fitted_depth(relative.astype(float) + step, fit.scale, fit.shift, space, config)
+        for step in (-1e-4, 1e-4)
+    )
+    of_fit = np.sqrt(at_middle + growth * (relative - middle) ** 2)
+    expected = np.abs(high - low) / 2e-4 * np.hypot(spread, of_fit)
+    found = sigma_map(None, prediction, fit, config, sparse)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)

@@ -115,6 +115,14 @@ def test_two_points_are_on_a_line_and_a_scattered_cloud_is_not():
     assert not is_line(np.array([3, 40, 10]), np.array([3, 20, 40]), 64)
 
 
+@pytest.mark.parametrize('width', [64, 1280])
+@pytest.mark.parametrize(('part', 'on_line'), [(0.008, True), (0.015, False)])
+def test_points_within_a_hundredth_of_the_width_are_on_a_line(width, part, on_line):
+    along = np.linspace(0.0, width, 50)
+    across = part * width * np.where(np.arange(50) % 2, 1.0, -1.0)
+    assert is_line(0.8 * along - 0.6 * across, 0.6 * along + 0.8 * across, width) == on_line
+
+
 @pytest.mark.parametrize('stride', [1, 2, 3, 4])
 def test_depth_images_of_any_stride_fill_areas_and_points_anywhere_do_not(stride):
     rng = np.random.default_rng(1)
