@@ -200,6 +200,13 @@ def test_points_that_are_many_expected_errors_off_change_nothing():
     np.testing.assert_allclose(found, depth, rtol=1e-6)
 
 
+def test_a_point_that_is_many_expected_errors_off_goes_with_the_sound_ones_around_it():
+    v, u = (part.ravel() for part in np.mgrid[40:43, 60:63])
+    z = np.where((v == 41) & (u == 61), 10.0, 5.2).astype(np.float32)
+    found = brought(np.full((96, 128), 5.0, np.float32), SparseDepth(u, v, z), 0.05)
+    assert found[41, 61] == pytest.approx(5.2, rel=0.01)
+
+
 @given(seed=SEEDS, scale=st.floats(0.01, 100))
 def test_a_factor_on_depth_and_points_is_kept(seed, scale):
     points, depth = measured(seed)
