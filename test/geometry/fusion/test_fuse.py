@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
@@ -149,6 +150,23 @@ def test_a_good_map_is_fitted_and_improves_on_the_points_alone(network):
     assert fused.shares['map'] > 0
     assert sum(fused.shares.values()) == pytest.approx(1)
     assert error(fused, truth) < 0.5 * error(alone, truth)
+
+
+def test_a_map_that_has_the_whole_share_is_published_with_its_detail():
+    shape, rng = (480, 640), np.random.default_rng(0)
+    v, u = np.indices(shape)
+    truth = np.where(u % 8 < 2, 3.0, 5.0 + v / 200)  # posts as wide as a cell of the grid
+    v, u = np.divmod(rng.choice(truth.size, 600, replace=False), shape[1])
+    sparse = SparseDepth(u, v, truth[v, u].astype(np.float32))
+    prediction = Prediction(((truth - 1) / 9).astype(np.float32))
+
+    def network(channels):
+        ones = np.ones_like(channels[0])
+        return np.stack([channels[CHANNELS.index('map')], -4.0 * ones, ones])
+
+    fused = align(prediction, sparse, CONFIG, rgb=np.zeros((*shape, 3), 'u1'), network=network)
+    np.testing.assert_allclose(fused.map_share, 1.0)
+    assert error(fused, truth) < 1e-3
 
 
 def contradicting(sparse):
