@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Points of another image, or of a LiDAR that is turned, in the pipeline."""
+"""Points of another image, of a LiDAR that is turned, or of no things, in the pipeline."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 from marigold_ros.config import AlignmentConfig, PipelineConfig
@@ -13,8 +14,9 @@ from marigold_ros.pipeline import FramePipeline
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
+import pytest
 
-from test.test_pipeline import Oracle
+from test.test_pipeline import LOCAL, Oracle, scene
 
 
 def turned_scan(angle_deg):
@@ -94,3 +96,29 @@ def test_points_that_do_not_fit_the_image_are_but_a_warning_if_that_is_set():
     assert wrong.alignment.state == 'fitted'
     assert 'contradict' in wrong.calibration
     assert 'come back' not in wrong.calibration  # they are there
+
+
+def test_calibration_is_observed_by_points_that_see_things_alone(monkeypatch):
+    seen = []
+
+    def observe(before, current, prediction, sparse, fit, config):
+        seen.append(sparse is not None)
+        return before
+
+    monkeypatch.setattr('marigold_ros.pipeline.update_calibration', observe)
+    pipeline, (frame, _) = FramePipeline(Oracle(), LOCAL), scene()
+    for kind in (PointKind.LIDAR, PointKind.GROUND, PointKind.RADAR):
+        pipeline.process(replace(frame, inputs=[replace(frame.lidar, kind=kind)]))
+    assert seen == [True, False, False]
+
+
+@pytest.mark.parametrize('kind', [PointKind.GROUND, PointKind.RADAR])
+def test_points_that_see_no_things_make_no_metres_of_a_black_image(kind):
+    frame, _ = scene()
+    answer = Oracle().predict(frame.rgb)
+    pipeline = FramePipeline(SimpleNamespace(predict=lambda rgb, **asked: answer), LOCAL)
+    seen = replace(frame, inputs=[replace(frame.lidar, kind=kind)])
+    assert pipeline.process(seen).alignment.state == 'fitted'
+    black = pipeline.process(replace(seen, rgb=np.zeros_like(frame.rgb)))
+    assert black.metric is None
+    assert 'black' in str(black.alignment.reason)
