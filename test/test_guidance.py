@@ -85,6 +85,14 @@ def test_guided_depth_is_published_and_relative_stays_plain():
     assert np.abs(plain.metric - truth()).max() > 0.01
 
 
+def test_a_model_that_points_guide_or_prompt_does_not_predict_beside_the_last_frame():
+    prompted = Fake()
+    prompted.predict_prompted = prompted.predict_guided
+    free = [FramePipeline(model).finishes_without_model for model in (Fake(), prompted)]
+    assert free == [True, False]
+    assert not FramePipeline(Fake(), GUIDED).finishes_without_model
+
+
 def test_without_the_setting_the_model_is_not_guided():
     model = Fake()
     FramePipeline(model).process(frame())
