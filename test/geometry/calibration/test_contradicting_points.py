@@ -98,7 +98,7 @@ def test_points_that_do_not_fit_the_image_are_but_a_warning_if_that_is_set():
     assert 'come back' not in wrong.calibration  # they are there
 
 
-def test_calibration_is_observed_by_points_that_see_things_alone(monkeypatch):
+def test_calibration_is_observed_by_points_of_one_source_that_sees_things(monkeypatch):
     seen = []
 
     def observe(before, current, prediction, sparse, fit, config):
@@ -107,9 +107,13 @@ def test_calibration_is_observed_by_points_that_see_things_alone(monkeypatch):
 
     monkeypatch.setattr('marigold_ros.pipeline.update_calibration', observe)
     pipeline, (frame, _) = FramePipeline(Oracle(), LOCAL), scene()
-    for kind in (PointKind.LIDAR, PointKind.GROUND, PointKind.RADAR):
-        pipeline.process(replace(frame, inputs=[replace(frame.lidar, kind=kind)]))
-    assert seen == [True, False, False]
+    lidar, points = frame.lidar, frame.lidar.points_lidar
+    kinds = (PointKind.LIDAR, PointKind.GROUND, PointKind.RADAR)
+    alone = [[replace(lidar, kind=kind)] for kind in kinds]
+    two = [replace(lidar, source=f'lidar {i}', points_lidar=points[i::2]) for i in range(2)]
+    for inputs in (*alone, two):
+        pipeline.process(replace(frame, inputs=inputs))
+    assert seen == [True, False, False, False]
 
 
 @pytest.mark.parametrize('kind', [PointKind.GROUND, PointKind.RADAR])
