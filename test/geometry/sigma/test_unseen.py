@@ -4,7 +4,9 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.sigma.fused_sigma import widen_sigma
 from marigold_ros.geometry.sigma.unseen import fills_areas, is_line, is_plane, widen_unseen
 from marigold_ros.point_kinds import PointKind
 import numpy as np
@@ -40,6 +42,13 @@ def test_of_a_sensor_that_fills_areas_what_may_be_beyond_its_range_is_widened(le
     np.testing.assert_allclose(sigma[:, :32], 0.1)
     np.testing.assert_allclose(sigma[:, 44:], 0.45 * 4.0, rtol=1e-6)
     np.testing.assert_allclose(widened(points, 2.0), 0.1)
+
+
+def test_a_frame_is_widened_by_what_its_points_could_not_see(left):
+    points, metric = points_at(*left, kind=PointKind.DEPTH_CAMERA), np.full(SHAPE, 4.0, 'f4')
+    fit, map_ = Alignment('fitted', metric=metric), Prediction(metric / 10)
+    sigma = widen_sigma(0.1 * metric, map_, fit, points, AlignmentConfig())
+    np.testing.assert_allclose(sigma[:, 44:], 0.45 * 4.0, rtol=1e-6)
 
 
 def test_lines_of_a_lidar_are_not_taken_for_limited(left):
