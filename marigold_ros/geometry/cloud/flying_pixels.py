@@ -5,7 +5,8 @@ Flying pixels: depth on the ramp between two surfaces, where there is nothing.
 
 A pixel is flying if depth is steep on both sides of it and most of the change over twice the width
 happens within it, on any of four pyramid levels. A road at a grazing angle is as steep but goes
-on: its inverse depth is linear in the image.
+on: its inverse depth is linear in the image. So does a thing between a nearer and a farther one,
+as a table's leg: where depth is not steep beside the pixel itself, it is on a surface.
 """
 
 import math
@@ -18,6 +19,8 @@ import numpy as np
 _REACH, _LEVELS = 2, (1, 2, 4, 8)
 # Share of the change of inverse depth over twice the width: a plane has 0.5, a step 1.
 _ENDING = np.float32(0.75)
+# Part of a ramp's least slope below which a pixel's own makes it one of a surface.
+_OWN = 0.5
 
 
 def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> np.ndarray:
@@ -50,6 +53,7 @@ def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> 
         size = (columns * level, rows * level)
         blocks = cv2.resize(found, size, interpolation=cv2.INTER_NEAREST)
         flying[: size[1], : size[0]] |= blocks[:height, :width].view(bool)
+    _keep_surfaces(flying, depth, _ratio(_OWN * right), _ratio(_OWN * down))
     return flying
 
 
@@ -72,3 +76,16 @@ def _mark_ramps(found: np.ndarray, depth: np.ndarray, spacing: int, ratio: np.fl
         within, over = abs(b - d) * (a * e), abs(a - e) * (b * d)
         known = (a > 0) & (b > 0) & (d > 0) & (e > 0)
         found[i] |= np.uint8(steep & known & (within > _ENDING * over))
+
+
+@compiled()
+def _keep_surfaces(
+    flying: np.ndarray, depth: np.ndarray, right: np.float32, down: np.float32
+) -> None:
+    """Unmark where depth (H, W) two pixels apart differs by less than these ratios."""
+    for i in range(1, depth.shape[0] - 1):
+        for j in range(1, depth.shape[1] - 1):
+            if flying[i, j]:
+                a, b, c, d = depth[i, j - 1], depth[i, j + 1], depth[i - 1, j], depth[i + 1, j]
+                across, along = a < right * b and b < right * a, c < down * d and d < down * c
+                flying[i, j] = not (across and along)

@@ -86,6 +86,17 @@ def test_the_middle_of_a_thin_post_stays(width):
     assert not flying_pixels(blurred, K)[:, middle].any()
 
 
+@pytest.mark.parametrize('width', [8, 10, 16, 24])
+@pytest.mark.parametrize('upright', [True, False])
+def test_a_leg_between_a_nearer_and_a_farther_thing_stays(width, upright):
+    depth = step(1, 4, 300)
+    depth[:, 300 : 300 + width] = 2
+    leg = depth == 2
+    mask = flying_pixels(depth, K) if upright else flying_pixels(depth.T.copy(), K).T
+    inner = np.s_[1:-1, 1:-1]
+    assert mask[inner][leg[inner]].mean() <= 2 / width  # its two sides may go
+
+
 @given(seed=st.integers(0, 1000), factor=st.floats(0.01, 100))
 def test_the_mask_does_not_depend_on_the_unit(seed, factor):
     rng = np.random.default_rng(seed)
