@@ -48,6 +48,9 @@ _SAME_POSE = 1e-6  # metres and radians, below the noise of odometry at work
 _POINTS = 2000
 # Pixels over which the change of held depth is averaged: edges move.
 _CHANGE = (9, 9)
+# Relative error of remembered depth that 68 % stay below where the image has changed since: what
+# has come there may be at any distance. As of depth beyond the range of a sensor.
+_CHANGED = np.float32(0.45)
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,8 @@ def carry_over(
         depth, sigma = alignment.metric, alignment.sigma
         return replace(alignment, metric=smooth(depth, previous, current, config, sigma))
     held = _remembered(alignment, previous, current, config, refit)
-    return _with_sigma_of(previous, held, current)
+    stated = _with_sigma_of(previous, held, current)
+    return stated if held is alignment else _unsure_of_changes(previous, stated, current)
 
 
 def _remembered(
@@ -299,6 +303,18 @@ def _with_sigma_of(previous: PreviousFrame, held: Alignment, current: CurrentFra
     return replace(held, sigma=sigma)
 
 
+def _unsure_of_changes(
+    previous: PreviousFrame, held: Alignment, current: CurrentFrame
+) -> Alignment:
+    """Widen sigma of remembered depth where the image has changed: an obstacle may be there."""
+    if held.metric is None or held.sigma is None:
+        return held
+    _, grey = _carried(held.metric, previous, current)
+    changed = np.float32(1.0) - _alike(grey, current.grey, _has_poses(previous, current))
+    whole = cv2.resize(changed, held.metric.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return replace(held, sigma=np.maximum(held.sigma, _CHANGED * whole * held.metric))
+
+
 def remembered_points(previous: PreviousFrame, current: CurrentFrame) -> SparseDepth:
     """Return previous depth as points of the current image, where it looks the same."""
     height, width = previous.metric.shape
@@ -342,6 +358,18 @@ def _standing(
 
     It is at most ``blank`` without edges, which would show whether the camera moved.
     """
+    seen, standing = np.isfinite(before), _alike(before, current, carried)
+    edges = seen & (cv2.morphologyEx(current, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE)
+    if not edges.any():
+        return standing * np.float32(blank)
+    still = float(standing[edges].mean())
+    return standing * np.float32(
+        np.clip((still - _EDGES_LOW) / (_EDGES_HIGH - _EDGES_LOW), 0.0, 1.0)
+    )
+
+
+def _alike(before: np.ndarray, current: np.ndarray, carried: bool) -> np.ndarray:
+    """Return how much each pixel of a thumbnail looks as before, in [0, 1]; 0 if it was unseen."""
     seen = np.isfinite(before)
     before = np.where(seen, before, current)
     if carried:
@@ -350,14 +378,7 @@ def _standing(
         difference = np.maximum(np.maximum(current - high, low - current), 0.0)
     else:
         difference = cv2.dilate(np.abs(before - current), _WINDOW)
-    standing = seen * np.clip(2.0 - difference / np.float32(_SAME_GREY), 0.0, 1.0)
-    edges = seen & (cv2.morphologyEx(current, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE)
-    if not edges.any():
-        return standing * np.float32(blank)
-    still = float(standing[edges].mean())
-    return standing * np.float32(
-        np.clip((still - _EDGES_LOW) / (_EDGES_HIGH - _EDGES_LOW), 0.0, 1.0)
-    )
+    return np.asarray(seen * np.clip(2.0 - difference / np.float32(_SAME_GREY), 0.0, 1.0))
 
 
 def _has_poses(previous: PreviousFrame, current: CurrentFrame) -> bool:

@@ -252,6 +252,22 @@ def test_memory_alone_holds_fused_depth_without_any_fit_of_the_map():
     assert carry_over(nothing, previous, late, config, refit) is nothing
 
 
+def test_sigma_of_remembered_depth_covers_an_obstacle_that_appears():
+    rgb, depth = still()
+    previous = PreviousFrame(depth, thumbnail(rgb), 0, sigma=np.float32(0.01) * depth)
+    useless, config = Prediction(np.full(SHAPE, 0.5, np.float32)), replace(CONFIG, method='fused')
+    now, obstacle = rgb.copy(), np.s_[40:80, 60:100]
+    now[obstacle] = 255 - now[obstacle]
+    current = CurrentFrame(thumbnail(now), STEP)
+    nothing = align(useless, None, config)
+    held = carry_over(nothing, previous, current, config, refitting(useless, config))
+    relative = held.sigma / held.metric
+    differs = np.abs(now[obstacle][..., 0].astype(float) - rgb[obstacle][..., 0]) > 12
+    assert relative[obstacle][differs].min() > 0.4
+    assert np.median(relative[:30]) < 0.02
+    assert np.median(relative[90:]) < 0.02
+
+
 def drive(**more):
     """Depth, sky invalid, and neighbouring frames of a synthetic drive; its mounting."""
     journey = simulate_drive(width=320, height=240, **more)
