@@ -18,14 +18,14 @@ from marigold_training.objectives.trained_networks import as_image
 from marigold_training.run.loop import Trainer
 from marigold_training.run.optimizer import learning_rate
 from marigold_training.run.recipe import precision_of, read_recipe, TrainingRun
-from marigold_training.run.run_state import load_averaged, trained_stages
+from marigold_training.run.run_state import check_recipe, load_averaged, trained_stages
 from marigold_training.run.stages import read_stages, Stage
 import pytest
 from safetensors.torch import load_file
 import torch
 import yaml
 
-SMALL = {'steps': 3, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.9, 'clip': 1.0}
+SMALL = {'steps': 3, 'batch_size': 2, 'warmup': 1, 'average': 0.9, 'clip': 1.0}
 STAGES = [
     Stage('a', 'autoencoder', **SMALL),
     Stage('b', 'latent', accumulation=2, **SMALL),
@@ -79,7 +79,7 @@ OTHER_MOMENTS = [pytest.param(at, marks=pytest.mark.slow) for at in ((0, 2), (1,
 def test_a_killed_run_ends_bitwise_as_an_unkilled_one(
     new_trainer, whole, tmp_path, monkeypatch, kill_at
 ):
-    killed = new_trainer(tmp_path / 'killed')
+    killed = new_trainer(tmp_path / 'killed', [replace(s, save_every=1) for s in STAGES])
     save = killed.save
 
     def save_and_die():
@@ -137,10 +137,10 @@ def test_steps_that_a_killed_run_repeats_are_logged_once(
 
 def test_a_stage_is_logged_up_to_its_last_step(new_trainer, tmp_path, monkeypatch):
     monkeypatch.setattr('marigold_training.run.loop.LOG_EVERY', 2)
-    stages = [replace(STAGES[0], steps=steps) for steps in (1, 3, 4)]
+    stages = [replace(STAGES[0], steps=steps) for steps in (1, 3, 2)]
     assert new_trainer(tmp_path, stages).run()
     lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
-    assert [line['step'] for line in lines] == [1, 2, 3, 2, 4]
+    assert [line['step'] for line in lines] == [1, 2, 3, 2]
 
 
 def test_a_resumed_stage_has_the_weight_decay_and_betas_of_its_recipe_now(new_trainer, tmp_path):
@@ -243,18 +243,20 @@ def test_a_checkpoint_of_other_networks_or_damaged_is_refused(new_trainer, tmp_p
         new_trainer(tmp_path, STAGES[:1])
 
 
+def own_stages(*changes: dict) -> list[dict]:
+    """Return the entries of stages a, b and c as far as there are changes of them."""
+    own = {'objective': 'pixel', 'trains': ['unet'], 'steps': 2, 'batch_size': 2}
+    return [{'name': name, **own, **more} for name, more in zip('abc', changes, strict=False)]
+
+
 @pytest.fixture(scope='module')
 def resumable(toy, tmp_path_factory, accelerator):
     """Return the state of a run of two stages after a step of the second, and one that resumes."""
     data = tmp_path_factory.mktemp('data')
 
     def open_run(folder: Path, *changes: dict, **keys) -> TrainingRun:
-        own = {'objective': 'pixel', 'trains': ['unet'], 'steps': 2, 'batch_size': 2}
-        stages = [
-            {'name': name, **own, **more} for name, more in zip('abc', changes, strict=False)
-        ]
         path = folder / 'recipe.yaml'
-        path.write_text(yaml.safe_dump({**toy, 'stages': stages, **keys}))
+        path.write_text(yaml.safe_dump({**toy, 'stages': own_stages(*changes), **keys}))
         return TrainingRun(path, folder, data, accelerator)
 
     begun = tmp_path_factory.mktemp('begun')
@@ -279,14 +281,18 @@ def resumable(toy, tmp_path_factory, accelerator):
         (({}, {'objective': 'one_step'}), 'stage b with objective pixel'),
     ],
 )
-def test_a_run_whose_recipe_now_has_other_stages_behind_it_is_refused(
-    resumable, tmp_path, changes, words
-):
-    run = resumable(tmp_path, *changes)
+def test_other_stages_than_those_that_a_run_has_begun_are_refused(changes, words):
+    recipe = {'recipe': {'stages': own_stages({}, {})}}
+    state = {'provenance': json.dumps(recipe), 'stage_index': 1, 'step': 1}
     with pytest.raises(CheckpointError, match=words):
-        run.train()
-    with pytest.raises(CheckpointError, match=words):
-        run.export()
+        check_recipe(Path('state.pt'), state, read_stages(own_stages(*changes), {}))
+
+
+def test_a_run_whose_recipe_now_has_other_stages_behind_it_is_refused(resumable, tmp_path):
+    run = resumable(tmp_path, {'steps': 9}, {})
+    for use in (run.train, run.export):
+        with pytest.raises(CheckpointError, match='has trained stage a with steps 2'):
+            use()
     assert not (tmp_path / 'toy').exists()
 
 
@@ -301,22 +307,15 @@ def test_stages_to_come_may_be_others_than_when_the_run_began(resumable, tmp_pat
     both = {'trains': ['autoencoder', 'unet'], 'weight_decay': 0.1}
     run = resumable(tmp_path, {}, {'steps': 3})
     assert run.train()
-    assert [stage.steps for stage in trained_stages(tmp_path / 'state.pt', run.stages)[0]] == [
-        2,
-        3,
-    ]
+    trained, _ = trained_stages(tmp_path / 'state.pt', run.stages)
+    assert [stage.steps for stage in trained] == [2, 3]
     (tmp_path / 'further').mkdir()
     state = (tmp_path / 'state.pt').read_bytes()
     longer = resumable(tmp_path / 'further', {}, {'steps': 3}, both)
     (tmp_path / 'further' / 'state.pt').write_bytes(state)
     assert longer.train()
-    assert [
-        s.name for s in trained_stages(tmp_path / 'further' / 'state.pt', longer.stages)[0]
-    ] == [
-        'a',
-        'b',
-        'c',
-    ]
+    trained, _ = trained_stages(tmp_path / 'further' / 'state.pt', longer.stages)
+    assert [stage.name for stage in trained] == ['a', 'b', 'c']
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monkeypatch):
