@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import gc
 import importlib.util
 import json
 import os
 from pathlib import Path
+import pickle
 import random
 import signal
 import subprocess
@@ -125,6 +127,53 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp('cache')
         patch.setenv('XDG_CACHE_HOME', str(folder))
         yield folder
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _bags_parsed_once() -> Iterator[None]:
+    """
+    Let the bag library parse each text and compile each type once, not whenever a bag is opened.
+
+    Bags of tests have the same topics; each of hundreds would take a tenth of a second for them.
+    """
+    from rosbags.highlevel import anyreader
+    from rosbags.rosbag2 import metadata, reader
+    from rosbags.serde import utils
+    from rosbags.typesys import get_types_from_msg
+    from ruamel.yaml import YAML
+
+    parsed = functools.cache(lambda text: pickle.dumps(YAML(typ='safe').load(text)))
+
+    class ParsedOnce(YAML):
+        def load(self, text: str) -> object:
+            return pickle.loads(parsed(text))
+
+    code = functools.cache(functools.partial(compile, filename='<type>', mode='exec'))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, 'YAML', ParsedOnce)
+        patch.setattr(reader, 'YAML', ParsedOnce)
+        patch.setattr(anyreader, 'get_types_from_msg', functools.cache(get_types_from_msg))
+        patch.setattr(utils, 'exec', lambda text, names: exec(code(text), names), raising=False)
+        yield
+
+
+@pytest.fixture
+def looks_in_a_child() -> None:
+    """Let a test look at files in a child with limits, as commands do."""
+
+
+@pytest.fixture(autouse=True)
+def _looks_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at files in this process: starting Python for each takes longer than most tests."""
+    from marigold_ros.bags import limited
+
+    def run_here(function: str, path: Path) -> str:
+        module, _, name = function.partition(':')
+        return getattr(importlib.import_module(module), name)(Path(os.path.abspath(path))) or ''
+
+    child = 'looks_in_a_child' in request.fixturenames or 'hostile' in request.path.parts
+    if not child:
+        monkeypatch.setattr(limited, 'run_limited', run_here)
 
 
 @pytest.fixture(autouse=True)

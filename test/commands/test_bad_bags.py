@@ -186,6 +186,7 @@ def test_other_files_are_told_what_they_are(evaluate, tmp_path):
     assert 'so it is no bag' in evaluate(tmp_path / 'folder').error
 
 
+@pytest.mark.usefixtures('looks_in_a_child')  # the library leaves that file open
 def test_an_mcap_of_another_world_is_named(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag')
     path = storage_file(bag)

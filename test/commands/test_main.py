@@ -257,6 +257,7 @@ def test_json_stays_json_where_the_terminal_lacks_letters(tmp_path):
     assert json.loads(done.stdout)['failed'][0]['input'] == 'größer 🙂'
 
 
+@pytest.mark.usefixtures('looks_in_a_child')
 def test_a_system_without_a_temporary_folder_is_one_line(monkeypatch, tmp_path, capsys):
     def find():
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
@@ -277,7 +278,8 @@ def test_a_full_disk_under_stdout_is_one_line():
 
 
 @pytest.mark.parametrize(
-    ('command', 'code'), [('models >&-', 0), ('inspect /nowhere 2>&-', 1), ('models >&- 2>&-', 0)]
+    ('command', 'code'),
+    [('models --help >&-', 0), ('inspect /nowhere 2>&-', 1), ('models --help >&- 2>&-', 0)],
 )
 def test_a_command_without_a_stream_prints_nothing_elsewhere(command, code):
     line = ['sh', '-c', f'"$0" -m marigold_ros {command}', sys.executable]

@@ -189,6 +189,7 @@ def test_a_missing_file_is_an_input_error(tmp_path):
         read_image(tmp_path / 'none.png')
 
 
+@pytest.mark.usefixtures('looks_in_a_child')
 def test_an_image_that_opencv_fails_to_read_is_one_sentence(tmp_path, capfd):
     Image.fromarray(np.ones((20, 20), np.int32)).save(tmp_path / 'depth.tif')
     with pytest.raises(InputError, match='OpenCV cannot read the'):
