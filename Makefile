@@ -72,6 +72,9 @@ $(READY_DEV): requirements-dev.txt $(READY)
 demo: setup
 	$(BIN)/python -m marigold_ros demo --out out/demo
 
+# Workers, and the hundreds of processes that tests start, share the modules that Python compiled.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
+
 # Ten examples of each property, and not fifty.
 test: setup-dev
 	HYPOTHESIS_PROFILE=quick $(PYTEST) $(PARALLEL) -m 'not slow'
