@@ -67,7 +67,7 @@ def test_the_costmap_hears_the_topic_of_the_cloud():
 
 def hall(with_person):
     """Points (n, 3) of a hall from 0.6 m above its floor: x forward, y left, z up; 40 m deep."""
-    down, right = np.mgrid[-0.48:0.48:0.008, -0.64:0.64:0.008] + 0.004
+    down, right = np.mgrid[-0.48:0.48:0.016, -0.64:0.64:0.016] + 0.008
     x = np.minimum(0.6 / np.maximum(down, 1e-9), 40.0)
     person = (abs(3.0 * right) < 0.3) & (abs(0.85 - (0.6 - 3.0 * down)) < 0.85)
     x = np.where(person & with_person, 3.0, x)

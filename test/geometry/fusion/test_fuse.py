@@ -114,7 +114,7 @@ def test_a_useless_map_is_as_good_as_none(kind, network):
 
 
 @given(clipped=st.integers(0, 10), seed=st.integers(0, 1000))
-@settings(max_examples=60)
+@settings(max_examples=min(60, settings().max_examples))
 def test_the_fewest_points_fit_a_map_that_is_clipped_at_half_of_them(clipped, seed):
     right, sparse, _, _ = street(CONFIG.min_points, seed)
     nearest = np.argsort(sparse.z)[:clipped]

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.fusion_channels import CHANNELS
@@ -130,23 +132,17 @@ def test_points_are_drawn_of_the_density_that_the_grid_is_for(cells, monkeypatch
 
 
 def test_a_model_makes_a_third_of_the_maps(monkeypatch):
-    simulated = []
-
-    def simulate(rng, rgb, depth, foreign):
-        simulated.append(rgb)
-        return Prediction(rng.random(depth.shape, np.float32), 'disparity')
-
-    monkeypatch.setattr(examples, 'draw_map', simulate)
+    simulated, of_model = Prediction(np.zeros((64, 96))), Prediction(np.ones((64, 96)))
+    model, used = SimpleNamespace(predict=lambda rgb: of_model), []
+    monkeypatch.setattr(examples, 'draw_map', lambda *given: simulated)
+    monkeypatch.setattr(examples, '_loaded', {'tiny': model}.get)
+    monkeypatch.setattr(examples, 'inputs_of', lambda *given: used.append(given[2]))
     sample = make_sample(0, 96, 64)
     pair = Pair(sample.rgb, sample.depth)
-    with_map = []
     for seed in range(40):
-        rng = np.random.default_rng(seed)
-        example = examples.draw_example(rng, pair, CELLS[0], sample.depth, 'tiny')
-        with_map.append(example.inputs[CHANNELS.index('has_map')].any())
-    assert 18 <= len(simulated) <= 34
-    assert any(with_map)
-    assert sum(with_map) <= 40 - len(simulated)
+        examples.draw_example(np.random.default_rng(seed), pair, None, sample.depth, 'tiny')
+    assert 18 <= sum(one is simulated for one in used) <= 34
+    assert sum(one is of_model for one in used) == 40 - sum(one is simulated for one in used)
 
 
 class SparsePairs:
