@@ -15,7 +15,6 @@ from marigold_ros.point_kinds import PointKind
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.settings import build
-from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
@@ -270,8 +269,7 @@ def test_two_halves_of_a_frame_give_the_bits_of_a_replay(tiny):
         np.testing.assert_array_equal(result.relative, replay.relative)
 
 
-def test_evaluate_guides_with_fit_lines_only(tiny, tmp_path):
-    drive = write_drive(tmp_path / 'drive', frames=1, width=128, height=96)
+def test_evaluate_guides_with_fit_lines_only(tiny, short_drive, tmp_path):
     config = PipelineConfig(guidance='points', guided=GuidedConfig(steps=2))
     seen = []
 
@@ -284,7 +282,7 @@ def test_evaluate_guides_with_fit_lines_only(tiny, tmp_path):
             seen.append(len(sparse))
             return tiny.predict_guided(rgb, sparse, **asked)
 
-    results = evaluate_bag(drive, Watched(), ReplayOptions(config), tmp_path / 'out')
+    results = evaluate_bag(short_drive, Watched(), ReplayOptions(config, limit=1), tmp_path)
     assert results['frames']['metric'] == 1
     assert 0.0 < results['protocols']['heldout']['macro']['abs_rel'] < 1.0
     assert results['protocols']['heldout']['sigma_coverage']
