@@ -94,6 +94,8 @@ class DepthViewer:
                 self._changed.notify_all()
 
         def take_fit(message: DiagnosticArray) -> None:
+            if not message.status:  # of another node: ours states one
+                return
             with self._changed:
                 watched.fit = values_of(message.status[0])
                 watched.heard = time.monotonic()

@@ -60,6 +60,8 @@ def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publisher
         assert viewer.next_image(NODE, 1, 0.01) is None
         with viewer.watching(NODE):
             assert images.get_subscription_count() == 1
+        fits.publish(DiagnosticArray())  # of a node of another kind
+        time.sleep(0.2)
         images.publish(CompressedImage(format='jpeg', data=b'second'))
         assert viewer.next_image(NODE, 1, 20) == (2, b'second')
         values = [KeyValue(key='state', value='held'), KeyValue(key='reason', value='no scan')]
