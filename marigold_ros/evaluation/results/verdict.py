@@ -102,10 +102,14 @@ def usable_range(scores: Mapping[str, Any], limit: float) -> dict[str, Any]:
     Return the distance below which the error of a protocol is shown to be under a limit.
 
     In every bin up to ``to``, metres, the upper end of the interval of AbsRel is below the limit;
-    None where the nearest bin already is not. ``next`` is the first bin that is not, None without.
+    None where the nearest bin already is not. ``next`` is the first bin that is not, or the first
+    distances without scored points, whose AbsRel is NaN; None without.
     """
     end = None
     for part in scores.get('by_range', ()):
+        if end is not None and part['from'] > end:
+            facts = {'from': end, 'to': part['from'], 'abs_rel': math.nan}
+            return {'limit': limit, 'to': end, 'next': {**facts, 'interval': None}}
         interval = part.get('abs_rel_interval')
         if interval is None or not interval[1] < limit:
             facts = {name: part[name] for name in ('from', 'to', 'abs_rel')}
@@ -328,7 +332,10 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
     text = f'within {most} to about {number(to, 0)} m' if to else f'not shown to be within {most}'
     if after is None:
         return f'{text}, the farthest scored point'
-    text += f': AbsRel {after["abs_rel"]:.3f} from {after["from"]:.0f} to {after["to"]:.0f} m'
+    where = f'from {after["from"]:.0f} to {after["to"]:.0f} m'
+    if not is_known(after['abs_rel']):
+        return f'{text}: no scored point {where}'
+    text += f': AbsRel {after["abs_rel"]:.3f} {where}'
     ends = after['interval']
     return text + (f' (95 % interval up to {ends[1]:.3f})' if ends else f', {TOO_FEW}')
 

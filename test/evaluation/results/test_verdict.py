@@ -224,6 +224,15 @@ def test_the_range_ends_before_the_first_bin_that_is_not_shown_to_be_usable():
     assert usable_range({'by_range': good}, 0.06)['to'] is None
 
 
+def test_the_range_ends_where_no_point_was_scored():
+    found = results(by_range=[a_bin(0.0, 0.05, 0.04, 0.06), a_bin(40.0, 0.05, 0.04, 0.06)])
+    verdict = judge(found)
+    assert verdict['usable_range']['to'] == 10.0
+    assert verdict['text']['range'] == (
+        'within 10 % to about 10 m: no scored point from 10 to 40 m'
+    )
+
+
 def test_the_weakest_corruption_is_named_where_they_were_measured():
     strengths = [0, 1, 2, 3, 4, 5]
     curves = {
