@@ -143,6 +143,14 @@ def test_a_stage_is_logged_up_to_its_last_step(new_trainer, tmp_path, monkeypatc
     assert [line['step'] for line in lines] == [1, 2, 3, 2]
 
 
+def test_a_run_resumed_without_averaging_goes_on_from_its_own_weights(new_trainer, tmp_path):
+    begun = new_trainer(tmp_path, [STAGES[0]])
+    asked = iter([False, False, True])
+    assert not begun.run(stop=lambda: next(asked))
+    resumed = new_trainer(tmp_path, [replace(STAGES[0], average=0.0)])
+    assert_same_end(begun, resumed)
+
+
 def test_a_resumed_stage_has_the_weight_decay_and_betas_of_its_recipe_now(new_trainer, tmp_path):
     stage = replace(STAGES[0], steps=6)
     begun = new_trainer(tmp_path, [stage])

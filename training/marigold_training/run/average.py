@@ -44,8 +44,8 @@ class WeightAverage:
                 self._average[name].copy_(value)
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
-        """Restore saved averages."""
-        for name, value in self.weights.items():
+        """Restore saved averages; without averaging, the current weights stay."""
+        for name, value in (self._average or {}).items():
             value.copy_(saved[name])
 
 
