@@ -29,12 +29,18 @@ from marigold_ros.bags.topics import (
     sibling_info,
     TopicInfo,
 )
-from marigold_ros.bags.transforms import pose_matrix
+from marigold_ros.bags.transforms import EgoMotion, pose_matrix
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
-from marigold_ros.message_codec import has_field, row_step, serialised_header_ns, to_organised
+from marigold_ros.message_codec import (
+    has_field,
+    header_ns,
+    row_step,
+    serialised_header_ns,
+    to_organised,
+)
 from marigold_ros.settings import as_values
 from marigold_ros.sparse_sources import (
     NONE,
@@ -49,6 +55,7 @@ from rosbags.typesys import get_typestore, Stores
 
 DRIVE_RATE = 10.0
 _SILENT_NS = 1_000_000_000
+_MOVED = 0.01  # change of a pose, metres or radians, above which a sensor is not fixed
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
@@ -307,11 +314,38 @@ def _extrinsics(
             'messages, or give --set extrinsics.translation=… and extrinsics.rotation_xyzw=…'
         )
     try:
-        return reader.static_transforms().lookup(frames[0], scan.header.frame_id)
+        return _recorded_pose(reader, frames[0], scan.header.frame_id)
     except CalibrationError as error:
         raise CalibrationError(
             f'{error}: --set extrinsics.translation=x,y,z --set extrinsics.rotation_xyzw=x,y,z,w'
         ) from error
+
+
+def _recorded_pose(reader: BagReader, camera: str, sensor: str) -> np.ndarray:
+    """Return the pose of a sensor by /tf_static, or by /tf where it stays the same."""
+    tree, pose = reader.static_transforms(), None
+    try:
+        return tree.lookup(camera, sensor)
+    except CalibrationError as error:
+        why = error
+    for _, message, _ in reader.messages(EgoMotion(reader.topics, '', tree).topics):
+        tree.add_message(message, moving=True)
+        if not message.transforms:
+            continue
+        try:
+            now = tree.lookup(camera, sensor, header_ns(message.transforms[0]), or_latest=True)
+        except CalibrationError as error:
+            why = error
+            continue
+        pose = now if pose is None else pose
+        if np.abs(now - pose).max() > _MOVED:
+            raise CalibrationError(
+                f"'{sensor}' moves against '{camera}' in /tf, and the node gets one pose; use "
+                '`evaluate`, which reads the pose at each scan, or give one'
+            )
+    if pose is None:
+        raise why
+    return pose
 
 
 def node_values(bag: PlayedBag, config: NodeConfig, every_frame: bool) -> dict[str, Any]:

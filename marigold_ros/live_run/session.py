@@ -74,7 +74,7 @@ def run_demo(
     the node does not start, ends by itself, or receives nothing.
     """
     bag, folder = job.bag, job.folder
-    extrinsics: Any = '/tf_static of the bag'  # in the words of `evaluate`
+    extrinsics: Any = 'transforms of the bag'  # in the words of `evaluate`
     if job.config.extrinsics.translation:
         extrinsics = np.asarray(bag.T_cam_lidar).tolist()
     values = node_values(bag, job.config, every_frame=job.rate is None)

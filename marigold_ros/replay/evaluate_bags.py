@@ -175,7 +175,7 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
         limit=options.limit,
         excerpt=asdict(options.excerpt),
         stamps=options.stamps,
-        extrinsics='/tf_static of the bag' if T is None else np.asarray(T).tolist(),
+        extrinsics='transforms of the bag' if T is None else np.asarray(T).tolist(),
         recorded=None if options.record is None else as_values(options.record),
         warnings=total.warnings,
     )

@@ -102,7 +102,7 @@ def test_results_of_the_live_run_are_complete(live):
     assert {'round_trip', 'predict', 'total'} <= set(results['latency_ms'])
     assert all(stage and 'p50' in times for stage, times in results['latency_ms'].items())
     # As `evaluate` names them, so that `compare` takes both.
-    assert results['provenance']['extrinsics'] == '/tf_static of the bag'
+    assert results['provenance']['extrinsics'] == 'transforms of the bag'
     node = results['provenance']['node']
     assert int(node['frames.received']) == int(node['frames.served']) == FRAMES
     assert all((out / name).stat().st_size > 0 for name in LIVE_FILES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, CalibrationError
 from marigold_ros.frame import Camera
 from marigold_ros.live_run.played_bag import (
     node_arguments,
@@ -53,6 +53,33 @@ def test_a_depth_image_is_played_without_extrinsics(tmp_path):
     values = node_values(bag, NodeConfig(), every_frame=False)
     assert values['sparse_source'] == 'depth_image'
     assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(bag, values)
+
+
+def bag_with_mount(path, *metres):
+    """Write a bag whose LiDAR is so far below the camera by /tf, at one time after the other."""
+    fields = vars(encode_image(np.zeros((4, 6, 3), np.uint8), 'rgb8'))
+    cloud = vars(encode_cloud(np.ones((1, 9), [(axis, 'f4') for axis in 'xyz'])))
+    with BagWriter(path) as bag:
+        for number, down in enumerate(metres):
+            stamp = 10**9 + number * 100 * MS
+            header = {'stamp': stamp, 'frame_id': 'camera'}
+            mount = {
+                'header': header,
+                'child_frame_id': 'lidar',
+                'transform': {'translation': (0, down, 0), 'rotation': (0, 0, 0, 1)},
+            }
+            bag.write('/tf', 'tf2_msgs/msg/TFMessage', {'transforms': [mount]}, stamp)
+            bag.write('/image', 'sensor_msgs/msg/Image', {'header': header, **fields}, stamp)
+            header = {**header, 'frame_id': 'lidar'}
+            bag.write('/points', 'sensor_msgs/msg/PointCloud2', {'header': header, **cloud}, stamp)
+    return path
+
+
+def test_a_mounting_that_is_recorded_on_tf_counts_where_it_stays_the_same(tmp_path):
+    found = prepare_bag(bag_with_mount(tmp_path / 'fixed', 0.3, 0.3), NodeConfig(), None)
+    np.testing.assert_allclose(found.T_cam_lidar[:3, 3], (0, 0.3, 0))
+    with pytest.raises(CalibrationError, match="'lidar' moves against 'camera' in /tf"):
+        prepare_bag(bag_with_mount(tmp_path / 'joint', 0.3, 0.4), NodeConfig(), None)
 
 
 def test_compressed_images_are_played_where_image_transport_finds_them(tmp_path):

@@ -48,7 +48,7 @@ def run_of(abs_rel, delta1=None, total_ms=None, stamps=None, **columns):
         'topics': {'image': '/image', 'camera_info': '/info', 'lidar': '/scan', 'truth': None},
         'checkpoint': {'name': 'model', 'space': 'depth'},
         'options': {'alignment.max_depth': 100.0, 'seed': 0},
-        'extrinsics': '/tf_static of the bag',
+        'extrinsics': 'transforms of the bag',
         'scoring': {'fit_every': 8, 'held_out': 'rings'},
     }
     return EvaluationRun({'schema': 1, 'provenance': provenance}, rows)
