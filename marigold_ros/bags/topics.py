@@ -38,7 +38,7 @@ class BagTopics:
     The topics to read; all but the image may be None.
 
     ``lidar`` is the sparse depth of any kind, ``further`` that of other kinds; ``notes`` says why
-    candidates are passed over.
+    candidates are passed over; ``cameras`` are images of others that could have been chosen.
     """
 
     image: str
@@ -47,6 +47,7 @@ class BagTopics:
     truth: str | None = None
     notes: tuple[str, ...] = ()
     further: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
 
     @property
     def by_role(self) -> dict[str, str | None]:
@@ -88,7 +89,8 @@ def choose_topics(
     present = {name: info for name, info in topics.items() if info.count}
     truth = chosen['truth'] or _truth(present)
     notes: list[str] = []
-    image = chosen['image'] or _image(present, first, truth, notes)
+    images = [chosen['image']] if chosen['image'] else _images(present, first, truth, notes)
+    image = images[0] if images else None
     if image is None:
         why = f' ({"; ".join(notes)})' if notes else ''
         raise BagError(
@@ -104,7 +106,7 @@ def choose_topics(
     if info and first(info) is None:
         notes.append(f'{info}: no message can be decoded; check the recording')
         info = None
-    return BagTopics(image, info, lidar, truth, tuple(notes))
+    return BagTopics(image, info, lidar, truth, tuple(notes), cameras=tuple(images[1:]))
 
 
 def with_sources(
@@ -200,16 +202,17 @@ def _truth(topics: Mapping[str, TopicInfo]) -> str | None:
     return min(names, key=lambda name: (len(name), name), default=None)
 
 
-def _image(
+def _images(
     topics: Mapping[str, TopicInfo],
     first: Callable[[str], Any],
     truth: str | None,
     notes: list[str],
-) -> str | None:
+) -> list[str]:
     """
-    Prefer images with a camera_info, in colour, uncompressed, and then the most frequent.
+    Return the image to choose, and behind it those of other cameras that are as good.
 
-    Topics of an image type that are passed over go to ``notes``, with the reason.
+    Prefer images with a camera_info, in colour, uncompressed, and then the most frequent. Topics
+    of an image type that are passed over go to ``notes``, with the reason.
     """
     ranked = []
     for name, info in topics.items():
@@ -226,7 +229,11 @@ def _image(
             continue
         compressed = info.msgtype == IMAGE_TYPES[1]
         ranked.append((sibling_info(name) not in topics, grey, compressed, -info.count, name))
-    return min(ranked)[-1] if ranked else None
+    cameras: dict[str, str] = {}
+    for rank in sorted(ranked):
+        if rank[:3] == min(ranked)[:3]:
+            cameras.setdefault(sibling_info(rank[-1]), rank[-1])
+    return list(cameras.values())
 
 
 def _is_grey(message: Any) -> bool:

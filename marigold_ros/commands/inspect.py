@@ -102,6 +102,8 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append(f'transform from LiDAR to camera: {known}')
     for text, count in facts['problems'].items():
         lines.append(f'problem ({count} of {facts["images"]} images): {text}')
+    if facts['other_cameras']:
+        lines.append(f'other cameras (--image): {", ".join(facts["other_cameras"])}')
     if facts['other_topics'] != 'no topics':
         lines.append(f'other topics: {facts["other_topics"]}')
     if not facts['scorable']:

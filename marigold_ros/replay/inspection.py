@@ -98,19 +98,21 @@ def why_not_scored(topics: BagTopics, samples: Sequence[BagSample]) -> str:
         return ''
     if topics.lidar is None and topics.truth is None:
         return f'{_NO_TOPIC}, and none true depth (--truth names it)'
-    return _frequent_problem(samples)
+    return _frequent_problem(topics, samples)
 
 
 def why_not_fitted(topics: BagTopics, samples: Sequence[BagSample]) -> str:
     """Return the most frequent reason why images have no sparse depth; '' where one has."""
     if any(sample.points is not None for sample in samples):
         return ''
-    return _NO_TOPIC if topics.lidar is None else _frequent_problem(samples)
+    return _NO_TOPIC if topics.lidar is None else _frequent_problem(topics, samples)
 
 
-def _frequent_problem(samples: Sequence[BagSample]) -> str:
+def _frequent_problem(topics: BagTopics, samples: Sequence[BagSample]) -> str:
     reasons = Counter(sample.problem for sample in samples if sample.problem)
-    return reasons.most_common(1)[0][0] if reasons else 'no image could be read'
+    reason = reasons.most_common(1)[0][0] if reasons else 'no image could be read'
+    others = f' (of {topics.image}; other cameras: {", ".join(topics.cameras)})'
+    return reason + others if topics.cameras else reason
 
 
 def check_scorable(paths: Sequence[Path], options: ReplayOptions) -> None:
@@ -178,9 +180,10 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     ``model``, ``fx``, ``horizontal_fov_deg`` (empty without intrinsics); ``lidar``: means of the
     ``points`` of a scan, of those ``in_view``, of the ``share`` of the image's squares with a
     point, of the ``rows`` between which they lie, and of ``dt_ms``, the time between image and
-    scan; ``transform``: whether the pose of the LiDAR is known; ``other_topics`` with their types;
-    ``images`` that were looked at, ``problems`` and how many of them each concerns; ``scorable``,
-    and the ``reason`` if they are not.
+    scan; ``transform``: whether the pose of the LiDAR is known; ``other_cameras``: images that
+    could have been chosen; ``other_topics`` with their types; ``images`` that were looked at,
+    ``problems`` and how many of them each concerns; ``scorable``, and the ``reason`` if they are
+    not.
     """
     path = Path(path)
     with BagReader(path) as reader:
@@ -213,6 +216,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         'camera': _camera_facts(usable[0].item.frame) if usable else {},
         'lidar': _lidar_facts(usable),
         'transform': any(s.item.frame.T_cam_lidar is not None for s in usable if s.item.frame),
+        'other_cameras': list(topics.cameras),
         'other_topics': listing({n: i for n, i in infos.items() if n not in topics.named}),
         'images': len(samples),
         'problems': {**({lost: len(samples)} if lost else {}), **problems},

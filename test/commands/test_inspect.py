@@ -8,8 +8,12 @@ import shutil
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.frame import Camera
+from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_image
 from marigold_ros.replay.inspection import inspect_bag, sample_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
+import numpy as np
 import pytest
 
 LIDAR, TRUTH, INFO = '/velodyne_points', '/camera/depth_truth', '/camera/camera_info'
@@ -89,6 +93,41 @@ def test_the_text_has_each_role_and_the_next_command(short_drive, capsys):
     assert lines[0].startswith(f'{short_drive}: ')
     assert [line.split()[0] for line in lines[1:5]] == ['image', 'camera_info', 'lidar', 'truth']
     assert lines[-1].startswith('next: python -m marigold_ros evaluate')
+
+
+def test_other_cameras_are_named_where_the_chosen_one_sees_no_point(tmp_path, capsys):
+    image = vars(encode_image(np.zeros((48, 64, 3), np.uint8), 'rgb8'))
+    info = camera_info_fields(
+        Camera(np.diag([50.0, 50.0, 1.0]) + [[0, 0, 32], [0, 0, 24], [0] * 3], 64, 48)
+    )
+    scan = np.zeros((1, 90), [(axis, 'f4') for axis in 'xyz'])
+    scan['x'], scan['z'] = np.linspace(-1, 1, 90), 5.0
+    with BagWriter(tmp_path / 'bag') as bag:
+        turns = {'back': (0.0, 1.0, 0.0, 0.0), 'front': (0.0, 0.0, 0.0, 1.0)}
+        mounts = [
+            {
+                'header': {'frame_id': name},
+                'child_frame_id': 'lidar',
+                'transform': {'translation': (0.0, 0.0, 0.0), 'rotation': turn},
+            }
+            for name, turn in turns.items()
+        ]
+        bag.write(STATIC, 'tf2_msgs/msg/TFMessage', {'transforms': mounts}, 10**9)
+        for name in turns:
+            header = {'header': {'stamp': 10**9, 'frame_id': name}}
+            for last in ('image_raw', 'image_rect'):  # of one camera
+                bag.write(f'/{name}/{last}', 'sensor_msgs/msg/Image', header | image, 10**9)
+            bag.write(f'/{name}/camera_info', 'sensor_msgs/msg/CameraInfo', header | info, 10**9)
+        header = {'header': {'stamp': 10**9, 'frame_id': 'lidar'}}
+        cloud = vars(encode_cloud(scan))
+        bag.write('/points', 'sensor_msgs/msg/PointCloud2', header | cloud, 10**9)
+    _, facts = inspected(capsys, bag.path)
+    assert facts['topics']['image']['topic'] == '/back/image_raw'
+    assert facts['other_cameras'] == ['/front/image_raw']
+    assert facts['reason'].endswith('(of /back/image_raw; other cameras: /front/image_raw)')
+    assert main(['inspect', str(bag.path)]) == 1
+    assert 'other cameras (--image): /front/image_raw' in capsys.readouterr().out
+    assert inspected(capsys, bag.path, '--image', '/front/image_raw')[1]['scorable']
 
 
 def test_places_are_spread_over_the_bag(short_drive):
