@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import hashlib
 from inspect import signature
 from pathlib import Path
+import re
 from typing import Any
 
 from diffusers import (
@@ -175,6 +176,12 @@ def read_facts(folder: Path) -> Facts:
     own = folder / 'marigold_ros.json'
     extra = read_json(own) if own.is_file() else {}
     end_to_end = kind == E2E_PIPELINE
+    name = checkpoint_name(folder)
+    if end_to_end and 'normals' in re.split('[^a-z]+', name.lower()) and not own.is_file():
+        raise CheckpointError(
+            f'{folder} is the E2E-FT checkpoint {name}, which predicts surface normals; choose a '
+            'depth checkpoint, or rename the folder if it is one'
+        )
     space = extra.get('space', index.get('prediction_type', 'depth'))
     if space not in RELATIVE_SPACES:
         raise CheckpointError(

@@ -56,6 +56,14 @@ import torch
 
 log = logging.getLogger(__name__)
 
+# Deviation of the three decoded channels from their mean, in [-1, 1]: up to 0.04 for depth, which
+# is grey, and 0.3 to 0.47 for normals of E2E-FT, whose files do not say what they are.
+_MOST_COLOUR = 0.15
+COLOUR_NOTE = (
+    'the three decoded channels differ as those of colours or surface normals do, while depth is '
+    'grey: check that this is a depth checkpoint'
+)
+
 
 class MarigoldModel(FullDepthModel):
     """
@@ -97,6 +105,7 @@ class MarigoldModel(FullDepthModel):
         self.trained_on = networks.trained_on
         self._weight_files = networks.weight_files
         self._schedules: dict[tuple[int, str | None], Schedule] = {}
+        self._has_decoded = False
 
     @property
     def space(self) -> str:
@@ -371,7 +380,14 @@ class MarigoldModel(FullDepthModel):
         """Decode scaled latents (N E, C, h, w) to relative maps (N E, 1, PPH, PPW) in [0, 1]."""
         scaled = latent / self.autoencoder.config.scaling_factor
         most = min(len(latent), options.engine.batch_limit or MOST_MEMBERS)
-        finish = partial(_to_relative, exact=options.reference_exact)
+
+        def finish(decoded: torch.Tensor) -> torch.Tensor:
+            if not self._has_decoded:  # once: it waits for the device
+                self._has_decoded = True
+                if decoded.float().std(1, correction=0).mean() > _MOST_COLOUR:
+                    self._note(COLOUR_NOTE)
+            return _to_relative(decoded, exact=options.reference_exact)
+
         return self._autoencode('decode', self._decode, scaled, most, 1, finish)
 
     def preview(self, latent: torch.Tensor) -> torch.Tensor:

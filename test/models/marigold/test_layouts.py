@@ -12,6 +12,7 @@ from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
+from marigold_ros.models.marigold.engine import COLOUR_NOTE
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -96,6 +97,29 @@ def test_an_lcm_checkpoint_answers_as_diffusers_does(copy, edit, oracle, image, 
     assert model.facts.denoising_steps == 1
     assert any('LCM' in note for note in model.description['notes'])
     compare(model, oracle(model), image(64, 96), steps)
+
+
+def test_normals_of_e2e_ft_are_refused_by_their_name(copy, edit):
+    (copy / 'marigold_ros.json').unlink()
+    edit(copy / 'model_index.json', _class_name='StableDiffusionPipeline')
+    normals = copy.rename(copy.with_name('marigold-e2e-ft-normals'))
+    with pytest.raises(CheckpointError, match='predicts surface normals; choose a depth'):
+        load_model(str(normals), device='cpu')
+    depth = normals.rename(normals.with_name('normalised-depth'))
+    assert load_model(str(depth), device='cpu').facts.noise == 'zeros'
+
+
+def test_a_checkpoint_that_decodes_colours_is_named_at_its_first_image(copy, image, caplog):
+    model = load_model(str(copy), device='cpu')
+    with torch.no_grad():
+        model.autoencoder.decoder.conv_out.weight.zero_()
+        model.autoencoder.decoder.conv_out.bias.copy_(torch.tensor([0.0, 0.0, 1.0]))
+    for _ in range(2):
+        model.predict(image(48, 64), 1, 1, 64)
+    assert [r.message for r in caplog.records if 'surface normals' in r.message] == [
+        f'{model.facts.name}: {COLOUR_NOTE}'
+    ]
+    assert COLOUR_NOTE in model.description['notes']
 
 
 def test_an_lcm_ensemble_does_not_depend_on_its_batches(copy, edit, image):
