@@ -177,6 +177,11 @@ def test_what_lies_beyond_the_search_is_not_stated_as_exact(peak, delay, words):
     assert estimate_calibration(seen).text == words
 
 
+def test_a_delay_far_beyond_the_search_is_stated_as_the_least():
+    found = drive(delay=1.0, rate=25.0, images=60)
+    assert found.text.startswith('LiDAR is at least 0.1')
+
+
 def test_turning_without_a_delay_raises_no_alarm():
     assert drive(rate=25.0, images=32).text == ''
 
