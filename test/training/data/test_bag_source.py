@@ -107,6 +107,14 @@ def test_a_bag_is_read_once(drive, tmp_path, monkeypatch):
     assert np.array_equal(again.read(3).rgb, first.read(3).rgb)
 
 
+def test_another_version_of_the_package_reads_a_bag_again(drive, tmp_path, monkeypatch):
+    os.symlink(drive / 'bags', tmp_path / 'bags_in')
+    before = source('bag', tmp_path, folder='bags_in').fingerprint()
+    name = 'marigold_training.data.bag_pairs.versions'
+    monkeypatch.setattr(name, lambda: {'marigold_ros': '0.9'})
+    assert source('bag', tmp_path, folder='bags_in').fingerprint() != before
+
+
 def test_broken_bags_are_named_together_and_leave_nothing(drive, tmp_path):
     (tmp_path / 'some').mkdir()
     whole = next((drive / 'bags/street').glob('*.mcap')).read_bytes()

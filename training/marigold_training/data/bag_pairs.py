@@ -27,6 +27,7 @@ from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines
+from marigold_ros.evaluation.results.results import versions
 from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry.camera.hidden_points import not_hidden
 from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
@@ -39,7 +40,8 @@ import numpy as np
 from tqdm import tqdm
 
 INDEX = 'index.json'
-LAYOUT = 3  # version of the files; another number extracts all bags again
+# Of files and pairs; another number extracts all bags again, as another version of the package.
+LAYOUT = 4
 SUFFIXES = ('.bag', '.mcap', '.db3')
 
 
@@ -264,7 +266,8 @@ def _bags_in(path: Path) -> list[Path]:
 def _fingerprint(path: Path, choice: _Choice) -> str:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    text = json.dumps([LAYOUT, str(path.resolve()), facts, asdict(choice)])
+    made_by = LAYOUT, versions().get('marigold_ros', '')
+    text = json.dumps([*made_by, str(path.resolve()), facts, asdict(choice)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
