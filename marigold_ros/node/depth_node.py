@@ -32,6 +32,7 @@ from marigold_ros.node.loading import load, Loader
 from marigold_ros.node.ros_helpers import FILTERS, ImageReader
 from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.settings import build
 from marigold_ros.sparse_sources import GROUND, source_names
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
@@ -59,8 +60,8 @@ class DepthNode(ManagedNode):
         if warning := parameters.declare(self):
             self.get_logger().warning(warning)
         self.health = Health()
-        self._values: dict = {}
-        self._config = NodeConfig()
+        # Of parameters, and made of them: one field, as several threads write it.
+        self._settings: tuple[dict[str, Any], NodeConfig] = {}, NodeConfig()
         # Created by configure or activate, released by deactivate or cleanup.
         self._pipeline: Any = None
         self._outputs: Any = None
@@ -86,8 +87,8 @@ class DepthNode(ManagedNode):
     @transition(undo='_release')
     def on_configure(self) -> None:
         """Read the parameters, load the model, create the publishers."""
-        self._values = parameters.values_of(self)
-        self._config = parameters.config_of(self)
+        values = parameters.values_of(self)
+        self._settings = values, build(NodeConfig, values)
         self._make_pipeline()
         self._outputs = Outputs(self)
         self._outputs.open()
@@ -232,14 +233,18 @@ class DepthNode(ManagedNode):
 
     def current_config(self) -> NodeConfig:
         """Return the settings; read before each frame, so that a change is applied as a whole."""
-        values = parameters.values_of(self)
-        if values != self._values:
+        values, (known, config) = parameters.values_of(self), self._settings
+        if values != known:
             try:
-                self._config = parameters.config_of(self)
+                config = build(NodeConfig, values)
             except ConfigurationError:
-                return self._config  # read amid a change; the next frame reads all of it
-            self._values = values
-        return self._config
+                return config  # read amid a change; the next frame reads all of it
+            self._settings = values, config
+        return config
+
+    @property
+    def _config(self) -> NodeConfig:
+        return self._settings[1]
 
     def _shortest_period(self) -> float:
         rate = self.current_config().max_rate

@@ -7,6 +7,7 @@ from pathlib import Path
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import overrides
+from marigold_ros.node.interface import parameters as interface
 from marigold_ros.node.interface.parameter_file import parameter_file
 from marigold_ros.node.interface.parameters import config_of, declare, NAMES
 from marigold_ros.settings import parameters
@@ -178,3 +179,24 @@ def test_changes_are_validated_as_a_whole(bench):
     assert not try_to(image_transport='compressed').successful  # fixed at start
     assert not try_to(alignment__scale=-1.0).successful  # has a lower end only
     assert node.current_config().color_min_depth == 90.0
+
+
+def test_a_change_amid_reading_the_settings_leaves_no_old_ones(bench, monkeypatch):
+    node, read, changes = bench().node, interface.values_of, []
+
+    def set_seed(seed):
+        assert node.set_parameters([Parameter('seed', value=seed)])[0].successful
+
+    def read_and_change(node):
+        values = read(node)
+        if changes:  # by another thread, after the first reading
+            set_seed(changes.pop())
+        return values
+
+    set_seed(1)
+    changes[:] = [2]
+    with monkeypatch.context() as patch:
+        patch.setattr(interface, 'values_of', read_and_change)
+        node.current_config()
+    set_seed(1)
+    assert node.current_config().pipeline.seed == 1
