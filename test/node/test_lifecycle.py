@@ -92,7 +92,10 @@ def test_an_activation_leaves_no_inputs_in_memory(bench):
     running = bench(hear=(RELATIVE,), autostart=False)
     assert change(running, Transition.TRANSITION_CONFIGURE)
     serve_one_while_active(running, 1)
-    before = [weakref.ref(x) for x in gc.get_objects() if type(x) in (FrameServer, Inputs)]
+    node = running.node  # other tests may have left theirs
+    parts = [x for x in gc.get_objects() if type(x) in (FrameServer, Inputs) and x._node is node]
+    before = [weakref.ref(part) for part in parts]
+    del parts
     serve_one_while_active(running, 2)
     assert len(before) >= 2
     assert [part() for part in before] == [None] * len(before)
