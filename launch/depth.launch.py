@@ -26,12 +26,12 @@ from launch_ros.actions import Node
 from launch_ros.utilities import prefix_namespace
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
+    as_number,
     camera_names,
     dds_environment,
     existing_file,
     image_topic,
     namespaces,
-    number,
     NUMBERS,
     parameter_file,
     PARAMETERS,
@@ -156,7 +156,7 @@ def _parameters(given: dict[str, str], share: Path) -> list:
     """Return the parameter file and one of what the arguments set, which wins."""
     file = given['params_file'] or str(share / 'config' / 'depth.yaml')
     values: dict = {name: given[name] for name in PARAMETERS if given[name]}
-    values.update({name: number(name, given[name]) for name in NUMBERS if given[name]})
+    values.update({name: as_number(name, given[name]) for name in NUMBERS if given[name]})
     if given['extrinsics']:
         values.update(pose_of_lidar(given['extrinsics']))
     if given['use_sim_time']:

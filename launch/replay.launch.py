@@ -34,12 +34,12 @@ from launch_ros.utilities import prefix_namespace
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from marigold_ros.node.interface.launch_arguments import (
+    as_number,
     camera_names,
     existing_path,
     image_topic,
     namespaces,
     new_path,
-    number,
     refuse_unknown,
     SPARSE_TOPICS,
     topics_of_bag,
@@ -165,7 +165,7 @@ def end_with_bag(event, context) -> list:
 
 
 def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
-    rate = number('rate', given['rate'])
+    rate = as_number('rate', given['rate'])
     # The bag comes before --clock, which would otherwise take it for a frequency.
     command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', str(rate)]
     command += ['--qos-profile-overrides-path', str(share / 'config' / 'replay_qos.yaml')]

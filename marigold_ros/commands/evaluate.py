@@ -30,7 +30,7 @@ from marigold_ros.commands.terminal.options import (
     integer,
     lasting_options,
     load_chosen_model,
-    number,
+    number_type,
     own_folder,
     positive_number,
     read_settings,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from marigold_ros.replay.bag_replay import Models
     from marigold_ros.replay.replay_plan import ReplayPlan
 
-seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
+seconds = number_type(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
 # Options for folders of images alone, and for bags alone.
 _OF_IMAGES = 'split', 'images', 'depths', 'depth_scale'
 _OF_BAGS = (*ROLES, 'stamps', 'fit_every', 'heldout', 'every', 'start', 'stop', 'record')

@@ -32,7 +32,7 @@ from marigold_ros.commands.terminal.options import (
     integer,
     load_chosen_model,
     make_folder,
-    number,
+    number_type,
     read_settings,
     refuse_given,
 )
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 RESULTS = 'relative.png', 'relative.npy', 'color.png', 'side_by_side.png', 'depth.mp4'
 JOINED, JOINED_HZ = 'images_depth.mp4', 10.0  # the video of all images
-field_of_view = number(float, lambda angle: 1 <= angle <= 170, 'a number of degrees from 1 to 170')
+field_of_view = number_type(
+    float, lambda angle: 1 <= angle <= 170, 'a number of degrees from 1 to 170'
+)
 
 
 @dataclass(frozen=True)

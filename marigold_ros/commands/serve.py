@@ -18,7 +18,7 @@ from marigold_ros.commands.terminal.options import (
     add_setting_option,
     integer,
     load_chosen_model,
-    number,
+    number_type,
     read_settings,
     RuntimeSettings,
 )
@@ -26,7 +26,7 @@ from marigold_ros.commands.terminal.output import note
 from marigold_ros.errors import needing, UsageError
 
 _MEGABYTE = 1_000_000
-port_number = number(int, lambda port: 0 <= port < 65536, 'a port, a number from 0 to 65535')
+port_number = number_type(int, lambda port: 0 <= port < 65536, 'a port, a number from 0 to 65535')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.interface.launch_arguments import (
+    as_number,
     camera_names,
     dds_environment,
     existing_file,
@@ -15,7 +16,6 @@ from marigold_ros.node.interface.launch_arguments import (
     image_topic,
     namespaces,
     new_path,
-    number,
     parameter_file,
     pose_of_lidar,
     refuse_unknown,
@@ -84,7 +84,7 @@ def test_booleans_are_read(text, value):
     [
         (truth, 'ture', "x is 'ture'; give true or false"),
         (truth, '', 'give true or false'),
-        (number, 'fast', "x is 'fast'; give a number"),
+        (as_number, 'fast', "x is 'fast'; give a number"),
         (existing_path, '/no/such/file', '/no/such/file, which does not exist'),
         (existing_file, '/no/such/file', '/no/such/file, which does not exist'),
         (existing_path, '~nobody-here/x', 'x is ~nobody-here/x, which does not exist'),

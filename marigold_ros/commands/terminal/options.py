@@ -98,7 +98,7 @@ def add_option(
     parser.add_argument(flag, type=kind, metavar=metavar, help=text, default=default, **more)
 
 
-def number(kind: type, is_accepted: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+def number_type(kind: type, is_accepted: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
     """Return the type of an option that takes a number; ``what`` describes the accepted ones."""
 
     def parse(text: str) -> Any:
@@ -114,11 +114,11 @@ def number(kind: type, is_accepted: Callable[[Any], bool], what: str) -> Callabl
 def integer(lowest: int, highest: int = 2**31 - 1) -> Callable[[str], int]:
     """Return the type of an option that takes an integer in this range."""
     what = f'an integer from {lowest} to {highest}'
-    return number(int, lambda value: lowest <= value <= highest, what)
+    return number_type(int, lambda value: lowest <= value <= highest, what)
 
 
-positive_number = number(float, lambda value: 0 < value < math.inf, 'a number above 0')
-_multiple = number(
+positive_number = number_type(float, lambda value: 0 < value < math.inf, 'a number above 0')
+_multiple = number_type(
     float,
     lambda value: 0 < value < math.inf,
     'a number above 0; give auto or a multiple of real time',

@@ -66,7 +66,7 @@ def truth(name: str, text: str) -> bool:
     return text.lower() in _TRUE
 
 
-def number(name: str, text: str) -> float:
+def as_number(name: str, text: str) -> float:
     """Return a number; raises ConfigurationError for anything else."""
     try:
         return float(text)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from marigold_ros.commands.terminal.options import add_topic_options, number, positive_number
+from marigold_ros.commands.terminal.options import add_topic_options, number_type, positive_number
 from marigold_ros.threads import usable_cores
 
 SUMMARY = 'adapt a model and the fusion network to bags, and prove it'
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--hold-lines',
-        type=number(int, lambda n: n == 0 or n >= 2, '0 or an integer of at least 2'),
+        type=number_type(int, lambda n: n == 0 or n >= 2, '0 or an integer of at least 2'),
         default=HOLD_LINES,
         metavar='N',
         help='never train on every N-th scan line, to find stripes; 0 trains on all '
