@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.results.results import is_dataset
+from marigold_ros.evaluation.results.results import bag_labels, is_dataset
 from marigold_ros.geometry.alignment.affine_fit import ONE_SIGMA
 import numpy as np
 
@@ -244,7 +244,7 @@ def bag_marks(bags: Sequence[str]) -> list[tuple[int, str]]:
 
 def _bags_of(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the name of the bag of each frame; '' where it is not known."""
-    names = [str(bag['name']) for bag in results['provenance'].get('bags', ())]
+    names = bag_labels(results['provenance'].get('bags', ()))
     numbers = (int(row.get('bag') or 0) for row in rows)
     return [names[number] if number < len(names) else '' for number in numbers]
 

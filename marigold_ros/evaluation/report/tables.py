@@ -12,7 +12,13 @@ from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
 from marigold_ros.evaluation.report.html_page import escape, scrolled, table
-from marigold_ros.evaluation.results.results import flat, images_read, is_dataset, is_known
+from marigold_ros.evaluation.results.results import (
+    bag_labels,
+    flat,
+    images_read,
+    is_dataset,
+    is_known,
+)
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
@@ -304,13 +310,13 @@ def bag_table(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
     if len(bags) < 2:
         return ''
     lines = []
-    for number_of_bag, bag in enumerate(bags):
+    for number_of_bag, label in enumerate(bag_labels(bags)):
         own = [row for row in rows if int(row.get('bag') or 0) == number_of_bag]
         for protocol in results['protocols']:
             n = sum(is_known(row.get(f'{protocol}_abs_rel')) for row in own)
             means = ((m, _mean(own, f'{protocol}_{m}')) for m in COMPARED)
             cells = [number(mean, 3 if m == 'abs_rel' else 2) for m, mean in means]
-            name = f'{bag["name"]}, {PROTOCOL_NAMES.get(protocol, protocol)}'
+            name = f'{label}, {PROTOCOL_NAMES.get(protocol, protocol)}'
             lines.append(_row(name, [*cells, str(n)]))
     heads = ('bag', *(METRICS[metric].title for metric in COMPARED), 'frames')
     return f'<h3>By bag (lower is better)</h3>{scrolled(table(heads, lines))}'

@@ -11,6 +11,7 @@ of a constant and a plane) and ``provenance``; ``evaluate`` adds ``models``, ``f
 Missing figures are null, never NaN.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 import csv
@@ -205,6 +206,13 @@ def describe_bag(path: str | Path) -> dict[str, Any]:
     # A link may lead to a file that is named by its hash.
     name = path.resolve().name if path.is_dir() else path.name
     return {'name': name, 'sha256': digest, 'bytes': size}
+
+
+def bag_labels(bags: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of bags from :func:`describe_bag`; equal ones with their first digits."""
+    count = Counter(bag['name'] for bag in bags)
+    digits = (f' ({bag["sha256"][:8]})' if count[bag['name']] > 1 else '' for bag in bags)
+    return [f'{bag["name"]}{text}' for bag, text in zip(bags, digits, strict=True)]
 
 
 def _sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.evaluation.choices import PROTOCOLS
-from marigold_ros.evaluation.results.results import SCHEMA
+from marigold_ros.evaluation.results.results import bag_labels, SCHEMA
 import numpy as np
 
 _MOST_BYTES = 50_000_000  # of a file: 100 000 frames
@@ -268,12 +268,13 @@ def _by_key(run: EvaluationRun) -> dict[FrameKey, Row]:
 
 
 def _bag_names(runs: Mapping[str, EvaluationRun]) -> dict[str, str]:
-    """Return the names of bags by hash; of a bag with several names the first by letter."""
+    """Return labels of bags by hash; of a bag with several names the first by letter."""
     names: dict[str, str] = {}
     for run in runs.values():
         for bag in run.results['provenance']['bags']:
             names[bag['sha256']] = min(bag['name'], names.get(bag['sha256'], bag['name']))
-    return names
+    bags = [{'name': name, 'sha256': digest} for digest, name in names.items()]
+    return dict(zip(names, bag_labels(bags), strict=True))
 
 
 def _frames_of(runs: Mapping[str, EvaluationRun]) -> str:

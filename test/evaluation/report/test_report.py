@@ -232,6 +232,15 @@ def test_a_mark_stands_where_a_bag_ends_and_each_bag_has_rows(some):
     assert chart_specs(results, some.rows(4))['scale']['marks'] == []
 
 
+def test_bags_of_one_name_are_told_apart_by_their_hashes(some):
+    results, rows = some.results(), some.rows(2)
+    bags = [{'name': 'drive', 'sha256': digit * 64} for digit in 'ab']
+    results['provenance']['bags'] = bags
+    rows[1]['bag'] = 1
+    assert chart_specs(results, rows)['scale']['marks'] == [(1, 'drive (bbbbbbbb)')]
+    assert 'drive (aaaaaaaa), held-out LiDAR points' in bag_table(results, rows)
+
+
 def luminance(colour):
     """Return the relative luminance of #rrggbb by WCAG 2."""
     parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))

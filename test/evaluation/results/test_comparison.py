@@ -178,6 +178,16 @@ def test_bags_with_equal_stamps_are_distinguished_by_hash(errors):
     assert rows_of(found)['B']['outcome'] == 'identical'
 
 
+def test_bags_of_one_name_have_boards_of_their_own(errors):
+    runs = two_bags(errors, 'pq'), two_bags(errors + 0.1, 'pq')
+    for run in runs:
+        for bag in run.results['provenance']['bags']:
+            bag['name'] = 'drive'
+    found = compared(*runs)
+    assert found['bags'] == ['drive (p)', 'drive (q)']
+    assert [part['bag'] for part in found['protocols']['heldout']['bags']] == found['bags']
+
+
 def test_bags_have_boards_of_their_own_and_only_shared_bags_count(errors):
     better = np.concatenate([errors[:60] - 0.02, errors[60:] + 0.03])
     found = compared(two_bags(errors, 'pq'), two_bags(better, 'pq'))
