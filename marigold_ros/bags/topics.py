@@ -231,7 +231,7 @@ def _images(
         ranked.append((sibling_info(name) not in topics, grey, compressed, -info.count, name))
     cameras: dict[str, str] = {}
     for rank in sorted(ranked):
-        if rank[:3] == min(ranked)[:3]:
+        if rank[:2] == min(ranked)[:2]:  # a compressed image of another camera is as good
             cameras.setdefault(sibling_info(rank[-1]), rank[-1])
     return list(cameras.values())
 
