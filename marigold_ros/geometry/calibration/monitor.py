@@ -187,37 +187,43 @@ def estimate_calibration(observations: Sequence[Observation]) -> Calibration:
     """
     if len(observations) < _FEWEST:
         return Calibration(n_images=len(observations))
-    rates = np.rad2deg([rate for _, rate in observations])
     errors: dict[str, tuple[float, float]] = {}
     most, best = -np.inf, ''
     for pair, axes in ERRORS.items():
-        scores = np.stack([agreements[pair] for agreements, _ in observations])
+        scores = np.stack([agreed[pair] for agreed, _ in observations])
         mean = scores.mean(axis=0)
         parts = [_peak(part.mean(axis=0), pair) for part in np.array_split(scores, _PARTS)]
         spread = np.std(parts, axis=0, ddof=1) / np.sqrt(_PARTS)
-        found = zip(_peak(mean, pair), spread.tolist(), strict=True)
-        errors |= dict(zip(axes, found, strict=True))
+        peaks = zip(_peak(mean, pair), spread.tolist(), strict=True)
+        errors |= dict(zip(axes, peaks, strict=True))
         if mean.max() > most:
             most, best = float(mean.max()), pair
             place = int(mean.argmax())
             gain = scores.reshape(len(scores), -1)[:, [place, mean.size // 2]] @ [1.0, -1.0]
     certain = gain.mean() >= _CERTAIN * gain.std(ddof=1) / np.sqrt(len(gain))
-    cause = best if certain else ''
-    delay, delay_error, larger = _NAN, _NAN, False
+    found = Calibration(errors, best if certain else '', n_images=len(observations))
+    return _with_delay(found, observations)
+
+
+def _with_delay(found: Calibration, observations: Sequence[Observation]) -> Calibration:
+    """Add the delay, and the yaw at rest, where the camera has turned at different rates."""
+    rates = np.rad2deg([rate for _, rate in observations])
     turning = np.isfinite(rates)
-    if turning.sum() >= 2 * _FEWEST and rates[turning].std() >= _LEAST_TURNING:
-        scores = np.stack([agreements['turned'] for agreements, _ in observations])[turning]
-        profiles = scores[:, :, int(np.abs(PITCH_DEG - errors['pitch_deg'][0]).argmin())]
-        delay, angle, agreed = _shear(profiles, rates[turning])
-        most_agreed = profiles.max(axis=1).sum()
-        larger = bool(abs(delay) > 0.99 * _DELAYS[-1] or agreed < _AGREEING * most_agreed)
-        # Every fourth image, so that each part has seen all the turns.
-        some = [_shear(profiles[k::_PARTS], rates[turning][k::_PARTS])[0] for k in range(_PARTS)]
-        delay_error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
-        if abs(delay) >= _CERTAIN * delay_error:
-            cause, errors['yaw_deg'] = 'turned', (angle, errors['yaw_deg'][1])
-    found = Calibration(errors, cause, delay, delay_error, len(observations))
-    return replace(found, delay_may_be_larger=larger)
+    if turning.sum() < 2 * _FEWEST or rates[turning].std() < _LEAST_TURNING:
+        return found
+    rates = rates[turning]
+    pitch = int(np.abs(PITCH_DEG - found.errors['pitch_deg'][0]).argmin())
+    profiles = np.stack([scores['turned'][:, pitch] for scores, _ in observations])[turning]
+    delay, yaw, agreed = _shear(profiles, rates)
+    larger = abs(delay) > 0.99 * _DELAYS[-1] or agreed < _AGREEING * profiles.max(axis=1).sum()
+    # Every fourth image, so that each part has seen all the turns.
+    some = [_shear(profiles[k::_PARTS], rates[k::_PARTS])[0] for k in range(_PARTS)]
+    error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
+    found = replace(found, delay_s=delay, delay_error_s=error, delay_may_be_larger=bool(larger))
+    if abs(delay) < _CERTAIN * error:
+        return found
+    errors = {**found.errors, 'yaw_deg': (yaw, found.errors['yaw_deg'][1])}
+    return replace(found, errors=errors, cause='turned')
 
 
 def _peak(scores: np.ndarray, pair: str) -> tuple[float, float]:
