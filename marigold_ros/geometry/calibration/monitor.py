@@ -50,6 +50,7 @@ _DELAYS = np.arange(-0.2, 0.201, 0.02)
 # Agreement by yaw and delay, as a share of that of each image at its own best yaw. By simulated
 # drives it is above 0.9 where the delay is within the search, and below 0.8 from 0.5 s on.
 _AGREEING = 0.8
+_OTHERS = 'rolled', 'shifted'  # pairs that a delay is not searched with
 # Degrees a second: without different yaw rates a delay cannot be observed.
 _LEAST_TURNING = 4.0
 _NAN = float('nan')
@@ -213,14 +214,16 @@ def _with_delay(found: Calibration, observations: Sequence[Observation]) -> Cali
         return found
     rates = rates[turning]
     pitch = int(np.abs(PITCH_DEG - found.errors['pitch_deg'][0]).argmin())
-    profiles = np.stack([scores['turned'][:, pitch] for scores, _ in observations])[turning]
+    seen = [scores for (scores, _), turns in zip(observations, turning, strict=True) if turns]
+    profiles = np.stack([scores['turned'][:, pitch] for scores in seen])
     delay, yaw, agreed = _shear(profiles, rates)
     larger = abs(delay) > 0.99 * _DELAYS[-1] or agreed < _AGREEING * profiles.max(axis=1).sum()
     # Every fourth image, so that each part has seen all the turns.
     some = [_shear(profiles[k::_PARTS], rates[k::_PARTS])[0] for k in range(_PARTS)]
     error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
     found = replace(found, delay_s=delay, delay_error_s=error, delay_may_be_larger=bool(larger))
-    if abs(delay) < _CERTAIN * error:
+    others = [np.sum([scores[pair] for scores in seen], axis=0).max() for pair in _OTHERS]
+    if abs(delay) < _CERTAIN * error or agreed < max(others):  # these explain the images better
         return found
     errors = {**found.errors, 'yaw_deg': (yaw, found.errors['yaw_deg'][1])}
     return replace(found, errors=errors, cause='turned')

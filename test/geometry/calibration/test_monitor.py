@@ -152,6 +152,13 @@ def test_yaw_rate_separates_delay_from_angle(delay, words):
     assert 'to the right' in found.text
 
 
+@pytest.mark.parametrize('delay', [0.02, -0.02])
+def test_a_delay_that_is_not_worth_a_word_hides_no_roll(delay):
+    found = drive(turned(0.0, 0.0, 5.0), delay=delay, rate=25.0, images=24)
+    assert found.delay_s == pytest.approx(delay, abs=0.01)
+    assert re.fullmatch(r'LiDAR is rolled [45]\.\d° to the right', found.text), found.text
+
+
 def angles(scores):
     """Agreement by angles (21, 17), and none by other errors."""
     others = ('rolled', 'shifted')
