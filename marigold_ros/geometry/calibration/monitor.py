@@ -29,7 +29,7 @@ _PERIOD_NS = 150_000_000
 _NEW_IMAGE = 2.5
 # Least errors that are reported, and in what words.
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
-_LEAST = {'roll_deg': 2.5, 'focal_share': 0.05, 'right_m': 0.15, 'up_m': 0.15}
+LEAST = {'roll_deg': 2.5, 'focal_share': 0.05, 'right_m': 0.15, 'up_m': 0.15}
 _WORDS = {
     'yaw_deg': ('LiDAR looks {}{:.1f}° to the {} of the image', 'right', 'left'),
     'pitch_deg': ('LiDAR looks {}{:.1f}° {} the image', 'above', 'below'),
@@ -89,7 +89,7 @@ class Calibration:
                 error = max(error, _OF_GAP * self.line_gap_deg)
             elif self.line_gap_deg > _LARGEST_GAP and name not in ('yaw_deg', 'right_m'):
                 continue
-            if abs(size) >= max(_LEAST.get(name, least_deg), _CERTAIN * error):
+            if abs(size) >= max(LEAST.get(name, least_deg), _CERTAIN * error):
                 text, above, below = _WORDS[name]
                 bound = 'at least ' if abs(size) >= axis[-1] else ''
                 clauses.append(text.format(bound, abs(size), above if size > 0 else below))

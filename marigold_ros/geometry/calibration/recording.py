@@ -17,6 +17,7 @@ from marigold_ros.geometry.calibration.evidence import agreement, ERRORS
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     estimate_calibration,
+    LEAST,
     log_depth_of_fit,
 )
 from marigold_ros.geometry.camera.rectification import thumbnail
@@ -26,6 +27,12 @@ LONGEST_SIDE, DRAWS = 640, 4
 # Degrees that an angle must exceed. Right mountings were within 0.4° on real
 # and synthetic drives, those that are wrong by 1° mostly above 0.75°.
 REFUSED_DEG = 0.7
+# As the user reads it, by the cause.
+_ALLOWED = {
+    'turned': f'{REFUSED_DEG}°',
+    'rolled': f'{LEAST["roll_deg"]}° of roll and {LEAST["focal_share"]:.0%} of the focal lengths',
+    'shifted': f'{LEAST["right_m"]} m',
+}
 # Degrees: where parts of a recording differ by more in either angle, none is known.
 _LARGEST_ERROR = 0.5
 
@@ -61,7 +68,8 @@ def check_calibration(calibration: Calibration) -> None:
     found = calibration.found(REFUSED_DEG)
     if found:
         raise CalibrationError(
-            f'{" and ".join(found)}, which the models would learn (at most {REFUSED_DEG}° are '
-            'allowed): correct the transform from LiDAR to camera (/tf_static), camera_info, or '
-            'the stamps of the scans, and record the bag again'
+            f'{" and ".join(found)}, which the models would learn (less than '
+            f'{_ALLOWED[calibration.cause]} is allowed): correct the transform from LiDAR to '
+            'camera (/tf_static), camera_info, or the stamps of the scans, and record the bag '
+            'again'
         )

@@ -313,6 +313,19 @@ def test_a_recording_with_a_wrong_mounting_is_refused_with_its_error(T, name, si
         check_calibration(found)
 
 
+def test_a_refusal_names_the_rule_for_its_kind_of_error():
+    kinds = {
+        'turned': (3.0, '0.7°'),
+        'rolled': (9.0, '2.5° of roll and 5%'),
+        'shifted': (0.3, '0.15 m'),
+    }
+    for cause, (size, allowed) in kinds.items():
+        first, second = ERRORS[cause]
+        wrong = Calibration({first: (size, 0.1 * size), second: (0.0, 0.0)}, cause)
+        with pytest.raises(CalibrationError, match=rf'less than {allowed}.* is allowed'):
+            check_calibration(wrong)
+
+
 def test_a_recording_with_the_right_mounting_or_too_few_images_is_not_refused():
     check_calibration(calibration_of_recording(recording(np.eye(4)), CONFIG))
     few = calibration_of_recording(recording(turned(3.0, 0.0), images=4), CONFIG)
