@@ -64,14 +64,14 @@ def judge(
     dict
         ``grade`` (green, amber, red, or unknown where too little is shown); ``title``, with the
         reason in words; ``needed``: the frames that would tell, None where it is known;
-        ``usable_range`` with ``limit``, ``to`` in metres (None without one) and ``next``, the
-        first bin of ``by_range`` that is not usable; ``against_baselines``: by metric the best
-        ``baseline``, its value ``theirs`` and ``own``, ``difference``, ``interval``, ``outcome``,
-        one of ``OUTCOMES``, the ``limit`` that the difference should keep and the frames
-        ``needed`` to tell; ``speed`` with ``hertz`` and ``dropped``; ``weakest`` with
-        ``condition`` and ``abs_rel``;
-        ``demonstration``; ``fitted_to_truth``: whether scale and shift are fitted to the truth, as
-        for data sets, which have nothing else; ``text``: all of it in words.
+        ``usable_range`` with ``limit``, ``from`` and ``to`` in metres (None without one) and
+        ``next``, the first bin of ``by_range`` that is not usable; ``against_baselines``: by
+        metric the best ``baseline``, its value ``theirs`` and ``own``, ``difference``,
+        ``interval``, ``outcome``, one of ``OUTCOMES``, the ``limit`` that the difference should
+        keep and the frames ``needed`` to tell; ``speed`` with ``hertz`` and ``dropped``;
+        ``weakest`` with ``condition`` and ``abs_rel``; ``demonstration``;
+        ``fitted_to_truth``: whether scale and shift are fitted to the truth, as for data sets,
+        which have nothing else; ``text``: all of it in words.
 
     """
     main = results['provenance']['scoring'].get('baselines_protocol', 'heldout')
@@ -99,23 +99,26 @@ def judge(
 
 def usable_range(scores: Mapping[str, Any], limit: float) -> dict[str, Any]:
     """
-    Return the distance below which the error of a protocol is shown to be under a limit.
+    Return the distances at which the error of a protocol is shown to be under a limit.
 
-    In every bin up to ``to``, metres, the upper end of the interval of AbsRel is below the limit;
-    None where the nearest bin already is not. ``next`` is the first bin that is not, or the first
-    distances without scored points, whose AbsRel is NaN; None without.
+    In every bin from ``from``, below which no point was scored, to ``to``, metres, the upper end
+    of the interval of AbsRel is below the limit; None where the nearest bin already is not.
+    ``next`` is the first bin that is not, or the first distances without scored points, whose
+    AbsRel is NaN; None without.
     """
-    end = None
+    found: dict[str, Any] = {'limit': limit, 'from': None, 'to': None, 'next': None}
     for part in scores.get('by_range', ()):
+        end = found['to']
         if end is not None and part['from'] > end:
             facts = {'from': end, 'to': part['from'], 'abs_rel': math.nan}
-            return {'limit': limit, 'to': end, 'next': {**facts, 'interval': None}}
+            return {**found, 'next': {**facts, 'interval': None}}
         interval = part.get('abs_rel_interval')
         if interval is None or not interval[1] < limit:
             facts = {name: part[name] for name in ('from', 'to', 'abs_rel')}
-            return {'limit': limit, 'to': end, 'next': {**facts, 'interval': interval}}
-        end = min(part['to'], scores.get('farthest', math.inf))
-    return {'limit': limit, 'to': end, 'next': None}
+            return {**found, 'next': {**facts, 'interval': interval}}
+        found['from'] = part['from'] if end is None else found['from']
+        found['to'] = min(part['to'], scores.get('farthest', math.inf))
+    return found
 
 
 def _against_baselines(
@@ -329,7 +332,10 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
     if n_frames < FEWEST:
         return f'{n_frames} scored frames are too few to tell; about {ENOUGH} are needed'
     most, to, after = f'{100 * usable["limit"]:g} %', usable['to'], usable['next']
-    text = f'within {most} to about {number(to, 0)} m' if to else f'not shown to be within {most}'
+    text = f'not shown to be within {most}'
+    if to:
+        nearest = f' from {usable["from"]:.0f}' if usable['from'] else ''
+        text = f'within {most}{nearest} to about {number(to, 0)} m'
     if after is None:
         return f'{text}, the farthest scored point'
     where = f'from {after["from"]:.0f} to {after["to"]:.0f} m'

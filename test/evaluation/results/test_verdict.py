@@ -216,9 +216,10 @@ def test_a_run_without_scores_says_so():
 
 def test_the_range_ends_before_the_first_bin_that_is_not_shown_to_be_usable():
     good = [a_bin(10.0 * i, 0.05, 0.04, 0.06) for i in range(3)]
-    assert usable_range({'by_range': good}, 0.1) == {'limit': 0.1, 'to': 30.0, 'next': None}
+    found = {'limit': 0.1, 'from': 0.0, 'next': None}
+    assert usable_range({'by_range': good}, 0.1) == found | {'to': 30.0}
     near = usable_range({'by_range': good[:1], 'farthest': 4.5}, 0.1)  # as indoors
-    assert near == {'limit': 0.1, 'to': 4.5, 'next': None}
+    assert near == found | {'to': 4.5}
     few = usable_range({'by_range': [*good[:2], a_bin(20.0, 0.01), *good[2:]]}, 0.1)
     assert (few['to'], few['next']['from']) == (20.0, 20.0)
     assert usable_range({'by_range': good}, 0.06)['to'] is None
@@ -231,6 +232,12 @@ def test_the_range_ends_where_no_point_was_scored():
     assert verdict['text']['range'] == (
         'within 10 % to about 10 m: no scored point from 10 to 40 m'
     )
+
+
+def test_a_range_whose_nearest_metres_were_not_scored_does_not_begin_at_the_camera():
+    found = results(by_range=[a_bin(10.0 * i, 0.05, 0.04, 0.06) for i in (1, 2)])
+    text = judge(found)['text']['range']
+    assert text == 'within 10 % from 10 to about 30 m, the farthest scored point'
 
 
 def test_the_weakest_corruption_is_named_where_they_were_measured():
