@@ -571,7 +571,7 @@ class FrameResult:
         Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``, `sky`,
         ``withheld``.
     calibration : str
-        Significant errors of the LiDAR's angles or clock, in words; mostly empty.
+        Significant errors of the LiDAR's mounting or clock, in words; mostly empty.
     caution : Reason or None
         Why metric depth must be used with care.
     domain_gap : float

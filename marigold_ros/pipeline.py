@@ -224,7 +224,7 @@ class FramePipeline:
 
     @property
     def calibration(self) -> Calibration:
-        """Errors of the LiDAR's angles and clock, estimated since the last reset."""
+        """Errors of the LiDAR's mounting and clock, estimated since the last reset."""
         return _calibration(self._state.calibration, self._state.edges)
 
     def load_fusion(self) -> FusionModel | None:
@@ -492,7 +492,7 @@ class FramePipeline:
         return shown, Reason('ground_alone', {'obstacles': 'not published'})
 
     def _observe(self, view: View, fitted: FittedMap, fused: FusedDepth) -> CalibrationState:
-        """Compare image and points for errors of the LiDAR's angles and clock."""
+        """Compare image and points for errors of the LiDAR's mounting and clock."""
         config, sparse = self.config.alignment, view.measured.sparse
         # Points on the ground were chosen by the map, which they cannot contradict.
         # Of several sources it would not be known which one errs.

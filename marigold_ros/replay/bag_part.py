@@ -43,7 +43,7 @@ class BagPart:
     failed: dict[str, str] = field(default_factory=dict)  # why, by path of a bag
     recorded_s: float = 0.0  # length of the recording, seconds
     wall_s: float = 0.0  # of the work, seconds
-    calibration: Any = None  # estimated errors of the LiDAR's angles and clock
+    calibration: Any = None  # estimated errors of the LiDAR's mounting and clock
     compared: dict[str, Any] = field(default_factory=dict)  # scorers by name
     compared_checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     peak_bytes: int = 0  # peak memory, of the GPU or of the process

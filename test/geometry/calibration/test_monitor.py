@@ -284,7 +284,7 @@ def test_an_observation_takes_under_8_ms():
         start = time.thread_time()
         agreement(grey, log_depth, sparse, K, size, rng)
         costs.append(time.thread_time() - start)
-    # 1 ms, and every second image at 10 Hz; the slack is for busy machines.
+    # 2 to 3 ms, at every second image at 10 Hz; the slack is for busy machines.
     assert np.median(costs) < 0.008
 
 
