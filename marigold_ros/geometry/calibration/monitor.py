@@ -50,6 +50,7 @@ _DELAYS = np.arange(-0.2, 0.201, 0.02)
 # Agreement by yaw and delay, as a share of that of each image at its own best yaw. By simulated
 # drives it is above 0.9 where the delay is within the search, and below 0.8 from 0.5 s on.
 _AGREEING = 0.8
+_STILL = 0.5  # degrees: images that a delay moves by less show the mounting alone
 _OTHERS = 'rolled', 'shifted'  # pairs that a delay is not searched with
 # Degrees a second: without different yaw rates a delay cannot be observed.
 _LEAST_TURNING = 4.0
@@ -188,10 +189,16 @@ def estimate_calibration(observations: Sequence[Observation]) -> Calibration:
     """
     if len(observations) < _FEWEST:
         return Calibration(n_images=len(observations))
+    found = _mounting([scores for scores, _ in observations])
+    return _with_delay(replace(found, n_images=len(observations)), observations)
+
+
+def _mounting(agreements: Sequence[Mapping[str, np.ndarray]]) -> Calibration:
+    """Estimate the errors of the mounting from the agreement of at least eight images."""
     errors: dict[str, tuple[float, float]] = {}
     most, best = -np.inf, ''
     for pair, axes in ERRORS.items():
-        scores = np.stack([agreed[pair] for agreed, _ in observations])
+        scores = np.stack([agreed[pair] for agreed in agreements])
         mean = scores.mean(axis=0)
         parts = [_peak(part.mean(axis=0), pair) for part in np.array_split(scores, _PARTS)]
         spread = np.std(parts, axis=0, ddof=1) / np.sqrt(_PARTS)
@@ -202,12 +209,11 @@ def estimate_calibration(observations: Sequence[Observation]) -> Calibration:
             place = int(mean.argmax())
             gain = scores.reshape(len(scores), -1)[:, [place, mean.size // 2]] @ [1.0, -1.0]
     certain = gain.mean() >= _CERTAIN * gain.std(ddof=1) / np.sqrt(len(gain))
-    found = Calibration(errors, best if certain else '', n_images=len(observations))
-    return _with_delay(found, observations)
+    return Calibration(errors, best if certain else '')
 
 
 def _with_delay(found: Calibration, observations: Sequence[Observation]) -> Calibration:
-    """Add the delay, and the yaw at rest, where the camera has turned at different rates."""
+    """Add the delay, and the mounting without it, if the camera has turned at different rates."""
     rates = np.rad2deg([rate for _, rate in observations])
     turning = np.isfinite(rates)
     if turning.sum() < 2 * _FEWEST or rates[turning].std() < _LEAST_TURNING:
@@ -222,8 +228,14 @@ def _with_delay(found: Calibration, observations: Sequence[Observation]) -> Cali
     some = [_shear(profiles[k::_PARTS], rates[k::_PARTS])[0] for k in range(_PARTS)]
     error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
     found = replace(found, delay_s=delay, delay_error_s=error, delay_may_be_larger=bool(larger))
+    if abs(delay) < _CERTAIN * error:
+        return found
+    still = [seen[i] for i in np.flatnonzero(np.abs(delay * rates) < _STILL)]
+    if len(still) >= _FEWEST:
+        mounting = _mounting(still)
+        return replace(found, errors=mounting.errors, cause=mounting.cause)
     others = [np.sum([scores[pair] for scores in seen], axis=0).max() for pair in _OTHERS]
-    if abs(delay) < _CERTAIN * error or agreed < max(others):  # these explain the images better
+    if agreed < max(others):  # which explain the images better, although a delay blurs them
         return found
     errors = {**found.errors, 'yaw_deg': (yaw, found.errors['yaw_deg'][1])}
     return replace(found, errors=errors, cause='turned')

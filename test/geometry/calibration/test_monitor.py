@@ -83,13 +83,13 @@ def scan_of(depth, T, seed, spread=1.0):
     return project_lidar(points, T @ beside, camera, CONFIG)
 
 
-def drive(T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0):
+def drive(T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0, curves=1):
     """Show a monitor many images; the map is the truth, blurred, in a tone error."""
     T = np.eye(4) if T is None else T
     state, heading = CalibrationState(), 0.0
     for index in range(images):
         rgb, depth = scene(0 if still else index % 24)
-        turning = rate * np.sin(index)
+        turning = rate * np.sin(index) ** curves
         heading += turning * STEP / 1e9
         sparse = scan_of(depth, turned(delay * turning, 0.0) @ T, index, spread)
         relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), 12.0)
@@ -157,6 +157,18 @@ def test_a_delay_that_is_not_worth_a_word_hides_no_roll(delay):
     found = drive(turned(0.0, 0.0, 5.0), delay=delay, rate=25.0, images=24)
     assert found.delay_s == pytest.approx(delay, abs=0.01)
     assert re.fullmatch(r'LiDAR is rolled [45]\.\d° to the right', found.text), found.text
+
+
+@pytest.mark.parametrize(
+    ('T', 'words'),
+    [
+        (shifted(0.0, -0.3), r'LiDAR is placed 0\.[23]\d m too high'),
+        (turned(0.0, 0.0, 5.0), r'LiDAR is rolled [45]\.\d° to the right'),
+    ],
+)
+def test_beside_a_delay_the_mounting_is_judged_where_the_camera_hardly_turns(T, words):
+    found = drive(T, delay=0.1, rate=25.0, images=32, curves=5)
+    assert re.fullmatch(words + r'; LiDAR is 0\.(09|10|11) s late', found.text), found.text
 
 
 def angles(scores):
