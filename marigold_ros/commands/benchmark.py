@@ -86,13 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     text = 'frame: also write the calls of one frame of each case, by thread, for Perfetto'
     add_option(parser, '--trace', str, 'FILE', text)
-    text = 'write the figures to DIR as benchmark.json and charts as benchmark.svg'
-    add_option(parser, '--out', str, 'DIR', text)
+    add_option(parser, '--out', str, 'DIR', 'write the figures to DIR as benchmark.json')
     add_setting_option(parser, RuntimeSettings)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, draw; return the exit code."""
+    """Measure and print; return the exit code."""
     from marigold_ros.evaluation.results.results import machine, to_json
 
     folder = None if args.out is None else make_folder(args.out)
@@ -117,12 +116,9 @@ def run(args: argparse.Namespace) -> int:
     table = _frame_table if of_frame else _table
     print(text if args.json else table(results))
     if folder is not None:
-        files = {'benchmark.json': f'{text}\n'.encode()}
-        if not of_frame:
-            files['benchmark.svg'] = _drawing(results)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-            note(str(folder / name))
+        path = folder / 'benchmark.json'
+        path.write_text(f'{text}\n', encoding='utf-8')
+        note(str(path))
     return 0
 
 
@@ -263,38 +259,6 @@ def _table(results: Mapping[str, Any]) -> str:
     if 'variants' in results:
         lines += ['', *_variants(results['variants'])]
     return '\n'.join(lines)
-
-
-def _drawing(results: Mapping[str, Any]) -> bytes:
-    """Draw the stages, and what they were compared with, as an SVG document."""
-    from marigold_ros.evaluation.report.charts import Bar, bar_chart, svg_document
-
-    own, model, work = results['own'], results['model'], results['work']
-    stages = [
-        Bar(_STAGES.get(name, name), value['p50'], f'{value["p50"]:.1f} ms', value['p95'])
-        for name, value in {**own['stages_ms'], 'frame': own['frame_ms']}.items()
-    ]
-    drawn = [
-        bar_chart(
-            f'{model["name"]}, {model["dtype"]}, {work["height"]}x{work["width"]}, '
-            f'{work["steps"]} steps, {work["members"]} members: p50, light to p95',
-            stages,
-        )
-    ]
-    if 'against' in results:
-        against = results['against']
-        sides = [
-            Bar(f'{side} {i + 1}', value, f'{value:.1f} ms')
-            for i, pair in enumerate(zip(against['ours_ms'], against['reference_ms'], strict=True))
-            for side, value in zip(('ours', 'diffusers'), pair, strict=True)
-        ]
-        drawn.append(bar_chart(f'against diffusers: {against["ratio"]:.2f} times as fast', sides))
-    if 'variants' in results:
-        bars = [
-            Bar(row['variant'], row['ratio'], f'{row["ratio"]:.2f}') for row in results['variants']
-        ]
-        drawn.append(bar_chart('variants: times as fast as plain float32', bars))
-    return svg_document(drawn).encode()
 
 
 def _stage_rows(own: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark: table, JSON, charts, wrong usage."""
+"""The command benchmark: table, JSON, wrong usage."""
 
 import json
 import re
 from statistics import median
-from xml.etree import ElementTree
 
 from marigold_ros.__main__ import main
 from marigold_ros.replay import frame_budget
 from marigold_ros.replay.frame_budget import FrameCase
 import pytest
-
-SVG = '{http://www.w3.org/2000/svg}'
 
 
 @pytest.fixture
@@ -74,11 +71,6 @@ def test_against_the_reference_ratio_and_difference_agree(arguments, capsys, tmp
     assert against['ratio'] == pytest.approx(median(against['ratios']))
     assert found['work']['processing_size'] == [96, 128]
     assert json.loads((tmp_path / 'out' / 'benchmark.json').read_text()) == found
-    drawn = ElementTree.parse(tmp_path / 'out' / 'benchmark.svg')
-    texts = [item.text for item in drawn.iter(f'{SVG}text')]
-    for side, key in (('ours', 'ours_ms'), ('diffusers', 'reference_ms')):
-        for number, value in enumerate(against[key], 1):
-            assert texts[texts.index(f'{side} {number}') + 1] == f'{value:.1f} ms'
     assert main([*arguments, *more]) == 0
     text = capsys.readouterr().out
     assert list(table(text, ['round', 'ours ms']))[:2] == ['1', '2']
@@ -102,7 +94,7 @@ def test_a_wrong_value_is_one_line(arguments, wrong, words, code, capsys):
     assert words in error.splitlines()[-1]
 
 
-def test_variants_stand_in_a_table_and_in_the_chart(arguments, capsys, tmp_path):
+def test_variants_stand_in_a_table(arguments, capsys, tmp_path):
     more = ['--runs', '1', '--rounds', '1', '--variants', 'channels_last']
     more += ['--set', 'runtime.channels_last=false', '--out', str(tmp_path)]
     assert main([*arguments, *more]) == 0
@@ -115,9 +107,6 @@ def test_variants_stand_in_a_table_and_in_the_chart(arguments, capsys, tmp_path)
     assert cells[1] == f'{row["plain_ms"][0]:.1f}'
     assert cells[2] == f'{row["ratio"]:.2f}'
     assert row['ratio'] == pytest.approx(row['plain_ms'][0] / row['variant_ms'][0])
-    drawn = ElementTree.parse(tmp_path / 'benchmark.svg')
-    texts = [item.text for item in drawn.iter(f'{SVG}text')]
-    assert texts[texts.index('channels_last') + 1] == cells[2]
 
 
 @pytest.mark.slow  # times whole frames

@@ -24,7 +24,6 @@ from accelerate import Accelerator
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
-from marigold_ros.evaluation.report.charts import Chart, COLOUR, svg_document, svg_text, WIDTH
 from marigold_training.held_out import GENERATORS
 from marigold_training.objectives.noise import KINDS
 from marigold_training.run.recipe import read_recipe, TrainingRun
@@ -40,7 +39,9 @@ MEMBERS = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 10, 25, 50)
 STARTS = ('gaussian', 'zeros')
 CHARTED = {'members': 'ensemble members', 'steps': 'denoising steps'}
-_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 260, 56, 12, 34, 36  # px, of a chart and its margins
+_COLOUR = '#0072B2'  # of Okabe and Ito, legible on white and on black
+_WIDTH, _HEIGHT = 720, 260  # px, of a chart
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 34, 36  # px, its margins
 
 
 @dataclass(frozen=True)
@@ -212,12 +213,25 @@ def ablation_chart(rows: Sequence[Row]) -> str:
         own = [row for row in rows if row.group == group]
         values = [row.value for row in own]
         charts.append(line_chart([row.abs_rel for row in own], values, label, 'AbsRel'))
-    return svg_document(chart for chart in charts if chart)
+    return svg_document([chart for chart in charts if chart])
+
+
+def svg_document(charts: Sequence[str]) -> str:
+    """Return an SVG file with charts below one another, legible on light and dark pages."""
+    placed = (
+        f'<g transform="translate(0 {place * _HEIGHT})">{chart}</g>'
+        for place, chart in enumerate(charts)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {len(charts) * _HEIGHT}" '
+        'color="#808080" fill="currentColor" font-family="sans-serif" font-size="13">'
+        f'{"".join(placed)}</svg>\n'
+    )
 
 
 def line_chart(
     curve: Sequence[float], ticks: Sequence[str], x_label: str, y_label: str
-) -> Chart | None:
+) -> str | None:
     """Draw a curve over its index, a text below each; NaN leaves a gap, None without a value."""
     finite = [value for value in curve if math.isfinite(value)]
     if not finite:
@@ -228,7 +242,7 @@ def line_chart(
     for tick in range(int(top / step) + 1):
         y = _y(tick * step, top)
         parts.append(
-            f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
+            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
             'stroke="currentColor" stroke-opacity=".2"/>'
             f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick * step:g}</text>'
         )
@@ -237,15 +251,17 @@ def line_chart(
         f'{escape(text)}</text>'
         for index, text in enumerate(ticks)
     ]
-    stroke = f'stroke="{COLOUR}" stroke-width="2.5" fill="none"'
+    stroke = f'stroke="{_COLOUR}" stroke-width="2.5" fill="none"'
     parts += [f'<path d="{path}" {stroke}/>' for path in _paths(curve, top)]
     parts.append(
-        f'<path d="M{_LEFT} 14h34" {stroke}/>{svg_text(_LEFT + 40, 14, y_label)}'
-        f'<text x="{WIDTH / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<path d="M{_LEFT} 14h34" {stroke}/>'
+        f'<text x="{_LEFT + 40}" y="18">{escape(y_label)}</text>'
+        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
         f'<text x="13" y="{_HEIGHT / 2}" text-anchor="middle" '
         f'transform="rotate(-90 13 {_HEIGHT / 2})">{escape(y_label)}</text>'
     )
-    return Chart(''.join(parts), _HEIGHT, f'{y_label} by {x_label}')
+    label = escape(f'{y_label} by {x_label}')
+    return f'<g role="img" aria-label="{label}">{"".join(parts)}</g>'
 
 
 def _paths(curve: Sequence[float], top: float) -> list[str]:
@@ -262,7 +278,7 @@ def _paths(curve: Sequence[float], top: float) -> list[str]:
 
 
 def _x(index: int, count: int) -> float:
-    return _LEFT + (WIDTH - _LEFT - _RIGHT) * index / max(count - 1, 1)
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * index / max(count - 1, 1)
 
 
 def _y(value: float, top: float) -> float:

@@ -1,13 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-Bars as SVG files and in HTML, and the curves of the HTML pages.
+"""Bars in HTML, and the curves of the HTML pages, which ``page/charts.js`` draws with a cursor."""
 
-``svg_document`` puts the static charts of ``bar_chart`` into a file; ``chart_specs`` describes the
-curves that ``page/charts.js`` draws with a cursor.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 import math
@@ -36,19 +31,6 @@ BETTER_TEXT = {
 }
 _NORMAL_SHARES = {'1': ONE_SIGMA, '2': 0.9545}  # within so many sigma
 
-COLOUR = '#0072B2'  # of Okabe and Ito, legible on white and on black
-WIDTH = 720  # px, of a static chart
-_ROW, _PAD, _LETTER = 24, 12, 7.0  # px: of a bar chart, and the width of a letter
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A static chart: SVG elements in a box of 720 x ``height`` px, and what it shows."""
-
-    elements: str
-    height: int
-    label: str
-
 
 @dataclass(frozen=True)
 class Bar:
@@ -56,7 +38,7 @@ class Bar:
     One row of a bar chart.
 
     ``text`` stands beside the bar, a lighter bar behind it reaches up to ``tail`` (0: none), a
-    thin line spans ``whisker``. On pages a bar that is not ``own`` is grey.
+    thin line spans ``whisker``. A bar that is not ``own`` is grey.
     """
 
     label: str
@@ -71,45 +53,6 @@ class Bar:
         """The largest finite value drawn in this row."""
         values = (self.value, self.tail, *(self.whisker or ()))
         return max((value for value in values if math.isfinite(value)), default=0.0)
-
-
-def svg_document(charts: Iterable[Chart]) -> str:
-    """Return an SVG file with the charts below one another, legible on light and dark pages."""
-    parts, top = [], 0
-    for chart in charts:
-        size = f'width="{WIDTH}" height="{chart.height}"'
-        parts.append(
-            f'<svg y="{top}" {size} viewBox="0 0 {WIDTH} {chart.height}" role="img" '
-            f'aria-label="{escape(chart.label)}">{chart.elements}</svg>'
-        )
-        top += chart.height
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" color="#808080" '
-        f'fill="currentColor" font-family="sans-serif" font-size="13">{"".join(parts)}</svg>\n'
-    )
-
-
-def bar_chart(title: str, bars: Sequence[Bar]) -> Chart:
-    """
-    Draw horizontal bars from zero under a plain text, the longest over the whole width.
-
-    A row whose value is not finite and positive has no bar.
-    """
-    left = 2 * _PAD + _LETTER * max((len(bar.label) for bar in bars), default=0)
-    right = 2 * _PAD + _LETTER * max((len(bar.text) for bar in bars), default=0)
-    per_px = (max((bar.end for bar in bars), default=0.0) or 1.0) / max(WIDTH - left - right, 40)
-    parts = [svg_text(_PAD, _PAD + _ROW // 2, title)]
-    for row, bar in enumerate(bars, start=1):
-        middle, end = _PAD + row * _ROW + _ROW // 2, left
-        for kind, value, opacity in (('tail', bar.tail, 0.4), ('fill', bar.value, 1)):
-            if math.isfinite(value) and value > 0.0:
-                parts.append(
-                    f'<rect class="{kind}" x="{left:g}" y="{middle - 7}" height="14" '
-                    f'width="{value / per_px:.2f}" fill="{COLOUR}" fill-opacity="{opacity}"/>'
-                )
-                end = max(end, left + value / per_px)
-        parts += [svg_text(_PAD, middle, bar.label), svg_text(end + _PAD // 2, middle, bar.text)]
-    return Chart(''.join(parts), _ROW * (len(bars) + 1) + 2 * _PAD, title)
 
 
 def page_bars(bars: Sequence[Bar]) -> str:
@@ -135,11 +78,6 @@ def page_bars(bars: Sequence[Bar]) -> str:
             f'<span class="figure{kind}">{escape(bar.text)}</span>'
         )
     return f'<div class="bars">{"".join(rows)}</div>'
-
-
-def svg_text(x: float, middle: float, text: str) -> str:
-    """Return an SVG text that begins at ``x``, around the height ``middle``, px."""
-    return f'<text x="{x:g}" y="{middle + 4:g}">{escape(text)}</text>'
 
 
 def chart_figure(name: str, spec: Mapping[str, Any]) -> str:
