@@ -3,5 +3,5 @@
 """
 Monitoring of the LiDAR's calibration: evidence of angle and clock errors from image and points.
 
-``monitor.py`` decides, ``evidence.py`` scores one image, ``recording.py`` judges a recording.
+``monitor.py`` decides, ``evidence.py`` scores one image.
 """

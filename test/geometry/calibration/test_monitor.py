@@ -14,7 +14,6 @@ import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Alignment, Camera, CurrentFrame, Prediction, SparseDepth
 from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.calibration.evidence import agreement, ERRORS, PITCH_DEG, YAW_DEG
@@ -24,10 +23,6 @@ from marigold_ros.geometry.calibration.monitor import (
     estimate_calibration,
     line_gap,
     update_calibration,
-)
-from marigold_ros.geometry.calibration.recording import (
-    calibration_of_recording,
-    check_calibration,
 )
 from marigold_ros.geometry.camera.rectification import thumbnail
 from marigold_ros.geometry.cloud.organised import unproject_depth
@@ -298,52 +293,6 @@ def test_an_observation_takes_under_8_ms():
         costs.append(time.thread_time() - start)
     # 2 to 3 ms, at every second image at 10 Hz; the slack is for busy machines.
     assert np.median(costs) < 0.008
-
-
-def recording(T, images=10):
-    for index in range(images):
-        rgb, depth = scene(index)
-        relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), 12.0)
-        prediction = Prediction(relative.astype(np.float32), space='log')
-        yield rgb, prediction, scan_of(depth, T, index), K
-
-
-@pytest.mark.parametrize(
-    ('T', 'name', 'size', 'words'),
-    [
-        (turned(1.0, 0.0), 'yaw_deg', 1.0, '° to the right of the image'),
-        (turned(-1.0, 0.0), 'yaw_deg', -1.0, '° to the left of the image'),
-        (turned(0.0, -1.0), 'pitch_deg', -1.0, '° below the image'),
-        (turned(0.0, 0.0, 4.0), 'roll_deg', 4.0, '° to the right'),
-    ],
-)
-def test_a_recording_with_a_wrong_mounting_is_refused_with_its_error(T, name, size, words):
-    found = calibration_of_recording(recording(T), CONFIG)
-    seen = found.errors[name][0]
-    assert seen == pytest.approx(size, abs=0.6)
-    with pytest.raises(CalibrationError, match=f'{abs(seen):.1f}{words}.*camera_info'):
-        check_calibration(found)
-
-
-def test_a_refusal_names_the_rule_for_its_kind_of_error():
-    kinds = {
-        'turned': (3.0, '0.7°'),
-        'rolled': (9.0, '2.5° of roll and 5%'),
-        'shifted': (0.3, '0.15 m'),
-    }
-    for cause, (size, allowed) in kinds.items():
-        first, second = ERRORS[cause]
-        wrong = Calibration({first: (size, 0.1 * size), second: (0.0, 0.0)}, cause)
-        with pytest.raises(CalibrationError, match=rf'less than {allowed}.* is allowed'):
-            check_calibration(wrong)
-
-
-def test_a_recording_with_the_right_mounting_or_too_few_images_is_not_refused():
-    check_calibration(calibration_of_recording(recording(np.eye(4)), CONFIG))
-    few = calibration_of_recording(recording(turned(3.0, 0.0), images=4), CONFIG)
-    assert few.n_images == 4
-    check_calibration(few)
-    check_calibration(of_angles(2.6, 2.6, error=0.6))  # parts disagree
 
 
 @settings(max_examples=min(30, settings().max_examples))

@@ -5,6 +5,6 @@ Adapt models to the bags of one robot, and prove it on images that no network ha
 
 ``command`` is the command line, ``adaptation`` the whole run. ``blocks`` divides the images,
 ``recipes`` are ordinary ones for ``run`` and ``fusion``, ``keep`` chooses the share of initial
-weights, ``judge`` refuses a miscalibrated LiDAR and scores frames, ``metric`` fits a scale,
-``proof`` decides what is installed, and ``page`` draws it.
+weights, ``calibration`` refuses a miscalibrated LiDAR, ``judge`` scores frames, ``metric`` fits a
+scale, ``proof`` decides what is installed, and ``page`` draws it.
 """

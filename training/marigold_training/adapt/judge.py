@@ -29,13 +29,13 @@ from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
 from marigold_ros.evaluation.protocols.truth import substitute_missing
 from marigold_ros.frame import Frame, Prediction, SparseDepth
-from marigold_ros.geometry.calibration.recording import calibration_of_recording, check_calibration
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.spaces import to_metres
 from marigold_training.adapt.blocks import cell_depths, thinned
+from marigold_training.adapt.calibration import calibration_of_recording, check_calibration
 from marigold_training.data.bag_pairs import BagPairs, on_held_line
 import numpy as np
 
