@@ -11,8 +11,7 @@ C latent channels; F = 3 C features; h, w latent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,6 @@ import numpy as np
 import torch
 
 FILE = 'training_features.json'
-_QUANTILE = 0.95
-_SHRINKAGE = 0.1  # of correlations: few images do not determine them
-_FOLDS = 5
 _SMALLEST = 1e-6
 
 
@@ -44,7 +40,7 @@ class TrainingFeatures:
 
     def gap(self, features: np.ndarray) -> float:
         """Return the gap of an image's features (F,), from 0 to 1: 0.5 at the limit."""
-        far = _distance(np.asarray(features, np.float64)[None], self.mean, self.covariance)
+        far = squared_distance(np.asarray(features, np.float64)[None], self.mean, self.covariance)
         ratio = (far[0] / self.limit) ** 2
         return float(ratio / (1.0 + ratio))
 
@@ -56,29 +52,6 @@ def image_features(latent: torch.Tensor) -> torch.Tensor:
     across, down = latent.diff(dim=3).abs().mean((2, 3)), latent.diff(dim=2).abs().mean((2, 3))
     spread = torch.cat([deviation, across + down], 1).clamp(min=_SMALLEST).log()
     return torch.cat([latent.mean((2, 3)), spread], 1)
-
-
-def summarise(features: np.ndarray, images: np.ndarray | None = None) -> TrainingFeatures:
-    """
-    Summarise the features (N, F) of training images.
-
-    ``images`` (N,) are the numbers of the images that they are of, where one occurs several times.
-    """
-    features = np.asarray(features, np.float64)
-    mean, covariance = _moments(features)
-    # Of images that are left out: few images are near to the moments that they have made.
-    fold = (np.arange(len(features)) if images is None else images) % _FOLDS
-    left_out = [
-        _distance(features[fold == k], *_moments(features[fold != k])) for k in np.unique(fold)
-    ]
-    limit = float(np.quantile(np.concatenate(left_out), _QUANTILE))
-    rows = tuple(tuple(float(f'{x:.6g}') for x in row) for row in covariance)
-    return TrainingFeatures(tuple(float(f'{x:.6g}') for x in mean), rows, limit, len(features))
-
-
-def to_json(features: TrainingFeatures) -> str:
-    """Write as the content of :data:`FILE`."""
-    return json.dumps(asdict(features)) + '\n'
 
 
 def read_training_features(folder: Path, features: int = 0) -> TrainingFeatures | None:
@@ -112,15 +85,8 @@ def read_training_features(folder: Path, features: int = 0) -> TrainingFeatures 
     return TrainingFeatures(tuple(mean.tolist()), rows, limit, images)
 
 
-def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (F,) and covariance (F, F) of features (N, F), with smaller correlations."""
-    covariance = np.cov(features, rowvar=False)
-    own = np.diag(np.diag(covariance) + _SMALLEST)
-    return features.mean(axis=0), (1 - _SHRINKAGE) * covariance + _SHRINKAGE * own
-
-
-def _distance(features: np.ndarray, mean: Any, covariance: Any) -> np.ndarray:
-    """Squared Mahalanobis distance (N,) of features (N, F), over F."""
+def squared_distance(features: np.ndarray, mean: Any, covariance: Any) -> np.ndarray:
+    """Return the squared Mahalanobis distance (N,) of features (N, F), over F."""
     off = features - np.asarray(mean)
     return np.einsum('nf,nf->n', off, np.linalg.solve(np.asarray(covariance), off.T).T) / len(
         off.T

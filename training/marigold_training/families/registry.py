@@ -8,8 +8,9 @@ A family is a module beside this file with a :class:`TrainedFamily`, and one lin
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.facts import OWN
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.domain_gap import FILE as FEATURES
-from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
+from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_training.networks.export import new_checkpoint
@@ -88,7 +89,8 @@ class TrainedFamily:
         with new_checkpoint(folder, card) as draft:
             self.write(draft, chain, facts)
             if features is not None:
-                (draft / FEATURES).write_text(to_json(features), encoding='utf-8')
+                text = json.dumps(asdict(features)) + '\n'
+                (draft / FEATURES).write_text(text, encoding='utf-8')
 
 
 def trained_family(network: str) -> TrainedFamily:

@@ -8,7 +8,7 @@ Images are resized and padded as at inference: how that is done changes detail, 
 
 from collections.abc import Sequence
 
-from marigold_ros.models.marigold.domain_gap import summarise, TrainingFeatures
+from marigold_ros.models.marigold.domain_gap import squared_distance, TrainingFeatures
 from marigold_ros.models.resizing import fit_image
 from marigold_training.data.augment import augment_image, Augmentation, crop, flip
 from marigold_training.data.mixture import BatchPlan, BatchRule, MULTIPLE, Part
@@ -17,6 +17,10 @@ import numpy as np
 import torch
 
 IMAGES = 256
+_QUANTILE = 0.95
+_SHRINKAGE = 0.1  # of correlations: few images do not determine them
+_FOLDS = 5
+_SMALLEST = 1e-6
 
 
 @torch.no_grad()
@@ -54,6 +58,32 @@ def training_features(
         groups.append((which, index))
     images = np.unique(groups, axis=0, return_inverse=True)[1].ravel()
     return summarise(np.array(features), images) if images.any() else None
+
+
+def summarise(features: np.ndarray, images: np.ndarray | None = None) -> TrainingFeatures:
+    """
+    Summarise the features (N, F) of training images.
+
+    ``images`` (N,) are the numbers of the images that they are of, where one occurs several times.
+    """
+    features = np.asarray(features, np.float64)
+    mean, covariance = _moments(features)
+    # Of images that are left out: few images are near to the moments that they have made.
+    fold = (np.arange(len(features)) if images is None else images) % _FOLDS
+    left_out = [
+        squared_distance(features[fold == k], *_moments(features[fold != k]))
+        for k in np.unique(fold)
+    ]
+    limit = float(np.quantile(np.concatenate(left_out), _QUANTILE))
+    rows = tuple(tuple(float(f'{x:.6g}') for x in row) for row in covariance)
+    return TrainingFeatures(tuple(float(f'{x:.6g}') for x in mean), rows, limit, len(features))
+
+
+def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean (F,) and covariance (F, F) of features (N, F), with smaller correlations."""
+    covariance = np.cov(features, rowvar=False)
+    own = np.diag(np.diag(covariance) + _SMALLEST)
+    return features.mean(axis=0), (1 - _SHRINKAGE) * covariance + _SHRINKAGE * own
 
 
 def _tensor(rgb: np.ndarray) -> torch.Tensor:
