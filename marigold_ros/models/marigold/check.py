@@ -14,11 +14,10 @@ import re
 
 from diffusers import LCMScheduler
 from marigold_ros.errors import brief, CheckpointError
-from marigold_ros.models.locate import fingerprint, PROMPT, sha256, verify_sums
-from marigold_ros.models.marigold.checkpoint import Facts, load_networks, Networks
+from marigold_ros.models.locate import sha256, verify_sums
+from marigold_ros.models.marigold.checkpoint import load_networks, Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
-from marigold_ros.models.weights import count_parameters
 from safetensors import safe_open
 import torch
 
@@ -45,15 +44,10 @@ class WeightFile:
 class CheckpointReport:
     """What :func:`check_checkpoint` found."""
 
-    facts: Facts
-    sha256: str
     files: tuple[WeightFile, ...]
-    parameters: dict[str, int]  # of unet, vae, and prompt if there is one
-    prediction_type: str
     spacing: str
     timesteps: tuple[int, ...]  # of the default number of steps
     round_trip: float  # mean error of a planted image in [0, 1]
-    notes: tuple[str, ...]
 
 
 def check_checkpoint(
@@ -67,7 +61,6 @@ def check_checkpoint(
     mean error.
     """
     networks = load_networks(folder, vae)
-    facts = networks.facts
     roots = [path for path in networks.weight_files if path.is_dir()]
     listed = {folder / name for name in verify_sums(folder)}
     files = tuple(
@@ -83,21 +76,7 @@ def check_checkpoint(
             f'mean error of {error:.3f} of its range (at most {round_trip_limit:g}); its weights '
             'are damaged or not its own: restore them'
         )
-    return CheckpointReport(
-        facts=facts,
-        sha256=fingerprint(networks.weight_files),
-        files=files,
-        parameters={
-            'unet': count_parameters(networks.unet),
-            'vae': count_parameters(networks.autoencoder),
-            **({PROMPT: count_parameters(networks.prompt)} if networks.prompt else {}),
-        },
-        prediction_type=networks.scheduler.config.prediction_type,
-        spacing=spacing,
-        timesteps=timesteps,
-        round_trip=error,
-        notes=tuple(networks.notes),
-    )
+    return CheckpointReport(files, spacing, timesteps, error)
 
 
 def round_trip(networks: Networks) -> float:
