@@ -19,24 +19,6 @@ Entry = tuple[str, str]
 _WILD = re.compile(r'(\*\*/|\*)')
 
 
-def read_list(path: Path) -> list[Entry]:
-    """
-    Read a list of files: image and depth on each line; further words are ignored.
-
-    Raises InputError if the list is missing or empty, or a line names no depth.
-    """
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-    except OSError as error:
-        raise InputError(f"list {path} cannot be read ({error.strerror}); check 'list'") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f'list {path} is not a text file: {error}', cause='encoding') from error
-    lines = split_lines(text, path, 2, "a line is 'image depth'")
-    if not lines:
-        raise InputError(f"list {path} is empty; a line is 'image depth'", cause='empty')
-    return [(image.removeprefix('./'), depth.removeprefix('./')) for image, depth, *_ in lines]
-
-
 def split_lines(text: str, path: Path | str, columns: int, form: str) -> list[list[str]]:
     """Return the names on each line of a list; InputError with the form of a line for too few."""
     found = []

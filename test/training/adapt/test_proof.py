@@ -21,6 +21,7 @@ from marigold_training.adapt.page import proof_page
 from marigold_training.adapt.proof import (
     AFTER,
     BEFORE,
+    block_length,
     compare,
     judge_fusion,
     judge_model,
@@ -56,6 +57,14 @@ def test_stripes_are_a_reason_against():
     assert 'the base is kept' in lines[0]
     assert "1.20 times the base's" in lines[1]
     assert judge_model(maps([0.1] * 6), {}, 0.5)[0]
+
+
+def test_blocks_of_a_correlated_series_are_longer_than_those_of_its_shuffled_frames():
+    rng = np.random.default_rng(0)
+    drive = np.zeros(400)
+    for frame in range(1, 400):
+        drive[frame] = 0.8 * drive[frame - 1] + rng.normal()
+    assert block_length(drive) > 1.5 * block_length(rng.permutation(drive))
 
 
 def test_long_recordings_need_an_interval_below_zero():

@@ -454,3 +454,12 @@ def test_all_missing_folders_of_a_recipe_are_named_at_once_with_their_sites(tmp_
     for words in ('hypersim/train', 'prepare_hypersim.py', 'vkitti (Virtual KITTI 2'):
         assert words in str(error.value)
     assert 'there' not in str(error.value).replace('Put them there', '')
+
+
+def test_a_list_may_begin_with_the_mark_that_windows_writes(tmp_path):
+    path = tmp_path / 'list.txt'
+    path.write_text('./a/x.png b/x.png\r\n', encoding='utf-8-sig')
+    assert file_pairs.read_list(path) == [('a/x.png', 'b/x.png')]
+    path.write_text('a/x.png b/x.png\na/y.png a/y.png\n')
+    with pytest.raises(ConfigurationError, match='a/y.png is both image and depth'):
+        file_pairs.read_list(path)

@@ -16,7 +16,7 @@ from marigold_ros.image_sets.decode import (
     SATURATED,
     to_metres,
 )
-from marigold_ros.image_sets.listing import Entry, match, read_list
+from marigold_ros.image_sets.listing import Entry, match, split_lines
 from marigold_ros.image_sets.storage import open_storage, Storage
 from marigold_ros.processes import never, run_jobs, Stop
 from marigold_ros.whole_files import write_whole
@@ -26,6 +26,24 @@ from tqdm import tqdm
 
 LISTED = 20  # broken files in one message
 UNIT_FACTOR = 10.0  # a median this far outside the usual range has another unit
+
+
+def read_list(path: Path) -> list[Entry]:
+    """
+    Read a list of files: image and depth on each line; further words are ignored.
+
+    Raises InputError if the list is missing or empty, or a line names no depth.
+    """
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except OSError as error:
+        raise InputError(f"list {path} cannot be read ({error.strerror}); check 'list'") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f'list {path} is not a text file: {error}', cause='encoding') from error
+    lines = split_lines(text, path, 2, "a line is 'image depth'")
+    if not lines:
+        raise InputError(f"list {path} is empty; a line is 'image depth'", cause='empty')
+    return [(image.removeprefix('./'), depth.removeprefix('./')) for image, depth, *_ in lines]
 
 
 @dataclass(frozen=True)
