@@ -32,7 +32,7 @@ _TILES, _SIDE = 40, 5
 # Window of the search for background behind a point, as a share of the longest side.
 _REACH = 0.025
 _LARGEST_STEP = np.float32(0.5)  # log depth
-_SMALLEST_STEP = 0.1
+_SMALLEST_STEP = 0.1  # of the inverse depth, as a share
 
 
 def agreement(
@@ -80,7 +80,7 @@ def agreement(
 def _structure(
     cell: np.ndarray, log_z: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Step in log depth behind each point, and its difference to the local mean, (M,) each."""
+    """Step in depth behind each point, and difference to the local mean log depth, (M,) each."""
     u, v = cell.T
     tile = max(shape) / _TILES
     rows, columns = (int(np.ceil(side / tile)) for side in shape)
@@ -91,11 +91,14 @@ def _structure(
     ]
     difference = log_z - (sums[0] / np.maximum(sums[1], 1e-6)).ravel()[home]
     difference = np.clip(difference, -_LARGEST_STEP, _LARGEST_STEP)
-    farthest = np.full(shape, -100.0, np.float32)
-    farthest[v, u] = log_z
+    # Inverse depth is linear along a plane. Where it falls as much on one side as it rises on the
+    # other, as along the walls of a corridor, there is no step, and no edge in the image.
+    inverse = np.exp(-log_z)
+    least, most = np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32)
+    least[v, u] = most[v, u] = inverse
     window = np.ones((3, max(3, int(_REACH * max(shape)) | 1)), np.uint8)
-    behind = cv2.dilate(farthest, window)[v, u] - log_z
-    step = np.where(behind > _SMALLEST_STEP, np.minimum(behind, 2.0 * _LARGEST_STEP), 0.0)
+    step = 2.0 - (cv2.erode(least, window) + cv2.dilate(most, window))[v, u] / inverse
+    step = np.where(step > _SMALLEST_STEP, step, 0.0)
     return step, difference.astype(np.float32)
 
 

@@ -225,6 +225,16 @@ def test_without_a_fit_image_edges_alone_are_evidence():
     assert abs(YAW_DEG[scores['turned'].max(axis=1).argmax()] - 2.0) <= 0.5
 
 
+def test_a_smooth_wall_along_the_view_has_no_steps():
+    rgb, _ = scene(1)
+    depth = np.repeat(1700.0 / (30.0 + np.arange(WIDTH))[None], HEIGHT, axis=0)  # 3 to 57 m
+    scan = project_lidar(
+        unproject_depth(depth, K)[4::12].reshape(-1, 3), np.eye(4), CAMERA, CONFIG
+    )
+    size = (HEIGHT, WIDTH)
+    assert agreement(thumbnail(rgb), None, scan, K, size, np.random.default_rng(0)) is None
+
+
 @pytest.mark.parametrize('focal', [1.0, 1e6])
 def test_a_focal_length_that_no_camera_has_takes_no_more_memory(focal):
     rgb, depth = scene(1)

@@ -26,8 +26,8 @@ def recording(T, images=10):
     ('T', 'name', 'size', 'words'),
     [
         (turned(1.0, 0.0), 'yaw_deg', 1.0, '° to the right of the image'),
-        (turned(-1.0, 0.0), 'yaw_deg', -1.0, '° to the left of the image'),
-        (turned(0.0, -1.0), 'pitch_deg', -1.0, '° below the image'),
+        (turned(-1.3, 0.0), 'yaw_deg', -1.3, '° to the left of the image'),
+        (turned(0.0, -1.3), 'pitch_deg', -1.3, '° below the image'),
         (turned(0.0, 0.0, 4.0), 'roll_deg', 4.0, '° to the right'),
     ],
 )
