@@ -68,7 +68,11 @@ def summary(results: dict[str, Any], folder: str) -> str:
     """Return the headline figures as a table for a terminal."""
     # Imports of numpy and OpenCV are inside functions for an instant --help.
     from marigold_ros.evaluation.metrics.metric_table import METRICS
-    from marigold_ros.evaluation.results.results import images_read, is_dataset
+    from marigold_ros.evaluation.results.results import (
+        calibration_text,
+        images_read,
+        is_dataset,
+    )
 
     titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
     frames = results['frames']
@@ -103,8 +107,8 @@ def summary(results: dict[str, Any], folder: str) -> str:
     reason = results['provenance']['scoring']['first_not_metric']
     if reason:
         lines.append(f'first frame without metric depth: {reason}')
-    if results['calibration']['text']:
-        lines.append(f'calibration: {results["calibration"]["text"]}')
+    if calibration := calibration_text(results):
+        lines.append(f'calibration: {calibration}')
     if 'robustness' in results:
         lines += _robustness_lines(results['robustness'])
     for text, count in results['provenance'].get('warnings', {}).items():

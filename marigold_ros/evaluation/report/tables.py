@@ -14,6 +14,7 @@ from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
 from marigold_ros.evaluation.report.html_page import escape, scrolled, table
 from marigold_ros.evaluation.results.results import (
     bag_labels,
+    calibration_text,
     flat,
     images_read,
     is_dataset,
@@ -99,8 +100,8 @@ def warnings_list(results: Mapping[str, Any]) -> str:
     reason = provenance.get('scoring', {}).get('first_not_metric')
     if reason:
         texts.append(f'First reason for a frame without metric depth: {reason}')
-    if (results.get('calibration') or {}).get('text'):
-        texts.append(f'Calibration: {results["calibration"]["text"]}')
+    if calibration := calibration_text(results):
+        texts.append(f'Calibration: {calibration}')
     for text, count in (provenance.get('warnings') or {}).items():
         texts.append(f'{count} frames: {text}')
     return ''.join(f'<p class="warning">{escape(text)}</p>' for text in texts)

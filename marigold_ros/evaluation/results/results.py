@@ -251,6 +251,13 @@ def is_dataset(results: Mapping[str, Any]) -> bool:
     return 'dataset' in results['provenance'].get('topics', {})
 
 
+def calibration_text(results: Mapping[str, Any]) -> str:
+    """Return what is wrong with the LiDAR's mounting or clock; '' if nothing is."""
+    text = (results.get('calibration') or {}).get('text')
+    meaning = 'held-out points share it, and their scores do not show it: correct it first'
+    return f'{text}; {meaning}' if text else ''
+
+
 def is_known(figure: Any) -> bool:
     """Return whether a figure was measured: neither missing nor infinite nor NaN."""
     return figure is not None and math.isfinite(figure)

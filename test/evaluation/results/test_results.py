@@ -8,6 +8,7 @@ import os
 
 from marigold_ros.commands.terminal.output import summary
 from marigold_ros.errors import number
+from marigold_ros.evaluation.report.tables import warnings_list
 from marigold_ros.evaluation.results.results import (
     describe_bag,
     robustness,
@@ -120,6 +121,16 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
     assert 'drift' not in text
     (fog_line,) = (line for line in text.splitlines() if line.startswith('fog'))
     assert fog_line.split()[:4] == ['fog', '(truth)', '0.100', '0.200']
+
+
+def test_a_wrong_mounting_is_named_with_what_scores_do_not_show():
+    results = {**unscored(), 'calibration': {'text': 'LiDAR is rolled 4.2° to the right'}}
+    known = 'LiDAR is rolled 4.2° to the right; held-out points share it'
+    for text in (summary(results, 'out'), warnings_list(results)):
+        assert text.lower().count(f'calibration: {known}'.lower()) == 1
+    for nothing in ({'text': ''}, None):
+        results = {**unscored(), 'calibration': nothing}
+        assert 'alibration' not in summary(results, 'out') + warnings_list(results)
 
 
 def test_the_near_field_without_any_point_is_a_dash_on_the_terminal():
