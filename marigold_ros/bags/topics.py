@@ -229,9 +229,10 @@ def _images(
             continue
         compressed = info.msgtype == IMAGE_TYPES[1]
         ranked.append((sibling_info(name) not in topics, grey, compressed, -info.count, name))
+    ranked.sort()
     cameras: dict[str, str] = {}
-    for rank in sorted(ranked):
-        if rank[:2] == min(ranked)[:2]:  # a compressed image of another camera is as good
+    for rank in ranked:
+        if rank[:2] == ranked[0][:2]:  # a compressed image of another camera is as good
             cameras.setdefault(sibling_info(rank[-1]), rank[-1])
     return list(cameras.values())
 

@@ -198,6 +198,15 @@ class TransformTree:
         return poses
 
 
+def moving_topics(topics: Mapping[str, TopicInfo]) -> list[str]:
+    """Return the topics of transforms that change, as /tf."""
+    return [
+        name
+        for name, info in topics.items()
+        if name.rpartition('/')[2] == 'tf' and info.msgtype == 'tf2_msgs/msg/TFMessage'
+    ]
+
+
 class EgoMotion:
     """
     The motion of camera and LiDAR in a fixed frame, as known from the messages so far.
@@ -210,11 +219,7 @@ class EgoMotion:
         self, topics: Mapping[str, TopicInfo], fixed_frame: str, tree: TransformTree
     ) -> None:
         self.fixed_frame, self.tree = fixed_frame, tree
-        self.topics = [
-            name
-            for name, info in topics.items()
-            if name.rpartition('/')[2] == 'tf' and info.msgtype == 'tf2_msgs/msg/TFMessage'
-        ]
+        self.topics = moving_topics(topics)
 
     def may_come(self, frame_id: str, stamp_ns: int) -> bool:
         """Return whether a pose is unknown that a later message can still bring."""
