@@ -51,7 +51,6 @@ _DELAYS = np.arange(-0.2, 0.201, 0.02)
 # drives it is above 0.9 where the delay is within the search, and below 0.8 from 0.5 s on.
 _AGREEING = 0.8
 _STILL = 0.5  # degrees: images that a delay moves by less show the mounting alone
-_OTHERS = 'rolled', 'shifted'  # pairs that a delay is not searched with
 # Degrees a second: without different yaw rates a delay cannot be observed.
 _LEAST_TURNING = 4.0
 _NAN = float('nan')
@@ -234,9 +233,9 @@ def _with_delay(found: Calibration, observations: Sequence[Observation]) -> Cali
     if len(still) >= _FEWEST:
         mounting = _mounting(still)
         return replace(found, errors=mounting.errors, cause=mounting.cause)
-    others = [np.sum([scores[pair] for scores in seen], axis=0).max() for pair in _OTHERS]
-    if agreed < max(others):  # which explain the images better, although a delay blurs them
-        return found
+    others = [pair for pair in ERRORS if pair != 'turned']
+    if agreed < max(np.sum([scores[pair] for scores in seen], axis=0).max() for pair in others):
+        return found  # another pair explains the images better, although a delay blurs it
     errors = {**found.errors, 'yaw_deg': (yaw, found.errors['yaw_deg'][1])}
     return replace(found, errors=errors, cause='turned')
 

@@ -62,8 +62,8 @@ def calibration_of_recording(
 
 def check_calibration(calibration: Calibration) -> None:
     """Raise CalibrationError if the mounting is wrong beyond doubt."""
-    turned = [calibration.errors.get(name, (0.0, 0.0))[1] for name in ERRORS['turned']]
-    if calibration.cause == 'turned' and max(turned) > _LARGEST_ERROR:
+    unsure = (calibration.errors[name][1] > _LARGEST_ERROR for name in ERRORS['turned'])
+    if calibration.cause == 'turned' and any(unsure):
         return
     found = calibration.found(REFUSED_DEG)
     if found:
