@@ -46,6 +46,9 @@ _OF_GAP = 1.0 / _CERTAIN
 _LARGEST_GAP = 2.5  # degrees, beyond which lines show a yaw, a pitch and a shift to the side alone
 _STRIPS = 32  # of an image, in which gaps are measured
 _PARTS = 4
+# Shares of its maximum by which agreement must fall within three steps: on both sides, and on one
+# side of an error that is the last tried. Forests and other upright edges agree at many heights.
+_STEPS, _FALL, _FALL_AT_END = 3, 0.09, 0.18
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
 # Agreement by yaw and delay, as a share of that of each image at its own best yaw. By simulated
 # drives it is above 0.9 where the delay is within the search, and below 0.8 from 0.5 s on.
@@ -65,8 +68,8 @@ class Calibration:
 
     ``errors`` of the mounting, each with its standard error, have the names and signs of
     :data:`ERRORS`; standard errors, by the agreement of parts of the images, leave out the bias of
-    the scenes. ``cause`` is the pair that explains the images best, empty where it is no better
-    than a right mounting.
+    the scenes, and are infinite where agreement has no clear maximum. ``cause`` is the pair that
+    explains the images best, empty where it is no better than a right mounting.
     """
 
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -201,6 +204,7 @@ def _mounting(agreements: Sequence[Mapping[str, np.ndarray]]) -> Calibration:
         mean = scores.mean(axis=0)
         parts = [_peak(part.mean(axis=0), pair) for part in np.array_split(scores, _PARTS)]
         spread = np.std(parts, axis=0, ddof=1) / np.sqrt(_PARTS)
+        spread[~np.array(_is_clear(mean))] = np.inf
         peaks = zip(_peak(mean, pair), spread.tolist(), strict=True)
         errors |= dict(zip(axes, peaks, strict=True))
         if mean.max() > most:
@@ -224,8 +228,8 @@ def _with_delay(found: Calibration, observations: Sequence[Observation]) -> Cali
     delay, yaw, agreed = _shear(profiles, rates)
     larger = abs(delay) > 0.99 * _DELAYS[-1] or agreed < _AGREEING * profiles.max(axis=1).sum()
     # Every fourth image, so that each part has seen all the turns.
-    some = [_shear(profiles[k::_PARTS], rates[k::_PARTS])[0] for k in range(_PARTS)]
-    error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
+    parts = [_shear(profiles[k::_PARTS], rates[k::_PARTS])[:2] for k in range(_PARTS)]
+    error, yaw_error = (np.std(parts, axis=0, ddof=1) / np.sqrt(_PARTS)).tolist()
     found = replace(found, delay_s=delay, delay_error_s=error, delay_may_be_larger=bool(larger))
     if abs(delay) < _CERTAIN * error:
         return found
@@ -236,7 +240,7 @@ def _with_delay(found: Calibration, observations: Sequence[Observation]) -> Cali
     others = [pair for pair in ERRORS if pair != 'turned']
     if agreed < max(np.sum([scores[pair] for scores in seen], axis=0).max() for pair in others):
         return found  # another pair explains the images better, although a delay blurs it
-    errors = {**found.errors, 'yaw_deg': (yaw, found.errors['yaw_deg'][1])}
+    errors = {**found.errors, 'yaw_deg': (yaw, yaw_error)}
     return replace(found, errors=errors, cause='turned')
 
 
@@ -245,6 +249,18 @@ def _peak(scores: np.ndarray, pair: str) -> tuple[float, float]:
     i, j = np.unravel_index(int(np.argmax(scores)), scores.shape)
     first, second = ERRORS[pair].values()
     return _top(scores[:, j], int(i), first), _top(scores[i], int(j), second)
+
+
+def _is_clear(scores: np.ndarray) -> tuple[bool, bool]:
+    """Tell along each axis whether the agreement falls beside its maximum."""
+    i, j = np.unravel_index(int(np.argmax(scores)), scores.shape)
+
+    def falls(values: np.ndarray, place: int) -> bool:
+        beside = [values[k] for k in (place - _STEPS, place + _STEPS) if 0 <= k < len(values)]
+        share = _FALL if 0 < place < len(values) - 1 else _FALL_AT_END
+        return bool(max(beside) <= (1.0 - share) * values[place])
+
+    return falls(scores[:, j], int(i)), falls(scores[i], int(j))
 
 
 def _top(values: np.ndarray, place: int, axis: np.ndarray) -> float:

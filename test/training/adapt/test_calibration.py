@@ -58,3 +58,9 @@ def test_a_recording_with_the_right_mounting_or_too_few_images_is_not_refused():
     assert few.n_images == 4
     check_calibration(few)
     check_calibration(of_angles(2.6, 2.6, error=0.6))  # parts disagree
+
+
+def test_a_yaw_is_refused_where_the_scene_shows_no_pitch():
+    found = Calibration({'yaw_deg': (2.6, 0.1), 'pitch_deg': (-2.6, np.inf)}, 'turned')
+    with pytest.raises(CalibrationError, match='^LiDAR looks 2.6° to the right of the image, '):
+        check_calibration(found)

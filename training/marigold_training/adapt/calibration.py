@@ -62,7 +62,7 @@ def calibration_of_recording(
 
 def check_calibration(calibration: Calibration) -> None:
     """Raise CalibrationError if the mounting is wrong beyond doubt."""
-    unsure = (calibration.errors[name][1] > _LARGEST_ERROR for name in ERRORS['turned'])
+    unsure = (_LARGEST_ERROR < calibration.errors[name][1] < np.inf for name in ERRORS['turned'])
     if calibration.cause == 'turned' and any(unsure):
         return
     found = calibration.found(REFUSED_DEG)
