@@ -9,6 +9,7 @@ An input that is missing or refused leaves the others; only without any there is
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Frame, Prediction, SourceReport, SparseDepth, SparseInput
@@ -34,6 +35,8 @@ import numpy as np
 # Two sources disagree if this share of points, of so many in cells (pixels) that hold points of
 # both, is off by more than a factor. In streets things hide a third of the ground.
 _MOST, _SHARED, _CELL, _OFF = 0.6, 20, 4, 1.1
+# A point is hidden from so many times the depth of all that a depth camera sees around it.
+_BEHIND = 1.3
 
 
 @dataclass(frozen=True)
@@ -164,18 +167,37 @@ def merge_points(
 
     The points that say most of their surroundings lead if they are enough for a fit: those that
     extend, else those whose pixels are known, else all. Of several points in a pixel the one of
-    least noise leads.
+    least noise leads. What lies behind all that a depth camera sees around it is hidden.
     """
     extending = [part for part in parts if part.kind.extends]
     placed = [part for part in parts if part.kind.is_placed]
     enough = (c for c in (extending, placed) if sum(map(len, c)) >= config.min_points)
     chosen = next(enough, list(parts))
     others = [part for part in parts if not any(part is one for one in chosen)]
+    camera = next((part for part in chosen if part.kind is PointKind.DEPTH_CAMERA), None)
+    if camera is not None:
+        chosen = [_not_behind(camera, part, config.occlusion_window) for part in chosen]
     lead = SparseDepth.joined(chosen)
     if len(chosen) > 1:
         lead = replace(lead, part=np.repeat(np.arange(len(chosen)), [len(p) for p in chosen]))
         lead = replace(lead.chosen(_least_noise(lead, config)), counts=lead.counts)
     return lead, SparseDepth.joined(others) if others else None
+
+
+def _not_behind(camera: SparseDepth, points: SparseDepth, window: int) -> SparseDepth:
+    """Leave out what another sensor sees past the things in front of a depth camera."""
+    if points is camera or window <= 1:
+        return points
+    height, width = (
+        1 + max(int(getattr(part, side).max()) for part in (camera, points)) for side in 'vu'
+    )
+    farthest = np.zeros((height, width), np.float32)
+    farthest[camera.v, camera.u] = camera.z
+    around = cv2.dilate(farthest, np.ones((window, window), np.uint8))[points.v, points.u]
+    seen = (around == 0.0) | (points.z <= _BEHIND * around)
+    hidden, kept = points.counts.get('occluded', 0), int(seen.sum())
+    counts = {**points.counts, 'occluded': hidden + len(points) - kept, 'kept': kept}
+    return points if kept == len(points) else points.kept(seen, counts)
 
 
 def _least_noise(points: SparseDepth, config: AlignmentConfig) -> np.ndarray:

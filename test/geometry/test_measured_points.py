@@ -4,6 +4,7 @@
 
 from dataclasses import replace
 
+import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, InputError
 from marigold_ros.frame import (
@@ -122,6 +123,24 @@ def test_sources_that_disagree_in_depth_are_named_with_their_ratio(source, facto
     else:
         assert report.refusal.values['ratio'] == pytest.approx(factor, rel=0.05)
         assert 'times that of pointcloud' in report.reason
+
+
+def test_what_a_lidar_sees_past_a_thing_in_front_of_a_depth_camera_is_hidden():
+    thing = np.zeros((HEIGHT, WIDTH), bool)
+    thing[60:, 60:100] = True
+    v, u = (part.ravel() for part in np.mgrid[:HEIGHT:2, :WIDTH:2])
+    z = np.float32(np.where(thing, 0.9, scene()))[v, u]
+    seen = SparseDepth(u, v, z, kind=PointKind.DEPTH_CAMERA)
+    camera = SparseInput('depth_image', sparse=seen)
+    v, u = (part.ravel() for part in np.mgrid[5:HEIGHT:7, 1:WIDTH:4])
+    past = SparseInput('pointcloud', sparse=SparseDepth(u, v, np.float32(scene()[v, u])))
+    for inputs in ((camera, past), (past, camera)):
+        lidar = gathered(*inputs).sparse
+        lidar = lidar.chosen(lidar.part == inputs.index(past))
+        inner = cv2.erode(thing.astype(np.uint8), np.ones((7, 7))) > 0
+        assert not inner[lidar.v, lidar.u].any()
+        far = cv2.dilate(thing.astype(np.uint8), np.ones((7, 7)))[v, u] == 0
+        assert np.count_nonzero(far) <= len(lidar)
 
 
 def test_a_source_without_points_is_named_and_leaves_the_others():

@@ -5,9 +5,10 @@
 import cv2
 from marigold_ros.config import PipelineConfig
 from marigold_ros.evaluation.baselines import interpolate_nearest
-from marigold_ros.frame import Frame, SparseInput
+from marigold_ros.frame import Frame, SparseDepth, SparseInput
 from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
@@ -75,3 +76,37 @@ def test_sigma_covers_what_lies_beyond_the_range(seen):
         assert beyond.mean() > 0.1
         within.append((np.abs(result.metric - z) <= result.sigma)[beyond])
     assert np.concatenate(within).mean() > 0.6
+
+
+@pytest.fixture(scope='module')
+def beside():
+    """A function that returns truth, and the result of a LiDAR beside a depth camera."""
+    drive = simulate_drive(1, seed=2, kind='room', width=160, height=120)
+    (frame,) = drive.frames
+
+    def see(near=None, factor=1.0):
+        z = frame.depth.astype(np.float64)
+        seen = z.copy() if near is None else np.where(near, 0.5 * z.min(), z)
+        v, u = (part.ravel() for part in np.mgrid[3:120:6, 1:160:3])
+        lidar = SparseInput('pointcloud', sparse=SparseDepth(u, v, np.float32(z[v, u])))
+        depth = np.float32(factor * np.where(seen < LIMIT, seen, np.nan))
+        # As the stride of a large image leaves it.
+        depth[1::2] = depth[:, 1::2] = np.nan
+        v, u = np.nonzero(np.isfinite(depth))
+        points = SparseDepth(u, v, depth[v, u], kind=PointKind.DEPTH_CAMERA)
+        model = Planted()
+        model.prediction = simulate_prediction(z, PATTERNS[0], 'smooth', 0).prediction
+        inputs = [lidar, SparseInput('depth_image', sparse=points)]
+        return seen, FramePipeline(model, CONFIG).process(
+            Frame(frame.rgb, drive.camera, inputs=inputs)
+        )
+
+    return see
+
+
+def test_what_stands_below_the_lines_of_a_lidar_is_where_the_depth_camera_sees_it(beside):
+    near = np.zeros((120, 160), bool)
+    near[50:110, 50:110] = True
+    seen, result = beside(near)
+    ratio = (result.metric / seen)[near]
+    assert np.mean(np.abs(ratio - 1.0) > 0.1) < 0.03
