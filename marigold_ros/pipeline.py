@@ -433,7 +433,8 @@ class FramePipeline:
         history = stated.history
         if before.scale is not None:
             history = self._score(history, before.scale, fused.alignment, sparse, guide)
-        sigma = widen_sigma(stated.sigma, fitted.prediction, stated.alignment, sparse, config)
+        fit = fitted.prediction, stated.alignment
+        sigma = widen_sigma(stated.sigma, *fit, sparse, config, view.measured.dispute)
         alignment = judge_held(stated.alignment, sigma, sparse, config)
         if alignment.state == 'fitted' and alignment.sigma is not None:
             alignment = replace(alignment, sigma=sigma)  # for a frame that holds this depth

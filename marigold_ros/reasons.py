@@ -48,6 +48,10 @@ SENTENCES = {
     'sources_disagree': (
         'its depth is {ratio:.2f} times that of {other} at {points} points; check scale and pose'
     ),
+    'source_outvoted': (
+        'left out: its depth is {ratio:.2f} times that of {other} at {points} points, and '
+        '{others} sources contradict it alike; check scale and pose'
+    ),
     'until_it_fits': '{why}; metres come back once it fits',
     # The plane of the ground.
     'ground_out_of_view': (

@@ -6,8 +6,10 @@ Measured points: the sparse depth of a frame's inputs, in its rectified image.
 An input that is missing or refused leaves the others; only without any there is no sparse depth.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -56,6 +58,8 @@ class MeasuredPoints:
         What each of several sources gave; empty with one source.
     leader : str
         The source that all of ``sparse`` is from; empty where they are from several.
+    dispute : float
+        Part by which depth of sources of ``sparse`` that contradict each other differs.
 
     """
 
@@ -64,6 +68,7 @@ class MeasuredPoints:
     refusal: Reason | None = None
     reports: tuple[SourceReport, ...] = ()
     leader: str = ''
+    dispute: float = 0.0
 
     def without_leader(self, why: Reason) -> 'MeasuredPoints':
         """Return the points of the other sources, after those of the leader were refused."""
@@ -115,7 +120,7 @@ def measure_points(
         sparse, refusal = measure(frame.inputs[0])
         return MeasuredPoints(sparse, None, refusal, leader=frame.inputs[0].source)
     parts: list[tuple[str, SparseDepth]] = []
-    reports = []
+    reports: list[SourceReport] = []
     for item in frame.inputs:
         try:
             sparse, refusal = measure(item)
@@ -124,30 +129,72 @@ def measure_points(
         if sparse is not None and len(sparse) == 0:
             sparse, refusal = None, Reason('none_in_view')
         if sparse is not None:
-            refusal = _disagreement(sparse, *parts[0]) if parts else None
             parts.append((item.source, sparse))
         reports.append(SourceReport(item.source, len(sparse or ()), refusal))
     if not parts:
         texts = (f'{report.source}: {report.reason}' for report in reports)
         return MeasuredPoints(None, refusal=as_reason('; '.join(texts)), reports=tuple(reports))
+    doubts = _doubts(parts)
+    left_out = {source for source, doubt in doubts.items() if doubt.code == 'source_outvoted'}
+    parts = [one for one in parts if one[0] not in left_out]
+    reports = [
+        replace(
+            report,
+            points=0 if report.source in left_out else report.points,
+            refusal=doubts.get(report.source, report.refusal),
+        )
+        for report in reports
+    ]
     sparse, further = merge_points([part for _, part in parts], config)
     leader = next((source for source, part in parts if part is sparse), '')
-    return MeasuredPoints(sparse, further, None, tuple(reports), leader)
+    return MeasuredPoints(sparse, further, None, tuple(reports), leader, _dispute(parts, doubts))
 
 
-def _disagreement(points: SparseDepth, first: str, lead: SparseDepth) -> Reason | None:
-    """Return that most points contradict those of the ``first`` source beside them; else None."""
-    sides = (points.v, lead.v), (points.u, lead.u)
+def _doubts(parts: Sequence[tuple[str, SparseDepth]]) -> dict[str, Reason]:
+    """Return by source why some are doubted: who contradicts the most others, of two the later."""
+    apart: dict[tuple[int, int], tuple[float, int]] = {}
+    for (i, (_, one)), (j, (_, other)) in combinations(enumerate(parts), 2):
+        if found := _disagreement(one, other):
+            apart[j, i], apart[i, j] = found, (1.0 / found[0], found[1])
+    doubts = {}
+    while apart:
+        often = Counter(i for i, _ in apart)
+        worst = max(often, key=lambda i: (often[i], i))
+        beside = {j: found for (i, j), found in apart.items() if i == worst}
+        first, (ratio, points) = next(iter(beside.items()))
+        values = {'other': parts[first][0], 'points': points, 'ratio': ratio}
+        agree = not any(pair in apart for pair in combinations(beside, 2))
+        alike = agree and len({found[0] > 1.0 for found in beside.values()}) == 1
+        code = 'source_outvoted' if alike and len(beside) > 1 else 'sources_disagree'
+        doubts[parts[worst][0]] = Reason(code, {**values, 'others': len(beside)})
+        apart = {pair: found for pair, found in apart.items() if worst not in pair}
+    return doubts
+
+
+def _dispute(parts: Sequence[tuple[str, SparseDepth]], doubts: Mapping[str, Reason]) -> float:
+    """Return by what part sources differ at most of which it is not known which one errs."""
+    leading = {source for source, part in parts if part.kind.extends}
+    ratios = [
+        doubt.values['ratio']
+        for source, doubt in doubts.items()
+        if {source, doubt.values['other']} <= leading
+    ]
+    return max((max(ratio, 1.0 / ratio) - 1.0 for ratio in ratios), default=0.0)
+
+
+def _disagreement(one: SparseDepth, other: SparseDepth) -> tuple[float, int] | None:
+    """Return how many times ``one`` the ``other`` is, beside how many points; None if it fits."""
+    if not (one.kind.is_placed and other.kind.is_placed):
+        return None
+    sides = (other.v, one.v), (other.u, one.u)
     known = np.full([max(map(np.max, side)) // _CELL + 1 for side in sides], np.nan, np.float32)
-    known[lead.v // _CELL, lead.u // _CELL] = lead.z
-    ratio = points.z / known[points.v // _CELL, points.u // _CELL]
+    known[one.v // _CELL, one.u // _CELL] = one.z
+    ratio = other.z / known[other.v // _CELL, other.u // _CELL]
     ratio = ratio[np.isfinite(ratio)]
     off = max(np.count_nonzero(ratio > _OFF), np.count_nonzero(ratio < 1.0 / _OFF))
-    placed = lead.kind.is_placed and points.kind.is_placed
-    if not placed or off <= _MOST * max(len(ratio), _SHARED):
+    if off <= _MOST * max(len(ratio), _SHARED):
         return None
-    values = {'other': first, 'points': len(ratio), 'ratio': float(np.median(ratio))}
-    return Reason('sources_disagree', values)
+    return float(np.median(ratio)), len(ratio)
 
 
 def sparse_of_frame(

@@ -125,6 +125,39 @@ def test_sources_that_disagree_in_depth_are_named_with_their_ratio(source, facto
         assert 'times that of pointcloud' in report.reason
 
 
+def depth_images(*factors):
+    """Registered depth images of the scene, each wrong by a factor, as sources a, b, …."""
+    return [
+        SparseInput(name, sparse_image=np.float32(factor * scene()))
+        for name, factor in zip('abc', factors, strict=False)
+    ]
+
+
+def test_a_radar_before_them_leaves_the_others_comparable():
+    seen = SparseInput('radar', radar(0), np.eye(4), kind=PointKind.RADAR)
+    reports = gathered(seen, *depth_images(1.0, 1.3)).reports
+    assert [report.reason != '' for report in reports] == [False, False, True]
+    assert reports[2].refusal.values['other'] == 'a'
+
+
+@pytest.mark.parametrize('factor', [0.5, 2.0])
+@pytest.mark.parametrize('place', range(3))
+def test_of_three_sources_the_one_that_two_contradict_is_left_out(factor, place):
+    found = gathered(*depth_images(*np.where(np.arange(3) == place, factor, 1.0)))
+    reasons = [report.refusal for report in found.reports]
+    assert [reason is not None for reason in reasons] == (np.arange(3) == place).tolist()
+    assert reasons[place].values['ratio'] == pytest.approx(factor)
+    assert 'left out' in str(reasons[place])
+    assert found.reports[place].points == found.dispute == 0
+    np.testing.assert_allclose(found.sparse.z, scene()[found.sparse.v, found.sparse.u], rtol=1e-5)
+
+
+def test_where_each_of_three_sources_differs_none_is_left_out():
+    found = gathered(*depth_images(1.0, 0.7, 1.5))
+    assert {one.refusal.code for one in found.reports if one.refusal} == {'sources_disagree'}
+    assert found.dispute == pytest.approx(0.5)
+
+
 def test_what_a_lidar_sees_past_a_thing_in_front_of_a_depth_camera_is_hidden():
     thing = np.zeros((HEIGHT, WIDTH), bool)
     thing[60:, 60:100] = True

@@ -129,17 +129,22 @@ def widen_sigma(
     alignment: Alignment,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
+    dispute: float = 0.0,
 ) -> np.ndarray | None:
     """
     Widen sigma, (H, W) metres, by what held-out points cannot show of the kind of points.
 
-    That is the tilt of the camera against the ground, and what the sensor could not see.
+    That is the tilt of the camera against the ground, what the sensor could not see, and the part
+    of depth, ``dispute``, by which sources differ of which it is not known which one errs.
     """
     if sigma is None or sparse is None or alignment.state != 'fitted':
         return sigma
     if sparse.kind is PointKind.GROUND:
         return _with_pitch_error(sigma, prediction, alignment, sparse, config)
-    return widen_unseen(sigma, alignment, sparse)
+    sigma = widen_unseen(sigma, alignment, sparse)
+    if dispute and alignment.metric is not None:
+        sigma = np.hypot(sigma, np.float32(dispute) * alignment.metric)
+    return sigma
 
 
 def judge_held(

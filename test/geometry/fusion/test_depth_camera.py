@@ -110,3 +110,11 @@ def test_what_stands_below_the_lines_of_a_lidar_is_where_the_depth_camera_sees_i
     seen, result = beside(near)
     ratio = (result.metric / seen)[near]
     assert np.mean(np.abs(ratio - 1.0) > 0.1) < 0.03
+
+
+@pytest.mark.parametrize('factor', [0.7, 1.3])
+def test_sigma_covers_by_how_much_two_sources_differ(beside, factor):
+    right = beside()[1].sigma
+    seen, result = beside(factor=factor)
+    assert np.mean(np.abs(result.metric - seen) <= 1.1 * result.sigma) > 0.9
+    assert np.median(right / seen) < 0.1
