@@ -494,10 +494,9 @@ class FramePipeline:
 
     def _observe(self, view: View, fitted: FittedMap, fused: FusedDepth) -> CalibrationState:
         """Compare image and points for errors of the LiDAR's mounting and clock."""
-        config, sparse = self.config.alignment, view.measured.sparse
+        config, sparse = self.config.alignment, view.measured.mounted
         # Points on the ground were chosen by the map, which they cannot contradict.
-        # Of several sources it would not be known which one errs.
-        if not view.measured.leader or (sparse is not None and not sparse.kind.extends):
+        if sparse is not None and not sparse.kind.extends:
             sparse = None
         before, current = view.before.calibration, view.current
         return update_calibration(before, current, fitted.prediction, sparse, fused.fit, config)

@@ -60,6 +60,9 @@ class MeasuredPoints:
         The source that all of ``sparse`` is from; empty where they are from several.
     dispute : float
         Part by which depth of sources of ``sparse`` that contradict each other differs.
+    mounted : SparseDepth or None
+        Points by which a mounting is judged: the leader's, or of several sources those of the
+        first that is no depth camera.
 
     """
 
@@ -69,6 +72,7 @@ class MeasuredPoints:
     reports: tuple[SourceReport, ...] = ()
     leader: str = ''
     dispute: float = 0.0
+    mounted: SparseDepth | None = None
 
     def without_leader(self, why: Reason) -> 'MeasuredPoints':
         """Return the points of the other sources, after those of the leader were refused."""
@@ -118,7 +122,8 @@ def measure_points(
         return MeasuredPoints(None, refusal=NO_SPARSE_DEPTH)
     if len(frame.inputs) == 1:
         sparse, refusal = measure(frame.inputs[0])
-        return MeasuredPoints(sparse, None, refusal, leader=frame.inputs[0].source)
+        leader = frame.inputs[0].source
+        return MeasuredPoints(sparse, None, refusal, leader=leader, mounted=sparse)
     parts: list[tuple[str, SparseDepth]] = []
     reports: list[SourceReport] = []
     for item in frame.inputs:
@@ -147,7 +152,9 @@ def measure_points(
     ]
     sparse, further = merge_points([part for _, part in parts], config)
     leader = next((source for source, part in parts if part is sparse), '')
-    return MeasuredPoints(sparse, further, None, tuple(reports), leader, _dispute(parts, doubts))
+    lidars = (part for _, part in parts if part.kind is PointKind.LIDAR)
+    mounted, dispute = sparse if leader else next(lidars, None), _dispute(parts, doubts)
+    return MeasuredPoints(sparse, further, None, tuple(reports), leader, dispute, mounted)
 
 
 def _doubts(parts: Sequence[tuple[str, SparseDepth]]) -> dict[str, Reason]:

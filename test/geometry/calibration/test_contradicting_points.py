@@ -98,11 +98,11 @@ def test_points_that_do_not_fit_the_image_are_but_a_warning_if_that_is_set():
     assert 'come back' not in wrong.calibration  # they are there
 
 
-def test_calibration_is_observed_by_points_of_one_source_that_sees_things(monkeypatch):
+def test_calibration_is_observed_by_points_of_one_source_a_lidar_if_there_is_one(monkeypatch):
     seen = []
 
     def observe(before, current, prediction, sparse, fit, config):
-        seen.append(sparse is not None)
+        seen.append(None if sparse is None else sparse.kind)
         return before
 
     monkeypatch.setattr('marigold_ros.pipeline.update_calibration', observe)
@@ -111,9 +111,11 @@ def test_calibration_is_observed_by_points_of_one_source_that_sees_things(monkey
     kinds = (PointKind.LIDAR, PointKind.GROUND, PointKind.RADAR)
     alone = [[replace(lidar, kind=kind)] for kind in kinds]
     two = [replace(lidar, source=f'lidar {i}', points_lidar=points[i::2]) for i in range(2)]
-    for inputs in (*alone, two):
+    beside = [replace(two[0], kind=PointKind.DEPTH_CAMERA), two[1]]
+    for inputs in (*alone, two, beside, beside[::-1], beside[:1]):
         pipeline.process(replace(frame, inputs=inputs))
-    assert seen == [True, False, False, False]
+    of_lidar = PointKind.LIDAR
+    assert seen == [of_lidar, None, None, *[of_lidar] * 3, PointKind.DEPTH_CAMERA]
 
 
 @pytest.mark.parametrize('kind', [PointKind.GROUND, PointKind.RADAR])
