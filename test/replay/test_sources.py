@@ -23,6 +23,7 @@ import pytest
 
 GROUND = GroundConfig(frame='base_link')
 RANGE = 8.0
+PROTOCOLS = ('heldout', 'truth')
 
 
 @pytest.fixture(scope='module')
@@ -95,6 +96,15 @@ def test_the_lidar_and_the_ground_are_scored_at_the_same_points_as_the_lidar(eva
     assert alone['macro'] == plain['macro']
     assert both['n_points'] == plain['n_points']
     assert both['macro']['abs_rel'] < 0.1
+
+
+def test_baselines_see_the_points_of_all_sources(evaluated, rows_of, tmp_path):
+    errors = []
+    for sources in (('pointcloud',), ('pointcloud', 'depth_image')):
+        evaluated(tmp_path / str(len(sources)), *sources)
+        (row,) = rows_of(tmp_path / str(len(sources)))
+        errors.append([float(row[f'{protocol}_nearest_abs_rel']) for protocol in PROTOCOLS])
+    assert (np.array(errors[1]) < 0.9 * np.array(errors[0])).all()
 
 
 @pytest.mark.slow  # two evaluations

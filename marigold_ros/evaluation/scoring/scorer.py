@@ -319,9 +319,10 @@ class Scorer:
         """Return the points of the published fit, and all of the LiDAR, in the rectified image."""
         if not self._thins_scans:
             return result.sparse or _NO_POINTS, self._lidar(frame)
-        # The points of several sources are not the LiDAR's.
-        known = None if result.sources else result.sparse
-        lidar = self._lidar(frame) if known is None else known
+        if result.sources:  # whose points are not the LiDAR's
+            lidar = self._lidar(frame)
+            return result.sparse or lidar, lidar
+        lidar = self._lidar(frame) if result.sparse is None else result.sparse
         return lidar, lidar
 
     def _lidar(self, frame: Frame) -> SparseDepth:
@@ -351,8 +352,9 @@ class Scorer:
             fit, score = split.fit, split.score
             frame = split.to_fit(frame)
         row.update(n_fit=len(fit), n_score=len(score))
-        baselines = self._baselines['heldout']
-        begun = baselines.begin(fit, score, (row['width'], row['height']))  # beside the fit
+        baselines, size = self._baselines['heldout'], (row['width'], row['height'])
+        # Beside the fit; only that knows what it sees of several sources.
+        begun = None if len(frame.inputs) > 1 else baselines.begin(fit, score, size)
         try:
             result = result if self._finish is None else self._finish(frame, prediction)
         except MarigoldError as error:
@@ -362,6 +364,9 @@ class Scorer:
         row.update(heldout_state=alignment.state, heldout_reason=alignment.reason)
         if result.metric is None or len(score) == 0:
             return None
+        if begun is None:
+            fit = result.sparse or fit
+            begun = baselines.begin(fit, score, size)
         published = sample_at(result.metric, score)
         row.update(self._sigma.add(published, result.sigma, score))
         known = np.isfinite(published)
