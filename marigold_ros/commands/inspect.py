@@ -77,6 +77,7 @@ def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
 def _text(facts: dict[str, Any]) -> str:
     lines = [f'{facts["bag"]}: {number(facts["bytes"] / 1e6, 0)} MB, {facts["seconds"]:.1f} s']
     remarks = {'image': _image_words(facts), 'camera_info': _camera_words(facts)}
+    remarks |= facts['sources']
     topics = {role: topic for role, topic in facts['topics'].items() if topic}
     shown_topics = {role: shown(topic['topic'], 100) for role, topic in topics.items()}
     width = max(map(len, shown_topics.values()))

@@ -25,6 +25,8 @@ from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.reasons import Reason, sentence
 from marigold_ros.replay.replay_plan import ReplayOptions
+from marigold_ros.replay.sources import choose_sources
+from marigold_ros.sparse_sources import source_of_topic
 import numpy as np
 
 _PLACES, _IMAGES_A_PLACE = 3, 3
@@ -80,16 +82,21 @@ def _sample(item: BagFrame, options: ReplayOptions) -> BagSample:
     """Find the points in view of a frame, or why there are none."""
     if item.frame is None:
         return BagSample(item, None, str(item.error))
+    points, reason = _points_in_view(item.frame, options)
+    return BagSample(item, points, item.warning or reason)
+
+
+def _points_in_view(frame: Frame, options: ReplayOptions) -> tuple[SparseDepth | None, str]:
+    """Return the points of the first input of a frame, or None and why there are none."""
     # Hidden points are in view as well; to find them, Numba would be imported for a look.
     every = replace(options.pipeline.alignment, occlusion_window=1)
     try:
-        points, refusal = sparse_of_frame(item.frame, every)
+        points, refusal = sparse_of_frame(frame, every)
     except MarigoldError as error:
-        return BagSample(item, None, str(error))
-    reason = sentence(refusal)
+        return None, str(error)
     if points is not None and not len(points):
-        points, reason = None, str(Reason('none_in_view'))
-    return BagSample(item, points, item.warning or reason)
+        return None, str(Reason('none_in_view'))
+    return points, sentence(refusal)
 
 
 def why_not_scored(topics: BagTopics, samples: Sequence[BagSample]) -> str:
@@ -180,7 +187,8 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     ``model``, ``fx``, ``horizontal_fov_deg`` (empty without intrinsics); ``lidar``: means of the
     ``points`` of a scan, of those ``in_view``, of the ``share`` of the image's squares with a
     point, of the ``rows`` between which they lie, and of ``dt_ms``, the time between image and
-    scan; ``transform``: whether the pose of the LiDAR is known; ``other_cameras``: images that
+    scan; ``sources``: points in view of others that are set, or why there are none; ``transform``:
+    whether the pose of the LiDAR is known; ``other_cameras``: images that
     could have been chosen; ``other_topics`` with their types; ``images`` that were looked at,
     ``problems`` and how many of them each concerns; ``scorable``, and the ``reason`` if they are
     not.
@@ -188,11 +196,12 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     path = Path(path)
     with BagReader(path) as reader:
         infos = reader.topics
-        topics = reader.choose_topics(**options.topics)
+        topics, _ = choose_sources(reader, options)
         samples = sample_bag(reader, topics, options)
         start_ns, end_ns = reader.span_ns
         lost = reader.lost
     seconds = (end_ns - start_ns) / 1e9
+    further = {source_of_topic(topic, infos[topic].msgtype): topic for topic in topics.further}
     roles = {
         role: None
         if topic is None
@@ -202,7 +211,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
             'count': infos[topic].count,
             'hertz': (infos[topic].count - 1) / seconds if seconds > 0 else None,
         }
-        for role, topic in topics.by_role.items()
+        for role, topic in {**topics.by_role, **further}.items()
     }
     usable = [sample for sample in samples if sample.item.frame is not None]
     reason = why_not_scored(topics, samples)
@@ -215,6 +224,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         'image': _image_facts(usable[0].item) if usable else {},
         'camera': _camera_facts(usable[0].item.frame) if usable else {},
         'lidar': _lidar_facts(usable),
+        'sources': _source_facts(usable, options),
         'transform': any(s.item.frame.T_cam_lidar is not None for s in usable if s.item.frame),
         'other_cameras': list(topics.cameras),
         'other_topics': listing({n: i for n, i in infos.items() if n not in topics.named}),
@@ -222,6 +232,22 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         'problems': {**({lost: len(samples)} if lost else {}), **problems},
         'scorable': not reason,
         'reason': reason,
+    }
+
+
+def _source_facts(samples: Sequence[BagSample], options: ReplayOptions) -> dict[str, str]:
+    """Return the mean of points in view of each source beside the LiDAR, or why there are none."""
+    counts: dict[str, list[int]] = {}
+    reasons: dict[str, str] = {}
+    for sample in samples:
+        for source in sample.item.usable.inputs[1:]:
+            alone = replace(sample.item.usable, inputs=(source,))
+            points, why = _points_in_view(alone, options)
+            counts.setdefault(source.source, []).append(len(points or ()))
+            reasons[source.source] = why
+    return {
+        source: f'{np.mean(found):.0f} points in view' if any(found) else reasons[source]
+        for source, found in counts.items()
     }
 
 

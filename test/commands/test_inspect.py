@@ -130,6 +130,28 @@ def test_other_cameras_are_named_where_the_chosen_one_sees_no_point(tmp_path, ca
     assert inspected(capsys, bag.path, '--image', '/front/image_raw')[1]['scorable']
 
 
+def test_topics_of_sources_that_are_set_are_shown_with_their_points(short_drive, tmp_path, capsys):
+    with BagReader(short_drive) as reader, BagWriter(tmp_path / 'bag') as bag:
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            bag.write_raw(topic, msgtype, data, log_ns, reader.types)
+            if topic == LIDAR:  # in a frame that nothing connects with the camera
+                cloud = np.zeros((1, 9), [(axis, 'f4') for axis in 'xyz'])
+                cloud['x'], cloud['y'], cloud['z'] = np.linspace(-1, 1, 9), np.eye(9)[4], 5.0
+                for name, frame in (('/front_radar', 'camera_optical'), ('/landmarks', 'map')):
+                    fields = {'header': {'stamp': log_ns, 'frame_id': frame}}
+                    fields |= vars(encode_cloud(cloud))
+                    bag.write(name, 'sensor_msgs/msg/PointCloud2', fields, log_ns)
+    sources = ['--set', 'sparse_source=pointcloud,radar,landmarks']
+    _, facts = inspected(capsys, bag.path, *sources)
+    assert facts['topics']['radar']['topic'] == '/front_radar'
+    assert facts['sources']['radar'] == '9 points in view'
+    assert 'no transform' in facts['sources']['landmarks']
+    assert main(['inspect', str(bag.path), *sources]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ['9', 'points', 'in', 'view'] in [row[-4:] for row in rows if row[0] == 'radar']
+    assert 'radar' not in inspected(capsys, bag.path)[1]['topics']
+
+
 def test_places_are_spread_over_the_bag(short_drive):
     with BagReader(short_drive) as reader:
         samples = sample_bag(reader, reader.choose_topics(), ReplayOptions())
