@@ -122,8 +122,7 @@ def measure_points(
         return MeasuredPoints(None, refusal=NO_SPARSE_DEPTH)
     if len(frame.inputs) == 1:
         sparse, refusal = measure(frame.inputs[0])
-        leader = frame.inputs[0].source
-        return MeasuredPoints(sparse, None, refusal, leader=leader, mounted=sparse)
+        return MeasuredPoints(sparse, None, refusal, (), frame.inputs[0].source, 0.0, sparse)
     parts: list[tuple[str, SparseDepth]] = []
     reports: list[SourceReport] = []
     for item in frame.inputs:
@@ -142,14 +141,9 @@ def measure_points(
     doubts = _doubts(parts)
     left_out = {source for source, doubt in doubts.items() if doubt.code == 'source_outvoted'}
     parts = [one for one in parts if one[0] not in left_out]
-    reports = [
-        replace(
-            report,
-            points=0 if report.source in left_out else report.points,
-            refusal=doubts.get(report.source, report.refusal),
-        )
-        for report in reports
-    ]
+    for number, one in enumerate(reports):
+        points = 0 if one.source in left_out else one.points
+        reports[number] = SourceReport(one.source, points, doubts.get(one.source, one.refusal))
     sparse, further = merge_points([part for _, part in parts], config)
     leader = next((source for source, part in parts if part is sparse), '')
     lidars = (part for _, part in parts if part.kind is PointKind.LIDAR)
@@ -242,10 +236,8 @@ def _not_behind(camera: SparseDepth, points: SparseDepth, window: int) -> Sparse
     """Leave out what another sensor sees past the things in front of a depth camera."""
     if points is camera or window <= 1:
         return points
-    height, width = (
-        1 + max(int(getattr(part, side).max()) for part in (camera, points)) for side in 'vu'
-    )
-    farthest = np.zeros((height, width), np.float32)
+    shape = [1 + max(int(getattr(one, side).max()) for one in (camera, points)) for side in 'vu']
+    farthest = np.zeros(shape, np.float32)
     farthest[camera.v, camera.u] = camera.z
     around = cv2.dilate(farthest, np.ones((window, window), np.uint8))[points.v, points.u]
     seen = (around == 0.0) | (points.z <= _BEHIND * around)

@@ -187,7 +187,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     ``model``, ``fx``, ``horizontal_fov_deg`` (empty without intrinsics); ``lidar``: means of the
     ``points`` of a scan, of those ``in_view``, of the ``share`` of the image's squares with a
     point, of the ``rows`` between which they lie, and of ``dt_ms``, the time between image and
-    scan; ``sources``: points in view of others that are set, or why there are none; ``transform``:
+    scan; ``sources``: points of others that are set, in an image, or why none; ``transform``:
     whether the pose of the LiDAR is known; ``other_cameras``: images that
     could have been chosen; ``other_topics`` with their types; ``images`` that were looked at,
     ``problems`` and how many of them each concerns; ``scorable``, and the ``reason`` if they are
@@ -236,19 +236,16 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
 
 
 def _source_facts(samples: Sequence[BagSample], options: ReplayOptions) -> dict[str, str]:
-    """Return the mean of points in view of each source beside the LiDAR, or why there are none."""
-    counts: dict[str, list[int]] = {}
-    reasons: dict[str, str] = {}
-    for sample in samples:
-        for source in sample.item.usable.inputs[1:]:
-            alone = replace(sample.item.usable, inputs=(source,))
-            points, why = _points_in_view(alone, options)
-            counts.setdefault(source.source, []).append(len(points or ()))
-            reasons[source.source] = why
-    return {
-        source: f'{np.mean(found):.0f} points in view' if any(found) else reasons[source]
-        for source, found in counts.items()
-    }
+    """Return the points in view of each source beside the LiDAR, or why there are none."""
+    found: dict[str, str] = {}
+    for frame in (sample.item.usable for sample in samples):
+        for one in frame.inputs[1:]:
+            points, why = _points_in_view(replace(frame, inputs=(one,)), options)
+            if points is None:
+                found.setdefault(one.source, why)
+            else:
+                found[one.source] = f'{len(points)} points in view'
+    return found
 
 
 def _image_facts(item: BagFrame) -> dict[str, Any]:

@@ -319,11 +319,10 @@ class Scorer:
         """Return the points of the published fit, and all of the LiDAR, in the rectified image."""
         if not self._thins_scans:
             return result.sparse or _NO_POINTS, self._lidar(frame)
-        if result.sources:  # whose points are not the LiDAR's
-            lidar = self._lidar(frame)
-            return result.sparse or lidar, lidar
-        lidar = self._lidar(frame) if result.sparse is None else result.sparse
-        return lidar, lidar
+        # The points of several sources are not the LiDAR's.
+        known = None if result.sources else result.sparse
+        lidar = self._lidar(frame) if known is None else known
+        return result.sparse or lidar, lidar
 
     def _lidar(self, frame: Frame) -> SparseDepth:
         """Return all sparse depth in view of the rectified camera."""
