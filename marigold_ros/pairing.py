@@ -11,6 +11,7 @@ Each image takes the nearest scan within ``max_dt``. Pure Python, without messag
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 import threading
 from typing import Generic, Literal, TypeVar
 
@@ -164,6 +165,13 @@ class ScanBuffer(Generic[Item]):
     def newest_ns(self) -> int | None:
         """Stamp of the newest scan, nanoseconds; None before the first."""
         return self._newest
+
+    @property
+    def period_ns(self) -> int | None:
+        """The least time between the scans that are kept, nanoseconds; None of fewer than two."""
+        with self._lock:
+            stamps = sorted(self._scans)
+        return min((after - before for before, after in pairwise(stamps)), default=None)
 
     def add(self, stamp_ns: int, item: Item) -> None:
         """

@@ -215,7 +215,9 @@ class ImageHealth:
         return ''
 
 
-def explain_missing_scan(image_ns: int, newest_scan_ns: int | None, max_dt_ns: int) -> str:
+def explain_missing_scan(
+    image_ns: int, newest_scan_ns: int | None, max_dt_ns: int, period_ns: int | None = None
+) -> str:
     """Return why no scan matches an image, from the newest scan's stamp (None without any)."""
     if newest_scan_ns is None:
         return 'no scan has arrived'
@@ -224,6 +226,8 @@ def explain_missing_scan(image_ns: int, newest_scan_ns: int | None, max_dt_ns: i
     if abs(gap) > OTHER_CLOCK_S:
         return f'{text}: two clocks? synchronise them, or set lidar.time_offset'
     text = f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'
+    if period_ns is not None and period_ns > max(-gap * 1e9, 2 * max_dt_ns):
+        return f'{text}; scans come every {period_ns / 1e9:.3g} s: raise it to half of that'
     return text if gap > 0 else f'{text}; where scans come late, raise lidar.wait'
 
 

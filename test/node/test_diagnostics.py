@@ -312,6 +312,22 @@ def test_a_lidar_that_fell_silent_is_no_matter_of_clocks_and_not_waited_for(benc
     assert running.status('infos')[0] == OK  # some drivers publish it once
 
 
+def test_a_source_slower_than_the_camera_is_waited_for_only_as_its_next_scan_is_due(bench):
+    running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
+    for second in (1, 2):
+        running.deliver('scan', running.robot.scan_of_plane(second * SECOND))
+    for k in range(1, 11):
+        send_alone(running, 2 * SECOND + SECOND // 10 + k * SECOND // 40, 128)
+    text = running.status('scans')[1]
+    assert text.endswith('lidar.max_dt is 0.06 s; scans come every 1 s: raise it to half of that')
+    running.configure(lidar__wait=1.0)
+    waits = []
+    for part in (5, 10):
+        send_alone(running, 2 * SECOND + part * SECOND // 10, 128)
+        waits.append(running.node.health.timings.last_s('pair'))
+    assert waits[0] < 0.5 < waits[1]
+
+
 @pytest.mark.parametrize('scan_ns', [30 * SECOND, 0])
 def test_a_lidar_of_another_clock_is_not_waited_for_by_each_image(bench, scan_ns):
     running = bench({'lidar.wait': 0.0}, hear=('relative/image',))

@@ -375,7 +375,10 @@ class Inputs:
 
     def _may_come(self, item: Input, image_ns: int) -> bool:
         """Whether a scan for an image may come from a sensor that is there and of its clock."""
-        newest_ns = self._scans[item.source].newest_ns
+        scans = self._scans[item.source]
+        newest_ns, period_ns = scans.newest_ns, scans.period_ns
+        if newest_ns and period_ns and newest_ns + period_ns > image_ns + _limits(self.config)[0]:
+            return False  # its next scan will be too late for this image
         if not item.is_away:
             return newest_ns is not None or item.publishers > 0
         of_other_clock = newest_ns is None or image_ns - newest_ns > OTHER_CLOCK_S * 1e9
@@ -383,8 +386,8 @@ class Inputs:
 
     def why_no_scan(self, source: str, image_ns: int) -> str:
         """Return why none of the scans of a source matches an image."""
-        max_dt_ns = round(self.config.lidar.max_dt * 1e9)
-        return explain_missing_scan(image_ns, self._scans[source].newest_ns, max_dt_ns)
+        scans, max_dt_ns = self._scans[source], _limits(self.config)[0]
+        return explain_missing_scan(image_ns, scans.newest_ns, max_dt_ns, scans.period_ns)
 
     # Callbacks
 
