@@ -32,6 +32,7 @@ SENTENCES = {
         'no point is in view, and half of all are farther than {typical:.0f} m where '
         'alignment.max_depth is {most:g} m: check that their driver gives metres, not millimetres'
     ),
+    'nothing_measured': 'no point has a depth; check that the sensor works and is not covered',
     'none_in_view': (
         'no point is in view; check the transform of the sensor, and that frame_id of the images '
         'is optical (z forward)'

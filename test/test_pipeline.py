@@ -179,8 +179,8 @@ def test_settings_reach_the_model_and_unset_ones_are_none(config, expected):
         ({'points_lidar': None}, 'its topic and lidar.max_dt'),
         ({'T_cam_lidar': None}, 'extrinsics'),
         ({'T_cam_lidar': np.diag([2.0, 1, 1, 1])}, 'orthonormality'),
-        ({'points_lidar': np.zeros((0, 3))}, 'usable points'),
-        ({'points_lidar': np.full((99, 3), np.nan)}, 'usable points'),
+        ({'points_lidar': np.zeros((0, 3))}, 'check that the sensor works'),
+        ({'points_lidar': np.full((99, 3), np.nan)}, 'check that the sensor works'),
     ],
 )
 def test_missing_input_is_named_and_the_last_fit_held(missing, words):

@@ -174,12 +174,8 @@ def _doubts(parts: Sequence[tuple[str, SparseDepth]]) -> dict[str, Reason]:
 
 def _dispute(parts: Sequence[tuple[str, SparseDepth]], doubts: Mapping[str, Reason]) -> float:
     """Return by what part sources differ at most of which it is not known which one errs."""
-    leading = {source for source, part in parts if part.kind.extends}
-    ratios = [
-        doubt.values['ratio']
-        for source, doubt in doubts.items()
-        if {source, doubt.values['other']} <= leading
-    ]
+    lead = {source for source, part in parts if part.kind.extends}
+    ratios = [d.values['ratio'] for one, d in doubts.items() if {one, d.values['other']} <= lead]
     return max((max(ratio, 1.0 / ratio) - 1.0 for ratio in ratios), default=0.0)
 
 
@@ -285,8 +281,8 @@ def _points_of(
         # The relative depth of this frame is still good; the reason reaches the diagnostics.
         return None, as_reason(error)
     if not len(seen):
-        too_far = _too_far(np.linalg.norm(np.asarray(item.points_lidar, float), axis=1), config)
-        return (None, too_far) if too_far else (seen, None)
+        why = _why_none(np.linalg.norm(np.asarray(item.points_lidar, float), axis=1), config)
+        return (None, why) if why else (seen, None)
     seen = replace(seen, kind=item.kind)
     if item.points_sigma is not None:
         sigma = np.nan_to_num(np.asarray(item.points_sigma, np.float32)[seen.index])
@@ -306,10 +302,12 @@ def _with_depth(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
     return sparse.kept(known, counts)
 
 
-def _too_far(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:
-    """Return that measurements of which none is in view are too far away; None if they are not."""
+def _why_none(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:
+    """Return that measurements of which none is in view are none, or too far away; else None."""
     known = metres[np.isfinite(metres) & (metres > 0)]
-    typical = float(np.median(known)) if len(known) else 0.0
+    if not len(known):
+        return Reason('nothing_measured')
+    typical = float(np.median(known))
     if typical <= config.max_depth:
         return None
     return Reason('too_far', {'typical': typical, 'most': config.max_depth})
@@ -339,8 +337,8 @@ def _points_of_image(
         known = resize_points(known, (depth.shape[0], depth.shape[1]), (height, width))
         if frame.camera is not None and not item.is_rectified:
             known = rectify_sparse(known, frame.camera)
-    if known is not None and not len(known) and (too_far := _too_far(depth, config)):
-        known, refusal = None, too_far
+    if known is not None and not len(known) and (why := _why_none(depth, config)):
+        known, refusal = None, why
     if known is None or not is_dense:
         return known, refusal
     return replace(known, sigma=triangulation_noise(known.z), kind=PointKind.DEPTH_CAMERA), refusal

@@ -91,6 +91,25 @@ def test_points_in_millimetres_are_named_as_such_and_no_wrong_transform(given):
     assert (len(gathered(behind).sparse), gathered(behind).refusal) == (0, None)
 
 
+@pytest.mark.parametrize(
+    'given',
+    [
+        {'points_lidar': np.zeros((9, 3)), 'T_cam_lidar': np.eye(4)},
+        {'points_lidar': np.full((9, 3), np.nan), 'T_cam_lidar': np.eye(4)},
+        {'points_lidar': np.zeros((0, 3)), 'T_cam_lidar': np.eye(4)},
+        {'sparse_image': np.full((HEIGHT, WIDTH), np.nan)},
+        {'sparse_image': np.zeros((HEIGHT, WIDTH))},
+    ],
+)
+def test_a_sensor_that_measures_nothing_is_no_wrong_transform(given):
+    dead, lidar = SparseInput('sensor', **given), SparseInput('scan', scan(), np.eye(4))
+    assert gathered(dead).refusal.code == 'nothing_measured'
+    assert [one.refusal and one.refusal.code for one in gathered(dead, lidar).reports] == [
+        'nothing_measured',
+        None,
+    ]
+
+
 def test_scan_and_ground_together_fit_what_neither_fits_alone():
     flat = SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4))
     alone = gathered(flat)
