@@ -134,7 +134,8 @@ def with_sources(
                 continue
             source = SPARSE_SOURCES[kind]
             named_so = source.word and f' with {source.word} in its name'
-            notes += [*passed, f'no topic of {kind}: a {source.message_name}{named_so}']
+            article = 'an' if source.message_name[0] in 'AEIOU' else 'a'
+            notes += [*passed, f'no topic of {kind}: {article} {source.message_name}{named_so}']
     return replace(chosen, further=tuple(further), notes=tuple(notes))
 
 

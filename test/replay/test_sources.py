@@ -5,6 +5,7 @@
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import with_sources
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import (
     AlignmentConfig,
@@ -116,10 +117,14 @@ def test_extrinsics_of_the_lidar_have_no_part_in_another_source(evaluated, rows_
     assert scales[0] == scales[1]
 
 
-def test_a_source_that_the_bag_lacks_leaves_the_others(evaluated, rows_of, tmp_path):
+def test_a_source_that_the_bag_lacks_leaves_the_others(bag, evaluated, rows_of, tmp_path):
     found = evaluated(None, 'scan', 'depth_image')
     assert found['frames']['metric'] == 1
     assert 'no topic of scan: a LaserScan' in next(iter(found['provenance']['warnings']))
+    with BagReader(bag) as reader:
+        topics = {name: info for name, info in reader.topics.items() if 'sparse' not in name}
+        lacking = with_sources(reader.choose_topics(), topics, reader.first, ['depth_image'])
+    assert lacking.notes == ('no topic of depth_image: an Image with sparse_depth in its name',)
     evaluated(tmp_path / 'none', 'scan', 'landmarks')
     for row in rows_of(tmp_path / 'none'):
         assert row['state'] == 'none'
