@@ -20,6 +20,7 @@ from marigold_ros.frame import Alignment, CurrentFrame, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import fitted_depth
 from marigold_ros.geometry.calibration.edge_agreement import AGREEING_DEG
 from marigold_ros.geometry.calibration.evidence import agreement, ERRORS, PITCH_DEG, YAW_DEG
+from marigold_ros.point_kinds import PointKind
 import numpy as np
 
 _IMAGES, _FEWEST = 120, 8
@@ -31,12 +32,12 @@ _NEW_IMAGE = 2.5
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
 LEAST = {'roll_deg': 2.5, 'focal_share': 0.05, 'right_m': 0.15, 'up_m': 0.15}
 _WORDS = {
-    'yaw_deg': ('LiDAR looks {}{:.1f}° to the {} of the image', 'right', 'left'),
-    'pitch_deg': ('LiDAR looks {}{:.1f}° {} the image', 'above', 'below'),
-    'roll_deg': ('LiDAR is rolled {}{:.1f}° to the {}', 'right', 'left'),
+    'yaw_deg': ('{sensor} looks {}{:.1f}° to the {} of the image', 'right', 'left'),
+    'pitch_deg': ('{sensor} looks {}{:.1f}° {} the image', 'above', 'below'),
+    'roll_deg': ('{sensor} is rolled {}{:.1f}° to the {}', 'right', 'left'),
     'focal_share': ('focal lengths are {}{:.0%} too {}', 'long', 'short'),
-    'right_m': ('LiDAR is placed {}{:.2f} m too far {}', 'right', 'left'),
-    'up_m': ('LiDAR is placed {}{:.2f} m too {}', 'high', 'low'),
+    'right_m': ('{sensor} is placed {}{:.2f} m too far {}', 'right', 'left'),
+    'up_m': ('{sensor} is placed {}{:.2f} m too {}', 'high', 'low'),
 }
 # Standard errors that they, and the gain in agreement, must exceed.
 _CERTAIN = 4.0
@@ -64,7 +65,7 @@ Observation = tuple[Mapping[str, np.ndarray], float]
 @dataclass(frozen=True)
 class Calibration:
     """
-    Estimated errors of the LiDAR's mounting and clock; NaN where unknown.
+    Estimated errors of a sensor's mounting and clock; NaN where unknown.
 
     ``errors`` of the mounting, each with its standard error, have the names and signs of
     :data:`ERRORS`; standard errors, by the agreement of parts of the images, leave out the bias of
@@ -79,6 +80,7 @@ class Calibration:
     n_images: int = 0  # images observed
     line_gap_deg: float = 0.0  # between the scan lines: a pitch below it is not seen
     edges_agree: bool = False  # with depth steps, which excludes a yaw above AGREEING_DEG
+    sensor: str = 'LiDAR'  # in words
     delay_may_be_larger: bool = False  # at the end of the search, or the images do not agree on it
 
     def found(self, least_deg: float = _LEAST_ANGLE) -> list[str]:
@@ -95,7 +97,8 @@ class Calibration:
             if abs(size) >= max(LEAST.get(name, least_deg), _CERTAIN * error):
                 text, above, below = _WORDS[name]
                 bound = 'at least ' if abs(size) >= axis[-1] else ''
-                clauses.append(text.format(bound, abs(size), above if size > 0 else below))
+                side = above if size > 0 else below
+                clauses.append(text.format(bound, abs(size), side, sensor=self.sensor))
         return clauses
 
     @property
@@ -105,7 +108,7 @@ class Calibration:
         if abs(self.delay_s) >= max(_LEAST_DELAY, _CERTAIN * self.delay_error_s):
             beyond = 'at least ' if self.delay_may_be_larger else ''
             early = 'late' if self.delay_s > 0 else 'early'
-            clauses.append(f'LiDAR is {beyond}{abs(self.delay_s):.2f} s {early}')
+            clauses.append(f'{self.sensor} is {beyond}{abs(self.delay_s):.2f} s {early}')
         return '; '.join(clauses)
 
 
@@ -165,7 +168,8 @@ def update_calibration(
     if state.count % 4 and state.count > 2 * _FEWEST:
         return state
     gap = line_gap(sparse, current.K, size[1])
-    found = replace(estimate_calibration(observations), line_gap_deg=gap)
+    sensor = 'depth camera' if sparse.kind is PointKind.DEPTH_CAMERA else Calibration.sensor
+    found = replace(estimate_calibration(observations), line_gap_deg=gap, sensor=sensor)
     return replace(state, calibration=found)
 
 

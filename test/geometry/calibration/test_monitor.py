@@ -26,6 +26,7 @@ from marigold_ros.geometry.calibration.monitor import (
 )
 from marigold_ros.geometry.camera.rectification import thumbnail
 from marigold_ros.geometry.cloud.organised import unproject_depth
+from marigold_ros.point_kinds import PointKind
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -78,7 +79,9 @@ def scan_of(depth, T, seed, spread=1.0):
     return project_lidar(points, T @ beside, camera, CONFIG)
 
 
-def drive(T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0, curves=1):
+def drive(
+    T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0, curves=1, kind=PointKind.LIDAR
+):
     """Show a monitor many images; the map is the truth, blurred, in a tone error."""
     T = np.eye(4) if T is None else T
     state, heading = CalibrationState(), 0.0
@@ -87,6 +90,7 @@ def drive(T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0, curve
         turning = rate * np.sin(index) ** curves
         heading += turning * STEP / 1e9
         sparse = scan_of(depth, turned(delay * turning, 0.0) @ T, index, spread)
+        sparse = replace(sparse, kind=kind)
         relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), 12.0)
         prediction = Prediction(relative.astype(np.float32), space='log')
         current = CurrentFrame(
@@ -122,6 +126,11 @@ def test_planted_error_of_the_focal_length_is_reported(spread, words):
     found = drive(spread=spread, images=12)
     assert found.errors['focal_share'][0] == pytest.approx(spread - 1.0, abs=0.04)
     assert re.fullmatch(rf'focal lengths are \d+% too {words}', found.text), found.text
+
+
+def test_the_sensor_is_named():
+    found = drive(turned(2.0, 0.0), images=12, kind=PointKind.DEPTH_CAMERA)
+    assert re.fullmatch(r'depth camera looks \d\.\d° to the right of the image', found.text)
 
 
 def test_no_error_raises_no_alarm():
@@ -285,6 +294,8 @@ def test_text_names_significant_errors_only():
     assert Calibration().text == ''
     assert of_angles(-1.32, 0.1, error=0.5).text == ''
     assert replace(of_angles(-1.32, 0.1), cause='').text == ''
+    camera = of_angles(0.1, -1.9, delay_s=0.08, delay_error_s=0.01, sensor='depth camera')
+    assert camera.text == ('depth camera looks 1.9° below the image; depth camera is 0.08 s late')
     # Upright edges that agree exclude a large yaw, whatever the maps of a scene make likely.
     assert of_angles(-2.4, 1.3, edges_agree=True).text.startswith('LiDAR looks 1.3°')
     # Points that are too low meet them as well.
