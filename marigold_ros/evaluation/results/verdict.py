@@ -8,10 +8,10 @@ shown not to be kept, and the rest is unknown. Parts of a recording may thus say
 hardly contradict each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from marigold_ros.errors import number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
@@ -209,71 +209,113 @@ def _needed(
     return max(needed, least) if is_known(needed) else least
 
 
+class _Finding(NamedTuple):
+    """Where a run falls short, red or amber, or what its frames do not show, unknown."""
+
+    grade: str
+    text: str
+    needed: float = 0.0  # frames that would show it
+
+
 def _grade(
     results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any]
 ) -> tuple[str, str, int | None]:
     """Grade by range, frames with depth, sigma and baselines; return grade, title and needed."""
-    n, frames = scores.get('n_frames', 0), results['frames']
-    wanted = frames['read'] - frames['dropped']
-    metric = frames['metric'] / wanted if wanted else 0.0
-    few_metric = f'metric depth in only {metric:.0%} of the frames'
+    n, compared = scores.get('n_frames', 0), found['against_baselines']
+    findings: list[_Finding] = []
+    if not found['fitted_to_truth']:
+        findings += _judge_metric_frames(results['frames'], n)
     if n < FEWEST:
         # Frames without metric depth have no scores, and are a result all the same.
-        if wanted >= FEWEST and metric < _HALF and not found['fitted_to_truth']:
-            return 'red', f'Poor: {few_metric}', None
+        poor = [finding.text for finding in findings if finding.grade == 'red']
+        if poor and results['frames']['read'] - results['frames']['dropped'] >= FEWEST:
+            return 'red', f'Poor: {poor[0]}', None
         return 'unknown', f'Cannot tell: {TOO_FEW}', ENOUGH
-    faults, flaws, unknown = [], [], {}
     if not found['fitted_to_truth']:
-        usable = found['usable_range']
-        limit, near = usable['limit'], usable['next'] or {'abs_rel': math.nan, 'interval': None}
-        ends, where = near['interval'] or _NO_INTERVAL, 'the nearest 10 m'
-        if near.get('from'):  # nothing nearer was scored
-            where = f'the nearest points ({near["from"]:g} to {near["to"]:g} m)'
-        if usable['to'] is None and _side(ends, limit) > 0:
-            faults.append(f'mean error above {100 * limit:g} % in {where}')
-        elif usable['to'] is None:
-            text = f'whether {where} are within {100 * limit:g} %'
-            unknown[text] = _needed(n, near['abs_rel'] - limit, _COUNTS * limit, ends)
-        if metric < _HALF:
-            faults.append(few_metric)
-        elif metric < _MOST and _is_less(frames['metric'], wanted, _MOST):
-            flaws.append(few_metric)
-        elif metric < _MOST:
-            unknown[f'whether {_MOST:.0%} of the frames have metric depth'] = 2.0 * n
-        if 'sigma_interval' in scores:
-            ends, share = scores['sigma_interval'] or _NO_INTERVAL, scores['sigma_coverage']['2']
-            if _side(ends, _COVERED) < 0:
-                flaws.append(f'{share:.0%} of the errors within two sigma, where 95 % are due')
-            elif _side(ends, _COVERED) == 0:
-                text = f'whether {_COVERED:.0%} of the errors are within two sigma'
-                unknown[text] = _needed(n, share - _COVERED, _COUNTS, ends)
+        findings = [*_judge_range(found['usable_range'], n), *findings, *_judge_sigma(scores, n)]
+    findings += _judge_baselines(compared)
+    faults, flaws, unknown = (
+        [finding for finding in findings if finding.grade == grade]
+        for grade in ('red', 'amber', 'unknown')
+    )
+    if faults or flaws:
+        grade, title = ('red', 'Poor') if faults else ('amber', 'Mixed')
+        return grade, f'{title}: {_joined([*faults, *flaws])}', None
+    if unknown:
+        needed = max(finding.needed for finding in unknown)
+        most = int(float(f'{min(needed, _FAR * n):.2g}'))
+        far = 'more than' if most >= _FAR * n else 'about'
+        more = f'{far} {most} are needed' if most > n else 'it is too close to a limit'
+        return 'unknown', f'Cannot tell from {n} images: {_joined(unknown)}; {more}', most
+    better = [values['baseline'] for values in compared.values()][:1]
+    good = [] if found['fitted_to_truth'] else ['usable']
+    good += [f'better than the best baseline ({name.replace("_", " ")})' for name in better]
+    return 'green', f'Good: {", and ".join(good)}', None
+
+
+def _joined(findings: Sequence[_Finding]) -> str:
+    return '; '.join(finding.text for finding in findings)
+
+
+def _judge_metric_frames(frames: Mapping[str, Any], n: int) -> Iterator[_Finding]:
+    """Judge how many of the frames that were not dropped have metric depth; ``n`` are scored."""
+    metric, wanted = frames['metric'], frames['read'] - frames['dropped']
+    share = metric / wanted if wanted else 0.0
+    if share < _HALF or (share < _MOST and _is_less(metric, wanted, _MOST)):
+        grade = 'red' if share < _HALF else 'amber'
+        yield _Finding(grade, f'metric depth in only {share:.0%} of the frames')
+    elif share < _MOST:
+        text = f'whether {_MOST:.0%} of the frames have metric depth'
+        yield _Finding('unknown', text, 2.0 * n)
+
+
+def _judge_range(usable: Mapping[str, Any], n: int) -> Iterator[_Finding]:
+    """Judge the error at the nearest points, where :func:`usable_range` found no range."""
+    if usable['to'] is not None:
+        return
+    limit, near = usable['limit'], usable['next'] or {'abs_rel': math.nan, 'interval': None}
+    ends, where = near['interval'] or _NO_INTERVAL, 'the nearest 10 m'
+    if near.get('from'):  # nothing nearer was scored
+        where = f'the nearest points ({near["from"]:g} to {near["to"]:g} m)'
+    if _side(ends, limit) > 0:
+        yield _Finding('red', f'mean error above {100 * limit:g} % in {where}')
+    else:
+        needed = _needed(n, near['abs_rel'] - limit, _COUNTS * limit, ends)
+        yield _Finding('unknown', f'whether {where} are within {100 * limit:g} %', needed)
+
+
+def _judge_sigma(scores: Mapping[str, Any], n: int) -> Iterator[_Finding]:
+    """Judge whether sigma, if there is one, is large enough."""
+    if 'sigma_interval' not in scores:
+        return
+    ends, share = scores['sigma_interval'] or _NO_INTERVAL, scores['sigma_coverage']['2']
+    side = _side(ends, _COVERED)
+    if side < 0:
+        text = f'{share:.0%} of the errors within two sigma, where 95 % are due'
+        yield _Finding('amber', text)
+    elif side == 0:
+        text = f'whether {_COVERED:.0%} of the errors are within two sigma'
+        yield _Finding('unknown', text, _needed(n, share - _COVERED, _COUNTS, ends))
+
+
+def _judge_baselines(compared: Mapping[str, Mapping[str, Any]]) -> Iterator[_Finding]:
+    """Judge the comparison of each metric with its best baseline."""
     close = {}
-    for metric, values in found['against_baselines'].items():
+    for metric, values in compared.items():
         name, limit = METRICS[metric].title.partition(',')[0], values['limit']
         against = f'the best baseline ({values["baseline"].replace("_", " ")}) in {name}'
         side = _side(values['interval'], limit)
         if side == 0:
             close[name] = values['needed']
         elif side > 0 and metric != 'abs_rel':
-            flaws.append(f'more than {_COUNTS:.0%} worse than {against}')
+            yield _Finding('amber', f'more than {_COUNTS:.0%} worse than {against}')
         elif side > 0 and values['outcome'] == WORSE:
-            faults.append(f'worse than {against}')
+            yield _Finding('red', f'worse than {against}')
         elif side > 0:
-            flaws.append(f'less than {_COUNTS:.0%} better than {against}')
+            yield _Finding('amber', f'less than {_COUNTS:.0%} better than {against}')
     if close:
-        unknown[f'{", ".join(close)} against the best baselines'] = max(close.values())
-    if faults or flaws:
-        words = '; '.join((*faults, *flaws))
-        return ('red', f'Poor: {words}', None) if faults else ('amber', f'Mixed: {words}', None)
-    if unknown:
-        most = int(float(f'{min(max(unknown.values()), _FAR * n):.2g}'))
-        far = 'more than' if most >= _FAR * n else 'about'
-        more = f'{far} {most} are needed' if most > n else 'it is too close to a limit'
-        return 'unknown', f'Cannot tell from {n} images: {"; ".join(unknown)}; {more}', most
-    better = [values['baseline'] for values in found['against_baselines'].values()][:1]
-    good = [] if found['fitted_to_truth'] else ['usable']
-    good += [f'better than the best baseline ({name.replace("_", " ")})' for name in better]
-    return 'green', f'Good: {", and ".join(good)}', None
+        text = f'{", ".join(close)} against the best baselines'
+        yield _Finding('unknown', text, max(close.values()))
 
 
 def _is_less(successes: int, trials: int, share: float) -> bool:
