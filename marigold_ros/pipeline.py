@@ -73,7 +73,7 @@ from marigold_ros.geometry.sigma.fused_sigma import (
     widen_sigma,
 )
 from marigold_ros.geometry.sky import sky_mask
-from marigold_ros.geometry.stream import carry_over, find_break, StreamState
+from marigold_ros.geometry.stream import carry_over, is_break, StreamState
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason, sentence
 from marigold_ros.threads import run_beside
@@ -524,14 +524,14 @@ class FramePipeline:
     def _reset_model_at_breaks(self, frame: Frame) -> None:
         """Reset the model after a clock jump or a new image size; scene cuts it finds itself."""
         shape, cut = frame.rgb.shape[:2], self.config.engine.scene_cut
-        if find_break(self._predicted, frame.stamp_ns, shape, None, cut):
+        if is_break(self._predicted, frame.stamp_ns, shape, None, cut):
             self._reset_model()
         self._predicted = replace(self._predicted, stamp_ns=frame.stamp_ns, shape=shape)
 
     def _start_over_at_breaks(self, frame: Frame, current: CurrentFrame) -> StreamState:
         """Forget fits and depth so far where the stream breaks, and return the state."""
         shape, cut = frame.rgb.shape[:2], self.config.engine.scene_cut
-        if find_break(self._state, frame.stamp_ns, shape, current, cut):
+        if is_break(self._state, frame.stamp_ns, shape, current, cut):
             self._state = self._state.without_fits()
         self._state = replace(self._state, stamp_ns=frame.stamp_ns, shape=shape)
         return self._state

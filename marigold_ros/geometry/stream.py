@@ -132,27 +132,25 @@ class StreamState:
         return state
 
 
-def find_break(
+def is_break(
     state: StreamState,
     stamp_ns: int,
     shape: tuple[int, int],
     current: CurrentFrame | None,
     cut: float,
-) -> str:
+) -> bool:
     """
-    Find why a frame of (H, W) ``shape`` does not continue the stream that left ``state``.
+    Return whether a frame of (H, W) ``shape`` does not continue the stream that left ``state``.
 
-    Scene cuts show in the thumbnail of ``current``, once it is known; ``cut`` is the mean
-    difference (0 to 1) above which temporal state is reset. Returns ``clock jump`` (back, as when
-    a bag starts again), ``size``, ``scene cut``, or an empty string.
+    That is a jump of the clock (back, as when a bag starts again), another size, or a scene cut.
+    It shows in the thumbnail of ``current``, once that is known; ``cut`` is the mean difference (0
+    to 1) above which temporal state is reset.
     """
-    if is_clock_jump(state.stamp_ns, stamp_ns):
-        return 'clock jump'
-    if shape != state.shape:
-        return 'size'
+    if is_clock_jump(state.stamp_ns, stamp_ns) or shape != state.shape:
+        return True
     if current is None or state.previous is None:
-        return ''
-    return 'scene cut' if is_scene_cut(state.previous.grey, current.grey, cut) else ''
+        return False
+    return is_scene_cut(state.previous.grey, current.grey, cut)
 
 
 def is_scene_cut(previous: np.ndarray, current: np.ndarray, limit: float) -> bool:
