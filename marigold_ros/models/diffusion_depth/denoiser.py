@@ -76,16 +76,6 @@ def schedule(steps: int) -> Schedule:
     return ddim_schedule(scheduler, steps)
 
 
-def add_noise(latent: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-    """Mix latents (B, C, h, w) with noise, as much as the schedule has at timesteps (B,)."""
-    return _scheduler().add_noise(latent, noise, timestep)
-
-
-@lru_cache
-def _scheduler() -> DDIMScheduler:
-    return DDIMScheduler(TIMESTEPS)
-
-
 def refine(
     block: DenoisingBlock, noise: torch.Tensor, features: torch.Tensor, steps: int
 ) -> torch.Tensor:

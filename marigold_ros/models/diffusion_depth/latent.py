@@ -8,7 +8,6 @@ Letters: B images, C latent channels, H, W image, h, w latent, half of these, ro
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 CHANNELS = 16
 SLOPE = 0.2  # of the encoder, for what is negative
@@ -44,8 +43,3 @@ class DepthLatent(nn.Module):
         # Half precision would round distant depth to steps of metres.
         share = self.decoder(latent).float().sigmoid().clamp(min=SMALLEST)
         return 1.0 / share - 1.0
-
-
-def known_cells(valid: torch.Tensor) -> torch.Tensor:
-    """Return 1.0 for latent cells (B, 1, h, w) whose window has a known pixel, else 0.0."""
-    return functional.max_pool2d(valid.float(), 3, 2, 1)

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 from marigold_training.data.mixture import Batch
 from marigold_training.objectives.diffusion_depth import (
+    add_noise,
     diffusion_depth_loss,
+    known_cells,
     l1,
     l2,
     latent_error,
@@ -98,3 +100,21 @@ def test_each_weight_is_that_of_its_term(term):
     found = diffusion_depth_loss(chain, batch, Draws(0, 0, (0, 1)))
     assert found.item() == pytest.approx(3.0 * expected[term].item(), rel=1e-5)
     assert expected[term] > 0
+
+
+def test_noise_is_mixed_in_as_the_schedule_has_it():
+    latent, noise = np.random.default_rng(0).standard_normal((2, 3, 16, 4, 5))
+    timesteps = np.array([0, 500, 999])
+    # The share of the signal's variance.
+    kept = np.cumprod(1.0 - np.linspace(1e-4, 0.02, 1000))[timesteps, None, None, None]
+    expected = np.sqrt(kept) * latent + np.sqrt(1.0 - kept) * noise
+    found = add_noise(*map(torch.from_numpy, (latent, noise, timesteps)))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_a_cell_with_a_known_pixel_is_known():
+    known = np.random.default_rng(0).random((2, 1, 16, 20)) < 0.05
+    around = np.pad(known, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(around, (3, 3), (2, 3))[:, :, ::2, ::2]
+    found = known_cells(torch.from_numpy(known)).numpy()
+    np.testing.assert_array_equal(found, windows.any((-2, -1)))

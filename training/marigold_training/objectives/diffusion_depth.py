@@ -12,16 +12,18 @@ one nothing trains the encoder. Letters as in models/diffusion_depth.
 """
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
+from diffusers import DDIMScheduler
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.diffusion_depth.denoiser import add_noise, TIMESTEPS
-from marigold_ros.models.diffusion_depth.latent import known_cells
+from marigold_ros.models.diffusion_depth.denoiser import TIMESTEPS
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_training.data.mixture import Batch
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.sparse_truth import IMAGE, MEAN_WEIGHT, silog
 from marigold_training.objectives.trained_networks import TrainedModel
 import torch
+from torch.nn import functional
 
 DIFFUSED = ('refined', 'truth')
 KNOWN = 1e-4  # m; truth above counts
@@ -129,6 +131,21 @@ def noise_error(
     noisy = add_noise(latent, noise, timestep)
     predicted = network.denoiser(noisy, timestep, features).float()
     return latent_error(predicted, noise, seen)
+
+
+def known_cells(valid: torch.Tensor) -> torch.Tensor:
+    """Return 1.0 for latent cells (B, 1, h, w) whose window has a known pixel, else 0.0."""
+    return functional.max_pool2d(valid.float(), 3, 2, 1)
+
+
+def add_noise(latent: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """Mix latents (B, C, h, w) with noise, as much as the schedule has at timesteps (B,)."""
+    return _scheduler().add_noise(latent, noise, timestep)
+
+
+@lru_cache
+def _scheduler() -> DDIMScheduler:
+    return DDIMScheduler(TIMESTEPS)
 
 
 def latent_error(found: torch.Tensor, wanted: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
