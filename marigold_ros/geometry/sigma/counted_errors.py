@@ -84,15 +84,13 @@ def count_errors(
     steep = _class_of(_steepness(small)[at], _STEEPNESS)
     relative = _class_of(predicted, _RELATIVE)
     fresh = np.zeros((*_CELLS, len(_ERRORS) + 1))
-    if sparse.kind is PointKind.GROUND:
-        # Beyond the ground errors have not been measured, and they are larger there.
+    if sparse.kind is PointKind.GROUND or alignment.held_out is None:
+        # Without a field the residual of scale and shift is the same near and far. Beyond the
+        # ground errors have not been measured, and they are larger there.
+        beyond = _BESIDE_GROUND * far if sparse.kind is PointKind.GROUND else far
         for row in range(_CELLS[0]):
-            ratio = far if row < _ON_GROUND else _BESIDE_GROUND * far
+            ratio = far if row < _ON_GROUND else beyond
             _count(fresh[row], ratio, np.hypot(spread, affine), (steep, relative))
-    elif alignment.held_out is None:
-        # Without a field the residual of scale and shift is the same near and far.
-        for row in range(_CELLS[0]):
-            _count(fresh[row], far, np.hypot(spread, affine), (steep, relative))
     else:
         gaps = _held_out_gaps(u, v, shape)
         explained = np.hypot(spread, affine * _affine_share(gaps))
