@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 import urllib.request
 
 from marigold_ros.__main__ import main
@@ -80,7 +80,9 @@ def started(folder, host='0.0.0.0'):
             printed = urlsplit(process.stderr.readline().split()[1])
             assert printed.query.startswith('token=')
             opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-            address = printed._replace(netloc=f'127.0.0.1:{printed.port}')
+            address = urlsplit(
+                printed.geturl().replace(printed.netloc, f'127.0.0.1:{printed.port}')
+            )
             assert b'<h1>' in opener.open(address.geturl(), timeout=20).read()
             yield process, opener, address
         finally:
@@ -117,7 +119,7 @@ def test_a_signal_ends_it_while_the_reading_of_a_file_hangs(tmp_path, hears_hang
     fifo = tmp_path / 'hangs.mcap'
     os.mkfifo(fifo)
     with started(tmp_path) as (process, opener, address):
-        bag = address._replace(path='/api/bags', query=urlencode({'path': fifo})).geturl()
+        bag = urljoin(address.geturl(), f'/api/bags?{urlencode({"path": fifo})}')
         asked = threading.Thread(target=ask_in_vain, args=(opener, bag))
         asked.start()
         asked.join(0.5)

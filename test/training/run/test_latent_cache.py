@@ -233,11 +233,9 @@ def test_a_stage_whose_latents_change_has_no_cache(more):
 def test_a_full_disk_is_an_error_before_and_while_filling(
     mixture, chain, tmp_path, accelerator, monkeypatch
 ):
-    usage = record_blocks.shutil.disk_usage
     with monkeypatch.context() as patch:
-        patch.setattr(
-            record_blocks.shutil, 'disk_usage', lambda path: usage(path)._replace(free=10)
-        )
+        usage = SimpleNamespace(free=10)
+        patch.setattr(record_blocks.shutil, 'disk_usage', lambda path: usage)
         with pytest.raises(MarigoldError, match='wide needs .* GB .* free some space'):
             cached(mixture, chain, tmp_path, accelerator)
 
