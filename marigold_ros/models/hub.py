@@ -212,46 +212,52 @@ def _check_names(answer: Any) -> None:
 @contextmanager
 def _failures(name: str, revision: str | None, begun: bool = False) -> Iterator[None]:
     """Raise CheckpointError, naming cause and remedy, for what the hub and the network raise."""
-    from huggingface_hub import errors
-
     try:
         yield
     except MarigoldError:
         raise
     except Exception as error:  # the hub's own kinds, the network library's, and OSError
-        if isinstance(error, errors.GatedRepoError):
-            text = (
-                f'{name} is only for those who accept its terms: do so on its page of the hub, '
-                'then log in with `hf auth login`'
-            )
-        elif isinstance(error, errors.RepositoryNotFoundError):
-            text = f'the hub has no repository {name}, or it is private; {_hint(name)}'
-        elif isinstance(error, errors.RevisionNotFoundError):
-            text = (
-                f"{name} has no revision '{revision}'; leave @{revision} away for the newest, or "
-                'look up its branches and tags on its page of the hub'
-            )
-        elif isinstance(error, errors.OfflineModeIsEnabled):
-            text = f'HF_HUB_OFFLINE is set, so {name} cannot be fetched; unset it'
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = (
-                f'the disk is full; make room, or set HF_HOME to a folder on another disk: the '
-                f'same command then goes on with {name}'
-            )
-        elif isinstance(error, errors.HfHubHTTPError):
-            text = f'the hub refused {name} ({_first_line(error)}); try again later'
-        elif begun:
-            text = (
-                f'the download of {name} broke off ({type(error).__name__}: '
-                f'{_first_line(error)}); the same command goes on with it'
-            )
-        else:
-            text = (
-                f'the hub cannot be reached for {name} ({type(error).__name__}: '
-                f'{_first_line(error)}); check the network and HTTPS_PROXY, or copy the folder '
-                'from another machine and name it'
-            )
+        text = _refusal(error, name, revision) or _break(error, name, begun)
         raise CheckpointError(text) from error
+
+
+def _refusal(error: Exception, name: str, revision: str | None) -> str:
+    """Explain an error that the hub, its settings or the disk raised; empty for others."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f'{name} is only for those who accept its terms: do so on its page of the hub, then '
+            'log in with `hf auth login`'
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f'the hub has no repository {name}, or it is private; {_hint(name)}'
+    if isinstance(error, errors.RevisionNotFoundError):
+        return (
+            f"{name} has no revision '{revision}'; leave @{revision} away for the newest, or look "
+            'up its branches and tags on its page of the hub'
+        )
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return f'HF_HUB_OFFLINE is set, so {name} cannot be fetched; unset it'
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            'the disk is full; make room, or set HF_HOME to a folder on another disk: the same '
+            f'command then goes on with {name}'
+        )
+    if isinstance(error, errors.HfHubHTTPError):
+        return f'the hub refused {name} ({_first_line(error)}); try again later'
+    return ''
+
+
+def _break(error: Exception, name: str, begun: bool) -> str:
+    """Explain an error of the network, before or after the download has begun."""
+    cause = f'{type(error).__name__}: {_first_line(error)}'
+    if begun:
+        return f'the download of {name} broke off ({cause}); the same command goes on with it'
+    return (
+        f'the hub cannot be reached for {name} ({cause}); check the network and HTTPS_PROXY, or '
+        'copy the folder from another machine and name it'
+    )
 
 
 def _first_line(error: Any) -> str:
