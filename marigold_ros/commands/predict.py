@@ -101,16 +101,7 @@ def run(args: argparse.Namespace) -> int:
     for text in left_out:
         note(text)
     folder = make_folder(args.out)
-    moving = args.camera is not None or any(map(is_video, files))
-    if (args.ply or args.glb) and moving:
-        raise UsageError('--ply and --glb are for images; videos and cameras have none')
-    if not (args.ply or args.glb):
-        refuse_given(args, add_arguments, ['fov'], 'is for --ply and --glb; give one of them too')
-    if not moving:
-        reason = 'is for videos and cameras, and there is none; leave it out, or name fewer images'
-        refuse_given(args, add_arguments, ['limit'], reason)
-    if all(map(is_video, files)):
-        refuse_given(args, add_arguments, ['video'], 'joins images; name some, or leave it out')
+    _check_options(args, [is_video(file) for file in files])
     families_of(args.model)  # before torch is imported, which takes a second
     load = partial(load_chosen_model, args, config.runtime)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
@@ -160,6 +151,20 @@ def run(args: argparse.Namespace) -> int:
         text = f', {replaced} of them in place of earlier ones' if replaced else ''
         note(f'by {_model_text(args.model, work.model.description)}; files are in {folder}{text}')
     return 1 if found['failed'] else 0
+
+
+def _check_options(args: argparse.Namespace, are_videos: list[bool]) -> None:
+    """Refuse options that mean nothing for the files and the camera that are given."""
+    moving = args.camera is not None or any(are_videos)
+    if (args.ply or args.glb) and moving:
+        raise UsageError('--ply and --glb are for images; videos and cameras have none')
+    if not (args.ply or args.glb):
+        refuse_given(args, add_arguments, ['fov'], 'is for --ply and --glb; give one of them too')
+    if not moving:
+        reason = 'is for videos and cameras, and there is none; leave it out, or name fewer images'
+        refuse_given(args, add_arguments, ['limit'], reason)
+    if all(are_videos):
+        refuse_given(args, add_arguments, ['video'], 'joins images; name some, or leave it out')
 
 
 class _Work:
