@@ -13,7 +13,6 @@ from typing import Any
 
 from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.config import PointsConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.report.animation import write_animation
 from marigold_ros.evaluation.report.drawing import (
@@ -232,8 +231,7 @@ def evaluate_offline(
             except (InputError, CalibrationError):
                 continue  # among the rejected images of the results
             if result.metric is not None and result.camera is not None:
-                K = result.camera.K
-                write_cloud(job.folder, result.metric, K, result.rgb, config.points)
+                write_cloud(job, result.metric, result.camera.K, result.rgb)
                 break
     return results
 
@@ -283,12 +281,10 @@ def _floats(image: Any) -> np.ndarray:
     return pixels.reshape(image.height, image.width).copy()
 
 
-def write_cloud(
-    folder: Path, depth: np.ndarray, K: np.ndarray, rgb: np.ndarray, config: PointsConfig
-) -> None:
-    """Write depth as a coloured cloud, ``cloud.ply``, filtered as ~/points."""
-    points = unproject_depth(depth_of_cloud(depth, depth, K, config), K)
-    write_ply(folder / 'cloud.ply', points, rgb)
+def write_cloud(job: DemoJob, depth: np.ndarray, K: np.ndarray, rgb: np.ndarray) -> None:
+    """Write depth (H, W), metres, as a coloured cloud, ``cloud.ply``, filtered as ~/points."""
+    points = unproject_depth(depth_of_cloud(depth, depth, K, job.config.points), K)
+    write_ply(job.folder / 'cloud.ply', points, rgb)
 
 
 def clear_old(folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.config import NodeConfig, PointsConfig
+from marigold_ros.config import NodeConfig
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, describe_bag
 from marigold_ros.evaluation.results.verdict import judge
@@ -100,7 +100,7 @@ def run_demo(
     write_all(folder, results, scorer, f'Demo: depth on {bag.path.resolve().name}', intro)
     best = best_for_cloud(shown for _, shown in scorer.report_frames)
     if best is not None and best.metric is not None and best.K is not None:
-        write_cloud(folder, best.metric, best.K, best.rgb, PointsConfig())
+        write_cloud(job, best.metric, best.K, best.rgb)
     animate_recording(job)
     if not results['frames']['processed']:
         faults.append(f'none of {played.sent} images was processed; see {job.log}')

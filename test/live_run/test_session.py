@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The demo's node process: how it ends, and errors in its log."""
 
+from contextlib import nullcontext
 import os
 import signal
 import subprocess
@@ -9,16 +10,19 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.config import NodeConfig  # noqa: E402
 from marigold_ros.errors import MarigoldError, WriteError  # noqa: E402
-from marigold_ros.live_run import exchange, process  # noqa: E402
-from marigold_ros.live_run.exchange import LOST_AFTER, Player, Recorder  # noqa: E402
-from marigold_ros.live_run.played_bag import SerialMessage  # noqa: E402
+from marigold_ros.live_run import exchange, process, session  # noqa: E402
+from marigold_ros.live_run.exchange import LOST_AFTER, Played, Player, Recorder  # noqa: E402
+from marigold_ros.live_run.played_bag import DemoJob, SerialMessage  # noqa: E402
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
 from marigold_ros.live_run.session import scan_counters  # noqa: E402
+from marigold_ros.settings import build  # noqa: E402
 
 BAD = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
 OBEDIENT = """
@@ -213,3 +217,26 @@ def test_the_counters_of_all_sources_are_in_the_results(sources, parts):
     recorder = SimpleNamespace(report=lambda part: parts.get(part, {}))
     expected = {key: n for part in parts.values() for key, n in part.items() if '.' in key}
     assert scan_counters(recorder, sources) == expected
+
+
+def test_the_cloud_of_a_live_run_keeps_to_the_settings_of_the_node(tmp_path, monkeypatch):
+    shown = SimpleNamespace(metric=np.full((6, 8), 8.0, np.float32), K=np.eye(3), truth=None)
+    shown.rgb, shown.abs_rel = np.zeros((6, 8, 3), np.uint8), 0.1
+    recorder = SimpleNamespace(report=lambda part: {})
+    answers = {
+        '_run_node': (recorder, Played(sent=1), []),
+        'score_recording': (SimpleNamespace(report_frames=[('best', shown)]), {}),
+        '_results': {'provenance': {'checkpoint': {}}, 'rate': 1.0, 'frames': {'processed': 1}},
+        'write_all': None,
+        'animate_recording': True,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(session, name, lambda *_, answer=answer: answer)
+    bag = SimpleNamespace(images=1, path=tmp_path, thinned=False, sees_lidar=True, inputs={})
+    bag.is_compressed, bag.topics = False, SimpleNamespace(image='/image')
+    bag.sources, bag.size, bag.T_cam_sensor = (), None, None
+    for farthest, count in ((10.0, 48), (5.0, 0)):
+        job = DemoJob(bag, build(NodeConfig, {'points.max_depth': farthest}), tmp_path)
+        session.run_demo(job, print, lambda *_: nullcontext(print))
+        header = (tmp_path / 'cloud.ply').read_bytes().split(b'end_header')[0]
+        assert f'element vertex {count}\n'.encode() in header
