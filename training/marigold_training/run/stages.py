@@ -60,6 +60,11 @@ class Stage:
             kinds, words = TYPES.get(item.type, ((type(value),), ''))
             if type(value) not in kinds:
                 raise ConfigurationError(f'{item.name} is {value!r}; give {words}')
+        self._check_objective()
+        self._check_numbers()
+
+    def _check_objective(self) -> None:
+        """Check the objective, and what it trains; ``trains`` becomes a tuple, never empty."""
         if self.objective not in OBJECTIVES:
             raise ConfigurationError(
                 f"objective is '{self.objective}'; choose one of {', '.join(OBJECTIVES)}"
@@ -88,6 +93,10 @@ class Stage:
                 f'{", ".join(trains)}; latents can be cached under {" or ".join(usable)} if the '
                 'autoencoder is not trained: set latent_cache to false'
             )
+        object.__setattr__(self, 'trains', trains)
+
+    def _check_numbers(self) -> None:
+        """Check each number against its range, and those of the learning rate's decay together."""
         if self.decay not in DECAYS:
             raise ConfigurationError(f"decay is '{self.decay}'; choose one of {', '.join(DECAYS)}")
         betas = self.betas
@@ -95,7 +104,6 @@ class Stage:
         if not two or not all(isinstance(x, (int, float)) and 0.0 <= x < 1.0 for x in betas):
             raise ConfigurationError(f'betas is {betas}; give two numbers in [0, 1)')
         object.__setattr__(self, 'betas', tuple(betas))
-        object.__setattr__(self, 'trains', trains)
         for name in ('steps', 'batch_size', 'accumulation', 'save_every'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
