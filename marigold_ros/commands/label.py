@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -113,17 +113,22 @@ def run(args: argparse.Namespace) -> int:
             f'{len(failed)} of {len(args.bags)} bags are damaged: {next(iter(failed.values()))}; '
             f'their readable part is labelled in {folder}'
         )
-    unlabelled = [part for part in labelled if part['read'] and not part['labelled']]
-    if unlabelled and len(unlabelled) == len(labelled):
-        warnings: Counter[str] = Counter()
-        for part in unlabelled:
-            warnings.update(part['warnings'])
-        reason = warnings.most_common(1)[0][0] if warnings else 'no LiDAR'
-        raise BagError(
-            f'no image has metric depth ({reason}): metric depth needs a LiDAR in view; see the '
-            'warnings'
-        )
+    _check_metric_depth(labelled)
     return 0
+
+
+def _check_metric_depth(labelled: Sequence[Mapping[str, Any]]) -> None:
+    """Raise BagError, with the most frequent warning, where no image of any bag has metres."""
+    if not labelled or any(part['labelled'] or not part['read'] for part in labelled):
+        return
+    warnings: Counter[str] = Counter()
+    for part in labelled:
+        warnings.update(part['warnings'])
+    reason = warnings.most_common(1)[0][0] if warnings else 'no LiDAR'
+    raise BagError(
+        f'no image has metric depth ({reason}): metric depth needs a LiDAR in view; see the '
+        'warnings'
+    )
 
 
 def _check_names(folder: Path, bags: list[Path]) -> None:
