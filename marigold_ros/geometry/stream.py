@@ -177,7 +177,7 @@ def smooth(
     age_s = abs(current.stamp_ns - previous.stamp_ns) / 1e9
     if config.hold_limit <= 0.0 or metric.shape != previous.metric.shape:
         return metric
-    share = config.smoothing * max(0.0, 1.0 - age_s / config.hold_limit)
+    share = config.smoothing * (1.0 - age_s / config.hold_limit)
     if share <= 0.0:
         return metric
     carried, grey = _carried(metric, previous, current)

@@ -81,8 +81,8 @@ def project_lidar(
     in_range = x, y, z
 
     K = camera.K
-    u = np.floor((K[0, 0] * x + K[0, 1] * y) / z + (K[0, 2] + 0.5))
-    v = np.floor(K[1, 1] * y / z + (K[1, 2] + 0.5))
+    u = (K[0, 0] * x + K[0, 1] * y) / z + (K[0, 2] + 0.5)
+    v = K[1, 1] * y / z + (K[1, 2] + 0.5)
     inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     if valid is not None:
         if np.shape(valid) != (camera.height, camera.width):
