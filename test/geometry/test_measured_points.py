@@ -195,6 +195,16 @@ def test_what_a_lidar_sees_past_a_thing_in_front_of_a_depth_camera_is_hidden():
         assert np.count_nonzero(far) <= len(lidar)
 
 
+@pytest.mark.parametrize('radar_leads', [False, True])
+def test_points_whose_pixels_are_not_known_disagree_with_none(radar_leads):
+    v, u = (part.ravel() for part in np.mgrid[5:HEIGHT:7, 2:WIDTH:4])
+    lidar = SparseDepth(u, v, np.float32(scene()[v, u]))
+    radar = replace(lidar, z=2.0 * lidar.z, kind=PointKind.RADAR)
+    inputs = SparseInput('pointcloud', sparse=lidar), SparseInput('radar', sparse=radar)
+    found = gathered(*(inputs[::-1] if radar_leads else inputs))
+    assert [report.reason for report in found.reports] == ['', '']
+
+
 def test_a_source_without_points_is_named_and_leaves_the_others():
     found = gathered(
         SparseInput('pointcloud', no_points=as_reason('no scan')),
@@ -280,6 +290,8 @@ def test_of_two_points_in_a_pixel_the_one_of_less_noise_stays():
     assert set(found.z.tolist()) == {5.0}
     assert found.part.tolist() == [1] * 60
     assert found.chosen(np.arange(3)).part.tolist() == [1] * 3
+    found, _ = merge_points([points(5.0, [5], range(30)), points(4.0, [5], range(30))], CONFIG)
+    assert set(found.z.tolist()) == {4.0}  # noise grows with depth
 
 
 def test_points_that_extend_lead_and_the_others_count_in_the_fit_only():

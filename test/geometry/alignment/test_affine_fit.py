@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.affine_fit import (
     fit_by_method,
+    fit_robustly,
     minimise_masked_loss,
     weighted_line,
 )
@@ -101,3 +102,18 @@ def test_without_spread_the_line_is_level():
 
 def test_without_weight_the_line_is_the_median():
     assert weighted_line(np.arange(3.0), np.array([1.0, 2.0, 6.0]), np.zeros(3)) == (0.0, 2.0)
+
+
+@pytest.mark.parametrize('sign', [1.0, -1.0])
+def test_the_median_ratio_is_that_of_a_map_of_either_sign(sign):
+    x = sign * np.linspace(0.1, 0.9, 9)
+    fit = fit_by_method(x, 3.0 * x, np.full(9, 0.1), AlignmentConfig(method='median'))
+    assert (fit.scale, fit.shift) == (pytest.approx(3.0), 0.0)
+
+
+@pytest.mark.parametrize('seed', [3, 5, 8, 10])
+def test_half_of_the_points_on_a_falling_line_do_not_turn_a_growing_fit(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0, 1, 300)
+    y = np.where(np.arange(300) < 149, 12 - 9 * x, 10 * x + 2) + rng.normal(0, 0.05, 300)
+    assert fit_robustly(x, y, np.full(300, 0.1), 5).scale == pytest.approx(10.0, abs=0.1)

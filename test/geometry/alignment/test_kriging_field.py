@@ -168,3 +168,13 @@ def test_points_in_one_tile_are_scored_by_the_fit_alone():
     residual = np.full(12, 0.1)
     local = field_of(u, v, residual)
     np.testing.assert_allclose(local.held_out, residual, atol=1e-6)
+
+
+@pytest.mark.parametrize('side', [False, True])
+def test_points_that_are_all_in_one_fold_are_predicted_by_none(side):
+    u, v, rng = points(3)
+    residual = 0.35 * rng.normal(size=300)
+    prediction = Prediction(np.zeros(SHAPE, np.float32), None, 'log')
+    sparse, fold = SparseDepth(u, v, np.ones(300, np.float32)), np.full(300, side)
+    local = fit_correction_field(prediction, sparse, residual, (1.0, 0.0), CONFIG, fold)
+    np.testing.assert_array_equal(local.held_out, residual)

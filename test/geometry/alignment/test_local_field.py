@@ -16,6 +16,7 @@ from marigold_ros.geometry.alignment.local_field import (
     consistent_points,
     field_trust,
     FINE_LEVELS,
+    median_gap,
     upsample_field,
 )
 import numpy as np
@@ -177,3 +178,12 @@ def test_few_points_beyond_the_limit_are_never_consistent():
     u = v = np.arange(6)
     assert not consistent_points(u, v, np.full(6, 0.9)).any()
     assert not consistent_points(u, v, np.full(6, np.nan)).any()
+
+
+def test_gaps_among_points_are_those_of_their_own_region():
+    u, v = (part.ravel() for part in np.meshgrid(range(0, 320, 8), range(0, 240, 8)))
+    quarter = (u < 160) & (v < 120)
+    whole = median_gap(u, v, (240, 320), among=True)
+    part = median_gap(u[quarter], v[quarter], (240, 320), among=True)
+    assert part == pytest.approx(whole, rel=0.05)
+    assert median_gap(u[quarter], v[quarter], (240, 320), among=False)[0] > 10 * part[0]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Camera, Frame, SparseInput
+from marigold_ros.geometry.camera.depth_images import is_depth_camera
 from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
@@ -30,6 +31,16 @@ def plane_depth(camera, normal, distance):
     v, u = np.mgrid[: camera.height, : camera.width].astype(float)
     rays = np.stack([(u - camera.K[0, 2]) / camera.K[0, 0], (v - camera.K[1, 2]) / camera.K[1, 1]])
     return distance / (normal[0] * rays[0] + normal[1] * rays[1] + normal[2])
+
+
+@pytest.mark.parametrize(
+    ('known', 'dense'),
+    [(np.s_[:], True), (np.s_[::2], False), (np.s_[:, ::2], False), (np.s_[::3, ::3], False)],
+)
+def test_a_depth_camera_knows_pixels_beside_and_below_each_other(known, dense):
+    depth = np.zeros((30, 40), np.float32)
+    depth[known] = 3.0
+    assert is_depth_camera(depth) == dense
 
 
 @settings(max_examples=min(25, settings().max_examples))

@@ -16,6 +16,7 @@ from marigold_ros.geometry.camera.rectification import (
     rectify_depth,
     rectify_image,
     rectify_sparse,
+    reduced,
     rescale,
 )
 from marigold_ros.geometry.camera.resizing import resize_points
@@ -54,11 +55,12 @@ def test_rescaling_changes_focal_lengths_and_centre_only():
 
 def test_twice_the_focal_length_is_twice_the_distance_and_binning_changes_nothing():
     known = camera(distortion=())
-    plain = Prediction(np.full((240, 320), 5.0, np.float32), None, 'metric')
+    plain = Prediction(np.full((240, 320), 5.0, np.float32), np.full((240, 320), 0.5), 'metric')
     prediction = replace(plain, focal_share=focal_share(known))
     longer = replace(known, K=np.diag([2.0, 2.0, 1.0]) @ K)
     found = at_focal_length(prediction, longer)
     assert found.relative == pytest.approx(10.0)
+    assert found.spread == pytest.approx(1.0)
     assert at_focal_length(found, longer).relative == pytest.approx(10.0)
     assert at_focal_length(prediction, rescale(known, 160, 120)).relative == pytest.approx(5.0)
     assert at_focal_length(plain, longer) is plain
@@ -68,6 +70,12 @@ def test_twice_the_focal_length_is_twice_the_distance_and_binning_changes_nothin
 def test_rescaling_back_is_the_identity():
     back = rescale(rescale(camera(), 97, 31), 320, 240)
     np.testing.assert_allclose(back.K, K)
+
+
+@pytest.mark.parametrize(('size', 'small'), [((640, 480), (320, 240)), ((48, 640), (24, 320))])
+def test_the_longest_side_of_a_reduced_image_is_limited_wherever_it_is(size, small):
+    assert reduced(np.zeros((*size, 3), np.uint8)).shape[:2] == small
+    assert reduced(np.zeros((*small, 3), np.uint8)).shape[:2] == small
 
 
 @pytest.mark.parametrize(
@@ -159,6 +167,15 @@ def test_points_of_wide_images_move_to_where_their_pixel_is_shown(model, distort
     rays = np.stack([moved.u, moved.v, np.ones(len(moved))], axis=1) @ np.linalg.inv(wide).T
     off = project_raw(rays, raw) - np.stack([u, v], axis=1)[moved.index]
     assert np.abs(off).max() < 1.5
+
+
+@pytest.mark.parametrize('model', DISTORTIONS)
+def test_points_that_move_beyond_the_border_are_outside(model):
+    v, u = (index.ravel() for index in np.mgrid[0:240, 0:320])
+    moved = rectify_sparse(SparseDepth(u, v, np.ones(len(u))), camera(model))
+    moved.require_inside((240, 320))
+    assert min(moved.u.min(), moved.v.min()) == 0
+    assert (moved.u.max(), moved.v.max()) == (319, 239)
 
 
 @pytest.mark.parametrize('first', [2.0, 8.0])

@@ -105,6 +105,26 @@ def test_points_lie_on_the_ground_and_not_on_the_boxes(space):
     assert points.kind is PointKind.GROUND
 
 
+def test_ground_beyond_something_that_divides_it_is_left_out():
+    plane = plane_of()
+    depth = np.fmin(plane_depth(plane, K, *np.mgrid[:HEIGHT, :WIDTH][::-1]), FAR)
+    depth[:, 250:262] = 1.0
+    points, _ = find_ground(prediction_of(depth), K, plane, CONFIG)
+    assert 240 < points.u.max() < 250
+
+
+@pytest.mark.parametrize('unknown', [np.nan, 1.0])
+def test_ground_is_not_looked_for_where_the_map_is_unknown_or_clipped(unknown):
+    plane, (v, u) = plane_of(), np.mgrid[:HEIGHT, :WIDTH]
+    clear = prediction_of(np.fmin(plane_depth(plane, K, u, v), FAR))
+    holed = clear.relative.copy()
+    holed[:, 100:130] = unknown
+    holed = replace(clear, relative=holed, censored=(-np.inf, 1.0))
+    cells, found = (find_ground(one, K, plane, CONFIG)[0] for one in (clear, holed))
+    assert not ((found.u >= 100) & (found.u < 130)).any()
+    assert found.counts['points'] < 0.95 * cells.counts['points']
+
+
 @pytest.mark.parametrize('method', ['global', 'local', 'fused'])
 def test_the_ground_alone_gives_the_whole_image_its_metres(method):
     plane = plane_of()

@@ -74,3 +74,9 @@ def test_unknown_depth_is_no_ground_and_sizes_may_be_odd():
     rgb = np.full((121, 701, 3), 100, np.uint8)
     assert not visible_ground(rgb, metric, K, PLANE).any()
     assert visible_ground(rgb[:1, :1], metric[:1, :1], K, PLANE).shape == (1, 1)
+
+
+def test_a_faint_seam_of_the_road_is_no_edge():
+    rgb = np.full((HEIGHT, WIDTH, 3), 110, np.uint8)
+    rgb[80:] += 2
+    assert visible_ground(rgb, DEPTH, K, PLANE)[50:118].all()
