@@ -44,9 +44,19 @@ def test_a_cloud_is_read_with_its_ring_where_asked():
     source = SPARSE_SOURCES['pointcloud']
     with_ring = cloud('x', 'y', 'z', 'ring')
     assert source.read(with_ring).ring is None
-    assert source.read(with_ring, ring=True).ring.tolist() == [1, 1]
+    ringed = source.read(with_ring, ring=True)
+    assert (ringed.ring.tolist(), ringed.frame_id) == ([1, 1], 'sensor')
+    np.testing.assert_array_equal(ringed.points, np.ones((2, 3)))
     reading = source.read(cloud('x', 'y', 'z'), ring=True)
     assert (reading.points.shape, reading.ring, reading.frame_id) == ((2, 3), None, 'sensor')
+
+
+def test_of_clouds_those_of_lidars_come_first_and_coloured_ones_last():
+    plain = 'x', 'y', 'z'
+    clouds = ('/velodyne_points', plain), ('/points', (*plain, 'ring')), ('/points', plain)
+    ranks = [SPARSE_SOURCES['pointcloud'].rank(topic, cloud(*names)) for topic, names in clouds]
+    coloured = SPARSE_SOURCES['pointcloud'].rank('/ouster/points', cloud(*plain, 'rgb'))
+    assert ranks[0] == ranks[1] < ranks[2] < coloured
 
 
 def test_a_cloud_without_z_is_refused_by_its_header():
@@ -85,6 +95,13 @@ def own_camera(frame_id, info=None, rectified=False):
 
 def test_a_registered_depth_image_needs_no_camera():
     assert own_camera('camera') is None
+
+
+@pytest.mark.parametrize(('frame_id', 'size'), [('tof', (2, 3)), ('camera', (4, 6)), ('', (4, 6))])
+def test_a_depth_image_is_registered_by_its_frame_and_its_size(frame_id, size):
+    reading = SparseReading(frame_id, depth=np.ones((2, 3), np.float32))
+    with pytest.raises(InputError, match='needs a camera_info'):
+        reading.own_camera('camera', size, None, '/tof/camera_info', False)
 
 
 @pytest.mark.parametrize(('width', 'expected'), [(None, 'needs a camera_info'), (6, 'is for 6x2')])

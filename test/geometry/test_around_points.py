@@ -6,6 +6,7 @@ import cv2
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.geometry.around_points import draw_to_points, range_around, spread_at
+from marigold_ros.geometry.hull import hull_of
 import numpy as np
 import pytest
 from scipy.interpolate import LinearNDInterpolator
@@ -89,3 +90,12 @@ def test_beside_a_step_depth_is_closer_than_interpolation(every):
     )
     assert error.mean() < min(before.mean(), rival.mean())
     assert np.square(error).mean() < np.square(rival).mean()
+
+
+def test_the_hull_of_nothing_is_empty_and_that_of_corners_is_all_between_them():
+    seen = np.zeros((20, 30), np.uint8)
+    assert not hull_of(seen).any()
+    seen[[2, 2, 17, 17], [3, 25, 3, 25]] = 1
+    wanted = np.zeros(seen.shape, bool)
+    wanted[2:18, 3:26] = True
+    np.testing.assert_array_equal(hull_of(seen), wanted)

@@ -77,6 +77,23 @@ def test_a_white_pole_in_it_stays_though_the_map_does_not_see_it():
     assert mask[:80, :157].mean() > 0.95
 
 
+@pytest.mark.parametrize('width', [2, 6])
+def test_a_thin_white_pole_in_a_large_image_stays_too(width):
+    rgb, prediction, metric, _ = street()
+    large = [
+        image.repeat(4, axis=0).repeat(4, axis=1) for image in (rgb, prediction.relative, metric)
+    ]
+    large[0][:, 640 : 640 + width] = 255
+    mask = sky_mask(large[0], Prediction(large[1]), large[2])
+    assert not mask[:320, 640 : 640 + width].any()
+    assert mask[:320, :632].mean() > 0.99
+
+
+def test_where_no_depth_is_known_there_is_none():
+    rgb, prediction, metric, sky = street()
+    assert not sky_mask(rgb, prediction, np.where(sky, np.float32('nan'), metric)).any()
+
+
 def test_a_white_cloud_belongs_to_it_and_a_dark_drone_does_not():
     rgb, prediction, metric, sky = street()
     rgb[20:40, 60:100] = 255
