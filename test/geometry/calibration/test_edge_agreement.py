@@ -145,6 +145,13 @@ def test_few_steps_decide_nothing():
     assert observe(evidence, SCENES[0].rgb, None) is evidence
 
 
+def test_the_newest_steps_are_kept_and_frames_without_points_change_nothing():
+    evidence = seen(WRONG['turned'])
+    assert len(evidence.steps) == 300
+    assert evidence.steps[0, 5] == evidence.frames == len(SCENES)
+    assert observe(evidence, SCENES[0].rgb, FLAT.chosen(np.arange(0))) is evidence
+
+
 def test_a_scene_at_rest_is_no_more_evidence_than_one_image_of_it():
     rgb, points = SCENES[1].rgb, scan(np.ascontiguousarray(SCENES[1].depth[:, ::-1]), rows=6)
     once = evidence = observe(NOTHING, rgb, points)

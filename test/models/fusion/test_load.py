@@ -3,7 +3,9 @@
 """Which fusion network a setting names, when it is read again, and that threads can share it."""
 
 from concurrent.futures import ThreadPoolExecutor
+import json
 import os
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -73,6 +75,14 @@ def test_a_network_is_loaded_once_until_its_weights_change(model_folder):
 def test_what_is_no_network_is_refused_with_a_remedy(name, words):
     with pytest.raises(CheckpointError, match=words):
         fusion_of(None, name)
+
+
+@pytest.mark.parametrize('sizes', [[], 5, None, 'wide', [8.0, 8, 8, 8], [True, 8, 8, 8]])
+def test_a_network_of_sizes_that_make_none_is_refused_with_them(model_folder, sizes):
+    path = model_folder / FUSION / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'inner': sizes}))
+    with pytest.raises(CheckpointError, match=rf'inner {re.escape(str(sizes))}; .*restore'):
+        load_fusion_network(model_folder / FUSION)
 
 
 @pytest.mark.parametrize('threads', [None, 1])

@@ -4,10 +4,21 @@
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
-from marigold_ros.models.unet.checkpoint import load_network
+from marigold_ros.models.unet.checkpoint import are_sizes, load_network
 from marigold_ros.models.unet.network import DepthUNet
 import numpy as np
+import pytest
 import torch
+
+
+@pytest.mark.parametrize(
+    ('channels', 'blocks'),
+    [(8, [1]), ([8, 16], 1), ([8, 12], [1]), ([8, 0], [1]), ([8, 16], [-1]), ([8, 16], [1, 1])]
+    + [([8.0, 16], [1]), ([8, 16], [True]), ([8], []), ([], [])],
+)
+def test_sizes_that_make_no_network_are_told_apart(channels, blocks):
+    assert not are_sizes(channels, blocks)
+    assert are_sizes((8, 16), [0])
 
 
 def test_an_image_is_answered_alike_alone_and_in_a_batch():
