@@ -43,13 +43,26 @@ def test_a_file_is_read_as_it_was_written_missing_is_unknown_and_damaged_is_name
     written = TrainingFeatures((1.0, 2.0, 3.0, 4.0), tuple(map(tuple, np.eye(4))), 9.5, 200)
     (tmp_path / FILE).write_text(json.dumps(asdict(written)))
     assert read_training_features(tmp_path) == written
-    for wrong in ({'limit': -1.0}, {'mean': [0.0]}, {'covariance': np.zeros((4, 4)).tolist()}):
+    for wrong in (
+        {'limit': -1.0},
+        {'limit': 0.0},
+        {'mean': [0.0]},
+        {'covariance': np.zeros((4, 4)).tolist()},
+    ):
         (tmp_path / FILE).write_text(json.dumps({**asdict(written), **wrong}))
         with pytest.raises(CheckpointError, match=f'{FILE} holds no mean'):
             read_training_features(tmp_path)
     (tmp_path / FILE).write_text(json.dumps(asdict(written)))
     with pytest.raises(CheckpointError, match='of 4 features.* has 12'):
         read_training_features(tmp_path, 12)
+
+
+def test_the_gap_is_half_at_the_limit_and_four_fifths_at_twice_the_squared_distance():
+    known = TrainingFeatures((1.0, 2.0), ((4.0, 0.0), (0.0, 9.0)), 2.5, 100)
+    # Two deviations in one feature, one in the other: (4 + 1) / 2.
+    assert known.gap(np.array([1.0 + 4.0, 2.0 - 3.0])) == pytest.approx(0.5)
+    assert known.gap(np.array([1.0, 2.0 + 3.0 * 10**0.5])) == pytest.approx(0.8)
+    assert known.gap(np.array([1.0, 2.0])) == 0.0
 
 
 @pytest.mark.slow  # 30 predictions

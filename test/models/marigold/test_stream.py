@@ -78,8 +78,9 @@ def test_a_warm_start_reduces_flicker_of_a_static_scene(model, image, monkeypatc
     assert flicker(model, rgbs, engine=EngineConfig(warm_start=0.3)) < 0.85 * cold
 
 
-def test_a_warm_start_mixes_the_last_latent_into_the_noise():
-    stream, rgb = Stream(), torch.zeros(1, 3, 32, 32)
+@pytest.mark.parametrize('grey', [-1.0, 0.0, 1.0])
+def test_a_warm_start_mixes_the_last_latent_into_the_noise(grey):
+    stream, rgb = Stream(), torch.full((1, 3, 32, 32), grey)
     noise, latent = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
     assert torch.equal(stream.warm(noise, rgb, 0.1, 0.15), noise)
     stream.keep(latent)
