@@ -175,7 +175,7 @@ def smooth(
     ``hold_limit``. The result is NaN exactly where ``metric`` is.
     """
     age_s = abs(current.stamp_ns - previous.stamp_ns) / 1e9
-    if config.hold_limit <= 0.0 or metric.shape != previous.metric.shape:
+    if config.hold_limit <= 0.0:
         return metric
     share = config.smoothing * (1.0 - age_s / config.hold_limit)
     if share <= 0.0:
