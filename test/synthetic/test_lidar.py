@@ -122,8 +122,11 @@ def test_ranges_beyond_the_sensor_are_missing():
     assert distance.max() <= 5.0
 
 
-def test_intensity_is_a_share():
-    intensity = measure(ground_scene())['intensity']
+def test_intensity_is_a_share_that_falls_with_the_angle_to_the_ground():
+    points = measure(ground_scene())
+    intensity = points['intensity']
+    cosine = HEIGHT / np.linalg.norm(xyz(points), axis=1)
+    np.testing.assert_allclose(intensity / cosine, intensity[0] / cosine[0], rtol=1e-3)
     assert (intensity >= 0).all()
     assert (intensity <= 1).all()
     assert intensity.std() > 0

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.appearance.materials import draw_materials
-from marigold_ros.synthetic.appearance.shading import shade
+from marigold_ros.synthetic.appearance.shading import _shadow, shade
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,
@@ -24,6 +24,7 @@ from marigold_ros.synthetic.raycast.description import (
     SolidList,
     ViewCamera,
 )
+from marigold_ros.synthetic.raycast.primitives import nearest_hit
 from marigold_ros.synthetic.raycast.surfaces import intersect, is_free, render_geometry
 from marigold_ros.synthetic.scenes.scene import (
     draw_camera,
@@ -104,6 +105,46 @@ def test_turned_box_equals_straight_box_seen_by_turned_camera():
     differing = ~np.isclose(first, second, rtol=1e-4)
     assert differing.mean() < 0.002  # rim pixels
     assert np.isfinite(first).mean() > 0.05
+
+
+def test_coordinates_on_a_box_are_metres_along_its_faces():
+    camera = camera_at((0, -2.0, 0), pitch=-0.35)
+    seen = render_geometry(scene_of((BOX, (0, 0, 5), (1.0, 0.5, 0.7), 0.6)), camera)
+    points = camera.centre + np.moveaxis(camera.directions(), 0, -1) * seen.depth[..., None]
+    for one, other in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        same = np.abs(seen.normal[one] - seen.normal[other]).max(axis=-1) < 1e-6
+        same &= np.isfinite(seen.depth[one]) & np.isfinite(seen.depth[other])
+        assert len(np.unique(seen.normal[one][same].round(3), axis=0)) == 3
+        apart = (np.linalg.norm(x[one][same] - x[other][same], axis=1) for x in (seen.uv, points))
+        np.testing.assert_allclose(*apart, atol=1e-4)
+
+
+def test_solids_that_are_left_out_hide_nothing():
+    solids = scene_of((BOX, (0, 0, 3), (1, 1, 1), 0), (BOX, (0, 0, 7), (1, 1, 1), 0)).solids
+    ahead = np.array([[0.0], [0.0], [1.0]], np.float32)
+    for left_out, (distance, row) in (((False, False), (2, 0)), ((True, False), (6, 1))):
+        t, found = nearest_hit(solids, np.zeros(3), ahead, np.array(left_out))
+        assert (t[0], found[0]) == (pytest.approx(distance), row)
+
+
+def test_what_hangs_over_the_ground_darkens_what_is_below_it():
+    ground, plate = (PLANE, (0, 0, 0), (1, 1, 1), 0), (BOX, (0, -1.0, 6), (1.0, 0.05, 1.0), 0)
+    scene, camera = scene_of(ground, plate), camera_at((0, -3.0, 0), pitch=-0.5)
+    seen = render_geometry(scene, camera)
+    points = camera.centre + np.moveaxis(camera.directions(), 0, -1) * seen.depth[..., None]
+    sun = np.array([0.0, -1000.0, 6.0])
+    lit = _shadow(scene, sun, points.astype(np.float32), seen.normal[..., 1] < -0.5)
+    beside = np.maximum(np.abs(points[..., 0]), np.abs(points[..., 2] - 6.0))
+    on_ground = seen.primitive == 0
+    assert (
+        lit[on_ground & (beside < 0.7)].max() < 0.05 < 0.95 < lit[on_ground & (beside > 1.5)].min()
+    )
+
+
+@pytest.mark.parametrize(('height', 'free'), [(0.2, True), (0.1, False), (-0.1, False)])
+def test_free_space_ends_a_margin_above_the_ground(height, free):
+    ground = scene_of((PLANE, (0, 0, 0), (1, 1, 1), 0))
+    assert is_free(ground, np.array([3.0, -height, 2.0]), 0.15)[0] == free
 
 
 def test_cylinder_is_round_from_the_side_and_flat_from_above():

@@ -196,6 +196,7 @@ def test_a_converted_network_answers_for_every_size_of_its_argument(tmp_path):
         with torch.inference_mode():
             np.testing.assert_allclose(answer, layer(value).numpy(), atol=1e-6)
         np.testing.assert_array_equal(kept([value.numpy()]), answer)
+    assert len(made._compiled) == 12
 
 
 def test_a_full_disk_of_temporary_files_is_named_with_the_remedy(tmp_path):
