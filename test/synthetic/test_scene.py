@@ -27,6 +27,7 @@ from marigold_ros.synthetic.raycast.description import (
 from marigold_ros.synthetic.raycast.primitives import nearest_hit
 from marigold_ros.synthetic.raycast.surfaces import intersect, is_free, render_geometry
 from marigold_ros.synthetic.scenes.scene import (
+    _draw_pose,
     draw_camera,
     draw_scene,
     look_from,
@@ -245,6 +246,18 @@ def test_cameras_stand_in_free_space_inside_the_extent(seed: int):
     assert 45 - 1e-6 <= field <= 100 + 1e-6
     hits = intersect(scene, camera.centre, np.random.default_rng(0).normal(size=(64, 3)))
     assert (hits.t > 0).all()
+
+
+def test_both_kinds_are_drawn_and_a_thing_on_a_table_is_looked_at():
+    scenes = [draw_scene(np.random.default_rng(seed)) for seed in range(16)]
+    assert {scene.kind for scene in scenes} == {'room', 'street'}
+    near = [scene for scene in scenes if scene.focus is not None]
+    assert near
+    for scene in near:
+        T = np.linalg.inv(_draw_pose(np.random.default_rng(0), scene))
+        x, y, z = T[:3, :3] @ scene.focus + T[:3, 3]
+        assert 0.4 < z < 2.0
+        assert np.hypot(x, y) < 0.4 * z
 
 
 def test_streets_leave_their_lane_free():
