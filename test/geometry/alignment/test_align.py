@@ -84,6 +84,25 @@ def test_of_many_points_for_fusion_some_all_over_are_fitted_and_scored(space, n)
     np.testing.assert_allclose(fit.held_out[scored], 0.0, atol=0.08)
 
 
+@pytest.mark.parametrize(
+    ('method', 'clear', 'state'),
+    [
+        ('fused', 10, 'fitted'),
+        ('fused', 9, 'none'),
+        ('local', 19, 'none'),
+        ('local', 20, 'fitted'),
+    ],
+)
+def test_where_the_map_is_clipped_fusion_asks_for_half_of_the_points(method, clear, state):
+    u, v = np.arange(0, 120, 4), np.full(30, 20)
+    relative = np.full((40, 120), 1.0, np.float32)
+    relative[:, : 4 * clear] = np.linspace(0.1, 0.9, 4 * clear)
+    z = (20.0 * relative[v, u] + 2.0).astype(np.float32)
+    config = AlignmentConfig(method=method)
+    fit = align_map(Prediction(relative, space='depth'), SparseDepth(u, v, z), config)
+    assert fit.state == state
+
+
 def test_held_out_tiles_of_many_points_are_as_large_as_their_holes():
     v, u = np.mgrid[:240, :320]
     relative = np.clip(0.1 + v / 300 + 0.08 * np.sin(u / 8) * np.sin(v / 8), 0.02, 0.98)

@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The kriging field: exact without residuals, bounded, cut at edges, robust to outliers."""
 
+import cv2
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
@@ -178,3 +179,13 @@ def test_points_that_are_all_in_one_fold_are_predicted_by_none(side):
     sparse, fold = SparseDepth(u, v, np.ones(300, np.float32)), np.full(300, side)
     local = fit_correction_field(prediction, sparse, residual, (1.0, 0.0), CONFIG, fold)
     np.testing.assert_array_equal(local.held_out, residual)
+
+
+@pytest.mark.parametrize('seed', [1, 3, 4])
+def test_few_points_correct_a_smooth_error_that_single_ones_confirm(seed):
+    u, v, _ = points(seed, 40)
+    columns, rows = np.meshgrid(np.arange(320), np.arange(240))
+    error = 0.1 * np.sin(np.pi * columns / 100 + seed) * np.cos(np.pi * rows / 100)
+    field = field_of(u, v, error[v, u]).field
+    corrected = np.log(cv2.resize(field, SHAPE[::-1]))
+    assert np.abs(corrected - error).mean() < 0.65 * np.abs(error).mean()
