@@ -471,7 +471,7 @@ def test_a_scene_cut_is_not_held_over():
 def test_conservative_depth_is_nearer_and_keeps_obstacles():
     def processed(k, **more):
         settings = AlignmentConfig(method='global', conservative_k=k, **more)
-        return FramePipeline(Oracle(spread=0.05), PipelineConfig(alignment=settings)).process(
+        return FramePipeline(Oracle(spread=0.03), PipelineConfig(alignment=settings)).process(
             scene()[0]
         )
 
