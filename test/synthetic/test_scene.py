@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.appearance.materials import draw_materials
-from marigold_ros.synthetic.appearance.shading import _shadow, shade
+from marigold_ros.synthetic.appearance.shading import _shadow, _with_fog, shade
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,
@@ -140,6 +140,27 @@ def test_what_hangs_over_the_ground_darkens_what_is_below_it():
     assert (
         lit[on_ground & (beside < 0.7)].max() < 0.05 < 0.95 < lit[on_ground & (beside > 1.5)].min()
     )
+
+
+def test_the_sky_goes_from_its_colour_at_the_horizon_to_that_at_the_zenith():
+    scene = scene_of((BALL, (0, 0, -50), (1, 1, 1), 0))
+    red, blue = np.array([1.0, 0.1, 0.1]), np.array([0.1, 0.1, 1.0])
+    plain = replace(scene.lighting, horizon=red, zenith=blue, clouds=0.0, fog=0.0)
+    scene = replace(scene, lighting=replace(plain, colour=np.zeros((1, 3))))
+    seen = render_geometry(scene, camera_at((0, 0, 0), pitch=0.5))
+    rgb = shade(scene, seen, np.random.default_rng(0)).astype(int)
+    rows = (rgb[..., 0] - rgb[..., 2]).mean(axis=1)
+    assert rows[-1] > rows[HEIGHT // 2] > rows[0]
+
+
+@pytest.mark.parametrize('fog', [0.0, 0.01])
+def test_fog_hides_with_the_exponential_of_distance(fog):
+    street = draw_scene(np.random.default_rng(0), 'street')
+    lighting = replace(street.lighting, fog=fog, horizon=np.full(3, 0.8))
+    depth = np.array([[0.0, 100.0]], np.float32)
+    found = _with_fog(np.full((1, 2, 3), 0.2, np.float32), depth, lighting)
+    clear = np.exp(-fog * depth)[..., None] * np.ones(3)
+    np.testing.assert_allclose(found, 0.2 * clear + 0.8 * (1 - clear), rtol=1e-5)
 
 
 @pytest.mark.parametrize(('height', 'free'), [(0.2, True), (0.1, False), (-0.1, False)])
