@@ -117,3 +117,17 @@ def test_half_of_the_points_on_a_falling_line_do_not_turn_a_growing_fit(seed):
     x = rng.uniform(0, 1, 300)
     y = np.where(np.arange(300) < 149, 12 - 9 * x, 10 * x + 2) + rng.normal(0, 0.05, 300)
     assert fit_robustly(x, y, np.full(300, 0.1), 5).scale == pytest.approx(10.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ('planted', 'found'), [(-5.0, -2.0), (-1.0, -1.0), (1.0, 1.0), (5.0, 2.0)]
+)
+@pytest.mark.parametrize('method', ['least_squares', 'global'])
+def test_a_shift_beyond_its_limits_is_put_at_the_nearest(method, planted, found):
+    x = np.linspace(0.1, 0.9, 40)
+    config = AlignmentConfig(method=method, shift_min=-2.0, shift_max=2.0)
+    fit = fit_by_method(x, 10.0 * x + planted, np.full(40, 0.5), config)
+    assert fit.shift == pytest.approx(found)
+    # With the shift at a limit, a scale that leaves less is not found beside it.
+    left = [np.abs(s * x + fit.shift - 10.0 * x - planted).max() for s in (fit.scale, 10.0)]
+    assert left[0] <= left[1] + 1e-9

@@ -47,3 +47,10 @@ def test_without_any_known_error_there_is_no_field(known):
     residual[:known] = 0.1
     sparse = SparseDepth(np.array([3, 9, 80]), np.array([200, 210, 220]), np.full(3, 5.0))
     assert (ground_field(sparse, residual, SHAPE) is None) == (known == 0)
+
+
+@pytest.mark.parametrize('shape', [(240, 320), (1080, 1920), (100, 3000)])
+def test_an_image_of_any_size_has_about_as_many_points(shape):
+    count = shape[0] * shape[1] / ground_spacing(shape) ** 2
+    assert 0.7 * 12_000 < count < 1.5 * 12_000
+    assert ground_spacing((20, 20)) == 1

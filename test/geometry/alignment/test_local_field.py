@@ -146,6 +146,8 @@ def test_a_held_alignment_keeps_its_field():
     last = align(prediction, sparse, CONFIG)
     held = align(prediction, None, CONFIG, previous=replace(last, metric=None))
     np.testing.assert_array_equal(held.metric, last.metric)
+    # What was known of each point was of other points.
+    assert (held.inlier, held.held_out, held.n_points) == (None, None, 0)
 
 
 def test_it_does_not_matter_in_which_order_the_points_come():
