@@ -94,7 +94,7 @@ def fit_by_method(
     rounds = 0 if config.method == 'least_squares' else config.robust_rounds
     fit = fit_robustly(x, y, sigma, rounds)
     limits = (config.shift_min, config.shift_max)
-    if limits[0] <= fit.shift <= limits[1] or not fit.weight.any():
+    if limits[0] <= fit.shift <= limits[1]:
         return fit
     affine = minimise_masked_loss(x, y, fit.weight / sigma**2, config.mean_weight, limits)
     return _with_quality(x, y, sigma, affine, fit.weight)
