@@ -98,6 +98,13 @@ def test_the_nearest_return_of_a_pixel_wins():
     assert sparse.counts['farther_in_pixel'] == 2
 
 
+def test_every_pixel_of_a_portrait_keeps_its_own_point():
+    portrait = Camera(np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]]), 12, 120)
+    sparse = project(wall(5.0, range(12), range(120)), camera=portrait)
+    assert len(sparse) == 12 * 120
+    assert sparse.counts['farther_in_pixel'] == 0
+
+
 def from_beside(points):
     """Points of the camera's frame in that of the LiDAR beside it."""
     return np.asarray(points) - BESIDE[:3, 3]
