@@ -156,6 +156,21 @@ def test_of_poses_that_stand_still_while_the_image_moves_nothing_is_remembered()
     assert len(remembered_points(previous, replace(standing, T_world_camera=forward))) > 500
 
 
+@pytest.mark.parametrize(
+    'place', [(), (np.array([[30.0, 0, 14.5], [0, 30, 9.5], [0, 0, 1]]), np.eye(4))]
+)
+def test_every_pixel_of_a_small_image_at_rest_is_remembered(place):
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(2, 9, (20, 30)).astype(np.float32)
+    grey = thumbnail(rng.integers(0, 255, (20, 30, 3)).astype(np.uint8))
+    points = remembered_points(
+        PreviousFrame(depth, grey, 0, *place), CurrentFrame(grey, STEP, *place)
+    )
+    again = np.zeros_like(depth)
+    again[points.v, points.u] = points.z
+    np.testing.assert_allclose(again, depth, rtol=1e-6)
+
+
 def test_an_image_without_edges_keeps_depth_only_where_the_motion_is_known():
     _, depth = still()
     grey, new = thumbnail(np.full((*SHAPE, 3), 9, np.uint8)), depth * np.float32(1.02)

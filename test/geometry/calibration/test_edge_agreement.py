@@ -184,9 +184,18 @@ def test_points_that_say_nothing_of_their_surroundings_are_not_judged():
     assert wrong.contradiction(points) is None
 
 
-@pytest.mark.parametrize(('hidden', 'refused'), [(100, False), (400, False), (2000, True)])
-def test_points_behind_each_other_are_no_surface(hidden, refused):
-    points = replace(scan(SCENES[0].depth), counts={'occluded': hidden, 'kept': 1000})
+@pytest.mark.parametrize(
+    ('hidden', 'kept', 'refused'),
+    [
+        (100, 1000, False),
+        (400, 1000, False),
+        (2000, 1000, True),
+        (400, 100, True),
+        (300, 99, False),
+    ],
+)
+def test_points_behind_each_other_are_no_surface(hidden, kept, refused):
+    points = replace(scan(SCENES[0].depth), counts={'occluded': hidden, 'kept': kept})
     found = EdgeEvidence().contradiction(points)
     assert (found is not None and found.code == 'scattered') == refused
 
