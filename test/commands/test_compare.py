@@ -42,6 +42,7 @@ def test_settings_that_differ_come_first_and_a_better_fit_is_best(folders, capsy
     lines = [' '.join(line.split()) for line in out.splitlines()]
     assert lines[:2] == ['differs in a b', 'alignment.method global local']
     assert '3 frames of drive in all runs' in lines
+    assert 'not counted' not in out  # as each run has all scores
     heads = lines.index('heldout, 3 frames') + 1
     assert lines[heads].startswith('rank and name AbsRel RMSE, m MAE, m median error, m')
     boards = lines[heads + 1 :]

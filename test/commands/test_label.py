@@ -201,6 +201,7 @@ def test_a_bag_of_ros_1_becomes_one_of_ros_2(label, own_bag, tmp_path):
     copy = tmp_path / 'labelled' / 'old'
     with BagReader(copy) as reader:
         assert reader.topics[DEPTH].count == 3
+        assert not {POINTS, SIGMA} & set(reader.topics)  # which were not asked for
         items = list(bag_frames(reader, reader.choose_topics(), LidarConfig()))
     assert [item.frame.camera is not None for item in items] == [True] * 3
 

@@ -5,6 +5,7 @@
 from diffusers import MarigoldDepthPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marigold_ros.models.marigold import ensemble
 from marigold_ros.models.marigold.ensemble import (
     median,
     median_deviation,
@@ -160,3 +161,11 @@ def test_the_papers_objective_is_left_before_its_scales_collapse():
     members, _ = planted(0, 5, 0.03, 'none')
     scale, _ = minimise_objective(members)
     assert scale.min() > 0.5
+
+
+def test_what_is_an_outlier_depends_on_the_usual_residual_and_not_on_the_unit():
+    residual = torch.rand(3, 200, generator=torch.Generator().manual_seed(0)) + 1.0
+    residual[:, ::10] = 8.0
+    weights = [ensemble._weight(k * residual, torch.ones(3, 200), 10) for k in (1.0, 100.0)]
+    torch.testing.assert_close(*weights, atol=0.01, rtol=0.0)
+    assert weights[0][:, ::10].max() < 0.5 * weights[0][:, 1::10].min()

@@ -146,3 +146,23 @@ def test_free_memory_is_what_the_system_reports(monkeypatch, report, expected):
 
     monkeypatch.setattr(usage, 'open', read, raising=False)
     assert usage.free_memory(torch.device('cpu')) == expected
+
+
+def test_after_a_failure_the_next_frame_is_tried_whole_again():
+    plan, short = memory.MemoryPlan(torch.device('cpu'), lambda _text: None), [True]
+
+    def stage(*count):
+        if short[0]:
+            raise torch.OutOfMemoryError
+        return count
+
+    with pytest.raises(InputError, match='does not fit'):
+        plan.run('stage', (1, 2), 4, stage, in_tiles=stage)
+    short[0] = False
+    assert plan.run('stage', (1, 2), 4, stage, in_tiles=stage) == (4,)
+
+
+@pytest.mark.parametrize(('widths', 'wide'), [((8,), 8), ((8, 16), 16), ((8, 16, 64), 16)])
+def test_an_autoencoder_is_estimated_by_the_width_of_its_second_level(widths, wide):
+    autoencoder = SimpleNamespace(config=SimpleNamespace(block_out_channels=widths))
+    assert memory.autoencoder_bytes(autoencoder, (10, 20), 2) == 6 * wide * 200 * 2

@@ -130,3 +130,10 @@ def test_steps_beyond_the_schedule_are_refused(steps):
 def test_epsilon_of_pure_noise_is_refused():
     with pytest.raises(ConfigurationError, match='epsilon.*999'):
         ddim_schedule(v1_1(prediction_type='epsilon'), 1)
+
+
+def test_timesteps_beyond_the_schedule_are_refused():
+    scheduler = DDIMScheduler(num_train_timesteps=50, steps_offset=1, timestep_spacing='leading')
+    with pytest.raises(ConfigurationError, match='50 timesteps with leading spacing'):
+        ddim_schedule(scheduler, 50)
+    assert len(ddim_schedule(scheduler, 25).steps) == 25

@@ -11,7 +11,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.runtime import devices
-from marigold_ros.models.runtime.devices import choose_backend, choose_dtype
+from marigold_ros.models.runtime.devices import choose_backend, choose_device, choose_dtype
 from marigold_ros.models.runtime.prepare import compile_arguments
 import numpy as np
 import pytest
@@ -38,6 +38,13 @@ def test_without_openvino_its_backend_is_refused(small_checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     with pytest.raises(ConfigurationError, match='pip install openvino'):
         load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig(backend='openvino'))
+
+
+@pytest.mark.parametrize('name', ['cuda', 'cuda:1', 'mps'])
+def test_a_device_that_is_not_there_is_refused_by_its_name(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: int(name == 'cuda:1'))
+    with pytest.raises(ConfigurationError, match=f"device is '{name}', .* offers torch [01] CUDA"):
+        choose_device(name)
 
 
 def test_large_networks_are_bfloat16_where_the_cpu_has_it(monkeypatch):
