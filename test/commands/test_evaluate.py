@@ -2,7 +2,9 @@
 # Copyright 2026 The marigold_ros developers
 """Replay of bags, synthetic and real, with a ramp in place of the network."""
 
+import argparse
 import csv
+from dataclasses import replace
 import json
 import os
 import re
@@ -11,10 +13,11 @@ import shutil
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.commands import evaluate
 from marigold_ros.commands.evaluate import corruptions
 from marigold_ros.commands.terminal.output import summary
-from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
-from marigold_ros.errors import BagError
+from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig, RuntimeConfig
+from marigold_ros.errors import BagError, UsageError
 from marigold_ros.evaluation.choices import CORRUPTIONS
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -299,3 +302,34 @@ def test_a_malformed_requirement_is_refused_before_any_work(capsys, tmp_path):
     assert stop.value.code == 2
     assert "did you mean 'abs_rel'" in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def given(*options):
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    return parser.parse_args(['images', '--out', 'out', *options])
+
+
+def test_a_protocol_settles_steps_members_size_and_seed():
+    config = PipelineConfig()
+    plain, marigold = (
+        given('--dataset', 'nyu'),
+        given('--dataset', 'nyu', '--protocol', 'marigold'),
+    )
+    assert evaluate.predicted_as_published(plain, config) is config
+    assert not evaluate.chosen_images(plain).protocol
+    found = evaluate.predicted_as_published(marigold, config)
+    settled = found.denoising_steps, found.ensemble_size, found.engine.merge
+    assert settled == (50, 10, 'reference')
+    assert evaluate.chosen_images(marigold).protocol.startswith('marigold: steps 50, members 10')
+    with pytest.raises(UsageError, match='seed is set, and --protocol marigold settles it'):
+        evaluate.predicted_as_published(marigold, replace(config, seed=3))
+    with pytest.raises(UsageError, match='needs a --dataset of publications'):
+        evaluate.predicted_as_published(given('--protocol', 'marigold'), config)
+
+
+def test_compared_models_of_one_name_are_told_apart(monkeypatch):
+    monkeypatch.setattr(evaluate, 'load_chosen_model', lambda *_, model='', **__: model)
+    args = given('--against', 'a/net', '--against', 'b/net', '--against', 'c/net')
+    found = evaluate._load(args, RuntimeConfig()).compared
+    assert found == {'net': 'a/net', "net'": 'b/net', "net''": 'c/net'}
