@@ -103,12 +103,13 @@ class OnePassModel(FullDepthModel):
         streams: Sequence[NoState],
         options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """Predict several images of one size; see the base, and :attr:`acting`."""
+        """Predict several images of one size; see the base."""
         common_size(rgbs)
-        self._check(options)
+        self.check_options(options)
         return self._run(rgbs, options)
 
-    def _check(self, options: PredictOptions) -> None:
+    def check_options(self, options: PredictOptions) -> None:
+        """Refuse what the network has no choice of; see the base, and :attr:`acting`."""
         own = self.denoising_steps
         how = 'in one pass' if own == 1 else f'in the {own} steps that it was trained with'
         for name, only in (

@@ -151,6 +151,9 @@ class FullDepthModel:
         """
         raise NotImplementedError
 
+    def check_options(self, options: PredictOptions) -> None:
+        """Raise ConfigurationError for options that the model refuses whatever the image is."""
+
     def warm_up(self) -> None:
         """Run one frame of each size that ``runtime.warm_up`` names, then forget it."""
         for height, width in warm_up_sizes(self.runtime.warm_up):

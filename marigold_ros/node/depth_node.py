@@ -28,7 +28,7 @@ from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.node.lifecycle import ManagedNode, tolerant, transition
-from marigold_ros.node.loading import load, Loader
+from marigold_ros.node.loading import check_model, load, Loader
 from marigold_ros.node.ros_helpers import FILTERS, ImageReader
 from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
@@ -245,6 +245,12 @@ class DepthNode(ManagedNode):
     @property
     def _config(self) -> NodeConfig:
         return self._settings[1]
+
+    def check_with_model(self, config: NodeConfig) -> None:
+        """Raise ConfigurationError if the model in use refuses settings that are for it."""
+        pipeline = self._pipeline
+        if pipeline is not None and config.model == self._loader.loaded:
+            check_model(pipeline.model, config)
 
     def _shortest_period(self) -> float:
         rate = self.current_config().max_rate

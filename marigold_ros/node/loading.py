@@ -22,9 +22,10 @@ from typing import Any
 import weakref
 
 import cv2
-from marigold_ros.config import NodeConfig
+from marigold_ros.config import ModelConfig, NodeConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
+from marigold_ros.geometry.alignment.point_guidance import check_guidable
 from marigold_ros.geometry.cloud.organised import cloud_of, unproject_depth
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models import load_compiled
@@ -130,6 +131,17 @@ def _warm_up_fusion(network: FusionModel | None, config: NodeConfig) -> None:
     cloud_of(pipeline.process(frame), config.points)  # averaged with the one before
 
 
+def check_model(model: Any, config: NodeConfig) -> None:
+    """
+    Check that a model takes the settings, which it would refuse at each image.
+
+    Raises ConfigurationError. Models that have no ``check_options`` take all of them.
+    """
+    check_guidable(model, config.pipeline)
+    if hasattr(model, 'check_options'):
+        model.check_options(PredictOptions(**config.pipeline.prediction))
+
+
 def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
     """Describe in the log how a model runs, and what would be faster."""
     backend = facts.get('runtime', {}).get('backend')
@@ -150,17 +162,20 @@ class Loader:
 
     def __init__(self, load_model: Callable[[NodeConfig], DepthModel], logger) -> None:
         self._load_model, self._logger = load_model, logger
+        self.loaded: ModelConfig | None = None  # the settings of the last model
         self.description: dict[str, str] = {}
 
     def load(self, config: NodeConfig) -> DepthModel:
-        """Load a model and the fusion network for it; raises what loading raises."""
+        """Load a model and the fusion network for it; raises what loading and checking raise."""
         model = self._load_model(config)
+        check_model(model, config)
         if config.pipeline.alignment.method == 'fused':
             from marigold_ros.models.fusion.load import fusion_of
 
             # Kept for the pipeline; cameras that share the model may name other networks.
             network = fusion_of(model, config.pipeline.alignment.fusion)
             _warm_up_fusion(network, config)
+        self.loaded = config.model
         return_memory()
         # Read once per load, since the description includes a hash of the weights.
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}

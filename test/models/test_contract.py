@@ -6,11 +6,12 @@ import gc
 import shutil
 import weakref
 
-from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.config import AlignmentConfig, EngineConfig
+from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model
+from marigold_ros.models.protocol import PredictOptions
 from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
@@ -90,6 +91,26 @@ def view(shift=0, height=96, width=128):
     y, x = np.mgrid[0:height, shift : width + shift]
     image = np.stack([255 * y / height, 127 + 100 * np.sin(x / 11), 2 * (x % 100)], axis=-1)
     return image.astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        *({'denoising_steps': 2}, {'ensemble_size': 2}, {'processing_resolution': 64}),
+        {'engine': EngineConfig(noise='gaussian')},
+    ],
+    ids=str,
+)
+def test_options_are_refused_before_an_image_as_at_one(model, settings):
+    def refused(call):
+        try:
+            call()
+        except ConfigurationError as error:
+            return str(error)
+        return None
+
+    before = refused(lambda: model.check_options(PredictOptions(**settings)))
+    assert before == refused(lambda: model.predict(view(), **settings))
 
 
 @pytest.mark.parametrize('size', [(96, 128), (101, 67), (64, 233)])

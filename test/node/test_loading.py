@@ -7,6 +7,7 @@ import logging
 
 from marigold_ros import pipeline
 from marigold_ros.config import NodeConfig
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
 from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.models.fusion import load as fusion_load
@@ -21,7 +22,13 @@ SHAPE = (240, 320)
 
 
 class Plane:
-    """Answers with a plane."""
+    """Answers with a plane, and in one step; ``predict_guided`` says that points may guide it."""
+
+    predict_guided = None
+
+    def check_options(self, options):
+        if options.denoising_steps not in (None, 1):
+            raise ConfigurationError('planes take one step')
 
     def predict(self, rgb, **_settings):
         rows = np.linspace(1.0, 0.0, rgb.shape[0], dtype=np.float32)[:, None]
@@ -37,6 +44,18 @@ class Grids:
     def __call__(self, channels):
         self.sizes.add(channels.shape)
         return np.zeros((3, *channels.shape[1:]), np.float32)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [({'profile': 'quality'}, 'one step'), ({'guidance': 'points'}, 'no predict_guided')],
+)
+def test_settings_that_the_model_refuses_are_refused_with_it(settings, words, monkeypatch):
+    monkeypatch.delattr(Plane, 'predict_guided')
+    loader = Loader(lambda config: Plane(), logging.getLogger('test'))
+    loader.load(NodeConfig())
+    with pytest.raises(ConfigurationError, match=words):
+        loader.load(build(NodeConfig, settings))
 
 
 @pytest.fixture

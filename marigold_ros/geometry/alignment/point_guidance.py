@@ -59,11 +59,7 @@ def align_guided(
             return prediction, fit
     if fit.state != 'fitted' or not sparse.kind.is_placed:
         return prediction, fit
-    if not hasattr(model, 'predict_guided'):
-        raise ConfigurationError(
-            f'guidance is {config.guidance} and {type(model).__name__} has no predict_guided; '
-            'set guidance to none, or load a Marigold checkpoint'
-        )
+    check_guidable(model, config)
 
     def guide(points: SparseDepth) -> Prediction:
         return model.predict_guided(
@@ -79,6 +75,15 @@ def align_guided(
     except AlignmentError as error:
         return prediction, Alignment(
             refusal=as_reason(error), space=fit.space, n_points=len(sparse)
+        )
+
+
+def check_guidable(model: Any, config: PipelineConfig) -> None:
+    """Raise ConfigurationError if points shall guide a model that cannot be guided."""
+    if config.guidance != 'none' and not hasattr(model, 'predict_guided'):
+        raise ConfigurationError(
+            f'guidance is {config.guidance} and {type(model).__name__} has no predict_guided; '
+            'set guidance to none, or load a Marigold checkpoint'
         )
 
 

@@ -97,6 +97,11 @@ class AverageModel(FullDepthModel):
         """Return the size at which the first member sees an image."""
         return self.members[0].processing_size(height, width, processing_resolution)
 
+    def check_options(self, options: PredictOptions) -> None:
+        """Ask every member; see the base."""
+        for member in self.members:
+            member.check_options(options)
+
     def predict_together(
         self,
         rgbs: Sequence[np.ndarray],

@@ -227,17 +227,26 @@ class DepthEstimator(OnePassModel):
             )
         return unit
 
+    def check_options(self, options: PredictOptions) -> None:
+        """Refuse a size, too, where the processor has no choice of it; see the base."""
+        super().check_options(options)
+        self._check_size(options.processing_resolution)
+
+    def _check_size(self, longest: int | None) -> None:
+        resized = getattr(self.processor, 'do_resize', False) and not self._is_square
+        sized = resized and all(hasattr(self.processor, name) for name in _SIZE_RULES)
+        if longest is not None and not sized:
+            raise ConfigurationError(
+                f'processing_resolution is {longest}, and {self.name} has no choice of size; '
+                'leave it at -1'
+            )
+
     def _size_rules(self, shape: tuple[int, ...], longest: int | None) -> dict[str, Any]:
         """Return the processor's arguments for the longest side in pixels."""
         if longest is None:
             return {}
         size_by_edge(shape[0], shape[1], longest)  # refuses what is no resolution
-        resized = getattr(self.processor, 'do_resize', False) and not self._is_square
-        if not resized or not all(hasattr(self.processor, name) for name in _SIZE_RULES):
-            raise ConfigurationError(
-                f'processing_resolution is {longest}, and {self.name} has no choice of size; '
-                'leave it at -1'
-            )
+        self._check_size(longest)
         multiple = self.processor.ensure_multiple_of or 1
         scale = longest / max(shape) if longest else 1.0
         height, width = (max(1, round(side * scale / multiple)) * multiple for side in shape)
@@ -258,7 +267,7 @@ class PromptedEstimator(DepthEstimator):
         """Predict metric depth with points; see :class:`FullDepthModel`."""
         options = PredictOptions(*numbers, **settings)
         common_size([rgb])
-        self._check(options)
+        self.check_options(options)
         prompt = torch.from_numpy(prompt_depth(sparse, (rgb.shape[0], rgb.shape[1])))[None, None]
         # The network's own division by their range would lose bits in half precision.
         low, high = float(prompt.min()), float(prompt.max())

@@ -158,6 +158,14 @@ class MarigoldModel(FullDepthModel):
         """Predict relative depth in [0, 1] of several images of one size; see the base."""
         return self.predict_by(self.decode, rgbs, streams, options)
 
+    def check_options(self, options: PredictOptions) -> None:
+        """Refuse numbers out of range, and steps that the schedule has not; see the base."""
+        steps = _given(options.denoising_steps, self.facts.denoising_steps)
+        members = _given(options.ensemble_size, self.facts.ensemble_size)
+        _check_numbers(steps, members, options.seed)
+        if not isinstance(self.scheduler, LCMScheduler):
+            self._schedule(steps, options.engine.timestep_spacing, options.reference_exact)
+
     @torch.inference_mode()
     def predict_by(
         self,
@@ -170,7 +178,7 @@ class MarigoldModel(FullDepthModel):
         # 0. Check arguments; what is not given is the checkpoint's own.
         steps = _given(options.denoising_steps, self.facts.denoising_steps)
         members = _given(options.ensemble_size, self.facts.ensemble_size)
-        _check_numbers(steps, members, options.seed)
+        self.check_options(options)
         size = self.processing_size(*common_size(rgbs), options.processing_resolution)
         exact = options.reference_exact
         if exact:

@@ -125,11 +125,11 @@ def config_of(node) -> NodeConfig:
 
 
 def refuse_bad_values(node, changed) -> SetParametersResult:
-    """Validate a change together with all other values; the callback of set_parameters."""
+    """Validate a change with all other values and the model; the callback of set_parameters."""
     values = values_of(node)
     values.update(_set_values(item for item in changed if item.name in NAMES))
     try:
-        build(NodeConfig, values)
+        node.check_with_model(build(NodeConfig, values))
     except ConfigurationError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)

@@ -181,6 +181,19 @@ def test_changes_are_validated_as_a_whole(bench):
     assert node.current_config().color_min_depth == 90.0
 
 
+def test_a_change_that_the_model_in_use_refuses_is_refused(bench):
+    def check_options(options):
+        if options.ensemble_size not in (None, 1):
+            raise ConfigurationError('one member is all there is')
+
+    running = bench()
+    running.model.check_options = check_options
+    (answer,) = running.node.set_parameters([Parameter('profile', value='quality')])
+    assert (answer.successful, answer.reason) == (False, 'one member is all there is')
+    # Settings for a model that ~/reload will load.
+    assert running.configure(model='other', profile='quality')
+
+
 def test_a_change_amid_reading_the_settings_leaves_no_old_ones(bench, monkeypatch):
     node, read, changes = bench().node, interface.values_of, []
 
