@@ -151,8 +151,8 @@ class AlignmentConfig(Settings):
         'network of method fused: auto is the one in the folder fusion of the checkpoint, or the '
         'embedded one; none mixes in closed form; or a folder; ~/reload reads it too',
     )
-    scale: float = setting(1.0, 'scale of method fixed, in the space of the model', (0.0, None))
-    shift: float = setting(0.0, 'shift of method fixed, in the space of the model')
+    scale: float = setting(1.0, 'scale of method fixed, in the space of the model', (1e-6, 1e6))
+    shift: float = setting(0.0, 'shift of method fixed, in the space of the model', (-1e6, 1e6))
     shift_min: float = setting(
         -1000.0, 'lower bound of the fitted shift, in the space of the model', (-1e6, 0.0)
     )

@@ -18,12 +18,12 @@ from marigold_ros.errors import ConfigurationError
 def setting(
     default: Any,
     text: str,
-    within: tuple[float | None, float | None] = (None, None),
+    within: tuple[float, float] | tuple[None, None] = (None, None),
     choices: tuple[str, ...] = (),
     read_only: bool = False,
     size: int = 1,
 ) -> Any:
-    """Declare a field: its meaning, its range (both ends included), the size of a list."""
+    """Declare a field: its meaning, the range of a number (with both ends), the size of a list."""
     low, high = within
     metadata = {'text': text, 'low': low, 'high': high, 'choices': choices}
     return field(default=default, metadata={**metadata, 'read_only': read_only, 'size': size})
@@ -107,9 +107,8 @@ def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> A
         )
     if kind not in (int, float):
         return value
-    low = -math.inf if metadata['low'] is None else metadata['low']
-    high = math.inf if metadata['high'] is None else metadata['high']
-    if not (math.isfinite(value) and low <= value <= high):
+    low, high = metadata['low'], metadata['high']
+    if not low <= value <= high:
         raise ConfigurationError(
             f'{name} is {value}; choose a value in [{low:g}, {high:g}] ({text})'
         )

@@ -81,8 +81,6 @@ def test_groups_are_prefixes_unless_they_are_flat():
 @pytest.mark.parametrize('parameter', NUMBERS, ids=lambda p: p.name)
 def test_out_of_range_errors_state_value_rule_and_meaning(parameter):
     for limit, sign in ((parameter.low, -1), (parameter.high, 1)):
-        if limit is None:
-            continue
         value = beyond(limit, parameter.kind, sign)
         with pytest.raises(ConfigurationError) as caught:
             build(NodeConfig, {parameter.name: value})
@@ -98,8 +96,6 @@ def test_out_of_range_errors_state_value_rule_and_meaning(parameter):
 def test_both_ends_of_a_range_belong_to_it(parameter):
     kind = {parameter.name: parameter.kind}
     for limit in (parameter.low, parameter.high):
-        if limit is None:
-            continue
         values = {parameter.name: kind[parameter.name](limit)}
         partner = {
             'alignment.min_depth': {'alignment.max_depth': 10000.0},

@@ -28,8 +28,7 @@ def values_of(parameter):
         return st.sampled_from(parameter.choices)
     if parameter.kind is bool:
         return st.booleans()
-    low = -100 if parameter.low is None else parameter.low
-    high = 100 if parameter.high is None else parameter.high
+    low, high = parameter.low, parameter.high
     if parameter.kind is int:
         return st.integers(int(low), int(high))
     few = sorted({low, min(low + 0.02, high), (low + high) / 2, high, parameter.default})

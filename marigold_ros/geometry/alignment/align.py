@@ -11,7 +11,6 @@ the last one is held then, or there is no metric depth.
 from dataclasses import replace
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import (
     fit_by_method,
@@ -66,11 +65,6 @@ def align_map(
     if config.method == 'none':
         return _none(prediction, sparse, Reason('method_none'))
     if config.method == 'fixed':
-        if config.scale <= 0:
-            raise AlignmentError(
-                f'alignment.scale is {config.scale:g}; method fixed needs a positive one: '
-                'set alignment.scale and alignment.shift'
-            )
         return _apply(prediction, sparse, config, (config.scale, config.shift))
     points, fold = sparse, None
     some = None if sparse is None else _enough(sparse, config)

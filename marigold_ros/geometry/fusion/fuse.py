@@ -108,7 +108,7 @@ def align(
     Raises
     ------
     AlignmentError
-        If a point lies outside the prediction, ``rgb`` differs, or ``fixed`` has no scale > 0.
+        If a point lies outside the prediction, or ``rgb`` differs.
 
     """
     height, width = prediction.relative.shape

@@ -31,12 +31,8 @@ def allowed_values(parameter: Parameter) -> str:
     """Return the allowed values of a parameter in words; empty where its type is the only rule."""
     if parameter.choices:
         return f'one of {", ".join(parameter.choices)}'
-    if parameter.low is None and parameter.high is None:
-        return ''
-    if parameter.high is None:
-        return f'at least {parameter.low:g}'
     if parameter.low is None:
-        return f'at most {parameter.high:g}'
+        return ''
     return f'{parameter.low:.10g} to {parameter.high:.10g}'
 
 

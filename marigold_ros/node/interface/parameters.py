@@ -8,7 +8,6 @@ call take effect together.
 """
 
 from collections.abc import Iterable
-import math
 from typing import Any
 
 from marigold_ros.config import NodeConfig
@@ -37,7 +36,7 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
         name=parameter.name, description=parameter.text, read_only=parameter.read_only
     )
     low, high = parameter.low, parameter.high
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+    if low is None or high is None:
         result.additional_constraints = allowed_values(parameter)
     elif parameter.kind is int:
         result.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]

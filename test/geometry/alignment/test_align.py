@@ -3,16 +3,18 @@
 """The metric fit: planted scale and shift are recovered, and unreliable fits are refused."""
 
 from dataclasses import replace
+from itertools import product
 
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import AlignmentError
+from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.affine_fit import fit_robustly
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.point_kinds import PointKind
+from marigold_ros.settings import parameters
 import numpy as np
 import pytest
 
@@ -238,8 +240,18 @@ def test_method_fixed_needs_no_points_and_reports_residuals():
     assert np.isnan(blind.spread_log)
     biased = align(prediction, replace(sparse, z=sparse.z * np.float32(1.2)), config)
     assert biased.spread_log == pytest.approx(1.4826 * np.log(1.2), rel=1e-3)
-    with pytest.raises(AlignmentError, match='positive'):
-        align(prediction, None, AlignmentConfig(method='fixed', scale=0.0))
+
+
+@pytest.mark.parametrize('space', PLANTED)
+def test_method_fixed_takes_the_ends_of_its_numbers(space):
+    prediction, sparse, _ = scene(space)
+    ends = {p.name: (p.low, p.high) for p in parameters(AlignmentConfig)}
+    for scale, shift in product(ends['scale'], ends['shift']):
+        config = AlignmentConfig(method='fixed', scale=scale, shift=shift)
+        metric = align(prediction, sparse, config).metric  # warnings are errors
+        assert not np.isinf(metric).any()
+    with pytest.raises(ConfigurationError, match='scale is 0'):
+        AlignmentConfig(method='fixed', scale=0.0)
 
 
 @pytest.mark.parametrize('method', ['global', 'local'])
