@@ -44,7 +44,8 @@ SENTENCES = {
     ),
     'scattered': (
         '{share:.0%} of the points lie behind others at the same place, and hardly a quarter of a '
-        'scan that fits: noise, or a wrong transform'
+        'scan that fits: noise, a wrong transform, or an occlusion test that is too strict '
+        '(alignment.occlusion_window, alignment.occlusion_threshold)'
     ),
     'sources_disagree': (
         'its depth is {ratio:.2f} times that of {other} at {points} points; check scale and pose'
