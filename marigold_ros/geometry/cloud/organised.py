@@ -131,11 +131,14 @@ def cloud_of(result: FrameResult, config: PointsConfig) -> np.ndarray | None:
     fitted, camera = result.alignment.metric, result.camera
     if result.metric is None or fitted is None or camera is None:
         return None
+    sigma = result.sigma
+    if config.sigma and sigma is None:
+        sigma = np.full_like(fitted, np.nan)  # the fields of a stream stay the same
     return organise_cloud(
         depth_of_cloud(result.metric, fitted, camera.K, config),
         camera.K,
         rgb=result.rgb,
-        sigma=result.sigma if config.sigma else None,
+        sigma=sigma if config.sigma else None,
         stride=config.stride,
         normals=surface_normals(fitted, camera.K) if config.normals else None,
     )

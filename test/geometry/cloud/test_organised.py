@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, PointsConfig
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Camera
+from marigold_ros.frame import Alignment, Camera, FrameResult
 from marigold_ros.geometry import organise_cloud, project_lidar, unproject_depth
-from marigold_ros.geometry.cloud.organised import depth_of_cloud
+from marigold_ros.geometry.cloud.organised import cloud_of, depth_of_cloud
 import numpy as np
 import pytest
 
@@ -131,3 +131,14 @@ def test_fields_that_were_not_given_are_absent():
 def test_arguments_that_make_no_sense_are_refused(call, error):
     with pytest.raises(error):
         call()
+
+
+def test_a_cloud_has_its_field_sigma_where_none_is_known():
+    depth = np.full((4, 5), 3.0, np.float32)
+    result = FrameResult(
+        *(depth, 'depth', Alignment(state='fitted', metric=depth), depth),
+        *(None, None, Camera(K, 5, 4), np.zeros((4, 5, 3), np.uint8), None, 0),
+    )
+    cloud = cloud_of(result, PointsConfig(sigma=True))
+    assert np.isfinite(cloud['z']).all()
+    assert np.isnan(cloud['sigma']).all()
