@@ -45,7 +45,7 @@ from marigold_ros.models.marigold.schedule import (
     SPACING_NOTE,
     STEPS_LIMIT,
 )
-from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
+from marigold_ros.models.marigold.stream import ALIKE_NOTE, Stream, ZEROS_NOTE
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 from marigold_ros.models.resizing import fit_image, upsample_bilateral, upsample_bilinear
@@ -343,6 +343,8 @@ class MarigoldModel(FullDepthModel):
         engine, kind = options.engine, self.noise_kind(options.engine)
         if engine.warm_start and kind == 'zeros':
             self._note(ZEROS_NOTE)
+        if members > 1 and kind == 'zeros':
+            self._note(ALIKE_NOTE)
         shape = tuple(rgb_latent.shape[1:])
         starts = []
         for stream, own in zip(streams, image.split(1), strict=True):

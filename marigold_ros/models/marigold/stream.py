@@ -17,6 +17,10 @@ ZEROS_NOTE = (
     'warm_start is for denoising that starts from noise; this one starts from zeros, whose answer '
     'it makes less steady: set it to 0'
 )
+ALIKE_NOTE = (
+    'members that start from zeros are all alike: set ensemble_size to 1, or engine.noise to '
+    'gaussian'
+)
 
 
 class Stream:
