@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import json
 import math
+import re
 from typing import Any
 
 ROS_REMEDY = (
@@ -127,6 +128,19 @@ def escape_controls(text: str, kept: str = '') -> str:
 
 def _escaped(character: str) -> str:
     return '\\u007f' if character == '\x7f' else json.dumps(character)[1:-1]
+
+
+def without_numbers(text: str) -> str:
+    """Return a text without its numbers, but for those in names, to find texts of one kind."""
+    return re.sub(r'(?<![\w/.])\d[\d.]*(?![\w/])', '', text)
+
+
+def count_kind(counts: dict[str, int], text: str, count: int = 1, most: int = 20) -> None:
+    """Count a text under the first that differs in numbers only, of the first ``most`` kinds."""
+    kind = without_numbers(text)
+    text = next((known for known in counts if without_numbers(known) == kind), text)
+    if text in counts or len(counts) < most:
+        counts[text] = counts.get(text, 0) + count
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Score and draw the outputs of a live node: its recording beside the bag that was played."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from typing import Any
 
 from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.errors import CalibrationError, count_kind, InputError
 from marigold_ros.evaluation.report.animation import write_animation
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
@@ -144,12 +143,12 @@ def score_recording(
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
     if not bag.sees_lidar:
         scorer.score_whole_scans()
-    warnings = Counter[str]()
+    warnings: dict[str, int] = {}
     with nullcontext() if job.rerun is None else RerunFile(job.rerun, config.points) as file:
         for number, (item, found) in enumerate(_recorded_frames(job), 1):
             progress(number)
             if item.warning:
-                warnings[item.warning] += 1
+                count_kind(warnings, item.warning)
             if item.frame is None or found is None:
                 continue
             result, scan = _result(item.frame, found, space), found.values['scan_stamp']
@@ -161,7 +160,7 @@ def score_recording(
             row = scorer.add(item, prediction, result)
             if file is not None:
                 file.add(result, row)
-    return scorer, dict(warnings)
+    return scorer, warnings
 
 
 def animate_recording(job: DemoJob) -> bool:

@@ -14,12 +14,12 @@ from itertools import pairwise
 import math
 import os
 from pathlib import Path
-import re
 import sys
 import threading
 import time
 from typing import Any
 
+from marigold_ros.errors import without_numbers
 from marigold_ros.frame import Alignment, SourceReport
 from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.node import diagnostic_keys as keys
@@ -35,7 +35,6 @@ _WINDOW, _SILENCE = 30, 3.0
 _FROZEN = 10
 # Seconds between two lines about a warning that lasts or comes back.
 _LOG_PERIOD = 30.0
-_NUMBERS = re.compile(r'\d[\d.]*')
 # One in twenty training images has a larger domain gap (models/marigold/domain_gap.py).
 _LARGE_GAP = 0.5
 
@@ -271,7 +270,7 @@ class WarningLog:
         lines = []
         self._logged = {k: when for k, when in self._logged.items() if now - when < _LOG_PERIOD}
         for part, text in warnings.items():
-            kind = (part, _NUMBERS.sub('', text))
+            kind = (part, without_numbers(text))
             if kind not in self._logged:
                 self._logged[kind] = now
                 self._open[part] = text

@@ -17,7 +17,13 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.storage import bag_files
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import PointsConfig
-from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
+from marigold_ros.errors import (
+    BagError,
+    CalibrationError,
+    ConfigurationError,
+    count_kind,
+    InputError,
+)
 from marigold_ros.frame import Prediction
 from marigold_ros.message_codec import to_rgb
 from marigold_ros.models.protocol import DepthModel
@@ -56,11 +62,6 @@ class Labelled:
     left_out: list[str] = field(default_factory=list)  # topics of types that are not defined
     failed: str = ''  # why the bag could not be read, or not to its end
     kept: bool = False  # whether an earlier run wrote the copy
-
-    def count(self, kind: str, text: str) -> None:
-        """Count under ``rejected`` or ``warnings``."""
-        counts = getattr(self, kind)
-        counts[text] = counts.get(text, 0) + 1
 
 
 def label_name(path: Path) -> str:
@@ -146,15 +147,15 @@ def _label(
         for item, found in frames:
             done.read += 1
             if item.warning:
-                done.count('warnings', item.warning)
+                count_kind(done.warnings, item.warning)
             result = None
             try:
                 result = pipeline.finish(item.usable, found.result())
                 done.labelled += result.metric is not None
                 if result.metric is None:
-                    done.count('warnings', f'no metric depth: {result.alignment.reason}')
+                    count_kind(done.warnings, f'no metric depth: {result.alignment.reason}')
             except (InputError, CalibrationError) as error:
-                done.count('rejected', error.cause)
+                count_kind(done.rejected, error.cause)
             recording.add(item, result)
             if progress:
                 progress(done.read)

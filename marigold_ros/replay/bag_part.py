@@ -18,13 +18,12 @@ import shutil
 from typing import Any
 
 from marigold_ros.bags.storage import bag_files
-from marigold_ros.errors import BagError, ConfigurationError
+from marigold_ros.errors import BagError, ConfigurationError, count_kind
 from marigold_ros.evaluation.scoring.merging import merged
 from marigold_ros.replay.replay_plan import BagJob
 from marigold_ros.replay.stored_values import read_values, write_values
 from marigold_ros.whole_files import write_whole
 
-_MOST_WARNINGS = 20
 _FINISHED, _BEGUN = '.finished.npz', '.begun.npz'
 
 
@@ -57,11 +56,6 @@ class BagPart:
         """Speed of the replay as a multiple of the recording's; None for an empty recording."""
         return self.recorded_s / self.wall_s if self.recorded_s > 0 else None
 
-    def warn(self, text: str, count: int = 1) -> None:
-        """Count a warning; of many different ones the first are kept."""
-        if text in self.warnings or len(self.warnings) < _MOST_WARNINGS:
-            self.warnings[text] = self.warnings.get(text, 0) + count
-
     def reject(self, cause: str, text: str) -> None:
         """Count an unusable image."""
         self.rejected[cause] = self.rejected.get(cause, 0) + 1
@@ -82,7 +76,7 @@ class BagPart:
         self.read += other.read
         self.rejected = merged(self.rejected, other.rejected)
         for text, count in other.warnings.items():
-            self.warn(text, count)
+            count_kind(self.warnings, text, count)
         self.first_error = self.first_error or other.first_error
         self.failed.update(other.failed)
         self.recorded_s += other.recorded_s

@@ -15,7 +15,7 @@ from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import PointsConfig
-from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.errors import BagError, CalibrationError, count_kind, InputError
 from marigold_ros.evaluation.corruptions import (
     corrupt,
     depth_of_relative,
@@ -338,7 +338,7 @@ class _Run:
             for scorer in self._all:
                 scorer.reset()
         if item.warning:
-            self.part.warn(item.warning)
+            count_kind(self.part.warnings, item.warning)
         try:
             item = self._corrupted(item)
             frame = item.usable if sources is None else sources.seen(item)

@@ -327,6 +327,29 @@ def test_a_lidar_that_looks_elsewhere_is_told(evaluate, changed_drive, tmp_path)
     assert answer.results is None
 
 
+def test_warnings_that_differ_in_numbers_only_are_counted_as_one(
+    evaluate, changed_drive, capsys, tmp_path
+):
+    widths = iter([700, 800])
+
+    def cut(topic, message, log_ns):
+        width = next(widths, None) if topic == LIDAR else None
+        if width is None:
+            return topic, {}, log_ns
+        step = message.point_step
+        data = np.array(message.data)[: width * step]
+        np.ndarray(width, '<f4', data, strides=step)[:] = np.nan
+        return topic, {'data': data, 'width': width, 'row_step': width * step}, log_ns
+
+    bag = changed_drive(tmp_path / 'bag', cut)
+    found = evaluate(bag)
+    (text,) = found.warnings
+    assert text.startswith('cloud has 700 points, none with finite')
+    assert found.warnings[text] == 2
+    assert main(['label', str(bag), '--out', str(tmp_path / 'labelled')]) == 0
+    assert capsys.readouterr().out.count('warning (2 images): cloud has 700 points') == 1
+
+
 def test_a_lidar_recorded_after_the_images_is_told(evaluate, changed_drive, tmp_path):
     def later(topic, message, log_ns):
         if topic == TRUTH:

@@ -9,7 +9,7 @@ import re
 
 from marigold_ros.__main__ import main
 from marigold_ros.commands.terminal.output import grid, note, page
-from marigold_ros.errors import InputError, MarigoldError, shown
+from marigold_ros.errors import count_kind, InputError, MarigoldError, shown
 from marigold_ros.evaluation.report.html_page import escape
 from marigold_ros.evaluation.results.results import to_json
 from marigold_ros.reasons import as_reason
@@ -44,6 +44,13 @@ def test_foreign_text_is_one_short_line(show):
         assert '\n' not in line
         assert len(line) < 1200
         assert 'owned' in line
+
+
+def test_texts_that_differ_in_numbers_but_not_in_names_are_counted_as_one():
+    counts = {}
+    for text in ('61% of 700', '62% of 81.5', '/lidar_1 is late', '/lidar_2 is late'):
+        count_kind(counts, text, 2, most=2)
+    assert counts == {'61% of 700': 4, '/lidar_1 is late': 2}
 
 
 def test_notes_on_stderr_are_plain(capsys):
