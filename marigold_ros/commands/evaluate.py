@@ -210,9 +210,9 @@ def run(args: argparse.Namespace) -> int:
     expected = options.images is None and options.pipeline.alignment.method != 'none'
     if expected and not results['frames']['metric']:
         raise BagError(
-            f'none of {results["frames"]["processed"]} images has metric depth, only relative '
-            f'depth is scored; see the warnings in {args.out}/report.html, or set '
-            'alignment.method=none to score that'
+            f'none of {results["frames"]["processed"]} images has metric depth, so no score '
+            f'is of published depth; see the warnings in {args.out}/report.html, or set '
+            'alignment.method=none to score relative depth'
         )
     return exit_code(args.require, results)
 

@@ -268,7 +268,7 @@ def test_a_lidar_on_another_clock_is_reported_with_its_offset(evaluate, changed_
     bag = changed_drive(tmp_path / 'bag', stamped(other_clock))
     answer = evaluate(bag)
     assert answer.code == 1
-    assert 'images has metric depth, only relative depth is scored' in answer.error
+    assert 'images has metric depth, so no score is of published depth' in answer.error
     assert 'heldout' not in answer.results['protocols']
     (warning,) = answer.warnings
     assert 'was -1000.' in warning

@@ -263,9 +263,10 @@ def _judge_metric_frames(frames: Mapping[str, Any], n: int) -> Iterator[_Finding
     share = metric / wanted if wanted else 0.0
     if share < _HALF or (share < _MOST and _is_less(metric, wanted, _MOST)):
         grade = 'red' if share < _HALF else 'amber'
-        yield _Finding(grade, f'metric depth in only {share:.0%} of the frames')
+        few = f'metric depth in only {_percent(share)} of the frames'
+        yield _Finding(grade, few if metric else 'no frame has metric depth')
     elif share < _MOST:
-        text = f'whether {_MOST:.0%} of the frames have metric depth'
+        text = f'whether {_percent(_MOST)} of the frames have metric depth'
         yield _Finding('unknown', text, 2.0 * n)
 
 
@@ -291,10 +292,10 @@ def _judge_sigma(scores: Mapping[str, Any], n: int) -> Iterator[_Finding]:
     ends, share = scores['sigma_interval'] or _NO_INTERVAL, scores['sigma_coverage']['2']
     side = _side(ends, _COVERED)
     if side < 0:
-        text = f'{share:.0%} of the errors within two sigma, where 95 % are due'
+        text = f'{_percent(share)} of the errors within two sigma, where 95 % are due'
         yield _Finding('amber', text)
     elif side == 0:
-        text = f'whether {_COVERED:.0%} of the errors are within two sigma'
+        text = f'whether {_percent(_COVERED)} of the errors are within two sigma'
         yield _Finding('unknown', text, _needed(n, share - _COVERED, _COUNTS, ends))
 
 
@@ -308,14 +309,18 @@ def _judge_baselines(compared: Mapping[str, Mapping[str, Any]]) -> Iterator[_Fin
         if side == 0:
             close[name] = values['needed']
         elif side > 0 and metric != 'abs_rel':
-            yield _Finding('amber', f'more than {_COUNTS:.0%} worse than {against}')
+            yield _Finding('amber', f'more than {_percent(_COUNTS)} worse than {against}')
         elif side > 0 and values['outcome'] == WORSE:
             yield _Finding('red', f'worse than {against}')
         elif side > 0:
-            yield _Finding('amber', f'less than {_COUNTS:.0%} better than {against}')
+            yield _Finding('amber', f'less than {_percent(_COUNTS)} better than {against}')
     if close:
         text = f'{", ".join(close)} against the best baselines'
         yield _Finding('unknown', text, max(close.values()))
+
+
+def _percent(share: float) -> str:
+    return f'{100 * share:.0f} %'
 
 
 def _is_less(successes: int, trials: int, share: float) -> bool:
@@ -372,7 +377,8 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
     if not n_frames:
         return 'no frame could be scored'
     if n_frames < FEWEST:
-        return f'{n_frames} scored frames are too few to tell; about {ENOUGH} are needed'
+        frames = '1 scored frame is' if n_frames == 1 else f'{n_frames} scored frames are'
+        return f'{frames} too few to tell; about {ENOUGH} are needed'
     most, to, after = f'{100 * usable["limit"]:g} %', usable['to'], usable['next']
     text = f'not shown to be within {most}'
     if to:
@@ -428,9 +434,9 @@ def _sigma_text(scores: Mapping[str, Any]) -> str:
     if 'sigma_coverage' not in scores:
         return ''
     low, high = scores['sigma_interval'] or _NO_INTERVAL
-    ends = f'95 % interval {low:.0%} to {high:.0%}' if is_known(low) else TOO_FEW
+    ends = f'95 % interval {_percent(low)} to {_percent(high)}' if is_known(low) else TOO_FEW
     share = scores['sigma_coverage']['2']
-    return f'{share:.0%} of the errors within two sigma ({ends}; 95 % are due)'
+    return f'{_percent(share)} of the errors within two sigma ({ends}; 95 % are due)'
 
 
 def _figure(metric: str, values: Mapping[str, Any]) -> str:

@@ -131,12 +131,12 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
     [
         (
             {'differences': (-0.1, 0.1, -0.1, -0.01)},
-            'Mixed: more than 5% worse than the best baseline (linear) in RMSE',
+            'Mixed: more than 5 % worse than the best baseline (linear) in RMSE',
             'worse in RMSE',
         ),
         (
             {'differences': (0.045, -0.1, -0.1, -0.1), 'half': 0.05},
-            'Mixed: less than 5% better than the best baseline (linear) in AbsRel',
+            'Mixed: less than 5 % better than the best baseline (linear) in AbsRel',
             'no difference shown in AbsRel',
         ),
         (
@@ -144,8 +144,8 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
             'Poor: worse than the best baseline (linear) in AbsRel',
             'worse in AbsRel',
         ),
-        ({'metric': 34}, 'Mixed: metric depth in only 85% of the frames', 'better in AbsRel'),
-        ({'metric': 19}, 'Poor: metric depth in only 48% of the frames', 'better in AbsRel'),
+        ({'metric': 34}, 'Mixed: metric depth in only 85 % of the frames', 'better in AbsRel'),
+        ({'metric': 19}, 'Poor: metric depth in only 48 % of the frames', 'better in AbsRel'),
         (
             {'by_range': [a_bin(0.0, 0.13, 0.11, 0.15)]},
             'Poor: mean error above 10 % in the nearest 10 m',
@@ -158,7 +158,7 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
         ),
         (
             {'by_range': [a_bin(0.0, 0.13, 0.11, 0.15)], 'metric': 19},
-            'Poor: mean error above 10 % in the nearest 10 m; metric depth in only 48% of the '
+            'Poor: mean error above 10 % in the nearest 10 m; metric depth in only 48 % of the '
             'frames',
             'better in AbsRel',
         ),
@@ -182,9 +182,9 @@ def test_few_frames_are_no_verdict():
 def test_frames_without_metric_depth_are_a_verdict_however_few_have_some():
     found = judge(results(n_frames=5, metric=5))
     assert (found['grade'], found['needed']) == ('red', None)
-    assert found['title'] == 'Poor: metric depth in only 12% of the frames'
+    assert found['title'] == 'Poor: metric depth in only 12 % of the frames'
     none = {**results(metric=0), 'protocols': {}, 'baselines': {}}
-    assert judge(none)['title'] == 'Poor: metric depth in only 0% of the frames'
+    assert judge(none)['title'] == 'Poor: no frame has metric depth'
     none['frames']['read'] = 7
     assert judge(none)['grade'] == 'unknown'
 
@@ -204,7 +204,7 @@ def test_correlated_frames_without_any_interval_are_no_verdict():
     assert 'whether the nearest points (20 to 30 m) are within 10 %;' in judge(few)['title']
     # What is known without an interval is said all the same.
     few['frames']['metric'] = 19
-    assert judge(few)['title'] == 'Poor: metric depth in only 48% of the frames'
+    assert judge(few)['title'] == 'Poor: metric depth in only 48 % of the frames'
 
 
 def test_a_run_without_scores_says_so():
@@ -258,7 +258,7 @@ def test_the_weakest_corruption_is_named_where_they_were_measured():
         (
             {'metric': 19},
             'red',
-            'Poor, on its own training data (drive): metric depth in only 48% of the frames',
+            'Poor, on its own training data (drive): metric depth in only 48 % of the frames',
         ),
     ],
 )
@@ -337,7 +337,7 @@ def test_errors_beyond_two_sigma_are_part_of_the_verdict(interval, grade):
     found['protocols']['heldout'] |= {'sigma_coverage': {'2': share}, 'sigma_interval': interval}
     verdict = judge(found)
     assert verdict['grade'] == grade
-    assert verdict['text']['sigma'].startswith(f'{share:.0%} of the errors within two')
+    assert verdict['text']['sigma'].startswith(f'{100 * share:.0f} % of the errors within two')
     assert ('where 95 % are due' in verdict['title']) == (grade == 'amber')
 
 
