@@ -61,7 +61,7 @@ def images_section(shared: SharedFrames, protocol: str) -> str:
         '<section id="one-frame"><h2>One frame under each run</h2><div class="panel">'
         f'<h3>{escape(where)}</h3><div class="layers">{"".join(figures)}</div>'
         f'<div class="ramps">{scale}</div><p class="note">{most * bool(differ[place] > 0)}'
-        'All depths are drawn on this scale; dark grey is without depth.</p></div></section>'
+        'All depths are drawn on this scale; black is without depth.</p></div></section>'
     )
 
 

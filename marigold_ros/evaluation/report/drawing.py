@@ -16,7 +16,7 @@ import cv2
 from marigold_ros.errors import ConfigurationError
 import numpy as np
 
-INVALID_GREY = 48
+NO_VALUE = 0  # darker than the far end of viridis, in a grey print too
 ERROR_LIMIT = 0.5  # relative error at the end of the colour scale
 ERROR_TICKS = {'0': 0.0, '0.1': 0.2, '0.2': 0.4, '0.3': 0.6, '0.5 and more': 1.0}
 # Between these there is room for ticks beside the words at the ends.
@@ -27,18 +27,18 @@ _FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
 
 @cache
 def _table(name: str, order: str, reverse: bool) -> np.ndarray:
-    """Return a (256, 1, 3) colour table; entry 0 is the grey of pixels without a value."""
+    """Return a (256, 1, 3) colour table; entry 0 is of pixels without a value."""
     kind = {'viridis': cv2.COLORMAP_VIRIDIS, 'cividis': cv2.COLORMAP_CIVIDIS}[name]
     ramp = np.linspace(0, 255, 255).round().astype(np.uint8)
     colours = cv2.applyColorMap(ramp[::-1].copy() if reverse else ramp, kind)
-    table = np.full((256, 1, 3), INVALID_GREY, np.uint8)
+    table = np.full((256, 1, 3), NO_VALUE, np.uint8)
     table[1:] = colours.reshape(255, 1, 3)
     return np.ascontiguousarray(table[..., ::-1] if order == 'rgb' else table)
 
 
 def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rgb') -> np.ndarray:
     """
-    Draw a depth image in viridis over log depth: near bright, far dark, no value dark grey.
+    Draw a depth image in viridis over log depth: near bright, far dark, no value black.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def error_image(
     Draw relative errors over a darkened grey copy of an image (H, W, 3) uint8, large ones on top.
 
     ``|predicted - truth| / truth`` at scored columns and rows, (M,): dark blue is 0, yellow 0.5
-    and above, NaN grey.
+    and above, NaN black.
     """
     error = np.asarray(relative_error, dtype=np.float32)
     order = np.argsort(np.nan_to_num(error, nan=-1.0), kind='stable')

@@ -135,7 +135,9 @@ def _score_text(sample: ReportFrame) -> str:
 def _legends(panels: Mapping[str, np.ndarray], low: float, high: float) -> str:
     legends = []
     if any(name in ('depth', 'LiDAR', 'truth') or name.startswith(_ORACLE) for name in panels):
-        legends.append(('depth', 'depth in metres', drawing.depth_ticks(low, high)))
+        dense = 'depth' in panels or 'truth' in panels
+        text = 'depth in metres; black is without depth' if dense else 'depth in metres'
+        legends.append(('depth', text, drawing.depth_ticks(low, high)))
     if 'relative' in panels:
         legends.append(('depth', 'relative depth, without unit', {'near': 0.0, 'far': 1.0}))
     if 'error' in panels:

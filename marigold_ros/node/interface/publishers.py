@@ -71,10 +71,10 @@ _IMAGE_OF = {
     'uncertainty/camera_info': 'uncertainty/image',
     'confidence/camera_info': 'confidence/image',
 }
-# As in reports and on the page: near is bright, far dark, and invalid pixels, shade 0, are grey.
+# As in reports and on the page: near is bright, far dark, and invalid pixels, shade 0, are black.
 _RAMP = np.r_[255, 255:0:-1].astype(np.uint8)
 _SHADES = cv2.applyColorMap(_RAMP, cv2.COLORMAP_VIRIDIS).reshape(256, 1, 3)
-_SHADES[0] = 48
+_SHADES[0] = 0
 
 
 def _moved_topic(node, name: str) -> str:
@@ -232,7 +232,7 @@ def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     """
     Colour depth (H, W), metres, for viewers: logarithmic from ``near`` to ``far``, metres.
 
-    Returns (H, W, 3) uint8 bgr, dark grey where depth is NaN.
+    Returns (H, W, 3) uint8 bgr, black where depth is NaN.
     """
     per_log = 254.0 / np.log(far / near)
     logs = cv2.log(np.maximum(depth.astype(np.float32, copy=False), np.float32(near)))

@@ -8,19 +8,27 @@ from marigold_ros.evaluation.report.drawing import (
     colourise_relative,
     depth_scale,
     error_image,
-    INVALID_GREY,
+    NO_VALUE,
     overlay_points,
     with_depth_legend,
     with_error_legend,
 )
+from marigold_ros.node.interface.publishers import colour_depth
 import numpy as np
 import pytest
 
 
-def test_missing_values_are_grey_and_ends_clip_to_the_scale():
+def test_missing_values_are_darker_than_any_depth_in_a_grey_print_too():
+    depth = np.append(np.geomspace(0.5, 80.0, 255), np.nan).astype(np.float32)[None]
+    reported, published = colourise_depth(depth, 0.5, 80.0), colour_depth(depth, 0.5, 80.0)
+    for grey in (reported @ [0.299, 0.587, 0.114], published @ [0.114, 0.587, 0.299]):
+        assert grey[0, -1] < grey[0, :-1].min() - 20
+
+
+def test_missing_values_are_black_and_ends_clip_to_the_scale():
     depth = np.array([[np.nan, np.inf, 0.0, -1.0, 0.01, 0.5, 80.0, 500.0]], np.float32)
     colours = colourise_depth(depth, 0.5, 80.0)
-    assert (colours[0, :4] == INVALID_GREY).all()
+    assert (colours[0, :4] == NO_VALUE).all()
     assert (colours[0, 4] == colours[0, 5]).all()
     assert (colours[0, 6] == colours[0, 7]).all()
     red, _, blue = colours[0, 5].astype(int)
@@ -70,7 +78,7 @@ def test_large_errors_are_brighter_than_small_ones():
     error = np.array([0.0, 0.5, np.nan])
     drawn = error_image(rgb, np.array([5, 20, 35]), np.array([10, 10, 10]), error).astype(int)
     assert drawn[10, 20].sum() > drawn[10, 5].sum()
-    assert (drawn[10, 35] == INVALID_GREY).all()
+    assert (drawn[10, 35] == NO_VALUE).all()
 
 
 def test_an_image_without_points_is_darkened_only():

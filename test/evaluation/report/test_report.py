@@ -281,7 +281,7 @@ def test_every_image_of_depth_has_a_legend_from_near_to_far_with_its_unit(tmp_pa
     samples = [('', some.sample(0)), ('', some.sample(1, metric=False))]
     html = write_report(tmp_path, some.results(), some.rows(2), samples).read_text()
     first, second = html.split('id="frame-1"')
-    assert re.search(r'depth in metres<span.*?>near, [\d.]+ m<.*?>far, [\d.]+ m<', first)
+    assert re.search(r'black is without depth<span.*?>near, [\d.]+ m<.*?>far, [\d.]+ m<', first)
     assert re.search(r'relative depth, without unit<span.*?>near<.*?>far<', second)
     # A file has a strip below the image.
     for name in ('lidar', 'depth', 'error'):
