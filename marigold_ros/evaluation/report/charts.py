@@ -128,7 +128,9 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 
 def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
-    step, of_bags = math.ceil(len(rows) / MOST_PLACES) or 1, not is_dataset(results)
+    if len(rows) < 2:  # one frame is no curve
+        return {}
+    step, of_bags = math.ceil(len(rows) / MOST_PLACES), not is_dataset(results)
     remarks, rows = _remarks(results, rows)[::step] if of_bags else [], rows[::step]
     frames = [int(row['index']) for row in rows]
     common: dict[str, Any] = {'group': 'time', 'marks': bag_marks(_bags_of(results, rows))}

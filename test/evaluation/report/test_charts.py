@@ -4,7 +4,7 @@
 
 import re
 
-from marigold_ros.evaluation.report.charts import Bar, page_bars
+from marigold_ros.evaluation.report.charts import Bar, chart_specs, page_bars
 
 
 def test_bars_of_a_page_share_one_scale_with_their_whiskers():
@@ -23,3 +23,10 @@ def test_a_tail_reaches_beyond_its_bar():
         ('fill', '50.00'),
         ('fill', '25.00'),
     ]
+
+
+def test_one_frame_is_no_curve_over_time(some):
+    groups = [
+        {s['group'] for s in chart_specs(some.results(), some.rows(n)).values()} for n in (1, 2)
+    ]
+    assert groups[1] - groups[0] == {'time'}

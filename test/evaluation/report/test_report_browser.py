@@ -387,6 +387,14 @@ def test_long_names_without_spaces_fit_the_width(browser, tmp_path, some, size):
     assert browser.execute_script('return document.documentElement.scrollWidth') <= width
 
 
+def test_an_axis_of_nothing_but_zeros_does_not_go_below(browser, some, tmp_path):
+    rows = [{**row, 'n_points': 0, 'n_inliers': 0} for row in some.rows(3)]
+    browser.get(write_report(tmp_path, some.results(), rows, []).as_uri())
+    painted(browser)
+    texts = browser.find_elements('css selector', '[data-chart="points"] .plot text')
+    assert texts[0].text == '0.0'
+
+
 @pytest.mark.parametrize('size', [DESKTOP, PHONE], ids=['desktop', 'phone'])
 def test_a_comparison_fits_the_width_and_begins_with_what_is_best(browser, comparison, size):
     width, _ = size

@@ -79,7 +79,7 @@ class LineChart {
     let low = Math.min(...values), high = Math.max(...values);
     if (this.spec.zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
     if (this.spec.top !== null && this.spec.top !== undefined) high = this.spec.top;
-    if (high - low < 1e-9 * Math.max(1, Math.abs(high))) [low, high] = [low - 0.5, high + 0.5];
+    if (high - low < 1e-9 * Math.max(1, Math.abs(high))) [low, high] = this.spec.zero ? [0, 1] : [low - 0.5, high + 0.5];
     const step = niceStep((high - low) / 5, [1, 2, 2.5, 5, 10]);
     this.low = Math.floor(low / step + 1e-6) * step;
     this.high = Math.ceil(high / step - 1e-6) * step;
