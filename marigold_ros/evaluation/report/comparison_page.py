@@ -19,7 +19,7 @@ from marigold_ros.evaluation.report.charts import (
 from marigold_ros.evaluation.report.comparison_images import images_section
 from marigold_ros.evaluation.report.html_page import escape, make_page, scrolled, table
 from marigold_ros.evaluation.report.tables import WHERE
-from marigold_ros.evaluation.results.comparison import BEST, LATENCY
+from marigold_ros.evaluation.results.comparison import BEST, IDENTICAL, LATENCY
 from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of
 from marigold_ros.evaluation.results.shared_frames import SharedFrames
 import numpy as np
@@ -61,8 +61,11 @@ def _conclusion(protocol: str, board: Mapping[str, Any]) -> str:
     rows = [row for row in board['rows'] if row['kind'] == 'run']
     mean = number(rows[0]['metrics']['abs_rel']['mean'], 3)
     where = WHERE.get(protocol, protocol)
-    text = f'{rows[0]["name"]} has the smallest AbsRel {where}: {mean} over {board["n_frames"]} '
-    text += 'frames. ' + '; '.join(f'{row["name"]}: {row["outcome"]}' for row in rows[1:]) + '.'
+    best = [row['name'] for row in rows if row['outcome'] in (BEST, IDENTICAL)]
+    have = f'{" and ".join(best)} {"has" if len(best) == 1 else "have"}'
+    text = f'{have} the smallest AbsRel {where}: {mean} over {board["n_frames"]} frames.'
+    others = [f'{row["name"]}: {row["outcome"]}' for row in rows if row['name'] not in best]
+    text += f' {"; ".join(others)}.' if others else ''
     before = board['rows'][: rows[0]['rank'] - 1]
     if before:
         names = ', '.join(BASELINE_TEXT.get(row['name'], row['name']) for row in before)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.report.comparison_page import comparison_page
 from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
 from marigold_ros.evaluation.results.comparison_tables import (
     csv_table,
@@ -134,6 +135,13 @@ def test_a_run_is_identical_to_itself(errors):
     assert found['left_out'] == []
     assert found['differences'] == {}
     assert [row['outcome'] for row in rows_of(found).values()] == ['best', 'identical']
+
+
+def test_the_page_calls_none_of_identical_runs_the_best(errors):
+    shared = share_frames({'A': run_of(errors), 'B': run_of(errors), 'C': run_of(2 * errors)})
+    page = comparison_page(compare_runs(shared), shared)
+    assert 'A and B have the smallest AbsRel at LiDAR points held out of the fit: 0.1' in page
+    assert f'over {N} frames. C: worse by' in page
 
 
 def test_other_models_with_the_same_figures_are_said_not_to_be_compared(errors):
