@@ -130,6 +130,11 @@ def _escaped(character: str) -> str:
     return '\\u007f' if character == '\x7f' else json.dumps(character)[1:-1]
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural but for 1."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
+
+
 def without_numbers(text: str) -> str:
     """Return a text without its numbers, but for those in names, to find texts of one kind."""
     return re.sub(r'(?<![\w/.])\d[\d.]*(?![\w/])', '', text)

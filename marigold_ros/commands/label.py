@@ -37,7 +37,7 @@ from marigold_ros.commands.terminal.options import (
     shared_cores,
 )
 from marigold_ros.commands.terminal.output import note, page
-from marigold_ros.errors import BagError, ConfigurationError, InputError
+from marigold_ros.errors import BagError, ConfigurationError, counted, InputError
 
 if TYPE_CHECKING:
     from marigold_ros.replay.bag_label import LabelOptions
@@ -179,7 +179,8 @@ def _text(labelled: list[dict[str, Any]]) -> str:
             f'{part["out"]}: {part["read"]} images, {part["labelled"]} with metric depth, '
             f'rejected {rejected}'
         )
-        lines += [f'  warning ({n} images): {text}' for text, n in part['warnings'].items()]
+        counts = part['warnings'].items()
+        lines += [f'  warning ({counted(n, "image")}): {text}' for text, n in counts]
         if part['left_out']:
             names = ', '.join(part['left_out'])
             lines.append(f'  left out (unknown types, or written anew): {names}')

@@ -8,7 +8,7 @@ import math
 import sys
 from typing import Any
 
-from marigold_ros.errors import number, shown
+from marigold_ros.errors import counted, number, shown
 
 _LONGEST_CELL = 200  # of a table; names in ROS have up to 255
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
@@ -112,7 +112,7 @@ def summary(results: dict[str, Any], folder: str) -> str:
     if 'robustness' in results:
         lines += _robustness_lines(results['robustness'])
     for text, count in results['provenance'].get('warnings', {}).items():
-        lines.append(f'warning ({count} frames): {text}')
+        lines.append(f'warning ({counted(count, "frame")}): {text}')
     lines.append(f'report: {folder}/report.html')
     return page(lines)
 

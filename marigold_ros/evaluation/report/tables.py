@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from marigold_ros.errors import number
+from marigold_ros.errors import counted, number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
@@ -103,7 +103,7 @@ def warnings_list(results: Mapping[str, Any]) -> str:
     if calibration := calibration_text(results):
         texts.append(f'Calibration: {calibration}')
     for text, count in (provenance.get('warnings') or {}).items():
-        texts.append(f'{count} frames: {text}')
+        texts.append(f'{counted(count, "frame")}: {text}')
     return ''.join(f'<p class="warning">{escape(text)}</p>' for text in texts)
 
 
@@ -266,13 +266,13 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         note += (
             ' The baselines are fitted to the truth too, the mean depth of earlier images by '
             'scale and shift; «difference» is the mean over images of the AbsRel of this model '
-            'minus theirs, with its 95 % interval.'
+            'minus theirs, with its 95 % interval where enough images tell it.'
         )
     elif results['baselines'] and protocol in how:
         note += (
             f' The baselines see the same LiDAR points as the fit in «{how[protocol]}» and are '
             'scored at the same pixels; «difference» is the mean over frames of the AbsRel of '
-            'this model minus theirs, with its 95 % interval.'
+            'this model minus theirs, with its 95 % interval where enough frames tell it.'
         )
     titles = (METRICS[name].title for name in _COLUMNS)
     heads = ('method', 'median', *titles, 'difference', 'frames', 'points')

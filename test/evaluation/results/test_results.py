@@ -133,6 +133,15 @@ def test_a_wrong_mounting_is_named_with_what_scores_do_not_show():
         assert 'alibration' not in summary(results, 'out') + warnings_list(results)
 
 
+def test_a_warning_of_one_frame_is_in_the_singular():
+    results = unscored()
+    results['provenance'] |= {'warnings': {'dark': 1, 'late': 2}}
+    page = warnings_list(results)
+    assert '>1 frame: dark' in page
+    assert '>2 frames: late' in page
+    assert 'warning (1 frame): dark\nwarning (2 frames): late' in summary(results, 'out')
+
+
 def test_the_near_field_without_any_point_is_a_dash_on_the_terminal():
     scores = ProtocolScores(80.0)
     scores.add(np.full(9, 44.0), np.full(9, 55.0), np.zeros(9, int))
