@@ -86,8 +86,9 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
     metric = f'{frames["metric"]} with metric depth, {frames["dropped"]} dropped, '
+    read = images_read(results)
     text = (
-        f'{images_read(results)} images read, {frames["processed"]} processed, '
+        f'{read} {"image" if read == "1" else "images"} read, {frames["processed"]} processed, '
         + ('' if is_dataset(results) else metric)
         + (f'rejected: {rejected}.' if rejected else 'none rejected.')
     )
