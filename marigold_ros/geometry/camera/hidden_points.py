@@ -105,12 +105,20 @@ def behind_surfaces(
     near = taken[:-2] | taken[1:-1] | taken[2:]
     some = np.flatnonzero(near[plane])
     # By planes, and in each of them from far of the LiDAR's side towards it.
-    some = some[np.argsort(plane[some] + 0.5 + 0.5 * scan[some] / (1.0 + np.abs(scan[some])))]
-    starts = np.searchsorted(plane[some], np.arange(len(near) + 2))
+    key = plane[some] + 0.5 + 0.5 * scan[some] / (1.0 + np.abs(scan[some]))
+    order = np.argsort(key)
+    some, key = some[order], key[order]
+    z = points[2, some]
+    # A point that is sent twice, as by a LiDAR in dual return mode, is no surface by itself.
+    own = np.append(True, (np.diff(key) != 0.0) | (np.diff(z) != 0.0))
+    one = some[own]
+    starts = np.searchsorted(key[own], np.arange(len(near) + 2))
     asked = np.zeros(points.shape[1], dtype=bool)
     asked[seen] = True
+    asked_one = np.logical_or.reduceat(asked[some], np.flatnonzero(own))
+    behind = _out_of_order(starts, scan[one], camera[one], z[own], asked_one)
     hidden = np.zeros(points.shape[1], dtype=bool)
-    hidden[some] = _out_of_order(starts, scan[some], camera[some], points[2, some], asked[some])
+    hidden[some] = behind[np.cumsum(own) - 1]
     return hidden[seen]
 
 

@@ -123,6 +123,18 @@ def test_the_order_of_the_points_does_not_matter(seed):
     np.testing.assert_array_equal(mixed, hidden)
 
 
+@pytest.mark.parametrize('place', PLACES.values(), ids=PLACES)
+def test_points_that_are_sent_twice_hide_what_they_hide_once(place):
+    points, _ = scanned(place, [((-1.2, -0.9, 4.0), (0.8, 0.3, 4.0))])
+    points = np.append(points, [[0.0], [0.0], [2.0]], axis=1).astype(np.float32)  # one alone
+    seen, count = in_image(points), points.shape[1]
+    once = behind_surfaces(points, np.asarray(place), seen, STEP)
+    assert once.any()
+    twice = np.concatenate([points, points], axis=1)
+    for asked in (seen, seen + count):
+        np.testing.assert_array_equal(behind_surfaces(twice, np.asarray(place), asked, STEP), once)
+
+
 @pytest.mark.parametrize('ahead', [0.5, -0.5])
 def test_a_lidar_straight_ahead_or_behind_has_planes_too(ahead):
     points, visible = scanned((0.0, 0.0, ahead), [((-0.5, -0.5, 3.0), (0.5, 0.5, 3.0))], 64)
