@@ -18,6 +18,7 @@ from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np
 import pytest
 import torch
+import yaml
 
 
 class PlantedPairs:
@@ -65,6 +66,20 @@ def toy() -> dict:
         ],
         'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
     }
+
+
+@pytest.fixture
+def open_run(toy, tmp_path, accelerator):
+    """Return a function that opens a run of the toy recipe with one stage and other keys."""
+    from marigold_training.run.recipe import TrainingRun
+
+    def build(stage: object = (), options: object = (), **changes: object) -> TrainingRun:
+        one = {'name': 'a', 'objective': 'pixel', 'steps': 1, 'batch_size': 2, **dict(stage)}
+        path = tmp_path / 'recipe.yaml'
+        path.write_text(yaml.safe_dump({**toy, 'stages': [one], **changes}))
+        return TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator, **dict(options))
+
+    return build
 
 
 @pytest.fixture(scope='session')

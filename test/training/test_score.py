@@ -13,7 +13,6 @@ import sys
 from typing import ClassVar
 
 from ablate import main as ablate
-from accelerate import Accelerator
 import cv2
 from diffusers import AutoencoderTiny
 from marigold_ros.errors import ConfigurationError, InputError
@@ -24,14 +23,12 @@ from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.pairs import Pair
 from marigold_training.held_out import GENERATORS
 from marigold_training.prompted_score import score_prompted
-from marigold_training.run.recipe import TrainingRun
 from marigold_training.run.score import beside_quadric, contact_sheet, score, score_held_out
 from marigold_training.second_generator.generator import make_second_sample
 import numpy as np
 import pytest
 from score import main
 import torch
-import yaml
 
 ONE_EACH = {key: replace(scenes, count=1) for key, scenes in GENERATORS.items()}
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,15 +129,10 @@ def test_the_contact_sheet_leaves_out_images_whose_depth_is_unknown(tmp_path):
 
 
 @pytest.mark.slow  # a run, an export and its scores
-def test_a_scored_export_has_its_figures_on_the_card(toy, tmp_path, monkeypatch):
+def test_a_scored_export_has_its_figures_on_the_card(open_run, tmp_path, monkeypatch):
     few = partial(score_held_out, mean_map_scenes=2)
     monkeypatch.setattr('marigold_training.run.recipe.score_held_out', few)
-    stage = {'name': 'a', 'objective': 'one_step', 'steps': 1}
-    recipe = tmp_path / 'toy.yaml'
-    recipe.write_text(yaml.safe_dump({**toy, 'stages': [stage]}))
-    accelerator = Accelerator(cpu=True, mixed_precision='bf16')
-    out, data = tmp_path / 'out', tmp_path / 'data'
-    run = TrainingRun(recipe, out, data, accelerator, generators=ONE_EACH)
+    run = open_run({'objective': 'one_step'}, {'generators': ONE_EACH})
     run.train()
     folder = run.export(scored=True)
     kept = json.loads((tmp_path / 'out' / 'metrics.json').read_text())
@@ -164,15 +156,8 @@ def student(tmp_path) -> Path:
 def test_a_sheet_that_cannot_be_written_ends_the_script_before_it_scores(
     small_checkpoint, monkeypatch, capsys
 ):
-    given = [
-        '--model',
-        str(small_checkpoint),
-        '--second',
-        '1',
-        '--pictures',
-        '/dev/null/sheet.png',
-    ]
-    monkeypatch.setattr(sys, 'argv', ['score.py', *given])
+    given = ['--second', '1', '--pictures', '/dev/null/sheet.png']
+    monkeypatch.setattr(sys, 'argv', ['score.py', '--model', str(small_checkpoint), *given])
     assert main() == 1
     printed = capsys.readouterr()
     assert 'sheet.png could not be written' in printed.err
@@ -201,13 +186,14 @@ def _interrupt(*_, **__):
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_ends_scoring_without_a_traceback(monkeypatch):
-    monkeypatch.setattr('marigold_ros.models.load_model', _interrupt)
-    monkeypatch.setattr(sys, 'argv', ['score.py'])
-    assert main() == 130
-
-
-def test_ctrl_c_ends_an_ablation_without_a_traceback(monkeypatch):
-    monkeypatch.setattr('marigold_training.run.score.render_scenes', _interrupt)
-    monkeypatch.setattr(sys, 'argv', ['ablate.py', '--model', 'tiny-diffusion'])
-    assert ablate() == 130
+@pytest.mark.parametrize(
+    ('script', 'arguments', 'interrupted'),
+    [
+        (main, [], 'marigold_ros.models.load_model'),
+        (ablate, ['--model', 'tiny-diffusion'], 'marigold_training.run.score.render_scenes'),
+    ],
+)
+def test_ctrl_c_ends_a_script_without_a_traceback(monkeypatch, script, arguments, interrupted):
+    monkeypatch.setattr(interrupted, _interrupt)
+    monkeypatch.setattr(sys, 'argv', ['script', *arguments])
+    assert script() == 130

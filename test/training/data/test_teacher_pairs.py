@@ -7,7 +7,6 @@ from __future__ import annotations
 from pathlib import Path
 import pickle
 
-from accelerate import Accelerator
 import cv2
 from hypothesis import given, strategies
 from marigold_ros.errors import ConfigurationError, InputError
@@ -18,10 +17,8 @@ from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.sources import open_source
 from marigold_training.data.targets import normalise
 from marigold_training.data.teacher_pairs import stand_in_depth
-from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import pytest
-import yaml
 
 
 @pytest.fixture
@@ -131,16 +128,9 @@ def test_a_folder_without_images_is_refused(labelled):
         labelled(images='*.tif')
 
 
-def test_labels_of_another_space_are_refused(photos, small_checkpoint, toy):
-    entry = {'kind': 'teacher', 'folder': 'photos', 'model': str(small_checkpoint)}
-    recipe = {
-        **toy,
-        'sources': [{**entry, 'size': [32, 48]}],
-        'stages': [{'name': 'one', 'objective': 'pixel', 'steps': 1, 'batch_size': 2}],
-    }
-    path = photos / 'recipe.yaml'
-    path.write_text(yaml.safe_dump(recipe))
+def test_labels_of_another_space_are_refused(photos, small_checkpoint, open_run):
+    entry = {'kind': 'teacher', 'folder': str(photos / 'photos'), 'model': str(small_checkpoint)}
     with pytest.raises(
         ConfigurationError, match="space is 'log' and .* predicts depth.*set facts.space"
     ):
-        TrainingRun(path, photos / 'run', photos, Accelerator(cpu=True))
+        open_run(sources=[{**entry, 'size': [32, 48]}])

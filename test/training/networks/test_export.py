@@ -8,7 +8,6 @@ from pathlib import Path
 import re
 import stat
 
-from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.models import load_model
@@ -24,14 +23,12 @@ from marigold_training.networks.export import (
 )
 from marigold_training.networks.initialise import initialise
 from marigold_training.run.model_card import model_card
-from marigold_training.run.recipe import TrainingRun
 from marigold_training.run.stages import Stage
 from marigold_training.run.training_features import training_features
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 import torch
-import yaml
 
 ZEROS = {
     'space': 'log',
@@ -59,7 +56,6 @@ class Images:
         return self.count
 
 
-STEP = {'name': 'a', 'objective': 'one_step', 'steps': 1}
 PARTS = [
     Part(Images('synthetic mixed', 8000), 3.0, (96, 128)),
     Part(Images('vkitti', 20148), 1.0, (96, 320)),
@@ -279,18 +275,13 @@ def test_a_single_training_image_has_no_others_to_be_far_from(new_chain, planted
 
 
 @pytest.mark.slow  # a run and an export
-def test_an_export_blends_in_the_initial_weights(toy, small_checkpoint, tmp_path):
-    stage = {'name': 'on', 'objective': 'one_step', 'steps': 2, 'warmup': 1, 'learning_rate': 1e-2}
-    content = {
-        **toy,
-        'init': {'kind': 'checkpoint', 'path': str(small_checkpoint)},
-        'facts': {**toy['facts'], 'space': 'depth'},
-        'stages': [stage],
-        'keep_of_start': 0.25,
-    }
-    (tmp_path / 'on.yaml').write_text(yaml.safe_dump(content))
-    accelerator = Accelerator(cpu=True, mixed_precision='bf16')
-    run = TrainingRun(tmp_path / 'on.yaml', tmp_path / 'out', tmp_path / 'data', accelerator)
+def test_an_export_blends_in_the_initial_weights(open_run, toy, small_checkpoint, tmp_path):
+    run = open_run(
+        {'objective': 'one_step', 'steps': 2, 'warmup': 1, 'learning_rate': 1e-2},
+        init={'kind': 'checkpoint', 'path': str(small_checkpoint)},
+        facts={**toy['facts'], 'space': 'depth'},
+        keep_of_start=0.25,
+    )
     run.train()
     start = run.first_chain().state_dict()
     trained = torch.load(tmp_path / 'out' / 'state.pt', weights_only=True)['average']
@@ -300,22 +291,3 @@ def test_an_export_blends_in_the_initial_weights(toy, small_checkpoint, tmp_path
         moved = max(moved, (value - start[name]).abs().max().item())
     assert moved > 1e-3
     assert 'blended with 25% of the initial ones' in (run.export() / 'README.md').read_text()
-
-
-@pytest.mark.parametrize(
-    ('change', 'words'),
-    [
-        ({'keep_of_start': 1.0}, 'keep_of_start is 1.0; choose from 0 to below 1'),
-        ({'keep_of_start': 'half'}, "is 'half'"),
-        ({'keep_of_start': 0.5}, 'needs an init of kind checkpoint'),
-    ],
-)
-def test_keep_of_start_needs_initial_weights(toy, tmp_path, change, words):
-    (tmp_path / 'bad.yaml').write_text(yaml.safe_dump({**toy, 'stages': [STEP], **change}))
-    with pytest.raises(ConfigurationError, match=words):
-        TrainingRun(
-            tmp_path / 'bad.yaml',
-            tmp_path / 'out',
-            tmp_path / 'data',
-            Accelerator(cpu=True, mixed_precision='bf16'),
-        )

@@ -3,7 +3,6 @@
 """The objectives against diffusers' schedulers, planted latents and the networks they train."""
 
 from dataclasses import replace
-import math
 
 from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
@@ -17,7 +16,6 @@ from marigold_training.data.targets import normalise
 from marigold_training.distillation import Student
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_training.objectives.losses import (
-    autoencoder_loss,
     in_metres,
     latent_loss,
     masked_pixel_loss,
@@ -140,14 +138,6 @@ def test_noisy_latents_and_targets_equal_the_originals(kind, noise):
     assert latent_loss(chain, batch, draws(batch)).item() == pytest.approx(0.25, rel=1e-4)
 
 
-def test_at_zero_snr_the_latent_is_noise_and_v_minus_the_sample():
-    x0, noise = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 6, 8)
-    last = torch.tensor([999, 999])
-    scheduler = marigold_scheduler()
-    torch.testing.assert_close(scheduler.add_noise(x0, noise, last), noise)
-    torch.testing.assert_close(scheduler.get_velocity(x0, noise, last), -x0)
-
-
 @given(st.integers(0, 10_000))
 def test_an_unknown_pixel_masks_its_latent_cell_only(seed):
     rng = np.random.default_rng(seed)
@@ -216,11 +206,9 @@ def test_one_step_of_the_right_answer_is_the_sample_itself(kind):
     signal = ddpm.alphas_cumprod[999].sqrt()
     # The noise that makes the noisy latent zero.
     noise = -x0 * signal / (1 - signal**2).sqrt()
-    answer = {
-        'v_prediction': ddpm.get_velocity(x0, noise, last),
-        'epsilon': noise,
-        'sample': x0,
-    }[kind]
+    answer = {'v_prediction': ddpm.get_velocity(x0, noise, last), 'epsilon': noise, 'sample': x0}[
+        kind
+    ]
     chain.predict = lambda rgb_latent, noisy, timestep: answer
     torch.testing.assert_close(chain.one_step(torch.zeros_like(x0)), x0, atol=1e-4, rtol=1e-4)
 
@@ -337,21 +325,15 @@ def test_each_objective_trains_its_networks_only(name, checkpointing):
             assert found[f'{network}.{layer}.weight'].abs().sum() > 0
 
 
-@pytest.mark.parametrize('name', ['pixel', 'masked_pixel', 'silog'])
-def test_losses_through_the_decoder_train_the_whole_chain(name):
+@pytest.mark.parametrize('name', ['pixel', 'masked_pixel', 'silog', 'latent', 'one_step'])
+def test_losses_through_the_decoder_train_the_autoencoder_and_those_on_latents_never(name):
     chain = new_chain()
     batch = make_batch(random_depth())
     chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
     for layer in (chain.autoencoder.encoder.conv_in, chain.autoencoder.decoder.conv_out):
-        assert layer.weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize('name', ['latent', 'one_step'])
-def test_losses_on_latents_never_train_the_autoencoder(name):
-    chain = new_chain()
-    batch = make_batch(random_depth())
-    chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
-    assert all(parameter.grad is None for parameter in chain.autoencoder.parameters())
+        gradient = layer.weight.grad
+        assert (gradient is None) == (name in ('latent', 'one_step'))
+        assert gradient is None or gradient.abs().sum() > 0
 
 
 @pytest.mark.parametrize('name', OF_IMAGES)
@@ -373,15 +355,6 @@ def test_losses_of_divided_rows_average_to_that_of_the_batch(frozen, name):
 # the rest
 
 
-def test_after_scaling_the_latents_have_unit_deviation():
-    chain = new_chain()
-    batches = [make_batch(random_depth(seed), seed=seed) for seed in range(3)]
-    chain.set_scaling_factor(iter(batches))
-    with torch.no_grad():
-        latents = [chain.encode(torch.cat([b.rgb, as_image(b.relative)])) for b in batches]
-    assert torch.cat(latents).std().item() == pytest.approx(1.0, rel=1e-4)
-
-
 def test_decoding_averages_channels_without_clamping():
     chain = new_chain()
     latent = 30.0 * torch.randn(1, 4, 4, 5)
@@ -391,27 +364,3 @@ def test_decoding_averages_channels_without_clamping():
         image = chain.autoencoder.decode(latent / scale).sample
     torch.testing.assert_close(decoded, (image.mean(1, keepdim=True) + 1) / 2)
     assert decoded.shape == (1, 1, 32, 40)
-
-
-def test_an_autoencoder_step_lowers_the_loss():
-    chain = new_chain()
-    batch = make_batch(random_depth())
-    optimiser = torch.optim.Adam(chain.autoencoder.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(4):
-        loss = chain(autoencoder_loss, batch, draws(batch))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    assert math.isfinite(losses[-1])
-
-
-def test_depth_images_are_grey_and_in_minus_one_to_one():
-    relative = torch.rand(2, 1, 4, 6)
-    image = as_image(relative)
-    assert image.shape == (2, 3, 4, 6)
-    torch.testing.assert_close(image, torch.cat([2.0 * relative - 1.0] * 3, 1))
-    assert image.min() >= -1.0
-    assert image.max() <= 1.0

@@ -19,11 +19,9 @@ from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.run.latent_cache import LatentMixture
 from marigold_training.run.loop import Trainer
-from marigold_training.run.recipe import TrainingRun
 from marigold_training.run.stages import Stage
 import pytest
 import torch
-import yaml
 
 FLIPPED = Augmentation(flip=0.5)
 
@@ -299,18 +297,3 @@ def test_a_run_stopped_while_filling_ends_as_an_unstopped_one(
     assert resumed.run()
     for key, value in whole.chain.state_dict().items():
         assert torch.equal(value, resumed.chain.state_dict()[key]), key
-
-
-def test_a_recipe_with_a_cache_and_colours_is_refused_at_once(tmp_path, accelerator):
-    recipe = {
-        'name': 'toy',
-        'init': {'kind': 'small'},
-        'sources': [],
-        'augment': {'colour': 0.5},
-        'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1, 'latent_cache': True}],
-        'facts': {'space': 'log'},
-    }
-    path = tmp_path / 'toy.yaml'
-    path.write_text(yaml.safe_dump(recipe))
-    with pytest.raises(ConfigurationError, match='augment.colour is 0.5'):
-        TrainingRun(path, tmp_path, tmp_path, accelerator)

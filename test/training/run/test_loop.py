@@ -296,19 +296,21 @@ def test_other_stages_than_those_that_a_run_has_begun_are_refused(changes, words
         check_recipe(Path('state.pt'), state, read_stages(own_stages(*changes), {}))
 
 
-def test_a_run_whose_recipe_now_has_other_stages_behind_it_is_refused(resumable, tmp_path):
-    run = resumable(tmp_path, {'steps': 9}, {})
+@pytest.mark.parametrize(
+    ('stage', 'space', 'words'),
+    [
+        ({'steps': 9}, 'log', 'has trained stage a with steps 2'),
+        ({}, 'disparity', r"space 'log', and the recipe has 'disparity'"),
+    ],
+)
+def test_a_run_whose_recipe_now_is_of_another_one_is_refused(
+    resumable, toy, tmp_path, stage, space, words
+):
+    run = resumable(tmp_path, stage, {}, facts={**toy['facts'], 'space': space})
     for use in (run.train, run.export):
-        with pytest.raises(CheckpointError, match='has trained stage a with steps 2'):
+        with pytest.raises(CheckpointError, match=words):
             use()
     assert not (tmp_path / 'toy').exists()
-
-
-def test_a_run_whose_recipe_now_has_another_space_is_refused(resumable, toy, tmp_path):
-    run = resumable(tmp_path, {}, {}, facts={**toy['facts'], 'space': 'disparity'})
-    for use in (run.train, run.export):
-        with pytest.raises(CheckpointError, match=r"space 'log', and the recipe has 'disparity'"):
-            use()
 
 
 def test_stages_to_come_may_be_others_than_when_the_run_began(resumable, tmp_path):
@@ -387,6 +389,7 @@ def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
         ({'learning_rate': float('nan')}, 'learning_rate is nan'),
         ({'clip': -1.0}, 'clip is -1.0; choose 0 or more'),
         ({'warmup': -1}, 'warmup is -1'),
+        ({'validate_every': -1}, 'validate_every is -1'),
         ({'final_rate': 2.0}, 'final_rate is 2.0; choose from 0 to 1'),
         ({'final_rate': 0.0}, 'exponential decay never reaches; .* cosine'),
     ],
@@ -433,13 +436,39 @@ def test_an_invalid_recipe_is_named(tmp_path, text, words):
         read_recipe(tmp_path / 'none.yaml')
 
 
-@pytest.mark.parametrize('seed', ['x', -1, 1.5, 2**32])
-def test_a_seed_that_no_generator_takes_is_refused(toy, tmp_path, accelerator, seed):
-    path = tmp_path / 'r.yaml'
-    stage = {'name': 'a', 'objective': 'pixel', 'steps': 1}
-    path.write_text(yaml.safe_dump({**toy, 'seed': seed, 'stages': [stage]}))
-    with pytest.raises(ConfigurationError, match=f"seed is '?{seed}'?; give a whole number"):
-        TrainingRun(path, tmp_path, tmp_path, accelerator)
+SEEDS = 'x', -1, 1.5, 2**32
+FACTS = {
+    'noise': 'zero',
+    'default_denoising_steps': 0,
+    'default_ensemble_size': 'x',
+    'default_processing_pixels': -1,
+    'default_processing_resolution': 1.5,
+}
+CACHED = {'objective': 'latent', 'latent_cache': True}
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        *(({'seed': seed}, f"seed is '?{seed}'?; give a whole number") for seed in SEEDS),
+        *(
+            ({'facts': {'space': 'log', k: v}}, f'{k} of the recipe is .?{v}')
+            for k, v in FACTS.items()
+        ),
+        ({'mixing': 'shuffled'}, "mixing is 'shuffled'"),
+        ({'validation': 5}, 'validation is 5; give keys'),
+        ({'validation': {'stop': 5}}, 'a source is 5; give keys'),
+        ({'stage': {'objective': 'anchored'}}, 'kind checkpoint'),
+        ({'stage': {'validate_every': 1}}, 'validate_every of stage a'),
+        ({'stage': CACHED, 'augment': {'colour': 0.5}}, 'augment.colour is 0.5'),
+        ({'keep_of_start': 1.0}, 'keep_of_start is 1.0; choose from 0 to below 1'),
+        ({'keep_of_start': 'half'}, "is 'half'"),
+        ({'keep_of_start': 0.5}, 'needs an init of kind checkpoint'),
+    ],
+)
+def test_a_recipe_that_cannot_be_trained_is_refused_at_once(open_run, changes, words):
+    with pytest.raises((ConfigurationError, CheckpointError), match=words):
+        open_run(**changes)
 
 
 @pytest.mark.parametrize(
@@ -485,14 +514,9 @@ def test_backups_keep_the_averaged_weights_of_their_step(new_trainer, tmp_path):
 
 
 @pytest.mark.slow  # trains for seconds
-def test_a_card_names_its_weights_and_has_their_figures_only(
-    toy, tmp_path, accelerator, monkeypatch
-):
-    stage = {'name': 'a', 'objective': 'pixel', 'steps': 2, 'batch_size': 2, 'backup_every': 1}
-    path = tmp_path / 'recipe.yaml'
-    own = {**toy, 'validation': {'scenes': 1, 'best': 'scenes.abs_rel'}}
-    path.write_text(yaml.safe_dump({**own, 'stages': [{**stage, 'validate_every': 1}]}))
-    run = TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+def test_a_card_names_its_weights_and_has_their_figures_only(open_run, tmp_path, monkeypatch):
+    validated = {'scenes': 1, 'best': 'scenes.abs_rel'}
+    run = open_run({'steps': 2, 'backup_every': 1, 'validate_every': 1}, validation=validated)
     planned = Planned({1: 1.0, 2: 2.0})
     monkeypatch.setattr(run.validation, 'run', planned.run)
     monkeypatch.setattr(run.validation, 'quality', planned.quality)
@@ -528,38 +552,27 @@ def test_the_last_weights_stay_beside_the_best(new_trainer, tmp_path):
             assert torch.equal(value, wanted[name]), name
 
 
-@pytest.mark.parametrize(
-    ('text', 'found'),
-    [('name: x\n', 'bf16'), ('precision: float32\n', 'no'), ('precision: fp16\n', 'fp16')],
-)
-def test_the_recipe_chooses_the_precision(tmp_path, text, found):
+def test_the_recipe_chooses_the_precision(tmp_path):
     path = tmp_path / 'r.yaml'
-    path.write_text(text)
-    assert precision_of(path) == found
-
-
-def test_an_unknown_precision_is_named(tmp_path):
-    path = tmp_path / 'r.yaml'
-    path.write_text('precision: half\n')
+    for text, found in (
+        ('name: x', 'bf16'),
+        ('precision: float32', 'no'),
+        ('precision: fp16', 'fp16'),
+    ):
+        path.write_text(text)
+        assert precision_of(path) == found
+    path.write_text('precision: half')
     with pytest.raises(ConfigurationError, match="is 'half'; choose one of bf16, fp16, float32"):
         precision_of(path)
 
 
-def test_data_are_prepared_without_the_weights_that_training_starts_with(
-    toy, tmp_path, accelerator
-):
-    recipe = {
-        **toy,
-        'init': {'kind': 'stable_diffusion', 'path': 'not/there'},
-        'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1}],
-    }
-    path = tmp_path / 'toy.yaml'
-    path.write_text(yaml.safe_dump(recipe))
-    run = TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator, networks=False)
+def test_data_are_prepared_without_the_weights_that_training_starts_with(open_run):
+    init = {'kind': 'stable_diffusion', 'path': 'not/there'}
+    run = open_run(init=init, options={'networks': False})
     assert run.prepare_data()
     assert [len(source) for source in run.sources] == [8]
     with pytest.raises(CheckpointError, match='not/there'):
-        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+        open_run(init=init)
 
 
 def test_every_recipe_of_the_project_is_readable():
