@@ -13,7 +13,6 @@ from marigold_ros.models.marigold.check import check_checkpoint, planted_depth, 
 from marigold_ros.models.marigold.checkpoint import load_networks
 import pytest
 from safetensors.torch import load_file, save_file
-import torch
 
 
 def weights(folder, part='unet'):
@@ -78,13 +77,6 @@ def test_a_tampered_weight_is_found_by_its_sum_when_loading_too(copy):
         load_model(str(copy), device='cpu')
 
 
-@pytest.mark.parametrize('line', ['0' * 64 + '  nowhere.safetensors', 'x' * 64 + '  ../a', 'junk'])
-def test_sums_of_files_that_are_not_there_are_an_error(copy, line):
-    (copy / 'SHA256SUMS').write_text(line + '\n')
-    with pytest.raises(CheckpointError, match='SHA256SUMS lists'):
-        load_model(str(copy), device='cpu')
-
-
 def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(copy, tmp_path):
     path = weights(copy)
     good = tmp_path / 'blobs' / hashlib.sha256(path.read_bytes()).hexdigest()
@@ -96,46 +88,6 @@ def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(copy, tmp_path):
     change(good, 'conv_in.bias', lambda w: w + 0.001)
     with pytest.raises(CheckpointError, match='the hub says'):
         check_checkpoint(copy, round_trip_limit=math.inf)
-
-
-@pytest.mark.parametrize('value', [math.nan, math.inf])
-def test_weights_that_are_not_finite_are_an_error(copy, value):
-    change(weights(copy), 'conv_in.bias', lambda w: torch.full_like(w, value))
-    with pytest.raises(CheckpointError, match=r'conv_in\.bias is not finite'):
-        load_model(str(copy), device='cpu')
-
-
-def test_a_tampered_header_is_an_error(copy):
-    path = weights(copy)
-    content = bytearray(path.read_bytes())
-    content[0:8] = (2**40).to_bytes(8, 'little')
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match='cannot be loaded'):
-        load_model(str(copy), device='cpu')
-
-
-@pytest.mark.parametrize('name', ['model_index.json', 'marigold_ros.json', 'unet/config.json'])
-@pytest.mark.parametrize('content', ['{', '[]', '\udcff'])
-def test_a_damaged_json_file_is_named(copy, name, content):
-    (copy / name).write_bytes(content.encode('utf-8', 'surrogateescape'))
-    with pytest.raises(CheckpointError, match=f'{name}.*restore the file'):
-        load_model(str(copy), device='cpu')
-
-
-@pytest.mark.parametrize(
-    ('key', 'value'),
-    [
-        ('default_denoising_steps', 0),
-        ('default_denoising_steps', 'four'),
-        ('default_ensemble_size', 1.5),
-        ('default_denoising_steps', True),
-        ('default_processing_pixels', -8),
-    ],
-)
-def test_defaults_that_make_no_sense_are_named(copy, edit, key, value):
-    edit(copy / 'marigold_ros.json', **{key: value})
-    with pytest.raises(CheckpointError, match=f'{key} of copy is {value!r}'):
-        load_model(str(copy), device='cpu')
 
 
 @pytest.mark.parametrize(
@@ -150,9 +102,3 @@ def test_a_schedule_without_steps_is_an_error(copy, edit, schedule, words):
     edit(copy / 'marigold_ros.json', default_denoising_steps=4)
     with pytest.raises(CheckpointError, match=f'no schedule of 4 steps.*{words}'):
         check_checkpoint(copy, round_trip_limit=math.inf)
-
-
-def test_a_schedule_of_nonsense_is_an_error(copy, edit):
-    edit(copy / 'scheduler' / 'scheduler_config.json', beta_schedule='steep')
-    with pytest.raises(CheckpointError, match='makes no schedule'):
-        load_model(str(copy), device='cpu')

@@ -2,6 +2,9 @@
 # Copyright 2026 The marigold_ros developers
 """Checkpoints that are incomplete, damaged or pickled are refused with the remedy."""
 
+import json
+import math
+
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import list_checkpoints, load_model
 import pytest
@@ -34,94 +37,9 @@ def test_a_single_pickle_file_is_refused(tmp_path):
         load_model(str(path))
 
 
-@pytest.mark.parametrize(
-    'missing',
-    ['model_index.json', 'unet/config.json', 'vae/config.json', 'scheduler/scheduler_config.json'],
-)
-def test_a_missing_file_is_named(copy, missing):
-    (copy / missing).unlink()
-    with pytest.raises(CheckpointError, match=missing.split('/')[-1]):
-        load_model(str(copy))
-
-
-def test_truncated_weights_are_an_error(copy):
-    path = weights(copy)
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match='cannot be loaded'):
-        load_model(str(copy))
-
-
-def test_a_missing_weight_is_named_not_left_random(copy):
-    path = weights(copy)
-    state = load_file(path)
-    del state['conv_in.weight']
-    save_file(state, path, metadata={'format': 'pt'})
-    with pytest.raises(CheckpointError, match=r'conv_in\.weight'):
-        load_model(str(copy))
-
-
-def test_a_weight_of_another_shape_is_an_error(copy):
-    path = weights(copy)
-    state = load_file(path)
-    state['conv_in.weight'] = state['conv_in.weight'][:, :4].contiguous()
-    save_file(state, path, metadata={'format': 'pt'})
-    with pytest.raises(CheckpointError, match=r'unet'):
-        load_model(str(copy))
-
-
-def test_a_checkpoint_without_any_text_conditioning_is_an_error(copy):
-    (copy / 'empty_text_embedding.safetensors').unlink()
-    with pytest.raises(CheckpointError, match='empty_text_embedding'):
-        load_model(str(copy))
-
-
-@pytest.mark.parametrize(
-    ('text', 'words'),
-    [
-        (torch.ones(1, 2, 31), r'shape \(1, 2, 31\)'),
-        (torch.ones(1, 0, 32), r'shape \(1, 0, 32\)'),
-        (torch.full((1, 2, 32), torch.nan), 'empty_text_embedding is not finite'),
-    ],
-)
-def test_an_embedding_that_is_none_of_the_prompt_is_an_error(copy, text, words):
-    path = copy / 'empty_text_embedding.safetensors'
-    save_file({'empty_text_embedding': text}, path)
-    with pytest.raises(CheckpointError, match=words):
-        load_model(str(copy))
-
-
 def test_weights_of_eight_bits_open(copy):
-    path = weights(copy)
-    state = load_file(path)
-    state['conv_in.bias'] = state['conv_in.bias'].to(torch.float8_e4m3fn)
-    save_file(state, path, metadata={'format': 'pt'})
+    weight('conv_in.bias', lambda w: w.to(torch.float8_e4m3fn))(copy)
     assert load_model(str(copy), device='cpu', dtype='float32').unet.dtype == torch.float32
-
-
-def test_an_unknown_space_is_an_error(copy, edit):
-    edit(copy / 'marigold_ros.json', space='parsecs')
-    with pytest.raises(CheckpointError, match='parsecs'):
-        load_model(str(copy))
-
-
-@pytest.mark.parametrize('kind', ['AsymmetricAutoencoderKL', ['AutoencoderKL'], None])
-def test_another_kind_of_autoencoder_is_an_error(copy, edit, kind):
-    edit(copy / 'vae' / 'config.json', _class_name=kind)
-    with pytest.raises(CheckpointError, match='must be one of AutoencoderKL, AutoencoderTiny'):
-        load_model(str(copy))
-
-
-@pytest.mark.parametrize('factor', [0, -0.2])
-def test_latents_are_scaled_by_a_number_above_zero(copy, edit, factor):
-    edit(copy / 'vae' / 'config.json', scaling_factor=factor)
-    with pytest.raises(CheckpointError, match=f'has scaling_factor {factor}; it must be above 0'):
-        load_model(str(copy))
-
-
-def test_another_kind_of_unet_is_an_error(copy, edit):
-    edit(copy / 'unet' / 'config.json', in_channels=4)
-    with pytest.raises(CheckpointError, match='unet'):
-        load_model(str(copy))
 
 
 def test_the_description_names_what_runs(small_checkpoint):
@@ -148,23 +66,130 @@ def test_a_native_processing_resolution_is_kept(copy, edit):
     assert load_model(str(copy)).description['processing_resolution'] == 0
 
 
-@pytest.mark.parametrize(
-    ('text', 'words'),
-    [
-        ('{', 'not JSON'),
-        ('{}', 'prediction_type'),
-        ('{"prediction_type": "sample", "num_train_timesteps": "x"}', 'give a whole number'),
-        ('{"prediction_type": "flow"}', "prediction_type is 'flow'; known are v_prediction"),
-        ('{"prediction_type": "flow", "_class_name": "LCMScheduler"}', "is 'flow'; known are"),
-        ('{"prediction_type": "sample", "thresholding": true}', 'dynamic thresholding'),
-        ('{"prediction_type": "sample", "beta_start": "x"}', 'no schedule'),
-        ('{"prediction_type": "sample", "beta_start": NaN}', 'NaN is not finite'),
-    ],
-)
-def test_a_schedule_is_never_assumed(copy, text, words):
-    (copy / 'scheduler' / 'scheduler_config.json').write_text(text)
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def text(name, content):
+    data = content.encode('utf-8', 'surrogateescape')
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def edited(name, **values):
+    """Change keys of a JSON file; None removes one."""
+
+    def change(folder):
+        content = {**json.loads((folder / name).read_text()), **values}
+        left = {key: value for key, value in content.items() if value is not None}
+        (folder / name).write_text(json.dumps(left))
+
+    return change
+
+
+def weight(name, new):
+    """Replace a weight of the U-Net by a function of it, None removes it."""
+
+    def change(folder):
+        state = load_file(weights(folder))
+        old = state.pop(name)
+        if new is not None:
+            state[name] = new(old).contiguous()
+        save_file(state, weights(folder), metadata={'format': 'pt'})
+
+    return change
+
+
+def embedding(value):
+    name = 'empty_text_embedding'
+    return lambda folder: save_file({name: value}, folder / f'{name}.safetensors')
+
+
+def cut_off(folder):
+    weights(folder).write_bytes(weights(folder).read_bytes()[:-1000])
+
+
+def endless_header(folder):
+    weights(folder).write_bytes((2**40).to_bytes(8, 'little') + weights(folder).read_bytes()[8:])
+
+
+VAE, UNET, INDEX = 'vae/config.json', 'unet/config.json', 'model_index.json'
+SCHEDULE, FACTS = 'scheduler/scheduler_config.json', 'marigold_ros.json'
+DAMAGES = [
+    *((without(name), name.split('/')[-1]) for name in (INDEX, UNET, VAE, SCHEDULE)),
+    (without('empty_text_embedding.safetensors'), 'empty_text_embedding'),
+    *(
+        (text(name, content), f'{name}.*restore the file')
+        for name in (INDEX, FACTS, UNET)
+        for content in ('{', '[]', '\udcff')
+    ),
+    *(
+        (text('SHA256SUMS', line), 'SHA256SUMS lists')
+        for line in ('0' * 64 + '  nowhere.safetensors', 'x' * 64 + '  ../a', 'junk')
+    ),
+    (cut_off, 'cannot be loaded'),
+    (endless_header, 'cannot be loaded'),
+    (weight('conv_in.weight', None), r'conv_in\.weight'),
+    (weight('conv_in.weight', lambda w: w[:, :4]), 'unet'),
+    *(
+        (
+            weight('conv_in.bias', lambda w, value=value: w * 0 + value),
+            r'conv_in\.bias is not finite',
+        )
+        for value in (math.nan, math.inf)
+    ),
+    (embedding(torch.ones(1, 2, 31)), r'shape \(1, 2, 31\)'),
+    (embedding(torch.ones(1, 0, 32)), r'shape \(1, 0, 32\)'),
+    (embedding(torch.full((1, 2, 32), torch.nan)), 'empty_text_embedding is not finite'),
+    *(
+        (edited(VAE, _class_name=kind), 'must be one of AutoencoderKL, AutoencoderTiny')
+        for kind in ('AsymmetricAutoencoderKL', ['AutoencoderKL'], None)
+    ),
+    *(
+        (edited(VAE, scaling_factor=factor), f'scaling_factor {factor}; it must be above 0')
+        for factor in (0, -0.2)
+    ),
+    (edited(UNET, in_channels=4), 'unet'),
+    (edited(FACTS, space='parsecs'), 'parsecs'),
+    *(
+        (edited(FACTS, **{key: value}), f'{key} of copy is {value!r}')
+        for key, value in (
+            ('default_denoising_steps', 0),
+            ('default_denoising_steps', 'four'),
+            ('default_denoising_steps', True),
+            ('default_ensemble_size', 1.5),
+            ('default_processing_pixels', -8),
+        )
+    ),
+    *(
+        (edited(INDEX, _class_name=kind), f'{kind}.*{what}')
+        for kind, what in (
+            ('MarigoldNormalsPipeline', 'normals'),
+            ('MarigoldIntrinsicsPipeline', 'albedo'),
+            ('StableDiffusionInstructPix2PixPipeline', 'edited images'),
+        )
+    ),
+    (edited(SCHEDULE, beta_schedule='steep'), 'makes no schedule'),
+    *(
+        (text(SCHEDULE, content), words)
+        for content, words in (
+            ('{', 'not JSON'),
+            ('{}', 'prediction_type'),
+            ('{"prediction_type": "sample", "num_train_timesteps": "x"}', 'a whole number'),
+            ('{"prediction_type": "flow"}', "prediction_type is 'flow'; known are v_prediction"),
+            ('{"prediction_type": "flow", "_class_name": "LCMScheduler"}', "is 'flow'; known are"),
+            ('{"prediction_type": "sample", "thresholding": true}', 'dynamic thresholding'),
+            ('{"prediction_type": "sample", "beta_start": "x"}', 'no schedule'),
+            ('{"prediction_type": "sample", "beta_start": NaN}', 'NaN is not finite'),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(('damage', 'words'), DAMAGES)
+def test_a_damaged_folder_is_refused_with_what_is_wrong(copy, damage, words):
+    damage(copy)
     with pytest.raises(CheckpointError, match=words):
-        load_model(str(copy))
+        load_model(str(copy), device='cpu')
 
 
 def test_loading_draws_no_bars(small_checkpoint, capfd):
