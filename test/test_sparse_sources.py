@@ -8,12 +8,7 @@ from marigold_ros.bags.topics import choose_topics, TopicInfo
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Camera
-from marigold_ros.message_codec import (
-    camera_info_fields,
-    encode_cloud,
-    encode_depth,
-    encode_image,
-)
+from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.sparse_sources import (
     needs_extrinsics,

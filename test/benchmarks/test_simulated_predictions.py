@@ -2,12 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Simulated predictions and LiDARs, and the errors of alignments on them."""
 
-from alignment_cases import (
-    five_nearest,
-    least_squares,
-    measure,
-    tukey,
-)
+from alignment_cases import five_nearest, least_squares, measure, tukey
 from marigold_ros.errors import InputError
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np

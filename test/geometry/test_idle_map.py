@@ -38,10 +38,7 @@ def frame(index: int, points: int = 2500) -> Frame:
     few = np.random.default_rng(index).choice(len(u), points, replace=False)
     seen = unproject_depth(SAMPLE.depth, CAMERA.K)[v[few], u[few]].astype(np.float64)
     return Frame(
-        *(SAMPLE.rgb, CAMERA),
-        points_lidar=seen,
-        T_cam_lidar=np.eye(4),
-        stamp_ns=index * PERIOD_NS,
+        *(SAMPLE.rgb, CAMERA), points_lidar=seen, T_cam_lidar=np.eye(4), stamp_ns=index * PERIOD_NS
     )
 
 

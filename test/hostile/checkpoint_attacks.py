@@ -279,25 +279,21 @@ _OF_CONFIG: dict[str, dict[str, Callable[[Path], None]]] = {
             for kind in TRANSFORMERS
         },
         'diffusion_depth': setting(
-            'config.json',
-            'backbone',
-            value={'model_type': 'dinov2', '_attn_implementation': HUB},
+            'config.json', 'backbone', value={'model_type': 'dinov2', '_attn_implementation': HUB}
         ),
     },
-    'has a list for its kind': {
-        'glpn': setting('config.json', 'model_type', value=[10**6] * 4),
-    },
+    'has a list for its kind': {'glpn': setting('config.json', 'model_type', value=[10**6] * 4)},
     'counts images by a mapping': {
-        'marigold': setting('training_features.json', 'images', value={}),
+        'marigold': setting('training_features.json', 'images', value={})
     },
     'has an unknown spacing of timesteps': {
-        'marigold': setting('scheduler/scheduler_config.json', 'timestep_spacing', value='a/b'),
+        'marigold': setting('scheduler/scheduler_config.json', 'timestep_spacing', value='a/b')
     },
     'scales latents by a mapping': {
-        'marigold': setting('vae/config.json', 'scaling_factor', value={}),
+        'marigold': setting('vae/config.json', 'scaling_factor', value={})
     },
     'says true for a number': {
-        'marigold': setting('unet/config.json', 'norm_num_groups', value=True),
+        'marigold': setting('unet/config.json', 'norm_num_groups', value=True)
     },
     'has quantised weights': {
         **{
@@ -364,12 +360,10 @@ _OF_CONFIG: dict[str, dict[str, Callable[[Path], None]]] = {
         'diffusion_depth': setting('marigold_ros.json', 'max_depth', value=float('inf')),
     },
     'has a schedule without an end': {
-        'marigold': setting(
-            'scheduler/scheduler_config.json', 'num_train_timesteps', value=10**10
-        ),
+        'marigold': setting('scheduler/scheduler_config.json', 'num_train_timesteps', value=10**10)
     },
     'has a schedule of no noise': {
-        'marigold': setting('scheduler/scheduler_config.json', 'beta_end', value=7.5),
+        'marigold': setting('scheduler/scheduler_config.json', 'beta_end', value=7.5)
     },
     'has a binary SHA256SUMS': {'marigold': text('SHA256SUMS', bytes(range(128, 256)))},
     'has a million steps': {
@@ -384,9 +378,7 @@ _OF_CONFIG: dict[str, dict[str, Callable[[Path], None]]] = {
     'has weights outside of its folder': {'depth_anything': _index_outside},
     'has 400 000 tensors': {'depth_anything': _huge_header, 'unet': _huge_header},
 }
-_WEIGHTS = {
-    'marigold': 'vae/diffusion_pytorch_model.safetensors',
-}
+_WEIGHTS = {'marigold': 'vae/diffusion_pytorch_model.safetensors'}
 _CONFIG = {'marigold': 'model_index.json'}
 _CHANGES = {
     'lacks every seventh tensor': _drop,

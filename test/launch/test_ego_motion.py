@@ -67,9 +67,7 @@ def test_live_and_offline_shift_a_scan_alike(both, image_ms, scan_ms):
         atol=1e-9,
     )
     np.testing.assert_allclose(
-        extrinsics.camera_pose('camera', image),
-        tree.lookup('odom', 'camera', image),
-        atol=1e-9,
+        extrinsics.camera_pose('camera', image), tree.lookup('odom', 'camera', image), atol=1e-9
     )
     assert extrinsics.not_moved == 0
 

@@ -58,10 +58,7 @@ def test_arguments_of_a_file_that_includes_this_one_are_not_refused():
 
 
 def test_a_profile_of_fast_dds_is_given_where_fast_dds_has_none():
-    both = {
-        'FASTDDS_DEFAULT_PROFILES_FILE': '/p.xml',
-        'FASTRTPS_DEFAULT_PROFILES_FILE': '/p.xml',
-    }
+    both = {'FASTDDS_DEFAULT_PROFILES_FILE': '/p.xml', 'FASTRTPS_DEFAULT_PROFILES_FILE': '/p.xml'}
     own = {'FASTRTPS_DEFAULT_PROFILES_FILE': '/own.xml'}
     cyclone = {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}
     for environment in ({}, {'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp'}):

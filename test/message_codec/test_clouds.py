@@ -40,9 +40,7 @@ def clouds(draw):
     data = bytearray(b'\x5a' * (row_step * height))
     values = draw(
         st.lists(
-            st.tuples(*[st.integers(0, 100)] * 5),
-            min_size=height * width,
-            max_size=height * width,
+            st.tuples(*[st.integers(0, 100)] * 5), min_size=height * width, max_size=height * width
         )
     )
     for index, row in enumerate(values):

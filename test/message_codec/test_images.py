@@ -186,9 +186,7 @@ def test_16uc1_is_never_wrapped():
 
 
 @given(
-    **sizes,
-    encoding=st.sampled_from(['rgb8', 'bgr8', 'mono8']),
-    order=st.sampled_from(['C', 'F']),
+    **sizes, encoding=st.sampled_from(['rgb8', 'bgr8', 'mono8']), order=st.sampled_from(['C', 'F'])
 )
 def test_written_images_are_read_back(seed, height, width, encoding, order):
     shape = (height, width) if encoding == 'mono8' else (height, width, 3)

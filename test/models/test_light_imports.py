@@ -8,13 +8,7 @@ from marigold_ros.models import light_imports
 import pytest
 
 pytestmark = pytest.mark.slow  # processes that import all of diffusers
-HEAVY = (
-    'transformers',
-    'peft',
-    'scipy.stats',
-    'torch._dynamo',
-    'sympy',
-)
+HEAVY = ('transformers', 'peft', 'scipy.stats', 'torch._dynamo', 'sympy')
 RUNTIMES = ('openvino', 'onnxruntime')
 
 LIGHT = f"""

@@ -11,13 +11,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
 from marigold_ros.frame import Prediction
 from marigold_ros.geometry.measured_points import measure_points
-from marigold_ros.message_codec import (
-    encode_depth,
-    header_ns,
-    to_camera,
-    to_depth,
-    to_organised,
-)
+from marigold_ros.message_codec import encode_depth, header_ns, to_camera, to_depth, to_organised
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.node.interface import subscriptions

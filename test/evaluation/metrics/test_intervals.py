@@ -131,9 +131,7 @@ def test_a_correlated_series_has_a_wider_interval_than_its_shuffled_frames(corre
 
 
 @given(
-    arrays(np.float64, 40, elements=st.floats(-9, 9)),
-    st.floats(0.01, 100),
-    st.floats(-100, 100),
+    arrays(np.float64, 40, elements=st.floats(-9, 9)), st.floats(0.01, 100), st.floats(-100, 100)
 )
 def test_units_and_order_of_time_do_not_matter(values, scale, shift):
     low, high = mean_interval(values)

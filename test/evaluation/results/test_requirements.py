@@ -8,11 +8,7 @@ import operator
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.results.requirements import (
-    outcomes,
-    parse_requirement,
-    violations,
-)
+from marigold_ros.evaluation.results.requirements import outcomes, parse_requirement, violations
 import pytest
 
 RESULTS = {

@@ -7,11 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.geometry.alignment.kriging_field import (
-    fit_correction_field,
-    grid_shape,
-    krige,
-)
+from marigold_ros.geometry.alignment.kriging_field import fit_correction_field, grid_shape, krige
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.kernels.bilinear import sample_grid
 from marigold_ros.kernels.cells import representatives

@@ -11,10 +11,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry import project_lidar
-from marigold_ros.geometry.camera.lidar_projection import (
-    nearest_per_pixel,
-    sparse_from_depth,
-)
+from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel, sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified
 from marigold_ros.geometry.fit_report import coverage
 from marigold_ros.synthetic.drive.drive import simulate_drive

@@ -9,11 +9,7 @@ from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
-from simulated_predictions import (
-    ERROR_KINDS,
-    PATTERNS,
-    simulate_prediction,
-)
+from simulated_predictions import ERROR_KINDS, PATTERNS, simulate_prediction
 
 COUNT, WRONG = 100, 0.3
 

@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError
-from marigold_ros.frame import (
-    Camera,
-    Frame,
-    Prediction,
-    SparseDepth,
-    SparseInput,
-    UNBOUNDED,
-)
+from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth, SparseInput, UNBOUNDED
 from marigold_ros.geometry.ground.plane import ground_plane, plane_depth, plane_of_pose
 from marigold_ros.geometry.ground.points import find_ground, tilted
 from marigold_ros.pipeline import FramePipeline

@@ -26,10 +26,7 @@ from marigold_ros.models.benchmarks.measuring import (
     stopwatch,
     work_of_frame,
 )
-from marigold_ros.models.benchmarks.random_networks import (
-    random_networks,
-    require_memory,
-)
+from marigold_ros.models.benchmarks.random_networks import random_networks, require_memory
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.weights import count_parameters
 import numpy as np

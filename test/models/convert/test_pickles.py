@@ -87,19 +87,7 @@ def attacks(tmp_path):
 
 @pytest.mark.parametrize(
     'kind',
-    [
-        'cut',
-        'empty',
-        'image',
-        'zip',
-        'script',
-        'code',
-        'bare',
-        'huge',
-        'sparse',
-        'twice',
-        'none',
-    ],
+    ['cut', 'empty', 'image', 'zip', 'script', 'code', 'bare', 'huge', 'sparse', 'twice', 'none'],
 )
 def test_what_is_no_file_of_weights_is_refused_and_nothing_is_run(kind, tmp_path):
     content, words = attacks(tmp_path)[kind]

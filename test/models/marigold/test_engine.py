@@ -55,11 +55,7 @@ def test_a_single_prediction_is_the_reference_pipelines(model, reference, steps,
         generator=torch.Generator('cpu').manual_seed(7),
     ).prediction[0, :, :, 0]
     got = model.predict(
-        rgb,
-        denoising_steps=steps,
-        processing_resolution=resolution,
-        seed=7,
-        reference_exact=True,
+        rgb, denoising_steps=steps, processing_resolution=resolution, seed=7, reference_exact=True
     )
     assert got.relative.shape == size
     np.testing.assert_allclose(got.relative, expected, atol=2e-4)

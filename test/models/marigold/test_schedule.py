@@ -6,11 +6,7 @@ from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.marigold.schedule import (
-    choose_spacing,
-    ddim_schedule,
-    marigold_scheduler,
-)
+from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule, marigold_scheduler
 import numpy as np
 import pytest
 import torch

@@ -126,15 +126,9 @@ LABEL = 'state_dict.labeller.depth_predictor.conv_out.weight'
         ({LABEL: None}, r'1 weights missing, 0 unknown.*labels\.conv_out\.weight'),
         ({LABEL: torch.ones(3, 3)}, 'of other shape'),
         ({LABEL: torch.full((3, 32, 3, 3), torch.nan)}, 'not finite'),
-        (
-            {'state_dict.labeller.other': torch.ones(3)},
-            r'1 tensors .* none .*labeller\.other',
-        ),
+        ({'state_dict.labeller.other': torch.ones(3)}, r'1 tensors .* none .*labeller\.other'),
         ({'state_dict.model.diffusion_model.out.2.weight': None}, 'holds no PrimeDepth'),
-        (
-            {'cond_stage_model': None},
-            'no text encoder, .* as empty_text_embedding',
-        ),
+        ({'cond_stage_model': None}, 'no text encoder, .* as empty_text_embedding'),
         ({'resblocks.1.attn.in_proj_bias': None}, r'1 weights missing.*in_proj_bias'),
         ({'first_stage_model': None}, 'no tensors of first_stage_model'),
         ({'state_dict': None, 'module.a': torch.ones(3)}, 'no tensors of model.diffusion_model'),

@@ -43,10 +43,7 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     if dtype == 'bfloat16' and not has_bfloat16():
         pytest.skip('this CPU has no bfloat16')
     model = load_model(
-        str(small_checkpoint),
-        device='cpu',
-        dtype=dtype,
-        runtime=RuntimeConfig(backend='openvino'),
+        str(small_checkpoint), device='cpu', dtype=dtype, runtime=RuntimeConfig(backend='openvino')
     )
     rgb = image(75, 133)
     expected, got = (m.predict(rgb, 2, 2, seed=3).relative for m in (plain, model))

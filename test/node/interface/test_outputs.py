@@ -17,12 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from loopback_node import INPUTS, REMAP, wait_for
 from marigold_ros.evaluation.report.drawing import colourise_depth
 from marigold_ros.geometry.postprocess import confidence
-from marigold_ros.live_run.process import (
-    own_context,
-    own_node,
-    running_node,
-    spinning,
-)
+from marigold_ros.live_run.process import own_context, own_node, running_node, spinning
 from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.models import load_model, use_threads
 from marigold_ros.node.interface.publishers import colour_depth, TOPICS

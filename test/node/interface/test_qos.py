@@ -7,13 +7,7 @@ from types import SimpleNamespace
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.live_run.process import own_context
-from marigold_ros.node.distro import (
-    HoldableGroup,
-    OncePool,
-    shut_down,
-    spin,
-    threaded_executor,
-)
+from marigold_ros.node.distro import HoldableGroup, OncePool, shut_down, spin, threaded_executor
 from marigold_ros.node.interface.publishers import TOPICS
 from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 import pytest
