@@ -30,34 +30,25 @@ def test_a_camera_takes_lists_and_keeps_float64():
     assert camera.P is None
 
 
-@pytest.mark.parametrize('name', ['K', 'R', 'P'])
-@pytest.mark.parametrize('value', [np.eye(4), np.full((3, 3), np.nan), np.zeros(9)])
-def test_matrices_of_a_camera_are_finite_and_3_by_3(name, value):
-    with pytest.raises(CalibrationError, match=f'{name} has shape.*check camera_info'):
-        Camera(**{'K': K, 'width': 64, 'height': 48, name: value})
+NO_MATRICES = np.eye(4), np.full((3, 3), np.nan), np.zeros(9)
 
 
-def test_a_k_of_zeros_is_refused_as_uncalibrated():
-    with pytest.raises(CalibrationError, match='uncalibrated'):
-        Camera(np.zeros((3, 3)), 64, 48)
-
-
-def test_a_negative_focal_length_in_p_is_refused():
-    with pytest.raises(CalibrationError, match='focal lengths of P are -500 and 500'):
-        Camera(K, 64, 48, P=K * [[-1], [1], [1]])
-
-
-@pytest.mark.parametrize('name', ['K', 'P'])
-def test_a_transposed_matrix_of_a_camera_is_refused(name):
-    with pytest.raises(
-        CalibrationError, match=rf'of {name}.* is \[32\.0, 24\.0, 1\.0\].*transpose'
-    ):
-        Camera(**{'K': K, 'width': 64, 'height': 48, name: K.T})
-
-
-def test_a_camera_without_k_is_refused():
-    with pytest.raises(CalibrationError, match='K has shape'):
-        Camera(None, 64, 48)
+@pytest.mark.parametrize(
+    ('given', 'words'),
+    [
+        *(({k: v}, f'{k} has shape.*check camera_info') for k in 'KRP' for v in NO_MATRICES),
+        ({'K': None}, 'K has shape'),
+        ({'K': np.zeros((3, 3))}, 'uncalibrated'),
+        ({'P': K * [[-1], [1], [1]]}, 'focal lengths of P are -500 and 500'),
+        *(({k: K.T}, rf'of {k}.* is \[32\.0, 24\.0, 1\.0\].*transpose') for k in 'KP'),
+        ({'width': 0}, '0x48'),
+        ({'height': 0}, '64x0'),
+        ({'width': -1}, '-1x48'),
+    ],
+)
+def test_what_is_no_camera_is_refused(given, words):
+    with pytest.raises(CalibrationError, match=words):
+        Camera(**{'K': K, 'width': 64, 'height': 48, **given})
 
 
 def test_a_camera_keeps_its_intrinsics_when_those_given_are_scaled_for_another():
@@ -65,12 +56,6 @@ def test_a_camera_keeps_its_intrinsics_when_those_given_are_scaled_for_another()
     camera = Camera(matrix, 64, 48)
     matrix[:2] *= 0.5
     np.testing.assert_array_equal(camera.K, K)
-
-
-@pytest.mark.parametrize(('width', 'height'), [(0, 48), (64, 0), (-1, 48)])
-def test_a_camera_without_pixels_is_refused(width, height):
-    with pytest.raises(CalibrationError, match=f'{width}x{height}'):
-        Camera(K, width, height)
 
 
 @pytest.mark.parametrize(
@@ -141,27 +126,28 @@ def test_who_is_sent_to_the_transform_is_sent_to_the_camera_too():
     assert all('camera_info' in text for text in sentences)
 
 
-@pytest.mark.parametrize('lengths', [(3, 3, 2), (2, 3, 3), (3, 2, 3)])
-def test_sparse_depth_has_columns_of_one_length(lengths):
-    with pytest.raises(InputError, match='one length'):
-        SparseDepth(*(np.zeros(n, int) for n in lengths))
-
-
-def test_pixels_of_sparse_depth_are_whole_numbers():
-    with pytest.raises(InputError, match='u of sparse depth is float64'):
-        SparseDepth(np.array([1.5]), np.array([2]), np.array([3.0]))
+@pytest.mark.parametrize(
+    ('columns', 'more', 'words'),
+    [
+        (([1, 2, 3], [1, 2, 3], [1.0, 2.0]), {}, 'one length'),
+        (([1, 2], [1, 2, 3], [1.0, 2.0, 3.0]), {}, 'one length'),
+        (([1, 2, 3], [1, 2], [1.0, 2.0, 3.0]), {}, 'one length'),
+        (([1.5], [2], [3.0]), {}, 'u of sparse depth is float64'),
+        *(
+            (([1, 2], [2, 2], [3.0, 4.0]), {name: np.zeros(3)}, rf'{name} \(3,\); .*one length')
+            for name in ('index', 'sigma', 'part')
+        ),
+    ],
+)
+def test_columns_of_sparse_depth_have_one_length_and_pixels_are_whole(columns, more, words):
+    with pytest.raises(InputError, match=words):
+        SparseDepth(*columns, **more)
 
 
 def test_depth_in_whole_metres_is_depth():
     z = np.array([3, 4])
     assert SparseDepth(np.array([1, 2]), np.array([2, 2]), z).z.dtype == np.float32
     assert SparseDepth(np.array([1]), np.array([2]), np.array([3.5])).z.dtype == np.float64
-
-
-@pytest.mark.parametrize('name', ['index', 'sigma', 'part'])
-def test_columns_beside_sparse_depth_have_its_length(name):
-    with pytest.raises(InputError, match=rf'{name} \(3,\); all must be.*one length'):
-        SparseDepth([1, 2], [2, 2], [3.0, 4.0], **{name: np.zeros(3)})
 
 
 def test_sparse_depth_and_predictions_hold_arrays_whatever_they_are_given():
@@ -182,12 +168,9 @@ def test_known_spaces_are_accepted(space):
     assert Prediction(np.zeros((4, 5), np.float32), space=space).space == space
 
 
-def test_an_unknown_space_is_refused_and_the_known_are_named():
+def test_an_unknown_space_and_other_dimensions_of_a_prediction_are_refused():
     with pytest.raises(InputError, match="'inverse'; choose one of depth, log, disparity, metric"):
         Prediction(np.zeros((4, 5), np.float32), space='inverse')
-
-
-def test_a_prediction_has_two_dimensions():
     with pytest.raises(InputError, match=r'\(1, 4, 5\)'):
         Prediction(np.zeros((1, 4, 5), np.float32))
 

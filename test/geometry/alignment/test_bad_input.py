@@ -5,11 +5,8 @@
 from dataclasses import replace
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import CalibrationError
-from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
+from marigold_ros.frame import Camera, Prediction, SparseDepth
 from marigold_ros.geometry import align, project_lidar
-from marigold_ros.pairing import ScanBuffer
-from marigold_ros.reasons import NO_SPARSE_DEPTH
 import numpy as np
 import pytest
 
@@ -145,23 +142,3 @@ def test_lidar_rolled_by_180_degrees_contradicts_the_map():
         assert refusal.code in CONTRADICTED
         # Fused depth is that of the points, and has no other witness.
         assert alignment.state == {'local': 'none', 'fused': 'fitted'}[method]
-
-
-def test_a_camera_info_of_another_image_size_is_named():
-    camera = Camera(np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]]), 160, 120)
-    with pytest.raises(CalibrationError, match=r'160x120.*320x240'):
-        Frame(np.zeros((240, 320, 3), np.uint8), camera, np.ones((50, 3)), np.eye(4))
-
-
-def test_a_scan_older_than_the_tolerance_is_no_scan():
-    buffer = ScanBuffer(max_dt_ns=60_000_000)
-    buffer.add(0, 'scan')
-    chosen = buffer.choose(200_000_000)
-    assert chosen.item is None
-    prediction, sparse, _ = street()
-    alignment = align(prediction, chosen.item, AlignmentConfig())
-    assert alignment.state == 'none'
-    assert alignment.refusal == NO_SPARSE_DEPTH
-    last = replace(align(prediction, sparse, AlignmentConfig()), age_ns=200_000_000)
-    held = align(prediction, chosen.item, AlignmentConfig(), last)
-    assert (held.state, held.refusal) == ('held', NO_SPARSE_DEPTH)

@@ -47,10 +47,11 @@ def test_a_device_that_is_not_there_is_refused_by_its_name(name, monkeypatch):
         choose_device(name)
 
 
-def test_large_networks_are_bfloat16_where_the_cpu_has_it(monkeypatch):
+def test_large_networks_and_openvino_are_bfloat16_where_the_cpu_has_it(monkeypatch):
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(devices, 'has_bfloat16', lambda has=has: has)
         assert choose_dtype('auto', CPU, 900_000_000) == expected
+        assert choose_dtype('auto', CPU, 12_000_000, 'openvino') == expected
         assert choose_dtype('auto', CPU, 12_000_000) == torch.float32
         assert choose_dtype('auto', torch.device('cuda'), 12_000_000) == torch.float16
 
@@ -73,12 +74,6 @@ def test_auto_is_openvino_only_where_no_image_waits_for_it(
     monkeypatch.setattr(devices, 'find_spec', lambda name: object() if installed else None)
     runtime = choose_backend(RuntimeConfig(**given), torch.device(device), sizes_known)
     assert runtime.backend == chosen
-
-
-def test_openvino_computes_in_bfloat16_where_the_cpu_has_it(monkeypatch):
-    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(devices, 'has_bfloat16', lambda has=has: has)
-        assert choose_dtype('auto', CPU, 12_000_000, 'openvino') == expected
 
 
 def test_members_keep_their_answers_in_channels_last(small_checkpoint, plain, image):

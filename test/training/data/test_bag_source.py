@@ -18,21 +18,10 @@ from marigold_ros.geometry.camera.rectification import rectify_image
 from marigold_ros.message_codec import encode_depth, encode_image
 from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_training.data.bag_pairs import pair_of
-from marigold_training.data.sources import open_source
 import numpy as np
 import pytest
 
-
-def image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def ramp(height: int, width: int, low: float, high: float) -> np.ndarray:
-    return np.linspace(low, high, height * width).reshape(height, width).astype(np.float32)
-
-
-def source(kind: str, data: Path, **keys: object) -> object:
-    return open_source({'kind': kind, 'size': [16, 24], **keys}, data)
+from test.training.data.test_sources import image, ramp, source
 
 
 @pytest.fixture(scope='module')

@@ -162,6 +162,8 @@ def test_in_turns_each_four_batches_hold_one_of_a_quarter(planted):
 
 
 def test_mixtures_without_a_valid_batch_are_refused(planted):
+    with pytest.raises(ConfigurationError, match='sources is empty'):
+        Mixture([], BatchRule(2), 'log', PLAIN)
     with pytest.raises(InputError, match='has no images'):
         Mixture([Part(planted(0), 1.0, (8, 8))], BatchRule(1), 'log', PLAIN)
     with pytest.raises(ConfigurationError, match='weight'):
@@ -289,11 +291,6 @@ def test_an_invalid_source_is_named(tmp_path, change, words):
     entry = {'kind': 'synthetic', 'height': 16, 'width': 16, 'count': 2, 'size': [16, 16]}
     with pytest.raises(ConfigurationError, match=words):
         open_source(entry | change, tmp_path)
-
-
-def test_no_sources_are_refused():
-    with pytest.raises(ConfigurationError, match='sources is empty'):
-        Mixture([], BatchRule(2), 'log', Augmentation())
 
 
 def test_kept_pairs_make_the_same_batches_and_are_read_once(planted, monkeypatch):
