@@ -56,24 +56,24 @@ def _descend(
         for j in range(columns):
             diagonal[i, j] += down[i, j]
             diagonal[i + 1, j] += down[i, j]
-    in_columns = _factors(diagonal, down)
-    in_rows = _factors(diagonal.T.copy(), across.T.copy())
+    in_columns = factorise(diagonal, down)
+    in_rows = factorise(diagonal.T.copy(), across.T.copy())
     x, image, step = start.copy(), np.empty_like(start), np.empty_like(start)
     turned = np.empty((columns, rows), start.dtype)
-    _multiply(diagonal, across, down, x, image)
+    multiply(diagonal, across, down, x, image)
     rest = weight * target - image
-    power = _precondition(rest, in_columns, in_rows, step, turned)
+    power = precondition(rest, in_columns, in_rows, step, turned)
     along, least = step.copy(), _CONVERGED * power
     for _ in range(rounds):
         # Further on, both products would underflow.
         if not power > least:
             break
-        share = power / _multiply(diagonal, across, down, along, image)
+        share = power / multiply(diagonal, across, down, along, image)
         for i in range(rows):
             for j in range(columns):
                 x[i, j] += share * along[i, j]
                 rest[i, j] -= share * image[i, j]
-        before, power = power, _precondition(rest, in_columns, in_rows, step, turned)
+        before, power = power, precondition(rest, in_columns, in_rows, step, turned)
         share = power / before
         for i in range(rows):
             for j in range(columns):
@@ -82,7 +82,7 @@ def _descend(
 
 
 @compiled(any_order=True)
-def _multiply(
+def multiply(
     diagonal: np.ndarray, across: np.ndarray, down: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.float32:
     """Put the matrix of the normal equations times x into y, (h, w) each; return x times y."""
@@ -107,7 +107,7 @@ def _multiply(
 
 
 @compiled(any_order=True)
-def _precondition(
+def precondition(
     rest: np.ndarray,
     in_columns: tuple[np.ndarray, np.ndarray],
     in_rows: tuple[np.ndarray, np.ndarray],
@@ -131,7 +131,7 @@ def _precondition(
 
 
 @compiled(any_order=True)
-def _factors(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def factorise(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Factorise the tridiagonal matrix of each column: inverse pivots (h, w), lower (h - 1, w)."""
     inverse, lower = np.empty_like(diagonal), np.empty_like(beside)
     rows, columns = diagonal.shape

@@ -5,7 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.geometry.fusion.edge_aware import edge_weights
-from marigold_ros.kernels.grid_solver import _factors, _multiply, _precondition, solve_on_grid
+from marigold_ros.kernels.grid_solver import factorise, multiply, precondition, solve_on_grid
 import numpy as np
 import pytest
 from scipy.sparse import coo_matrix, diags
@@ -89,11 +89,11 @@ def test_the_preconditioner_is_symmetric_and_positive_definite(seed):
     _, weight, (across, down) = problem(seed)
     diagonal = normal_equations(weight, (across, down)).diagonal().reshape(weight.shape)
     diagonal = diagonal.astype('f')
-    factors = _factors(diagonal, down), _factors(diagonal.T.copy(), across.T.copy())
+    factors = factorise(diagonal, down), factorise(diagonal.T.copy(), across.T.copy())
 
     def solved(rest):
         step, turned = np.empty_like(rest), np.empty_like(rest.T.copy())
-        power = _precondition(rest, *factors, step, turned)
+        power = precondition(rest, *factors, step, turned)
         assert power == pytest.approx(np.vdot(rest, step), rel=1e-4)
         return step
 
@@ -108,7 +108,7 @@ def test_the_solver_multiplies_by_the_normal_equations(seed):
     diagonal = normal_equations(weight, edges).diagonal().reshape(weight.shape).astype('f')
     x = np.random.default_rng(seed).normal(size=weight.shape).astype('f')
     found = np.empty_like(x)
-    product = _multiply(diagonal, *edges, x, found)
+    product = multiply(diagonal, *edges, x, found)
     expected = (normal_equations(weight, edges) @ x.ravel()).reshape(x.shape)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert product == pytest.approx(np.vdot(x, expected), rel=1e-3, abs=1e-3)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.appearance.materials import draw_materials
-from marigold_ros.synthetic.appearance.shading import _shadow, _with_fog, shade
+from marigold_ros.synthetic.appearance.shading import shade, share_of_lamp, with_fog
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,
@@ -27,8 +27,8 @@ from marigold_ros.synthetic.raycast.description import (
 from marigold_ros.synthetic.raycast.primitives import nearest_hit
 from marigold_ros.synthetic.raycast.surfaces import intersect, is_free, render_geometry
 from marigold_ros.synthetic.scenes.scene import (
-    _draw_pose,
     draw_camera,
+    draw_pose,
     draw_scene,
     look_from,
     make_sample,
@@ -134,7 +134,7 @@ def test_what_hangs_over_the_ground_darkens_what_is_below_it():
     seen = render_geometry(scene, camera)
     points = camera.centre + np.moveaxis(camera.directions(), 0, -1) * seen.depth[..., None]
     sun = np.array([0.0, -1000.0, 6.0])
-    lit = _shadow(scene, sun, points.astype(np.float32), seen.normal[..., 1] < -0.5)
+    lit = share_of_lamp(scene, sun, points.astype(np.float32), seen.normal[..., 1] < -0.5)
     beside = np.maximum(np.abs(points[..., 0]), np.abs(points[..., 2] - 6.0))
     on_ground = seen.primitive == 0
     assert (
@@ -158,7 +158,7 @@ def test_fog_hides_with_the_exponential_of_distance(fog):
     street = draw_scene(np.random.default_rng(0), 'street')
     lighting = replace(street.lighting, fog=fog, horizon=np.full(3, 0.8))
     depth = np.array([[0.0, 100.0]], np.float32)
-    found = _with_fog(np.full((1, 2, 3), 0.2, np.float32), depth, lighting)
+    found = with_fog(np.full((1, 2, 3), 0.2, np.float32), depth, lighting)
     clear = np.exp(-fog * depth)[..., None] * np.ones(3)
     np.testing.assert_allclose(found, 0.2 * clear + 0.8 * (1 - clear), rtol=1e-5)
 
@@ -275,7 +275,7 @@ def test_both_kinds_are_drawn_and_a_thing_on_a_table_is_looked_at():
     near = [scene for scene in scenes if scene.focus is not None]
     assert near
     for scene in near:
-        T = np.linalg.inv(_draw_pose(np.random.default_rng(0), scene))
+        T = np.linalg.inv(draw_pose(np.random.default_rng(0), scene))
         x, y, z = T[:3, :3] @ scene.focus + T[:3, 3]
         assert 0.4 < z < 2.0
         assert np.hypot(x, y) < 0.4 * z

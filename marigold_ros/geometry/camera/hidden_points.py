@@ -116,7 +116,7 @@ def behind_surfaces(
     asked = np.zeros(points.shape[1], dtype=bool)
     asked[seen] = True
     asked_one = np.logical_or.reduceat(asked[some], np.flatnonzero(own))
-    behind = _out_of_order(starts, scan[one], camera[one], z[own], asked_one)
+    behind = out_of_order(starts, scan[one], camera[one], z[own], asked_one)
     hidden = np.zeros(points.shape[1], dtype=bool)
     hidden[some] = behind[np.cumsum(own) - 1]
     return hidden[seen]
@@ -132,7 +132,7 @@ def scan_angle(u: np.ndarray, v: np.ndarray, focal: float) -> float:
 
 
 @compiled()
-def _out_of_order(
+def out_of_order(
     starts: np.ndarray, scan: np.ndarray, camera: np.ndarray, z: np.ndarray, asked: np.ndarray
 ) -> np.ndarray:
     """

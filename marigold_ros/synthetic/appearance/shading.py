@@ -44,7 +44,7 @@ def shade(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> np.ndar
     highlight += _reflections(scene, geometry, directions, material, atlas)
     glow = scene.materials.glow.astype(np.float32)[material]
     lit = colour * (light + glow[..., None]) + highlight
-    radiance = _with_fog(lit, depth, scene.lighting)
+    radiance = with_fog(lit, depth, scene.lighting)
     if sky.any():
         radiance[sky] = _sky(scene.lighting, directions, lattice)[sky]
     return develop(np.maximum(radiance, 0), rng)
@@ -77,7 +77,7 @@ def _light(
         strength = 1 / (1 + (distance / np.float32(reach)) ** 2)
         lit = np.clip(cosine, 0, 1) * strength
         if order == 0 and colour.max() > 0.1:
-            shadow = _shadow(scene, position, points, cosine > 0)
+            shadow = share_of_lamp(scene, position, points, cosine > 0)
             shadow *= _pattern_of_light(lighting, points, lattice)
             lit *= shadow
             strength = strength * shadow
@@ -138,7 +138,7 @@ def _reflections(
     return mirrored
 
 
-def _shadow(
+def share_of_lamp(
     scene: Scene, position: np.ndarray, points: np.ndarray, facing: np.ndarray
 ) -> np.ndarray:
     """Return the share of a lamp's light that reaches each pixel, (H, W) in [0, 1]."""
@@ -188,7 +188,7 @@ def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.einsum('...i,...i->...', first, second)
 
 
-def _with_fog(radiance: np.ndarray, depth: np.ndarray, lighting: Lighting) -> np.ndarray:
+def with_fog(radiance: np.ndarray, depth: np.ndarray, lighting: Lighting) -> np.ndarray:
     if lighting.fog == 0:
         return radiance
     clear = np.exp(-lighting.fog * depth).astype(np.float32)[..., None]

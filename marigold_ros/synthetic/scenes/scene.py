@@ -91,7 +91,7 @@ def draw_camera(
     K = _draw_intrinsics(rng, width, height)
     free = None
     for _ in range(CAMERA_TRIES):
-        T_world_cam = _draw_pose(rng, scene)
+        T_world_cam = draw_pose(rng, scene)
         if not is_free(scene, T_world_cam[:3, 3])[0]:
             continue
         free = ViewCamera(K, T_world_cam, width, height)
@@ -110,7 +110,7 @@ def _draw_intrinsics(rng: np.random.Generator, width: int, height: int) -> np.nd
     return np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1.0]])
 
 
-def _draw_pose(rng: np.random.Generator, scene: Scene) -> np.ndarray:
+def draw_pose(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     low, high = scene.extent
     roll = np.deg2rad(rng.normal(0, 1.5 if rng.random() < 0.7 else 6.0))
     if scene.kind == 'street':

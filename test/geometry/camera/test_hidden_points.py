@@ -5,9 +5,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.geometry.camera.hidden_points import (
-    _out_of_order,
     behind_surfaces,
     not_hidden,
+    out_of_order,
 )
 import numpy as np
 import pytest
@@ -179,4 +179,4 @@ def test_a_surface_hides_what_comes_after_it_in_the_plane_beside():
     scan, camera = np.array([0.0, 0.1, 0.2]), np.array([0.0, 1.0, 0.5])
     for depth, hidden in ((9.0, True), (2.1, False)):
         z = np.array([2.0, 2.0, depth])
-        assert _out_of_order(starts, scan, camera, z, np.ones(3, bool)).tolist()[2] == hidden
+        assert out_of_order(starts, scan, camera, z, np.ones(3, bool)).tolist()[2] == hidden
