@@ -105,20 +105,12 @@ def behind_surfaces(
     near = taken[:-2] | taken[1:-1] | taken[2:]
     some = np.flatnonzero(near[plane])
     # By planes, and in each of them from far of the LiDAR's side towards it.
-    key = plane[some] + 0.5 + 0.5 * scan[some] / (1.0 + np.abs(scan[some]))
-    order = np.argsort(key)
-    some, key = some[order], key[order]
-    z = points[2, some]
-    # A point that is sent twice, as by a LiDAR in dual return mode, is no surface by itself.
-    own = np.append(True, (np.diff(key) != 0.0) | (np.diff(z) != 0.0))
-    one = some[own]
-    starts = np.searchsorted(key[own], np.arange(len(near) + 2))
+    some = some[np.argsort(plane[some] + 0.5 + 0.5 * scan[some] / (1.0 + np.abs(scan[some])))]
+    starts = np.searchsorted(plane[some], np.arange(len(near) + 2))
     asked = np.zeros(points.shape[1], dtype=bool)
     asked[seen] = True
-    asked_one = np.logical_or.reduceat(asked[some], np.flatnonzero(own))
-    behind = out_of_order(starts, scan[one], camera[one], z[own], asked_one)
     hidden = np.zeros(points.shape[1], dtype=bool)
-    hidden[some] = behind[np.cumsum(own) - 1]
+    hidden[some] = out_of_order(starts, scan[some], camera[some], points[2, some], asked[some])
     return hidden[seen]
 
 
@@ -148,18 +140,21 @@ def out_of_order(
         other = middle
         surfaces, kept, last, highest, nearest = 0, 0, 0, -np.inf, np.inf
         while one < middle or other < end:
-            if other == end or (one < middle and scan[one] <= scan[other]):
-                i, one = one, one + 1
-            else:
-                i, other = other, other + 1
+            is_one = other == end or (one < middle and scan[one] <= scan[other])
+            i, stop = (one, middle) if is_one else (other, end)
+            after = i + 1
+            # A point that is sent twice, as in dual return mode, is no surface by itself.
+            while after < stop and scan[after] == scan[i] and z[after] == z[i]:
+                after += 1
+            one, other = (after, other) if is_one else (one, after)
             behind = False  # in these two planes
-            if asked[i] and camera[i] < highest and z[i] > _BEHIND * nearest:
+            if asked[i:after].any() and camera[i] < highest and z[i] > _BEHIND * nearest:
                 for j in range(max(surfaces - _MOST, 0), surfaces):
                     if low[j] <= camera[i] <= high[j] and z[i] > _BEHIND * depth[j]:
                         behind = True
                         break
             if behind:
-                hidden[i] = True
+                hidden[i:after] = True
                 continue
             if kept > 0 and z[i] < _SURFACE * z[last] and z[last] < _SURFACE * z[i]:
                 # The first surface goes on beyond the scan: things stand on the ground.
