@@ -15,6 +15,7 @@ import math
 import re
 from typing import Any
 
+MOST_KINDS = 20  # of warnings that are kept
 ROS_REMEDY = (
     'source a ROS 2 distribution (source /opt/ros/<distribution>/setup.bash), or install the '
     'ROS 2 wheels: pip install -r requirements-ros.txt'
@@ -140,7 +141,7 @@ def without_numbers(text: str) -> str:
     return re.sub(r'(?<![\w/.])\d[\d.]*(?![\w/])', '', text)
 
 
-def count_kind(counts: dict[str, int], text: str, count: int = 1, most: int = 20) -> None:
+def count_kind(counts: dict[str, int], text: str, count: int = 1, most: int = MOST_KINDS) -> None:
     """Count a text under the first that differs in numbers only, of the first ``most`` kinds."""
     kind = without_numbers(text)
     text = next((known for known in counts if without_numbers(known) == kind), text)

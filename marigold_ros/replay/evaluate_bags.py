@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import DamagedBagError
+from marigold_ros.errors import DamagedBagError, MOST_KINDS
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.requirements import outcomes
 from marigold_ros.evaluation.results.results import (
@@ -122,7 +122,7 @@ def evaluate_plan(
         if worker.store:
             worker.store.clear()  # there is nothing to go on with
         raise failure
-    total.warnings |= dict.fromkeys(list(total.failed.values())[:20], 1)
+    total.warnings |= dict.fromkeys(list(total.failed.values())[:MOST_KINDS], 1)
     results = _results(total, options if out is not None else replace(options, record=None))
     if stopped:
         read = sum(run.read for run in runs.values())
