@@ -131,14 +131,14 @@ def cloud_of(result: FrameResult, config: PointsConfig) -> np.ndarray | None:
     fitted, camera = result.alignment.metric, result.camera
     if result.metric is None or fitted is None or camera is None:
         return None
-    sigma = result.sigma
-    if config.sigma and sigma is None:
-        sigma = np.full_like(fitted, np.nan)  # the fields of a stream stay the same
+    sigma = None
+    if config.sigma:  # the fields of a stream stay the same where sigma is not known
+        sigma = np.full_like(fitted, np.nan) if result.sigma is None else result.sigma
     return organise_cloud(
         depth_of_cloud(result.metric, fitted, camera.K, config),
         camera.K,
         rgb=result.rgb,
-        sigma=sigma if config.sigma else None,
+        sigma=sigma,
         stride=config.stride,
         normals=surface_normals(fitted, camera.K) if config.normals else None,
     )
