@@ -59,7 +59,7 @@ class MeasuredPoints:
     leader : str
         The source that all of ``sparse`` is from; empty where they are from several.
     dispute : float
-        Part by which depth of sources of ``sparse`` that contradict each other differs.
+        Largest relative difference between sources of ``sparse`` that disagree; 0 without.
     mounted : SparseDepth or None
         Points by which a mounting is judged: the leader's, or of several sources those of the
         first that is no depth camera.
@@ -152,7 +152,7 @@ def measure_points(
 
 
 def _doubts(parts: Sequence[tuple[str, SparseDepth]]) -> dict[str, Reason]:
-    """Return by source why some are doubted: who contradicts the most others, of two the later."""
+    """Return the doubted sources and why: those that disagree with most, of two the later."""
     apart: dict[tuple[int, int], tuple[float, int]] = {}
     for (i, (_, one)), (j, (_, other)) in combinations(enumerate(parts), 2):
         if found := _disagreement(one, other):
@@ -173,14 +173,14 @@ def _doubts(parts: Sequence[tuple[str, SparseDepth]]) -> dict[str, Reason]:
 
 
 def _dispute(parts: Sequence[tuple[str, SparseDepth]], doubts: Mapping[str, Reason]) -> float:
-    """Return by what part sources differ at most of which it is not known which one errs."""
+    """Return the largest relative difference between sources that lead and disagree, or 0."""
     lead = {source for source, part in parts if part.kind.extends}
     ratios = [d.values['ratio'] for one, d in doubts.items() if {one, d.values['other']} <= lead]
     return max((max(ratio, 1.0 / ratio) - 1.0 for ratio in ratios), default=0.0)
 
 
 def _disagreement(one: SparseDepth, other: SparseDepth) -> tuple[float, int] | None:
-    """Return how many times ``one`` the ``other`` is, beside how many points; None if it fits."""
+    """Return the ratio of ``other`` to ``one`` and of how many points; None if they agree."""
     if not (one.kind.is_placed and other.kind.is_placed):
         return None
     sides = (other.v, one.v), (other.u, one.u)
@@ -303,7 +303,7 @@ def _with_depth(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
 
 
 def _why_none(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:
-    """Return that measurements of which none is in view are none, or too far away; else None."""
+    """Return why no point is in view: none has a depth, or all are too far away; else None."""
     known = metres[np.isfinite(metres) & (metres > 0)]
     if not len(known):
         return Reason('nothing_measured')

@@ -256,7 +256,7 @@ def _peak(scores: np.ndarray, pair: str) -> tuple[float, float]:
 
 
 def _is_clear(scores: np.ndarray) -> tuple[bool, bool]:
-    """Tell along each axis whether the agreement falls beside its maximum."""
+    """Return for each axis whether agreement falls beside its maximum, at the end on one side."""
     i, j = np.unravel_index(int(np.argmax(scores)), scores.shape)
 
     def falls(values: np.ndarray, place: int) -> bool:

@@ -134,8 +134,8 @@ def widen_sigma(
     """
     Widen sigma, (H, W) metres, by what held-out points cannot show of the kind of points.
 
-    That is the tilt of the camera against the ground, what the sensor could not see, and the part
-    of depth, ``dispute``, by which sources differ of which it is not known which one errs.
+    That is the tilt of the camera against the ground, what the sensor could not see, and
+    ``dispute``, the relative difference between sources that disagree.
     """
     if sigma is None or sparse is None or alignment.state != 'fitted':
         return sigma
