@@ -162,7 +162,7 @@ def test_backward_costs_two_forwards_or_one_if_frozen(small):
     assert pixel == pytest.approx(2 * encode + 3 * unet + 2 * decode)
     whole = work_of_image(stage('pixel', trains=('autoencoder', 'unet')), small, size)
     assert whole == pytest.approx(3 * encode + 3 * unet + 3 * decode)
-    assert work_of_image(stage('silog'), small, size) == pytest.approx(pixel - encode)
+    assert work_of_image(stage('l1_gradient'), small, size) == pytest.approx(pixel - encode)
     anchored = work_of_image(stage('anchored'), small, size)  # to a pass of the initial networks
     assert anchored == pytest.approx(pixel + encode + unet + decode)
 

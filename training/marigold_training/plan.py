@@ -52,7 +52,7 @@ Networks = tuple[Any, ...]  # U-Net, autoencoder, and the prompt where there is 
 EMPTY_TOKENS = 2  # of the empty prompt
 Size = tuple[int, int]
 # Objectives through the decoder.
-ONE_STEP = ('pixel', 'anchored', 'e2e', 'l1_gradient', 'masked_pixel', 'silog')
+ONE_STEP = ('pixel', 'anchored', 'e2e', 'l1_gradient')
 PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
 NOTHING_KEPT = (nn.Dropout, nn.Identity)
 TIMED, TIME_LIMIT_S = 10, 60.0  # steps of a stage, and after which one is enough

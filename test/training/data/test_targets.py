@@ -133,3 +133,13 @@ def test_metres_stay_metres():
     both = torch.from_numpy(relative)[None, None]
     found = denormalise(both, torch.from_numpy(depth)[None, None], both > 0, 'metric')
     torch.testing.assert_close(found, both)
+
+
+@pytest.mark.parametrize('space', RELATIVE_SPACES)
+def test_depth_between_the_percentiles_comes_back_in_metres(space):
+    depth = np.random.default_rng(0).uniform(2.0, 30.0, (2, 1, 12, 16)).astype(np.float32)
+    relative, valid, _ = (np.stack(part) for part in zip(*(normalise(d, space) for d in depth)))
+    found = denormalise(*map(torch.from_numpy, (relative, depth, valid)), space).numpy()
+    inside = (relative > 0) & (relative < 1)
+    assert inside.mean() > 0.9
+    np.testing.assert_allclose(found[inside], depth[inside], rtol=1e-4)

@@ -89,7 +89,6 @@ REFUSED = {
         ({'init': {'hidden': 6}}, 'hidden 6; give a multiple of 4'),
         ({'loss': {'l3': 1.0}}, "loss has 'l3'"),
         ({'loss': {'l1': -1}}, 'give 0 or more'),
-        ({'diffused': 'image'}, "diffused is 'image'"),
         ({'facts': {'space': 'log'}}, "'log'; choose one of metric"),
         ({'source': {'known': 0.0}}, 'known is 0.0'),
         ({'stage': {'objective': 'latent'}}, 'objective latent, which this network'),

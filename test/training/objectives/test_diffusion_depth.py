@@ -12,11 +12,10 @@ from marigold_training.objectives.diffusion_depth import (
     l1,
     l2,
     latent_error,
-    sig,
+    silog,
     TermWeights,
 )
 from marigold_training.objectives.noise import Draws
-from marigold_training.objectives.sparse_truth import silog
 import numpy as np
 import pytest
 import torch
@@ -41,14 +40,16 @@ def test_pixel_terms_are_means_over_each_images_known_pixels(power):
     np.testing.assert_allclose(found.item(), np.mean(expected), rtol=1e-6)
 
 
-def test_the_log_term_is_that_of_all_known_pixels():
+def test_the_log_term_is_the_mean_of_each_images_known_pixels():
     truth = sparse_truth((2, 1, 20, 30), far=120.0)
-    depth = np.random.default_rng(1).uniform(0.1, 80.0, truth.shape)
-    known = (truth > 0) & (truth <= 88.0)
-    ratio = np.log(depth[known] + 1e-3) - np.log(truth[known] + 1e-3)
-    expected = 2.0 * np.sqrt(ratio.var(ddof=1) + 0.15 * ratio.mean() ** 2)
-    found = sig(torch.from_numpy(depth), torch.from_numpy(truth), 88.0)
-    np.testing.assert_allclose(found.item(), expected, rtol=1e-6)
+    depth = np.random.default_rng(1).uniform(-0.1, 80.0, truth.shape)
+    expected = []
+    for one, known in zip(depth, truth, strict=True):
+        ratio = np.log(np.maximum(one, 1e-3) / np.where(known > 0, known, np.nan))[known > 0]
+        expected.append(ratio.var() + 0.15 * ratio.mean() ** 2)
+    unknown = np.where(truth > 0, truth, np.inf)
+    found = silog(*map(torch.from_numpy, (depth, unknown, truth > 0)))
+    np.testing.assert_allclose(found.item(), np.mean(expected), rtol=1e-6)
 
 
 def test_the_latent_term_is_the_mean_over_the_counted_cells():
@@ -63,17 +64,17 @@ def test_the_latent_term_is_the_mean_over_the_counted_cells():
 def test_no_known_pixel_costs_nothing_and_moves_nothing():
     depth = torch.rand(1, 1, 8, 8, requires_grad=True)
     nothing = torch.zeros(1, 1, 8, 8)
-    for term in (l1, l2, sig):
-        assert term(depth, nothing, 88.0) == 0.0
+    assert l1(depth, nothing, 88.0) == l2(depth, nothing, 88.0) == 0.0
+    assert silog(depth, nothing, nothing > 0) == 0.0
     assert latent_error(torch.rand(1, 4, 4, 4), torch.rand(1, 4, 4, 4), nothing[..., :4, :4]) == 0
 
 
 def test_the_published_weights_are_the_defaults():
     own = TermWeights()
-    assert (own.ddim, own.l1, own.l2, own.sig) == (1.0, 1.0, 1.0, 0.0)
+    assert (own.ddim, own.l1, own.l2) == (1.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize('term', ['ddim', 'l1', 'l2', 'sig', 'silog', 'latent'])
+@pytest.mark.parametrize('term', ['ddim', 'l1', 'l2', 'silog', 'latent'])
 def test_each_weight_is_that_of_its_term(term):
     truth = torch.from_numpy(sparse_truth((2, 1, 20, 30), far=80.0)).float()
     valid, depth, shape = truth > 0, truth + 1.5, (4, 10, 15)
@@ -86,7 +87,7 @@ def test_each_weight_is_that_of_its_term(term):
         latent=SimpleNamespace(decode=lambda latent: depth, encode=lambda known: encoded),
     )
     weights = TermWeights(**{**dict.fromkeys(vars(TermWeights()), 0.0), term: 3.0})
-    chain = SimpleNamespace(network=network, weights=weights, max_depth=88.0, diffused='refined')
+    chain = SimpleNamespace(network=network, weights=weights, max_depth=88.0)
     batch = Batch(torch.zeros(2, 3, 20, 30), truth, valid, ~valid, truth, 'planted', (0, 1))
     cells = torch.nn.functional.max_pool2d(valid.float(), 3, 2, 1)
     draws = Draws(0, 0, (0, 1))
@@ -95,7 +96,7 @@ def test_each_weight_is_that_of_its_term(term):
         'ddim': draws.normal(shape).square().mean(),  # predicted is no noise at all
         'latent': latent_error(refined, encoded, cells),
         'silog': silog(depth, truth, valid),
-        **{name: f(depth, truth, 88.0) for name, f in (('l1', l1), ('l2', l2), ('sig', sig))},
+        **{name: f(depth, truth, 88.0) for name, f in (('l1', l1), ('l2', l2))},
     }
     found = diffusion_depth_loss(chain, batch, Draws(0, 0, (0, 1)))
     assert found.item() == pytest.approx(3.0 * expected[term].item(), rel=1e-5)

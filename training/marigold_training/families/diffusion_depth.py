@@ -5,7 +5,7 @@ Train a DiffusionDepth.
 
 ``init`` is ``{kind: small}`` with any values of an architecture, or ``{kind: checkpoint,
 path: …}``. A backbone that has a ``model_type`` needs ``weights`` too: those of ImageNet, or
-``random``. Recipes may have ``loss``, the weights of its terms, and ``diffused``.
+``random``. Recipes may have ``loss``, the weights of its terms.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,7 @@ from marigold_ros.models.locate import find_folder
 from marigold_training.families.registry import init_kind, TrainedFamily, Weights
 from marigold_training.networks.backbone_weights import load_backbone, RANDOM
 from marigold_training.networks.export import write_network
-from marigold_training.objectives.diffusion_depth import (
-    DIFFUSED,
-    TermWeights,
-    TrainedDiffusionDepth,
-)
+from marigold_training.objectives.diffusion_depth import TermWeights, TrainedDiffusionDepth
 from marigold_training.recipe_keys import read_fields
 import torch
 
@@ -62,8 +58,7 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDiffusionDep
         if weights and weights != RANDOM:
             load_backbone(network.features.backbone, kind, str(weights))
     terms = read_fields(TermWeights, 'loss', recipe.get('loss', {}))
-    diffused = recipe.get('diffused', DIFFUSED[0])
-    return TrainedDiffusionDepth(network, facts.max_depth, terms, diffused)
+    return TrainedDiffusionDepth(network, facts.max_depth, terms)
 
 
 def engine_model(
@@ -92,6 +87,4 @@ def kind(facts: Mapping[str, Any]) -> str:
     return 'DiffusionDepth, which denoises a depth latent guided by features of the image'
 
 
-FAMILY = TrainedFamily(
-    initial_network, engine_model, write, kind, keys=('loss', 'diffused'), spaces=(SPACE,)
-)
+FAMILY = TrainedFamily(initial_network, engine_model, write, kind, keys=('loss',), spaces=(SPACE,))

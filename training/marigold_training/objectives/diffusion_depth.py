@@ -4,11 +4,11 @@
 The objective of DiffusionDepth: noise of its own refined latent, pixels, and the truth's latent.
 
 ``L = w1 L_ddim + w2 L_pixel + w3 L_latent`` (Duan et al., ECCV 2024). The pixel terms are those
-of the published code, ``l1`` and ``l2`` in metres and ``sig`` in log depth, and ``silog``,
-``sig`` squared of each image alone. Truth is sparse, so terms count where it is known: pixels, or
+of the published recipes, ``l1`` and ``l2`` in metres, and ``silog`` in log depth, which the
+published code has for a whole batch. Truth is sparse, so terms count where it is known: pixels, or
 cells of the latent. Only the noise of the model's own latent is known everywhere, which is why
 that latent is diffused and not the truth's. The published code has no ``latent`` term; without
-one nothing trains the encoder. Letters as in models/diffusion_depth.
+one nothing trains the encoder. Letters: B images, H, W image, h, w latent.
 """
 
 from dataclasses import dataclass, fields
@@ -20,14 +20,14 @@ from marigold_ros.models.diffusion_depth.denoiser import TIMESTEPS
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_training.data.mixture import Batch
 from marigold_training.objectives.noise import Draws
-from marigold_training.objectives.sparse_truth import IMAGE, MEAN_WEIGHT, silog
 from marigold_training.objectives.trained_networks import TrainedModel
 import torch
 from torch.nn import functional
 
-DIFFUSED = ('refined', 'truth')
 KNOWN = 1e-4  # m; truth above counts
-LOG_OFFSET, SIG = 1e-3, 2.0  # m; of the whole
+MEAN_WEIGHT = 0.15  # of the squared mean in `silog`
+NEAREST = 1e-3  # m; the logarithm needs a positive depth
+IMAGE = (1, 2, 3)  # axes of one image
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class TermWeights:
     ddim: float = 1.0
     l1: float = 1.0
     l2: float = 1.0
-    sig: float = 0.0
     silog: float = 0.0
     latent: float = 1.0
 
@@ -62,25 +61,14 @@ class TrainedDiffusionDepth(TrainedModel):
     max_depth : float, metres
         To which truth and prediction are clipped.
     weights : TermWeights
-    diffused : {'refined', 'truth'}
-        The latent that gets noise: the model's own, or the truth's.
 
     """
 
     def __init__(
-        self,
-        network: DiffusionDepth,
-        max_depth: float,
-        weights: TermWeights | None = None,
-        diffused: str = DIFFUSED[0],
+        self, network: DiffusionDepth, max_depth: float, weights: TermWeights | None = None
     ) -> None:
         super().__init__('metric')
-        if diffused not in DIFFUSED:
-            raise ConfigurationError(
-                f"diffused is '{diffused}'; choose one of {', '.join(DIFFUSED)}"
-            )
-        self.network = network
-        self.max_depth, self.diffused = max_depth, diffused
+        self.network, self.max_depth = network, max_depth
         self.weights = TermWeights() if weights is None else weights
 
     def map_and_latent(self, rgb: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -106,31 +94,24 @@ def diffusion_depth_loss(chain: TrainedDiffusionDepth, batch: Batch, draws: Draw
     depth = network.latent.decode(refined)[..., : truth.shape[-2], : truth.shape[-1]]
     encoded = network.latent.encode(truth).float()
     loss = weights.latent * latent_error(refined, encoded, cells)
-    for weight, term in ((weights.l1, l1), (weights.l2, l2), (weights.sig, sig)):
+    for weight, term in ((weights.l1, l1), (weights.l2, l2)):
         if weight:
             loss = loss + weight * term(depth, truth, chain.max_depth)
     if weights.silog:
         loss = loss + weights.silog * silog(depth, truth, batch.valid)
     if weights.ddim:
-        own = chain.diffused == 'refined'
-        latent, seen = (refined, torch.ones_like(cells)) if own else (encoded, cells)
-        loss = loss + weights.ddim * noise_error(network, latent, features, seen, draws)
+        loss = loss + weights.ddim * noise_error(network, refined, features, draws)
     return loss
 
 
 def noise_error(
-    network: DiffusionDepth,
-    latent: torch.Tensor,
-    features: torch.Tensor,
-    seen: torch.Tensor,
-    draws: Draws,
+    network: DiffusionDepth, latent: torch.Tensor, features: torch.Tensor, draws: Draws
 ) -> torch.Tensor:
-    """Return the MSE of the noise predicted at random timesteps, in cells seen (B, 1, h, w)."""
+    """Return the MSE of the noise predicted at random timesteps."""
     noise = draws.normal(latent.shape[1:]).to(latent)
     timestep = draws.timesteps(TIMESTEPS).to(latent.device)
     noisy = add_noise(latent, noise, timestep)
-    predicted = network.denoiser(noisy, timestep, features).float()
-    return latent_error(predicted, noise, seen)
+    return functional.mse_loss(network.denoiser(noisy, timestep, features).float(), noise)
 
 
 def known_cells(valid: torch.Tensor) -> torch.Tensor:
@@ -168,18 +149,18 @@ def l2(depth: torch.Tensor, truth: torch.Tensor, max_depth: float) -> torch.Tens
     return _known_mean((_clipped(depth, max_depth) - _clipped(truth, max_depth)).square(), truth)
 
 
-def sig(depth: torch.Tensor, truth: torch.Tensor, max_depth: float) -> torch.Tensor:
+def silog(depth: torch.Tensor, truth: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """
-    Return the root of the log ratio's variance and 0.15 of its squared mean, twice.
+    Return the variance of the log ratio at known pixels plus 0.15 of its squared mean.
 
-    Over all known pixels of the batch up to the largest depth (AdaBins); 0 with fewer than two.
+    Averaged over images. It is nearly scale-invariant (Eigen et al., 2014, with 0). Arguments are
+    (B, 1, H, W); truth may be anything where it is not valid.
     """
-    known = (truth > KNOWN) & (truth <= max_depth)
-    if known.sum() < 2:
-        return depth.new_zeros(())
-    ratio = torch.log(depth[known] + LOG_OFFSET) - torch.log(truth[known] + LOG_OFFSET)
-    # The root of nothing has no gradient.
-    return SIG * (ratio.var() + MEAN_WEIGHT * ratio.mean().square()).clamp(min=1e-12).sqrt()
+    ratio = torch.where(valid, depth.clamp(min=NEAREST), 1.0).log()
+    ratio = ratio - torch.where(valid, truth, 1.0).log()
+    count = valid.sum(IMAGE).clamp(min=1)
+    square, mean = ratio.square().sum(IMAGE) / count, ratio.sum(IMAGE) / count
+    return (square + (MEAN_WEIGHT - 1.0) * mean.square()).mean()
 
 
 def _clipped(depth: torch.Tensor, max_depth: float) -> torch.Tensor:

@@ -8,9 +8,7 @@ Training losses: each objective of a recipe, its terms, and the networks that it
 2409.11355): one step from zeros at the last timestep, on latents or through the decoder, with more
 terms than theirs; ``e2e`` is theirs.
 ``l1_gradient`` is PrimeDepth's (Zavadski et al., ACCV 2024), without a fit of scale and shift.
-``masked_pixel`` and ``silog`` are for sparse truth: the prediction gets its metres from the two
-percentiles of the truth that normalised the target, not from a fit, which would remove the bias
-that they penalise. ``fusion`` and ``diffusion_depth`` are in files of their own. Letters as in
+``fusion`` and ``diffusion_depth`` are in files of their own. Letters as in
 trained_networks.py.
 """
 
@@ -20,14 +18,13 @@ import math
 from typing import Any
 
 from marigold_training.data.mixture import Batch, LatentBatch
-from marigold_training.data.targets import denormalise, NEAREST, QUANTILES
+from marigold_training.data.targets import NEAREST, QUANTILES
 from marigold_training.objectives.diffusion_depth import (
     diffusion_depth_loss,
     TrainedDiffusionDepth,
 )
 from marigold_training.objectives.fusion import fusion_loss, TrainedFusion
 from marigold_training.objectives.noise import Draws, training_noise
-from marigold_training.objectives.sparse_truth import masked_pixel, silog
 from marigold_training.objectives.trained_networks import (
     as_image,
     decode,
@@ -277,29 +274,6 @@ def near_sky(
     return masked_mean(functional.relu(beyond), batch.sky.float())
 
 
-def masked_pixel_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
-    """Return DiffusionDepth's published loss, in metres at the known pixels."""
-    return masked_pixel(*in_metres(chain, batch))
-
-
-def silog_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
-    """Return the loss of DiffusionDepth's code, of log depth at the known pixels."""
-    return silog(*in_metres(chain, batch))
-
-
-def in_metres(
-    chain: TrainedModel, batch: Batch
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    Convert the predicted map to metres by each image's normalisation.
-
-    Returns predicted and true metres (B, 1, H, W), and 1.0 where the truth is known.
-    """
-    relative = chain.relative(batch.rgb)
-    predicted = denormalise(relative, batch.depth, batch.valid, chain.space)
-    return predicted, torch.where(batch.valid, batch.depth, torch.nan), batch.valid.float()
-
-
 def distill_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
     """
     Return L1 + MSE between student's and teacher's latents, L1 + gradients between their maps.
@@ -344,8 +318,6 @@ OBJECTIVES = {
     'e2e': Objective(e2e_loss, ('unet',), TrainedModel),
     'anchored': Objective(anchored_loss, ('unet',), TrainedModel),
     'l1_gradient': Objective(l1_gradient_loss, ('unet',), TrainedModel),  # PrimeDepth
-    'masked_pixel': Objective(masked_pixel_loss, ('unet',), TrainedModel),
-    'silog': Objective(silog_loss, ('unet',), TrainedModel),
     'distill': Objective(distill_loss, ('student',)),
     'fusion': Objective(fusion_loss, ('fusion',), TrainedFusion),
     'diffusion_depth': Objective(diffusion_depth_loss, ('network',), TrainedDiffusionDepth),
