@@ -293,6 +293,15 @@ def test_an_invalid_source_is_named(tmp_path, change, words):
         open_source(entry | change, tmp_path)
 
 
+@pytest.mark.parametrize('key', ['height', 'width', 'count', 'first_seed'])
+def test_a_fraction_is_refused_and_leaves_the_rendered_images_as_they_are(tmp_path, key):
+    sizes = {'height': 16, 'width': 16, 'count': 2, 'first_seed': 1_000_000}
+    SyntheticPairs(tmp_path, **sizes).prepare()
+    with pytest.raises(ConfigurationError, match=f'{key} of a synthetic .*give a whole number'):
+        SyntheticPairs(tmp_path, **{**sizes, key: 4.0 * sizes[key]})
+    assert SyntheticPairs(tmp_path, **sizes).read(1).rgb.any()
+
+
 def test_kept_pairs_make_the_same_batches_and_are_read_once(planted, monkeypatch):
     how = Augmentation(flip=0.5, colour=0.5, sensor=0.5)
     batches = []

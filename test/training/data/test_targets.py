@@ -138,7 +138,8 @@ def test_metres_stay_metres():
 @pytest.mark.parametrize('space', RELATIVE_SPACES)
 def test_depth_between_the_percentiles_comes_back_in_metres(space):
     depth = np.random.default_rng(0).uniform(2.0, 30.0, (2, 1, 12, 16)).astype(np.float32)
-    relative, valid, _ = (np.stack(part) for part in zip(*(normalise(d, space) for d in depth)))
+    found = [normalise(one, space) for one in depth]
+    relative, valid, _ = (np.stack(part) for part in zip(*found, strict=True))
     found = denormalise(*map(torch.from_numpy, (relative, depth, valid)), space).numpy()
     inside = (relative > 0) & (relative < 1)
     assert inside.mean() > 0.9

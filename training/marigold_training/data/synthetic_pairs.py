@@ -61,6 +61,13 @@ class SyntheticPairs:
             raise ConfigurationError(f'known is {known!r}; choose a share above 0, at most 1')
         if scene not in (None, *KINDS):
             raise ConfigurationError(f"scene is '{scene}'; choose one of {', '.join(KINDS)}")
+        numbers = {'height': height, 'width': width, 'count': count, 'first_seed': first_seed}
+        for key, value in numbers.items():
+            if type(value) is not int:  # a cache of a fraction could not be read again
+                raise ConfigurationError(
+                    f'{key} of a synthetic source is {value!r}; give a whole number (2.0e4 '
+                    'is none to YAML: write 20000)'
+                )
         if first_seed < FIRST_TRAINING_SEED:
             raise ConfigurationError(
                 f'first_seed is {first_seed}; seeds below {FIRST_TRAINING_SEED} are held-out '
