@@ -71,6 +71,7 @@ def test_the_same_seed_gives_the_same_weights(recipe):
 REFUSED = {
     'unet': [
         ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
+        ({'init': {'kind': ['small']}}, 'choose one of small, checkpoint'),
         ({'init': {'channel': [8]}}, "init has 'channel'"),
         ({'init': {'channels': [8, 9]}}, 'multiples of 8'),
         ({'noise': 'annealed'}, "unknown key 'noise'"),

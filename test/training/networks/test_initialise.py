@@ -220,6 +220,7 @@ def test_small_networks_share_the_latent_channels(toy):
     [
         ('small', "init is 'small'"),
         ({}, "kind is 'None'.*small, checkpoint, stable_diffusion"),
+        ({'kind': ['small']}, 'small, checkpoint, stable_diffusion'),
         ({'kind': 'big'}, "kind is 'big'.*small"),
         ({'kind': 'small', 'vae': {}}, "has 'vae'.*autoencoder, unet"),
         ({'kind': 'small', 'seed': 3}, "has 'seed'"),

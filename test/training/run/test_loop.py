@@ -561,9 +561,10 @@ def test_the_recipe_chooses_the_precision(tmp_path):
     ):
         path.write_text(text)
         assert precision_of(path) == found
-    path.write_text('precision: half')
-    with pytest.raises(ConfigurationError, match="is 'half'; choose one of bf16, fp16, float32"):
-        precision_of(path)
+    for wrong in ("'half'", "['fp16']"):
+        path.write_text(f'precision: {wrong}')
+        with pytest.raises(ConfigurationError, match='; choose one of bf16, fp16, float32'):
+            precision_of(path)
 
 
 def test_data_are_prepared_without_the_weights_that_training_starts_with(open_run):

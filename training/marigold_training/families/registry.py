@@ -111,7 +111,7 @@ def init_kind(entry: Any, known: Mapping[str, Sequence[str]]) -> str:
     ConfigurationError for any other.
     """
     found: Any = entry.get('kind') if isinstance(entry, Mapping) else None
-    if found not in known:
+    if found not in tuple(known):  # it may be a list
         raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(known)}")
     check_keys('init', [key for key in entry if key != 'kind'], known[found])
     return str(found)

@@ -77,7 +77,7 @@ def initialise(
     if space not in RELATIVE_SPACES:
         raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}")
     kind = check_mapping('init', entry).get('kind')
-    if kind not in KINDS:
+    if kind not in tuple(KINDS):  # it may be a list
         raise ConfigurationError(f"init.kind is '{kind}'; choose one of {', '.join(KINDS)}")
     own = {key: value for key, value in entry.items() if key not in ('kind', PROMPT)}
     _check_keys(f"init of kind '{kind}'", own, KINDS[kind])
@@ -155,7 +155,7 @@ def from_checkpoint(path: str) -> Parts:
 
 def from_stable_diffusion(path: str, schedule: str = 'v1_1') -> Parts:
     """Open Stable Diffusion 2, widen its U-Net and rebuild its schedule as Marigold's."""
-    if schedule not in SCHEDULES:
+    if schedule not in tuple(SCHEDULES):
         raise ConfigurationError(
             f"init.schedule is '{schedule}'; choose one of {', '.join(SCHEDULES)}"
         )

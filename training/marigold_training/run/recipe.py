@@ -452,7 +452,7 @@ def network_of(path: Path) -> str:
 def precision_of(path: Path) -> str:
     """Return accelerate's name of a recipe's ``precision``; raises ConfigurationError."""
     precision = _read(path).get('precision', 'bf16')
-    if precision not in PRECISIONS:
+    if precision not in tuple(PRECISIONS):  # it may be a list
         raise ConfigurationError(
             f"precision of {path.name} is '{precision}'; choose one of {', '.join(PRECISIONS)}"
         )
