@@ -15,7 +15,7 @@ from typing import ClassVar
 from ablate import main as ablate
 import cv2
 from diffusers import AutoencoderTiny
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.evaluation.baselines import fit_surface
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.spaces import from_metres, to_metres
@@ -110,6 +110,14 @@ def test_a_metric_models_own_metres_are_scored_beside_its_fit():
     table = score(Double(), [('one', Pair(sample.rgb, sample.depth))], 1)
     assert table['model']['abs_rel'] < 1e-3
     assert table['own metres']['abs_rel'] > 0.5
+
+
+def test_a_diverged_model_is_named():
+    model = Knowing()
+    model.truth = {rgb: np.full_like(depth, np.nan) for rgb, depth in model.truth.items()}
+    model.predict = lambda rgb: Prediction(model.truth[rgb.tobytes()], None)
+    with pytest.raises(CheckpointError, match='not finite.*lower learning_rate'):
+        score_held_out(model, ONE_EACH.values(), mean_map_scenes=1)
 
 
 def test_the_contact_sheet_leaves_out_images_whose_depth_is_unknown(tmp_path):

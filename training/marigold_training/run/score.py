@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-from marigold_ros.errors import InputError
+from marigold_ros.errors import CheckpointError, InputError
 from marigold_ros.evaluation.baselines import (
     fit_surface,
     minimise_relative_error,
@@ -21,7 +21,7 @@ from marigold_ros.evaluation.baselines import (
 )
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.report.drawing import colourise_depth
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.spaces import from_metres, RELATIVE_SPACES
 from marigold_ros.synthetic.raycast.description import Sample
@@ -165,6 +165,17 @@ def is_scorable(pair: Pair) -> bool:
     return bool(known_depth(pair)[1].sum() >= MIN_KNOWN)
 
 
+def _predicted(model: DepthModel, rgb: np.ndarray) -> Prediction:
+    """Predict an image; raises CheckpointError unless that is finite, as of diverged weights."""
+    prediction = model.predict(rgb)
+    if not np.isfinite(prediction.relative).all():
+        raise CheckpointError(
+            'the model predicts values that are not finite, which no score has; train it again at '
+            'a lower learning_rate, from the last checkpoint before'
+        )
+    return prediction
+
+
 def _fitted_depths(
     model: DepthModel,
     pair: Pair,
@@ -176,7 +187,7 @@ def _fitted_depths(
     v, u = np.nonzero(valid)
     points = SparseDepth(u, v, truth[valid].astype(np.float32))
     size = truth.shape[1], truth.shape[0]
-    prediction = model.predict(pair.rgb)
+    prediction = _predicted(model, pair.rgb)
     depths = {
         'model': best_affine(prediction.relative, truth, valid, prediction.space),
         'plane': fit_surface(points, size, 1, LIMITS).map(),
@@ -252,7 +263,7 @@ def contact_sheet(model: DepthModel, pairs: Iterable[LabelledPair], path: Path) 
         truth, valid = known_depth(pair)
         if valid.sum() < MIN_KNOWN:
             continue
-        prediction = model.predict(pair.rgb)
+        prediction = _predicted(model, pair.rgb)
         fitted = best_affine(prediction.relative, truth, valid, prediction.space)
         low, high = (float(x) for x in np.quantile(truth[valid], [0.02, 0.98]))
         high = max(high, 1.1 * low)
