@@ -157,7 +157,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             target = run.export(args.score, **chosen)
             print(run.measured(), target, *next_steps(args.out, target, kind), sep='\n')
         end(accelerator)
-    except (MarigoldError, FloatingPointError) as error:
+    except MarigoldError as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:

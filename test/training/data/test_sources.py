@@ -427,6 +427,7 @@ def test_an_empty_or_missing_folder_or_list_is_refused(tmp_path):
         ({'sky_above': -1.0}, 'sky_above is -1'),
         ({'depth_scal': 256}, 'depth_scal'),
         ({'images': 'images/a.png'}, 'same number'),
+        ({'images': ['*.png']}, 'a value of a wrong type in'),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(hypersim, keys, reason):

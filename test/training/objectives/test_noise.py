@@ -94,3 +94,5 @@ def test_unknown_kinds_and_strengths_are_named():
         check_noise('pink', 0.9)
     with pytest.raises(ConfigurationError, match='noise_strength is 1'):
         draw('annealed', strength=1.0)
+    with pytest.raises(ConfigurationError, match="noise_strength is '9e-1'"):
+        check_noise('annealed', '9e-1')

@@ -11,12 +11,12 @@ from pathlib import Path
 import re
 
 from accelerate import Accelerator
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import CheckpointError, ConfigurationError, MarigoldError
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.objectives.trained_networks import as_image
 from marigold_training.run.loop import Trainer
-from marigold_training.run.optimizer import learning_rate
+from marigold_training.run.optimizer import learning_rate, new_optimizer
 from marigold_training.run.recipe import precision_of, read_recipe, TrainingRun
 from marigold_training.run.run_state import check_recipe, load_averaged, trained_stages
 from marigold_training.run.stages import read_stages, Stage
@@ -223,7 +223,7 @@ def test_five_steps_without_a_finite_loss_end_the_run(new_trainer, tmp_path, mon
     before = {k: v.clone() for k, v in trainer.chain.state_dict().items()}
     forward = trainer.chain.forward
     monkeypatch.setattr(trainer.model, 'forward', lambda *given: forward(*given) * float('nan'))
-    with pytest.raises(FloatingPointError, match='5 steps in a row.*learning_rate'):
+    with pytest.raises(MarigoldError, match='5 steps in a row.*learning_rate'):
         trainer.run()
     for key, value in trainer.chain.state_dict().items():
         assert torch.equal(value, before[key])
@@ -397,6 +397,22 @@ def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
 def test_an_invalid_stage_is_named(entry, words):
     with pytest.raises(ConfigurationError, match=words):
         read_stages([{'name': 'a', 'objective': 'pixel', 'steps': 3} | entry], {})
+
+
+@pytest.mark.parametrize('names', [('a', 'b', 'a'), ('a', '../b')])
+def test_stages_whose_files_would_replace_others_are_refused(names):
+    with pytest.raises(ConfigurationError, match='give each a name of its own, without /'):
+        read_stages([{'name': name} for name in names], {'objective': 'pixel', 'steps': 3})
+
+
+def test_betas_may_be_whole_numbers():
+    (stage,) = read_stages(
+        [{'name': 'a', 'objective': 'pixel', 'steps': 3, 'betas': [0, 0.99]}], {}
+    )
+    weight = torch.nn.Parameter(torch.ones(1))
+    weight.grad = torch.ones(1)
+    new_optimizer(stage, [weight]).step()
+    assert weight < 1.0
 
 
 FILLED = 'name: x\ninit: {{}}\nsources: []\nstages: []\nfacts: {{space: log}}\n{}\n'

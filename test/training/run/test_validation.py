@@ -317,14 +317,15 @@ def test_images_to_stop_on_select_the_weights(chain, stop, tmp_path):
 
 def test_figures_of_another_validation_select_no_weights(open_run):
     stage = {'name': 'a', 'objective': 'pixel', 'steps': 1, 'batch_size': 2, 'validate_every': 1}
+    more = {**stage, 'name': 'b'}
 
     def run(metric, *stages):
         return open_run(validation={'scenes': 1, 'best': f'scenes.{metric}'}, stages=stages)
 
     assert run('delta1', stage).train()
     with pytest.raises(CheckpointError, match='delta1.*and the recipe has .*abs_rel'):
-        run('abs_rel', stage, stage).train()
-    assert run('delta1', stage, stage).trainer().best['at'] == 'a 1/1'
+        run('abs_rel', stage, more).train()
+    assert run('delta1', stage, more).trainer().best['at'] == 'a 1/1'
 
 
 def test_images_of_too_few_points_to_be_scored_are_refused_before_training(stop, tmp_path):

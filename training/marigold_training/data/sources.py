@@ -97,7 +97,7 @@ def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
         raise ConfigurationError(f"source '{kind}': {error}; see docs/training-data.md") from error
     try:
         return KINDS[kind](data=data, **own)
-    except TypeError as error:
+    except (AttributeError, TypeError) as error:
         raise ConfigurationError(
             f"source '{kind}' has a value of a wrong type in {own}: {error}; YAML takes 1e-3 for "
             'text: write 1.0e-3'

@@ -32,7 +32,7 @@ def initial_networks(recipe: Mapping[str, Any], seed: int) -> TrainedNetworks:
         seed,
         recipe['facts']['space'],
         recipe.get('noise', 'gaussian'),
-        float(recipe.get('noise_strength', 0.9)),
+        recipe.get('noise_strength', 0.9),
     )
     if recipe.get(ADAPTERS):
         add_adapters(chain.unet, recipe[ADAPTERS], seed)

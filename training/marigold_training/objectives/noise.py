@@ -56,9 +56,9 @@ def check_noise(kind: str, strength: float) -> None:
     """Raise ConfigurationError if :func:`training_noise` does not accept these."""
     if kind not in KINDS:
         raise ConfigurationError(f"noise is '{kind}'; choose one of {', '.join(KINDS)}")
-    if not 0.0 <= strength < 1.0:
+    if type(strength) not in (int, float) or not 0.0 <= strength < 1.0:
         raise ConfigurationError(
-            f'noise_strength is {strength}; choose from 0 to below 1 (0.9 in the paper)'
+            f'noise_strength is {strength!r}; choose from 0 to below 1 (0.9 in the paper)'
         )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from marigold_ros.errors import MarigoldError
 from marigold_ros.processes import never, Stop
 from marigold_training.data.mixture import collate, ignore_signals, Mixture
 from marigold_training.objectives.losses import OBJECTIVES
@@ -178,7 +179,7 @@ class Trainer:
             lost = not (math.isfinite(norm) or (scaler and scaler.get_scale() > 1.0))
             failures = failures + 1 if lost else 0
             if failures >= FAILURES_ALLOWED:
-                raise FloatingPointError(
+                raise MarigoldError(
                     f'{failures} steps in a row without a finite loss (stage {stage.name}, step '
                     f'{self.step}); lower learning_rate and resume from the last checkpoint'
                 )

@@ -103,7 +103,7 @@ class Stage:
         two = isinstance(betas, (list, tuple)) and len(betas) == 2
         if not two or not all(isinstance(x, (int, float)) and 0.0 <= x < 1.0 for x in betas):
             raise ConfigurationError(f'betas is {betas}; give two numbers in [0, 1)')
-        object.__setattr__(self, 'betas', tuple(betas))
+        object.__setattr__(self, 'betas', tuple(map(float, betas)))  # as Adam wants them
         for name in ('steps', 'batch_size', 'accumulation', 'save_every'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
@@ -150,4 +150,11 @@ def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> lis
         for key in ('name', 'objective', 'steps'):
             if key not in {**common, **entry}:
                 raise ConfigurationError(f'entry {number} of stages lacks {key}')
-    return [Stage(**{**common, **entry}) for entry in entries]
+    stages = [Stage(**{**common, **entry}) for entry in entries]
+    names = [stage.name for stage in stages]
+    for name in names:  # of files of the run
+        if names.count(name) > 1 or '/' in name:
+            raise ConfigurationError(
+                f"a stage has the name '{name}'; give each a name of its own, without /"
+            )
+    return stages

@@ -92,6 +92,6 @@ def networks_to_time(recipe: Mapping[str, Any]) -> TrainedModel:
 def stable_diffusion(recipe: Mapping[str, Any]) -> TrainedNetworks:
     """Return networks in the shape of Stable Diffusion 2 with random weights."""
     parts = random_networks()
-    noise = recipe.get('noise', 'gaussian'), float(recipe.get('noise_strength', 0.9))
+    noise = recipe.get('noise', 'gaussian'), recipe.get('noise_strength', 0.9)
     networks = parts.autoencoder, parts.unet, parts.scheduler, parts.text
     return TrainedNetworks(*networks, recipe['facts']['space'], *noise)
