@@ -126,11 +126,18 @@ def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:
         if str(folder) == FUSION and not folder.is_dir():
             folder = EMBEDDED / FUSION
         return load_fusion_network(folder).requires_grad_(True).train()
-    sizes = {key: [int(x) for x in entry[key]] for key in entry}
+    sizes = dict(entry)
     if 'channels' in sizes:
         sizes.setdefault('inner', sizes['channels'])
-    if len(sizes) not in (0, len(SIZES)) or len({len(size) for size in sizes.values()}) > 1:
-        raise ConfigurationError(f'init is {entry}; give {", ".join(SIZES)} for as many levels')
+    lists = all(
+        isinstance(size, list) and size and all(type(x) is int and x > 0 for x in size)
+        for size in sizes.values()
+    )
+    if not lists or len(sizes) not in (0, len(SIZES)) or len(set(map(len, sizes.values()))) > 1:
+        raise ConfigurationError(
+            f'init is {entry}; give {", ".join(SIZES)}, a list of whole numbers above 0 each, for '
+            'as many levels'
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return FusionNetwork(len(CHANNELS), len(CANDIDATES), **sizes)

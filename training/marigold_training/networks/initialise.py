@@ -127,7 +127,7 @@ def from_random(
             arguments['channels'] = tuple(arguments['channels'])
     try:
         networks = small_autoencoder(**first), small_unet(**second)
-    except (TypeError, ValueError) as error:  # diffusers raises whatever a wrong width led to
+    except Exception as error:  # diffusers raises whatever a wrong width led to
         raise ConfigurationError(
             f'init.autoencoder {first} with init.unet {second} is not valid ({error}); '
             'give channels as lists: multiples of 8 and of 16'
