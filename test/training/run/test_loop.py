@@ -143,6 +143,22 @@ def test_a_stage_is_logged_up_to_its_last_step(new_trainer, tmp_path, monkeypatc
     assert [line['step'] for line in lines] == [1, 2, 3, 2]
 
 
+def test_networks_that_drop_features_at_random_resume_exactly(new_trainer, tmp_path):
+    def dropping(folder):
+        trainer = new_trainer(folder, [replace(STAGES[0], steps=6)])
+        layer = trainer.chain.autoencoder.encoder.conv_in
+        layer.register_forward_hook(lambda *given: torch.nn.functional.dropout(given[-1], 0.5))
+        return trainer
+
+    whole, begun = dropping(tmp_path / 'whole'), dropping(tmp_path / 'stopped')
+    assert whole.run()
+    assert not begun.run(stop=lambda: begun.step == 4)
+    torch.rand(3)  # as another process has another state
+    resumed = dropping(tmp_path / 'stopped')
+    assert resumed.run()
+    assert_same_end(whole, resumed)
+
+
 def test_a_run_resumed_without_averaging_goes_on_from_its_own_weights(new_trainer, tmp_path):
     begun = new_trainer(tmp_path, [STAGES[0]])
     asked = iter([False, False, True])

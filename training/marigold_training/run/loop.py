@@ -17,7 +17,6 @@ import time
 from typing import Any, Protocol
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from marigold_ros.errors import MarigoldError
 from marigold_ros.processes import never, Stop
 from marigold_training.data.mixture import collate, ignore_signals, Mixture
@@ -111,7 +110,6 @@ class Trainer:
         self.validation, self.log = validation, RunLog(folder, accelerator.log)
         self.latents = folder / 'latents' if latents is None else latents
         self.folder.mkdir(parents=True, exist_ok=True)
-        set_seed(seed)
         chain.to(accelerator.device)
         self.average = WeightAverage(chain, any(stage.average for stage in stages))
         self.best: dict[str, Any] = {}  # quality, weights and where, if the validation selects
@@ -166,6 +164,8 @@ class Trainer:
                 waited += time.monotonic() - asked
                 number = self.step * stage.accumulation + part
                 draws = Draws(self.seed + 1000 * self.stage_index, number, batch.rows)
+                # Of layers that drop at random, as in a Swin.
+                torch.manual_seed(draws.generators[0].initial_seed())
                 with self._reduced(part == stage.accumulation - 1):
                     with self.accelerator.autocast():
                         loss = self.model(OBJECTIVES[stage.objective].loss, batch, draws)
@@ -342,7 +342,6 @@ class Trainer:
             'step': self.step,
             'skipped': self.skipped,
             'logged': self.log.size,
-            'torch_rng': torch.get_rng_state(),
             'provenance': json.dumps(self.provenance),
             **self.chain.settings(),
         }
@@ -378,6 +377,5 @@ class Trainer:
             self.optimizer.load_state_dict({**moments, **own})
         if self.accelerator.scaler and state.get('scaler'):
             self.accelerator.scaler.load_state_dict(state['scaler'])
-        torch.set_rng_state(state['torch_rng'])
         self.chain.restore(state)
         return int(state.get('logged', self.log.size))
