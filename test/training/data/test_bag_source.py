@@ -174,7 +174,7 @@ def test_an_image_is_rectified_for_depth_that_is(rectified):
 )
 def test_a_bag_of_unusable_depth_is_named_with_its_reason(tmp_path, depths, reason):
     write_bag(tmp_path / 'drive', depths)
-    with pytest.raises(InputError, match=f'1 problems.*\n.*drive.*{reason}'):
+    with pytest.raises(InputError, match=f'1 problem;.*\n.*drive.*{reason}'):
         source('bag', tmp_path, folder='drive', image='/color', depth='/depth').prepare()
     assert list((tmp_path / 'bags').iterdir()) == []
 

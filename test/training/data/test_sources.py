@@ -328,7 +328,7 @@ def test_a_broken_file_is_named_with_its_reason(hypersim, case):
     pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
     path = hypersim / 'hypersim/train' / pairs.entries[1][which == 'depth']
     corrupted(path)
-    with pytest.raises(InputError, match=f'1 problems.*\n.*{reason}') as caught:
+    with pytest.raises(InputError, match=f'1 problem;.*\n.*{reason}') as caught:
         pairs.prepare()
     assert path.name in str(caught.value)
     assert not (hypersim / 'verified').exists()

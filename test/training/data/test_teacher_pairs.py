@@ -108,7 +108,7 @@ def test_a_source_reads_alike_in_another_process(labelled):
 
 def test_broken_images_are_named_and_the_others_labelled(labelled, photos):
     (photos / 'photos' / 'day_0' / 'broken.png').write_bytes(b'not an image')
-    with pytest.raises(InputError, match=r'1 problems.*\n.*broken\.png'):
+    with pytest.raises(InputError, match=r'1 problem;.*\n.*broken\.png'):
         labelled().prepare()
     assert len(list(photos.glob('labels/*/*.npy'))) == 3
 

@@ -9,7 +9,7 @@ from itertools import chain
 import json
 from pathlib import Path
 
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.errors import ConfigurationError, counted, InputError
 from marigold_ros.image_sets.decode import (
     decode_depth_file,
     decode_image_file,
@@ -256,7 +256,8 @@ def raise_problems(problems: Sequence[str], name: str) -> None:
     if not problems:
         return
     error = InputError(
-        f'{name}: {len(problems)} problems; repair the files or remove them from the list:'
+        f'{name}: {counted(len(problems), "problem")}; repair the files or remove them from the '
+        'list:'
     )
     more = [f'and {len(problems) - LISTED} more'] if len(problems) > LISTED else []
     error.listed = (*problems[:LISTED], *more)
