@@ -144,8 +144,7 @@ class TransformTree:
             refused = f'; refused: {" | ".join(self.refused)}' if self.refused else ''
             raise CalibrationError(
                 f"no {kind} '{target}' <- '{source}'; known frames: "
-                f'{", ".join(sorted(known)) or "none"}{refused}; '
-                f'record {topic}, or give the extrinsics yourself'
+                f'{", ".join(sorted(known)) or "none"}{refused}; record {topic}'
             )
         return _inverse(from_target[common]) @ from_source[common]
 
@@ -261,7 +260,7 @@ class EgoMotion:
             at_ns = lidar[1] if self.topics else None
             return self.tree.lookup(camera[0], lidar[0], at_ns, or_latest=True)
         except CalibrationError as error:
-            warnings.append(str(error))
+            warnings.append(f'{error}, or set extrinsics.translation and extrinsics.rotation_xyzw')
         return None
 
     def _pose(self, frame_id: str, stamp_ns: int) -> np.ndarray | None:

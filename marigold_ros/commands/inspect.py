@@ -98,7 +98,8 @@ def _text(facts: dict[str, Any]) -> str:
             f'{lidar["share"]:.0%} of the image (rows {first} to {last} of {height}), '
             f'{lidar["dt_ms"]:.0f} ms from their images'
         )
-    if facts['topics']['lidar'] and not facts['topics']['lidar']['type'].endswith('Image'):
+    sensor = facts['topics']['lidar']
+    if sensor and not sensor['type'].endswith('Image') and facts['transform'] is not None:
         known = 'known' if facts['transform'] else 'missing'
         lines.append(f'transform from LiDAR to camera: {known}')
     for text, count in facts['problems'].items():

@@ -317,7 +317,8 @@ def _extrinsics(
         return _recorded_pose(reader, frames[0], scan.header.frame_id)
     except CalibrationError as error:
         raise CalibrationError(
-            f'{error}: --set extrinsics.translation=x,y,z --set extrinsics.rotation_xyzw=x,y,z,w'
+            f'{error}, or give it: --set extrinsics.translation=x,y,z '
+            '--set extrinsics.rotation_xyzw=x,y,z,w'
         ) from error
 
 
@@ -341,7 +342,7 @@ def _recorded_pose(reader: BagReader, camera: str, sensor: str) -> np.ndarray:
         if np.abs(now - pose).max() > _MOVED:
             raise CalibrationError(
                 f"'{sensor}' moves against '{camera}' in /tf, and the node gets one pose; use "
-                '`evaluate`, which reads the pose at each scan, or give one'
+                '`evaluate`, which reads the pose at each scan'
             )
     if pose is None:
         raise why

@@ -188,10 +188,10 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     ``points`` of a scan, of those ``in_view``, of the ``share`` of the image's squares with a
     point, of the ``rows`` between which they lie, and of ``dt_ms``, the time between image and
     scan; ``sources``: points of others that are set, in an image, or why none; ``transform``:
-    whether the pose of the LiDAR is known; ``other_cameras``: images that
-    could have been chosen; ``other_topics`` with their types; ``images`` that were looked at,
-    ``problems`` and how many of them each concerns; ``scorable``, and the ``reason`` if they are
-    not.
+    whether the pose of the LiDAR is known, None where no image has a scan; ``other_cameras``:
+    images that could have been chosen; ``other_topics`` with their types; ``images`` that were
+    looked at, ``problems`` and how many of them each concerns; ``scorable``, and the ``reason`` if
+    they are not.
     """
     path = Path(path)
     with BagReader(path) as reader:
@@ -216,6 +216,9 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     usable = [sample for sample in samples if sample.item.frame is not None]
     reason = why_not_scored(topics, samples)
     problems = Counter(sample.problem for sample in samples if sample.problem)
+    frames = [sample.item.usable for sample in usable]
+    is_posed = any(frame.T_cam_lidar is not None for frame in frames)
+    has_scan = any(frame.scan_ns is not None for frame in frames)
     return {
         'bag': str(path),
         'bytes': sum(file.stat().st_size for file in bag_files(path)),
@@ -225,7 +228,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         'camera': _camera_facts(usable[0].item.frame) if usable else {},
         'lidar': _lidar_facts(usable),
         'sources': _source_facts(usable, options),
-        'transform': any(s.item.frame.T_cam_lidar is not None for s in usable if s.item.frame),
+        'transform': is_posed if is_posed or has_scan else None,
         'other_cameras': list(topics.cameras),
         'other_topics': listing({n: i for n, i in infos.items() if n not in topics.named}),
         'images': len(samples),

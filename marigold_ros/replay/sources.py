@@ -83,4 +83,4 @@ class SourcesOfBag:
         try:
             return SparseInput(GROUND, ground=ground_plane(self._ground, pose))
         except CalibrationError as error:
-            return SparseInput(GROUND, no_points=as_reason(f'{error}; or set ground.height'))
+            return SparseInput(GROUND, no_points=as_reason(f'{error}, or set ground.height'))

@@ -318,4 +318,4 @@ def test_a_mounting_on_tf_alone_is_that_of_the_scans_stamp_else_the_latest(
     with BagReader(tmp_path / 'bag') as reader:
         read = list(bag_frames(reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig()))
     assert [-item.frame.T_cam_lidar[0, 3] for item in read] == pytest.approx(expected)
-    assert [item.warning for item in read] == ['no camera_info'] * 3
+    assert all(item.warning.startswith('no camera_info; record it') for item in read)

@@ -215,8 +215,11 @@ def test_the_topic_that_was_meant_is_suggested(evaluate, short_drive, option, gi
 @pytest.mark.parametrize(
     ('topic', 'words'),
     [
-        (INFO, ['no image of {bag} could be scored: no camera_info', 'inspect {bag}']),
-        (STATIC, ["'camera_optical'", "'velodyne'"]),
+        (
+            INFO,
+            ['no image of {bag} could be scored: no camera_info; record it, or', 'inspect {bag}'],
+        ),
+        (STATIC, ["'camera_optical'", "'velodyne'", 'or set extrinsics.translation']),
         (LIDAR, ['no topic holds sparse depth (a PointCloud2, a LaserScan']),
         (IMAGE, ['no topic holds images']),
     ],

@@ -82,6 +82,13 @@ def test_what_is_missing_is_said_and_ends_with_1(drive_without, capsys):
     assert 'no camera_info' in facts['reason']
 
 
+def test_a_transform_is_not_called_missing_where_no_scan_is_in_time(short_drive, capsys):
+    late = str(short_drive), '--set', 'lidar.time_offset=20'
+    assert inspected(capsys, *late)[1]['transform'] is None
+    main(['inspect', *late])
+    assert 'transform from LiDAR' not in capsys.readouterr().out
+
+
 def test_true_depth_alone_can_be_scored_against(drive_without, capsys):
     code, facts = inspected(capsys, drive_without(LIDAR))
     assert (code, facts['scorable'], facts['topics']['lidar']) == (0, True, None)
