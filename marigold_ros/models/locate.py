@@ -80,10 +80,7 @@ _LONGEST_NUMBER = 30  # digits
 _loading = RLock()
 LAYOUT = 'diffusers layout (model_index.json, unet/, vae/, scheduler/)'
 # What to do about a file that is missing, by its path in the checkpoint.
-REMEDIES = {
-    'model_index.json': f'give a folder in {LAYOUT}',
-    'scheduler/scheduler_config.json': 'copy it there',
-}
+REMEDIES = {'scheduler/scheduler_config.json': 'copy it there'}
 
 
 def list_checkpoints() -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS, NOT_DEPTH
 from marigold_ros.models.light_imports import import_networks
-from marigold_ros.models.locate import missing_file, offline, peek_json, read_json
+from marigold_ros.models.locate import offline, peek_json, read_json
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ FAMILIES = {
 
 # What `model` may name: a checkpoint of a family, or several to be averaged.
 NAMES = (*FAMILIES, 'average')
+_FIRST_FILES = ('model_index.json', 'config.json')  # one of them shows the family
 
 
 def find_family(folder: Path) -> Family:
@@ -118,7 +119,12 @@ def family_name(folder: Path) -> str:
             return name
     config = folder / 'config.json'
     if not config.is_file():
-        raise missing_file(folder, 'model_index.json')
+        inner = _checkpoints_below(folder)
+        example = f', such as {inner[0]}' if inner else ''
+        raise CheckpointError(
+            f'{folder} has no model_index.json and no config.json; give the folder of a checkpoint'
+            f'{example}, in the layout of diffusers or transformers'
+        )
     kind = read_json(config).get('model_type')
     if isinstance(kind, str) and kind in NOT_DEPTH:
         raise CheckpointError(
@@ -129,3 +135,10 @@ def family_name(folder: Path) -> str:
         f'{config} has model_type {kind!r}, which is no known depth network; choose one of '
         f'{", ".join(KINDS)}, or a folder with model_index.json'
     )
+
+
+def _checkpoints_below(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, which may be a run's or one of the hub's cache."""
+    names = [f'{part}/{name}' for part in ('*', 'snapshots/*') for name in _FIRST_FILES]
+    inner = sorted({path.parent for name in names for path in folder.glob(name)})
+    return [path for path in inner if any(one.matches(path) for one in FAMILIES.values())]

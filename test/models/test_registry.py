@@ -26,11 +26,24 @@ def test_every_embedded_checkpoint_belongs_to_a_family():
 
 
 def test_a_folder_of_no_family_is_refused_with_the_layout(tmp_path):
-    with pytest.raises(CheckpointError, match=r'no model_index\.json; give a folder in diffusers'):
+    with pytest.raises(CheckpointError, match='a checkpoint, in the layout of diffusers or trans'):
         load_model(str(tmp_path), device='cpu')
     (tmp_path / 'config.json').write_text('{}')
     with pytest.raises(CheckpointError, match='model_type None.*choose one of depth_anything'):
         load_model(str(tmp_path), device='cpu')
+
+
+@pytest.mark.parametrize('place', ['my_model', 'snapshots/0123abc'])
+def test_the_checkpoint_in_the_folder_of_a_run_or_of_the_cache_is_named(tmp_path, place):
+    checkpoint = tmp_path / place
+    (checkpoint / 'unet').mkdir(parents=True)
+    for name in ('model_index.json', 'unet/config.json'):
+        (checkpoint / name).write_text('{}')
+    with pytest.raises(CheckpointError, match=f'such as {checkpoint}, in the'):
+        find_family(tmp_path)
+    (checkpoint / 'model_index.json').unlink()  # what is left are parts
+    with pytest.raises(CheckpointError, match='folder of a checkpoint, in the'):
+        find_family(checkpoint)
 
 
 def test_another_family_is_one_line_of_the_registry(tmp_path, monkeypatch):
