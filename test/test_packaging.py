@@ -225,6 +225,24 @@ def test_without_torch_all_tests_are_skipped_with_the_reason():
     assert 'python -m colcon test' in done.stdout
 
 
+def test_the_sdist_holds_what_a_checkout_does():
+    rules = [line.split() for line in read('MANIFEST.in').splitlines()]
+    named = {name for rule, *names in rules if rule == 'include' for name in names}
+    within = [names for rule, *names in rules if rule == 'recursive-include']
+
+    def is_packed(path: Path) -> bool:
+        top, *inner = path.parts
+        folders = [names for folder, *names in within if path.is_relative_to(folder)]
+        return (
+            top in ('marigold_ros', 'setup.py', 'setup.cfg', 'MANIFEST.in')
+            or any(path.match(name) for names in folders for name in names)
+            or (not inner and any(path.match(name) for name in named))
+        )
+
+    files = [path.relative_to(ROOT) for path in own_files()]
+    assert [str(path) for path in files if not is_packed(path)] == []
+
+
 def test_warnings_are_errors_with_the_pinned_pytest(request):
     pinned = Path(pytest.__file__).is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix
     assert ('error' in request.config.getini('filterwarnings')) == pinned
