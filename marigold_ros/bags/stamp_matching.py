@@ -59,7 +59,7 @@ class CameraInfos:
         """Return the camera of an image of a shape (H, W), or None, and its frame_id."""
         message = self.at(stamp_ns)
         if message is None:
-            warnings.append('no camera_info; record it, or name its topic (--camera-info)')
+            warnings.append('no camera_info; record it, or name its topic')
             return None, ''
         frame_id = message.header.frame_id
         try:
