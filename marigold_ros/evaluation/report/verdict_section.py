@@ -31,18 +31,19 @@ def verdict_section(verdict: Mapping[str, Any] | None) -> str:
     grade = verdict['grade']
     titles = _TITLES | ({'range': 'Within the limit'} if verdict.get('fitted_to_truth') else {})
     rows = ''.join(
-        f'<dt>{escape(titles.get(name, name))}</dt><dd>{_with_code(text)}</dd>'
+        f'<dt>{escape(titles.get(name, name))}</dt><dd>{_sentence(text)}</dd>'
         for name, text in verdict['text'].items()
     )
     return (
         f'<section class="verdict {grade}"><h2><span aria-hidden="true">{_SIGNS[grade]}</span> '
-        f'{escape(verdict["title"])}</h2><dl>{rows}</dl></section>'
+        f'{_sentence(verdict["title"])}</h2><dl>{rows}</dl></section>'
     )
 
 
-def _with_code(text: str) -> str:
-    """Escape a text for HTML; what stands between backticks is code."""
-    return re.sub(r'`([^`]+)`', r'<code>\1</code>', escape(text))
+def _sentence(text: str) -> str:
+    """Escape a text for HTML: code between backticks, units in the line of their numbers."""
+    unbroken = re.sub(r'(?<=\d) (?=%|(m|ms|Hz|MB)\b)', '&nbsp;', escape(text))
+    return re.sub(r'`([^`]+)`', r'<code>\1</code>', unbroken)
 
 
 def requirements_section(requirements: Sequence[Mapping[str, Any]]) -> str:

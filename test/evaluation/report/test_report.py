@@ -375,3 +375,11 @@ def test_commands_in_the_verdict_are_code():
     verdict = {'grade': 'green', 'title': 'Good', 'text': {'model': 'get <it> by `models get x`'}}
     section = verdict_section(verdict)
     assert '<dd>get &lt;it&gt; by <code>models get x</code></dd>' in section
+
+
+def test_a_unit_of_the_verdict_stays_in_the_line_of_its_number():
+    texts = {'speed': '4 Hz, 95 % of 12 images below 9 ms', 'range': '2 models within 10 m'}
+    section = verdict_section({'grade': 'green', 'title': 'Within 10 %', 'text': texts})
+    assert '>4&nbsp;Hz, 95&nbsp;% of 12 images below 9&nbsp;ms<' in section
+    assert '>2 models within 10&nbsp;m<' in section
+    assert ' Within 10&nbsp;%</h2>' in section
