@@ -157,6 +157,15 @@ def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
     return f'{text}; OpenVINO would be faster: pip install openvino' if missing else text
 
 
+def _texts(facts: Mapping[str, Any], prefix: str = '') -> dict[str, str]:
+    """Return a description as text by dotted names, as ``runtime.backend``."""
+    found: dict[str, str] = {}
+    for key, value in facts.items():
+        inner = isinstance(value, Mapping)
+        found |= _texts(value, f'{prefix}{key}.') if inner else {f'{prefix}{key}': str(value)}
+    return found
+
+
 class Loader:
     """Loads models one after the other, logs each, and describes the last one."""
 
@@ -180,7 +189,7 @@ class Loader:
         # Read once per load, since the description includes a hash of the weights.
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
         facts = getattr(model, 'description', {})
-        self.description = {**known, **{key: str(value) for key, value in facts.items()}}
+        self.description = {**known, **_texts(facts)}
         self._logger.info(f'model {known["name"]} on {known["device"]}{_how(config, facts)}')
         return model
 

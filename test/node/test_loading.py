@@ -8,6 +8,7 @@ import logging
 from marigold_ros import pipeline
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.results.results import ran_by
 from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
 from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.models.fusion import load as fusion_load
@@ -56,6 +57,15 @@ def test_settings_that_the_model_refuses_are_refused_with_it(settings, words, mo
     loader.load(NodeConfig())
     with pytest.raises(ConfigurationError, match=words):
         loader.load(build(NodeConfig, settings))
+
+
+def test_the_description_of_a_model_is_text_by_dotted_names():
+    model, loader = Plane(), Loader(lambda config: model, logging.getLogger('test'))
+    model.description = {'name': 'plane', 'runtime': {'backend': 'openvino', 'warm_up': ''}}
+    loader.load(NodeConfig())
+    named = {'runtime.backend': 'openvino', 'runtime.warm_up': ''}
+    assert loader.description == {'name': 'plane', 'device': '', **named}
+    assert ran_by(loader.description) == {'backend': 'openvino'}
 
 
 @pytest.fixture

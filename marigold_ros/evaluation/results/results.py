@@ -173,11 +173,9 @@ def trained_on(folder: str | Path, bags: Sequence[Mapping[str, Any]]) -> list[st
 
 def ran_by(checkpoint: Mapping[str, Any]) -> dict[str, str]:
     """Return ``backend``, ``dtype`` and ``device`` of a described checkpoint, where known."""
-    # The runtime is a mapping, or that as a text in the reports of a node.
-    backend = re.search(r"'backend': '(\w+)'", str(checkpoint.get('runtime', '')))
-    known = {'backend': backend[1] if backend else None}
-    known |= {name: checkpoint.get(name) for name in ('dtype', 'device')}
-    return {name: str(value) for name, value in known.items() if value}
+    facts = dict(flat(checkpoint))  # in the reports of a node they are flat already
+    names = {'backend': 'runtime.backend', 'dtype': 'dtype', 'device': 'device'}
+    return {name: str(facts[key]) for name, key in names.items() if facts.get(key)}
 
 
 def describe_checkpoint(model_description: Mapping[str, Any]) -> dict[str, Any]:
