@@ -30,6 +30,7 @@ class MarigoldError(Exception):
     """
 
     listed: tuple[str, ...] = ()
+    cause = 'internal'  # slug under which a frame or scan is counted, as that of an InputError
 
     def __str__(self) -> str:
         text = shown(' '.join(super().__str__().split()))
@@ -39,6 +40,8 @@ class MarigoldError(Exception):
 class ConfigurationError(MarigoldError, ValueError):
     """A setting or parameter outside its range, of a wrong type, or unknown."""
 
+    cause = 'configuration'
+
 
 class UsageError(ConfigurationError):
     """Options or settings of a command that are wrong before any file is read."""
@@ -47,17 +50,19 @@ class UsageError(ConfigurationError):
 class CheckpointError(MarigoldError):
     """A model folder that is missing, incomplete, damaged or in a refused format."""
 
-    cause = 'checkpoint'  # as that of an InputError
+    cause = 'checkpoint'
 
 
 class CalibrationError(MarigoldError, ValueError):
     """Intrinsics, extrinsics or a transform that are missing or invalid."""
 
-    cause = 'calibration'  # as that of an InputError
+    cause = 'calibration'
 
 
 class AlignmentError(MarigoldError, ValueError):
     """Contradicting arguments of the metric fit; a failed fit is a state instead."""
+
+    cause = 'points'
 
 
 class BagError(MarigoldError):

@@ -158,7 +158,7 @@ class FrameServer:
         try:
             yield
         except MarigoldError as error:
-            self._fail(getattr(error, 'cause', 'calibration'), str(error))
+            self._fail(error.cause, str(error))
         except Exception:
             if self._node.context.ok():
                 text = escape_controls(traceback.format_exc(), kept='\n')

@@ -9,6 +9,7 @@ import time
 from types import SimpleNamespace
 
 from marigold_ros.config import NodeConfig, PointsConfig
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Alignment, FrameResult
 from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.geometry.fit_report import details_of
@@ -175,6 +176,17 @@ def test_an_image_without_its_fusion_network_is_counted_as_of_the_checkpoint(ben
     assert running.configure(alignment__method='fused', compute_without_listeners=True)
     running.send(SECOND)
     assert running.wait_quiet(1)['frames.rejected.checkpoint'] == 1
+
+
+def test_an_image_whose_settings_the_model_refuses_is_counted_as_of_the_configuration(
+    running, monkeypatch
+):
+    def refuse(*_given, **_settings):
+        raise ConfigurationError('planes take one step')
+
+    monkeypatch.setattr(running.model, 'predict', refuse)
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.rejected.configuration'] == 1
 
 
 def test_after_an_internal_error_the_next_image_is_served(running, monkeypatch):

@@ -464,6 +464,5 @@ class Inputs:
 
     def reject_scan(self, item: Input, error: MarigoldError) -> None:
         """Count and report a scan of an input that cannot be used."""
-        cause = getattr(error, 'cause', 'calibration')
-        self._count(item, f'rejected.{cause}')
+        self._count(item, f'rejected.{error.cause}')
         self._health.report(item.problem_part, f'scan rejected: {error}')
