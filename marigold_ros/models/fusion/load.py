@@ -22,6 +22,8 @@ from marigold_ros.models.runtime.kept_networks import KeptNetworks
 from marigold_ros.threads import usable_cores
 import numpy as np
 
+_REMEDY = 'choose alignment.fusion auto, none, or a folder with config.json and model.safetensors'
+
 
 class LoadedFusion:
     """
@@ -52,6 +54,8 @@ def fusion_of(model: Any, name: str) -> LoadedFusion | None:
     if name == 'none':
         return None
     folder = EMBEDDED / FUSION
+    if not name.strip():  # as a folder it would be the working directory
+        raise CheckpointError(f"there is no fusion network '{name}'; {_REMEDY}")
     if name != 'auto':
         folder = local_folder(name) or Path(name)
     elif path := getattr(model, 'description', {}).get('path'):
@@ -74,10 +78,7 @@ def load_fusion(
     """
     folder = Path(folder).resolve()
     if not folder.is_dir():
-        raise CheckpointError(
-            f"there is no fusion network '{folder}'; choose alignment.fusion auto, none, or a "
-            'folder with config.json and model.safetensors'
-        )
+        raise CheckpointError(f"there is no fusion network '{folder}'; {_REMEDY}")
     changed_ns = require_file(folder, WEIGHTS).stat().st_mtime_ns
     require_file(folder, CONFIG)
     return _load(folder, changed_ns, cache_folder(cache_dir), device, threads)

@@ -66,6 +66,7 @@ def test_a_network_is_loaded_once_until_its_weights_change(model_folder):
     ('name', 'words'),
     [
         ('/no/such/folder', "no fusion network '/no/such/folder'; choose alignment.fusion auto"),
+        ('', "no fusion network ''; choose alignment.fusion auto"),
         ('owner/network', "no fusion network '.*owner/network'"),
         ('~no-such-user/x', "no fusion network '.*~no-such-user/x'"),
         (str(EMBEDDED / 'tiny'), 'no model.safetensors'),
