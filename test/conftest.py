@@ -351,6 +351,20 @@ def changed_drive(short_drive):
     return copy
 
 
+@pytest.fixture(scope='session')
+def frozen_drive(changed_drive, tmp_path_factory):
+    """The drive with the first of its three images in place of each."""
+    first = []
+
+    def change(topic, message, log_ns):
+        if topic != '/camera/image_raw':
+            return topic, {}, log_ns
+        first.append(message.data)
+        return topic, {'data': first[0]}, log_ns
+
+    return changed_drive(tmp_path_factory.mktemp('frozen_drive') / 'drive', change)
+
+
 def plain(message):
     """Give a message of the rosbags library as nested dictionaries."""
     if not hasattr(message, '__dataclass_fields__'):

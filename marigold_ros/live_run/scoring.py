@@ -23,6 +23,7 @@ from marigold_ros.evaluation.report.drawing import (
 from marigold_ros.evaluation.results.results import RESULT_FILES
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, UNBOUNDED
+from marigold_ros.geometry.blind_image import ImageHealth
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified, rectify_depth, rectify_image
 from marigold_ros.geometry.cloud.files import write_ply
@@ -144,11 +145,14 @@ def score_recording(
     if not bag.sees_lidar:
         scorer.score_whole_scans()
     warnings: dict[str, int] = {}
+    health = ImageHealth()
     with nullcontext() if job.rerun is None else RerunFile(job.rerun, config.points) as file:
         for number, (item, found) in enumerate(_recorded_frames(job), 1):
             progress(number)
             if item.warning:
                 count_kind(warnings, item.warning)
+            if item.frame is not None and (why := health.check(item.frame.rgb)):
+                count_kind(warnings, why)
             if item.frame is None or found is None:
                 continue
             result, scan = _result(item.frame, found, space), found.values['scan_stamp']

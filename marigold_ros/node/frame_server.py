@@ -28,6 +28,7 @@ from marigold_ros.errors import (
     shown,
 )
 from marigold_ros.frame import Camera, Frame, SparseInput
+from marigold_ros.geometry.blind_image import ImageHealth
 from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.camera.resizing import resize_frame
 from marigold_ros.geometry.fit_report import details_of
@@ -36,7 +37,6 @@ from marigold_ros.message_codec import header_ns, to_camera
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.node import diagnostic_keys as keys
-from marigold_ros.node.health import ImageHealth
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics

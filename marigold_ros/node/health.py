@@ -21,7 +21,6 @@ from typing import Any
 
 from marigold_ros.errors import without_numbers
 from marigold_ros.frame import Alignment, SourceReport
-from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.node import diagnostic_keys as keys
 import numpy as np
 
@@ -31,8 +30,6 @@ PROBLEM_MEMORY = 5.0
 OTHER_CLOCK_S = 2.0
 # Messages that a rate is averaged over, and the least silence after which it is zero, seconds.
 _WINDOW, _SILENCE = 30, 3.0
-# Equal images in a row that mean a frozen camera: noise changes every image of a live one.
-_FROZEN = 10
 # Seconds between two lines about a warning that lasts or comes back.
 _LOG_PERIOD = 30.0
 # One in twenty training images has a larger domain gap (models/marigold/domain_gap.py).
@@ -193,25 +190,6 @@ def explain_gap(gap: float) -> str:
     if gap < _LARGE_GAP:
         return 'the images are like those it was trained on'
     return 'the images are unlike those it was trained on: consider adapting it'
-
-
-class ImageHealth:
-    """Detects a blind or frozen camera from a few thousand pixels of each image."""
-
-    def __init__(self) -> None:
-        self._last: np.ndarray | None = None
-        self._equal = 0
-
-    def check(self, rgb: np.ndarray) -> str:
-        """Return what is wrong with an image, (H, W, 3) uint8; empty if nothing."""
-        sampled = sample_pixels(rgb)
-        same = self._last is not None and np.array_equal(sampled, self._last)
-        self._last, self._equal = sampled, self._equal + 1 if same else 0
-        if why := why_blind(sampled):
-            return why
-        if self._equal >= _FROZEN:
-            return f'the last {self._equal + 1} images are equal: has the camera stopped?'
-        return ''
 
 
 def explain_missing_scan(

@@ -25,6 +25,7 @@ from marigold_ros.errors import (
     InputError,
 )
 from marigold_ros.frame import Prediction
+from marigold_ros.geometry.blind_image import ImageHealth
 from marigold_ros.message_codec import to_rgb
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
@@ -143,11 +144,14 @@ def _label(
     frames = _predicted(pipeline, job.path, topics, replay, sources)
     if pipeline.finishes_without_model:
         frames = prefetched(frames)
+    health = ImageHealth()
     with recording, closing(frames):
         for item, found in frames:
             done.read += 1
             if item.warning:
                 count_kind(done.warnings, item.warning)
+            if item.frame is not None and (why := health.check(item.frame.rgb)):
+                count_kind(done.warnings, why)
             result = None
             try:
                 result = pipeline.finish(item.usable, found.result())

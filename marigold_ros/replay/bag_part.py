@@ -20,6 +20,7 @@ from typing import Any
 from marigold_ros.bags.storage import bag_files
 from marigold_ros.errors import BagError, ConfigurationError, count_kind
 from marigold_ros.evaluation.scoring.merging import merged
+from marigold_ros.geometry.blind_image import ImageHealth
 from marigold_ros.replay.replay_plan import BagJob
 from marigold_ros.replay.stored_values import read_values, write_values
 from marigold_ros.whole_files import write_whole
@@ -46,6 +47,7 @@ class BagPart:
     compared: dict[str, Any] = field(default_factory=dict)  # scorers by name
     compared_checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     peak_bytes: int = 0  # peak memory, of the GPU or of the process
+    image_health: ImageHealth = field(default_factory=ImageHealth)  # of the images so far
     # Of a bag whose replay was stopped: by model the states of its pipelines (none where a later
     # replay cannot go on from here), and the stamps of the images so far.
     streams: list[Any] = field(default_factory=list)

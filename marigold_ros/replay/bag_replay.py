@@ -25,7 +25,6 @@ from marigold_ros.evaluation.corruptions import (
 from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import Frame, FrameResult, Prediction
-from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.geometry.stream import StreamState
 from marigold_ros.image_sets.image_set import ImageSet
 from marigold_ros.models.protocol import DepthModel
@@ -340,7 +339,7 @@ class _Run:
                 scorer.reset()
         if item.warning:
             count_kind(self.part.warnings, item.warning)
-        if item.frame is not None and (why := why_blind(sample_pixels(item.frame.rgb))):
+        if item.frame is not None and (why := self.part.image_health.check(item.frame.rgb)):
             count_kind(self.part.warnings, why)
         try:
             item = self._corrupted(item)

@@ -21,6 +21,7 @@ from marigold_ros.bags.storage import bag_files
 from marigold_ros.bags.topics import BagTopics, listing
 from marigold_ros.errors import BagError, MarigoldError, UsageError
 from marigold_ros.frame import Frame, SparseDepth
+from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.reasons import Reason, sentence
@@ -217,6 +218,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     reason = why_not_scored(topics, samples)
     problems = Counter(sample.problem for sample in samples if sample.problem)
     frames = [sample.item.usable for sample in usable]
+    problems += _image_problems([frame.rgb for frame in frames])
     is_posed = any(frame.T_cam_lidar is not None for frame in frames)
     has_scan = any(frame.scan_ns is not None for frame in frames)
     return {
@@ -248,6 +250,16 @@ def _source_facts(samples: Sequence[BagSample], options: ReplayOptions) -> dict[
                 found.setdefault(one.source, why)
             else:
                 found[one.source] = f'{len(points)} points in view'
+    return found
+
+
+def _image_problems(images: Sequence[np.ndarray]) -> Counter[str]:
+    """Count the images that show nothing, or all where none differs from the others."""
+    sampled = [sample_pixels(rgb) for rgb in images]
+    found = Counter(filter(None, map(why_blind, sampled)))
+    several = len(images) > _IMAGES_A_PLACE  # of more than one place of the bag
+    if several and not found and all(np.array_equal(one, sampled[0]) for one in sampled):
+        found['all of them are equal: has the camera stopped?'] = len(images)
     return found
 
 

@@ -11,7 +11,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.frame import Camera
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_image
-from marigold_ros.replay.inspection import inspect_bag, sample_bag
+from marigold_ros.replay.inspection import _image_problems, inspect_bag, sample_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 import pytest
@@ -157,6 +157,26 @@ def test_topics_of_sources_that_are_set_are_shown_with_their_points(short_drive,
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ['9', 'points', 'in', 'view'] in [row[-4:] for row in rows if row[0] == 'radar']
     assert 'radar' not in inspected(capsys, bag.path)[1]['topics']
+
+
+@pytest.mark.parametrize(('images', 'words'), [(3, ''), (4, 'all of them are equal')])
+def test_images_that_are_equal_all_over_the_bag_are_named(images, words):
+    grey = np.full((48, 64, 3), 99, np.uint8)
+    found = _image_problems([grey] * images)
+    assert (words in ''.join(found), sum(found.values())) == (True, images if words else 0)
+    assert not _image_problems([grey] * images + [grey + 1])
+
+
+def test_black_images_are_named_and_can_be_scored(changed_drive, tmp_path, capsys):
+    def change(topic, message, log_ns):
+        black = {'data': np.zeros_like(message.data)} if topic == '/camera/image_raw' else {}
+        return topic, black, log_ns
+
+    code, facts = inspected(capsys, changed_drive(tmp_path / 'black', change))
+    assert (code, facts['problems']) == (
+        0,
+        {'the image is black: lens cap, exposure, or light?': 3},
+    )
 
 
 def test_places_are_spread_over_the_bag(short_drive):

@@ -76,6 +76,11 @@ def test_the_copy_has_all_that_was_there_and_depth_beside(label, short_drive, ra
         assert repr(message.header) == repr(item.image_message.header)
 
 
+def test_equal_images_are_named(label, frozen_drive, monkeypatch):
+    monkeypatch.setattr('marigold_ros.geometry.blind_image._FROZEN', 2)
+    assert 'the last 3 images are equal' in ''.join(label(frozen_drive)[1])
+
+
 def test_a_bag_is_not_taken_for_its_own_copy(label, short_drive, tmp_path):
     bag = shutil.copytree(short_drive, tmp_path / 'labelled' / 'drive')
     for path in (bag, next(bag.glob('*.mcap'))):

@@ -69,6 +69,19 @@ def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
     assert 'stay until this run has its own' in capsys.readouterr().err
 
 
+def test_equal_images_are_counted_from_before_the_stop_on(
+    frozen_drive, load, ramp, figures, monkeypatch, tmp_path
+):
+    monkeypatch.setattr('marigold_ros.geometry.blind_image._FROZEN', 2)
+    call = ['evaluate', str(frozen_drive), '--out', str(tmp_path)]
+    load(Stopping(ramp, 2))
+    assert main(call) == 130
+    load(ramp)
+    assert main(call) == 0
+    warnings = figures(tmp_path)[0]['provenance']['warnings']
+    assert warnings == {'the last 3 images are equal: has the camera stopped?': 1}
+
+
 @pytest.mark.slow  # 36 images, three times
 @pytest.mark.parametrize('timed', [60, 1])
 def test_compared_models_go_on_too(timed, short_drive, load, ramp, figures, monkeypatch, tmp_path):
