@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 from marigold_ros.frame import Alignment, CurrentFrame, Frame
+from marigold_ros.geometry.blind_image import sample_pixels, why_blind
 from marigold_ros.geometry.camera.rectification import rectified, thumbnail
 from marigold_ros.geometry.stream import PreviousFrame, remembered_points
 import numpy as np
@@ -85,17 +86,21 @@ class TemporalScores:
             values[f'drift_{name}'] = change
             if math.isfinite(change):
                 self._drift[name].append(change)
-        values['flicker'] = self._add_flicker(before, now, metric)
+        posed = before.T_world_camera is not None and now.T_world_camera is not None
+        # Images that show nothing look the same wherever the camera goes.
+        if posed or not why_blind(sample_pixels(rgb)):
+            values['flicker'] = self._add_flicker(before, now, metric, posed)
         return values
 
-    def _add_flicker(self, before: PreviousFrame, now: CurrentFrame, metric: np.ndarray) -> float:
+    def _add_flicker(
+        self, before: PreviousFrame, now: CurrentFrame, metric: np.ndarray, posed: bool
+    ) -> float:
         points = remembered_points(before, now)
         with np.errstate(invalid='ignore'):
             change = np.abs(metric[points.v, points.u] / points.z - 1.0)
         change = change[np.isfinite(change)]
         if len(change) < _FEWEST_POINTS:
             return math.nan
-        posed = before.T_world_camera is not None and now.T_world_camera is not None
         self._matched['pose' if posed else 'pixel'] += 1
         self._flicker.append(float(np.median(change)))
         return self._flicker[-1]

@@ -22,11 +22,12 @@ def wall(at_m):
     return rgb, np.full((120, 160), at_m, np.float32)
 
 
-def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=None):
+def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=None, dark=False):
     """Depth off by a factor in each frame, None without any, of a camera going towards a wall."""
     scores = TemporalScores()
     for number, factor in enumerate(factors):
         rgb, depth = wall(10.0 - number * step_m)
+        rgb = np.zeros_like(rgb) if dark else rgb
         pose = None
         if posed:
             pose = np.eye(4)
@@ -62,6 +63,12 @@ def test_true_depth_of_a_posed_moving_camera_does_not_flicker():
 
 def test_moving_camera_without_pose_has_drift_but_no_flicker():
     found = played([1.0, 1.2], step_m=2.0)
+    assert 'flicker' not in found
+    assert found['scale_drift']['pairs'] == 1
+
+
+def test_black_images_do_not_pass_for_a_camera_at_rest():
+    found = played([1.0, 1.02], step_m=0.2, dark=True)
     assert 'flicker' not in found
     assert found['scale_drift']['pairs'] == 1
 
