@@ -15,6 +15,7 @@ import math
 import re
 from typing import Any
 
+_ROUNDING = 1e-12  # figures below are rounding errors, as the bias of a least-squares fit
 MOST_KINDS = 20  # of warnings that are kept
 ROS_REMEDY = (
     'source a ROS 2 distribution (source /opt/ros/<distribution>/setup.bash), or install the '
@@ -171,5 +172,6 @@ def number(value: float | None, digits: int) -> str:
     """Format a figure with decimals, two digits where it would read as 0; a dash if unknown."""
     if value is None or not math.isfinite(value):
         return '–'
+    value = 0.0 if abs(value) < _ROUNDING else value
     text = f'{value:.{digits}f}'
     return text if float(text) or not value else f'{value:.2g}'

@@ -32,6 +32,7 @@ def test_what_is_not_finite_becomes_null_in_json():
     [
         *((0.0, '0.00'), (12.345, '12.35'), (0.005001, '0.01'), (None, '–'), (math.inf, '–')),
         *((0.0034, '0.0034'), (-0.0012, '-0.0012'), (0.00412, '0.0041')),
+        *((-5.3e-16, '0.00'), (1e-9, '1e-09')),
     ],
 )
 def test_a_figure_reads_as_zero_only_where_it_is(value, text):
