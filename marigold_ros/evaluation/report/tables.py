@@ -173,7 +173,8 @@ def _time_card(results: Mapping[str, Any]) -> str:
     if stage is None or not stages[stage].get('p50'):
         return ''
     p50, p95 = stages[stage]['p50'], stages[stage].get('p95')
-    more = f'{number(1000 / p50, 1)} frames/s; 95 % below {number(p95, 0)} ms'
+    rate = results.get('fps') or 1000 / p50
+    more = f'{number(rate, 1)} frames/s; 95 % below {number(p95, 0)} ms'
     peak = (results.get('memory') or {}).get('peak_mb')
     more += f'; {peak:.0f} MB' if peak else ''
     return _card('time per frame (median)', f'{p50:.0f} ms', more)

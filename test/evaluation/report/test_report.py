@@ -17,7 +17,7 @@ from marigold_ros.evaluation.report.drawing import depth_scale, depth_ticks
 from marigold_ros.evaluation.report.frames import frame_panels, inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
-from marigold_ros.evaluation.report.tables import bag_table, stability_tables
+from marigold_ros.evaluation.report.tables import bag_table, headline, stability_tables
 from marigold_ros.evaluation.report.verdict_section import verdict_section
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
@@ -258,6 +258,11 @@ def test_the_sign_of_every_grade_can_be_seen_on_any_paper(page, grade):
         paper = colours['--card'].replace('#fff', '#ffffff')[:7]
         light, dark = sorted(map(luminance, (colours[name], paper)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 3.0
+
+
+def test_frames_a_second_are_those_of_results_json(some):
+    assert '20.0 frames/s' in headline(some.results())
+    assert '18.5 frames/s' in headline({**some.results(), 'fps': 18.52})
 
 
 def test_requirements_are_shown_with_their_outcome(tmp_path, page, some):
