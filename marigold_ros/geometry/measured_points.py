@@ -6,7 +6,6 @@ Measured points: the sparse depth of a frame's inputs, in its rectified image.
 An input that is missing or refused leaves the others; only without any there is no sparse depth.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -34,8 +33,8 @@ from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import as_reason, NO_SPARSE_DEPTH, Reason
 import numpy as np
 
-# Two sources disagree if this share of points, of so many in cells (pixels) that hold points of
-# both, is off by more than a factor. In streets things hide a third of the ground.
+# Two sources disagree if this share of the cells (pixels) that hold points of both, of so many at
+# least, is off by more than a factor. In streets things hide a third of the ground.
 _MOST, _SHARED, _CELL, _OFF = 0.6, 20, 4, 1.1
 # A point is hidden from so many times the depth of all that a depth camera sees around it.
 _BEHIND = 1.3
@@ -61,8 +60,8 @@ class MeasuredPoints:
     dispute : float
         Largest relative difference between sources of ``sparse`` that disagree; 0 without.
     mounted : SparseDepth or None
-        Points by which a mounting is judged: the leader's, or of several sources those of the
-        first that is no depth camera.
+        Points by which a mounting is judged: the leader's, or of several sources the most that
+        one has which is no depth camera.
 
     """
 
@@ -123,9 +122,9 @@ def measure_points(
     if len(frame.inputs) == 1:
         sparse, refusal = measure(frame.inputs[0])
         return MeasuredPoints(sparse, None, refusal, (), frame.inputs[0].source, 0.0, sparse)
-    parts: list[tuple[str, SparseDepth]] = []
+    parts: dict[int, SparseDepth] = {}  # by place among the inputs
     reports: list[SourceReport] = []
-    for item in frame.inputs:
+    for number, item in enumerate(frame.inputs):
         try:
             sparse, refusal = measure(item)
         except InputError as error:
@@ -133,61 +132,76 @@ def measure_points(
         if sparse is not None and len(sparse) == 0:
             sparse, refusal = None, Reason('none_in_view')
         if sparse is not None:
-            parts.append((item.source, sparse))
+            parts[number] = sparse
         reports.append(SourceReport(item.source, len(sparse or ()), refusal))
     if not parts:
         texts = (f'{report.source}: {report.reason}' for report in reports)
         return MeasuredPoints(None, refusal=as_reason('; '.join(texts)), reports=tuple(reports))
-    doubts = _doubts(parts)
-    left_out = {source for source, doubt in doubts.items() if doubt.code == 'source_outvoted'}
-    parts = [one for one in parts if one[0] not in left_out]
-    for number, one in enumerate(reports):
-        points = 0 if one.source in left_out else one.points
-        reports[number] = SourceReport(one.source, points, doubts.get(one.source, one.refusal))
-    sparse, further = merge_points([part for _, part in parts], config)
-    leader = next((source for source, part in parts if part is sparse), '')
-    lidars = (part for _, part in parts if part.kind is PointKind.LIDAR)
-    mounted, dispute = sparse if leader else next(lidars, None), _dispute(parts, doubts)
+    names = [item.source for item in frame.inputs]
+    doubts, dispute = _doubts(parts, names)
+    for number, doubt in doubts.items():
+        if doubt.code == 'source_outvoted':
+            del parts[number]
+        reports[number] = SourceReport(names[number], len(parts.get(number, ())), doubt)
+    sparse, further = merge_points(list(parts.values()), config)
+    leader = next((names[number] for number, part in parts.items() if part is sparse), '')
+    lidars = (part for part in parts.values() if part.kind is PointKind.LIDAR)
+    mounted = sparse if leader else max(lidars, key=len, default=None)
     return MeasuredPoints(sparse, further, None, tuple(reports), leader, dispute, mounted)
 
 
-def _doubts(parts: Sequence[tuple[str, SparseDepth]]) -> dict[str, Reason]:
-    """Return the doubted sources and why: those that disagree with most, of two the later."""
-    apart: dict[tuple[int, int], tuple[float, int]] = {}
-    for (i, (_, one)), (j, (_, other)) in combinations(enumerate(parts), 2):
+def _doubts(
+    parts: Mapping[int, SparseDepth], names: Sequence[str]
+) -> tuple[dict[int, Reason], float]:
+    """
+    Return the doubted sources and why, and by how much those that lead differ at most, or 0.
+
+    Of two that disagree both are doubted; one is outvoted by several that are like each other and
+    of which none is contradicted as often.
+    """
+    apart: dict[int, dict[int, tuple[float, int]]] = {}
+    for (i, one), (j, other) in combinations(parts.items(), 2):
         if found := _disagreement(one, other):
-            apart[j, i], apart[i, j] = found, (1.0 / found[0], found[1])
-    doubts = {}
-    while apart:
-        often = Counter(i for i, _ in apart)
-        worst = max(often, key=lambda i: (often[i], i))
-        beside = {j: found for (i, j), found in apart.items() if i == worst}
-        first, (ratio, points) = next(iter(beside.items()))
-        values = {'other': parts[first][0], 'points': points, 'ratio': ratio}
-        agree = not any(pair in apart for pair in combinations(beside, 2))
-        alike = agree and len({found[0] > 1.0 for found in beside.values()}) == 1
-        code = 'source_outvoted' if alike and len(beside) > 1 else 'sources_disagree'
-        doubts[parts[worst][0]] = Reason(code, {**values, 'others': len(beside)})
-        apart = {pair: found for pair, found in apart.items() if worst not in pair}
-    return doubts
+            apart.setdefault(j, {})[i] = found
+            apart.setdefault(i, {})[j] = 1.0 / found[0], found[1]
 
+    def is_outvoted(number: int) -> bool:
+        beside = apart[number]
+        agree = not any(j in apart[i] for i, j in combinations(beside, 2))
+        alike = agree and len({ratio > 1.0 for ratio, _ in beside.values()}) == 1
+        return alike and len(beside) > max(len(apart[other]) for other in beside)
 
-def _dispute(parts: Sequence[tuple[str, SparseDepth]], doubts: Mapping[str, Reason]) -> float:
-    """Return the largest relative difference between sources that lead and disagree, or 0."""
-    lead = {source for source, part in parts if part.kind.extends}
-    ratios = [d.values['ratio'] for one, d in doubts.items() if {one, d.values['other']} <= lead]
-    return max((max(ratio, 1.0 / ratio) - 1.0 for ratio in ratios), default=0.0)
+    outvoted, doubts, dispute = set(filter(is_outvoted, apart)), {}, 0.0
+    for number, beside in apart.items():
+        others = [i for i in beside if number in outvoted or i not in outvoted]
+        if not others:
+            continue
+        worst = max(others, key=lambda i: abs(np.log(beside[i][0])))
+        ratio, places = beside[worst]
+        values = {'other': names[worst], 'places': places, 'ratio': ratio, 'others': len(others)}
+        code = 'source_outvoted' if number in outvoted else 'sources_disagree'
+        doubts[number] = Reason(code, values)
+        lead = [i for i in others if number not in outvoted and parts[i].kind.extends]
+        if parts[number].kind.extends:
+            dispute = max([dispute, *(beside[i][0] - 1.0 for i in lead)])
+    return doubts, dispute
 
 
 def _disagreement(one: SparseDepth, other: SparseDepth) -> tuple[float, int] | None:
-    """Return the ratio of ``other`` to ``one`` and of how many points; None if they agree."""
+    """Return the ratio of ``other`` to ``one`` and at how many places; None if they agree."""
     if not (one.kind.is_placed and other.kind.is_placed):
         return None
     sides = (other.v, one.v), (other.u, one.u)
-    known = np.full([max(map(np.max, side)) // _CELL + 1 for side in sides], np.nan, np.float32)
-    known[one.v // _CELL, one.u // _CELL] = one.z
-    ratio = other.z / known[other.v // _CELL, other.u // _CELL]
-    ratio = ratio[np.isfinite(ratio)]
+    rows, columns = (max(map(np.max, side)) // _CELL + 1 for side in sides)
+
+    def in_cells(points: SparseDepth) -> np.ndarray:
+        """Sum inverse depth, which is linear along a plane, and count points, in each cell."""
+        cell = points.v // _CELL * columns + points.u // _CELL
+        return np.stack([np.bincount(cell, w, rows * columns) for w in (1.0 / points.z, None)])
+
+    (inverse, count), (of_other, count_other) = in_cells(one), in_cells(other)
+    both = (count > 0) & (count_other > 0)
+    ratio = (inverse[both] / count[both]) / (of_other[both] / count_other[both])
     off = max(np.count_nonzero(ratio > _OFF), np.count_nonzero(ratio < 1.0 / _OFF))
     if off <= _MOST * max(len(ratio), _SHARED):
         return None

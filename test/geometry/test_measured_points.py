@@ -3,6 +3,7 @@
 """Several sources at once: each with its own noise, and the others go on without one."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -135,27 +136,27 @@ def test_sources_that_disagree_in_depth_are_named_with_their_ratio(source, facto
     if source == 'ground':
         further = SparseInput(source, ground=replace(PLANE, height=factor * PLANE.height))
     first, report = gathered(lidar, further).reports
-    assert first.reason == ''
     assert report.points > 0
     if abs(factor - 1.0) < 0.1:
-        assert report.reason == ''
-    else:
+        assert first.reason == report.reason == ''
+    else:  # which of the two errs is unknown
         assert report.refusal.values['ratio'] == pytest.approx(factor, rel=0.05)
         assert 'times that of pointcloud' in report.reason
+        assert first.refusal.values['ratio'] == pytest.approx(1.0 / factor, rel=0.05)
 
 
 def depth_images(*factors):
     """Registered depth images of the scene, each wrong by a factor, as sources a, b, …."""
     return [
         SparseInput(name, sparse_image=np.float32(factor * scene()))
-        for name, factor in zip('abc', factors, strict=False)
+        for name, factor in zip('abcd', factors, strict=False)
     ]
 
 
 def test_a_radar_before_them_leaves_the_others_comparable():
     seen = SparseInput('radar', radar(0), np.eye(4), kind=PointKind.RADAR)
     reports = gathered(seen, *depth_images(1.0, 1.3)).reports
-    assert [report.reason != '' for report in reports] == [False, False, True]
+    assert [report.reason != '' for report in reports] == [False, True, True]
     assert reports[2].refusal.values['other'] == 'a'
 
 
@@ -173,8 +174,42 @@ def test_of_three_sources_the_one_that_two_contradict_is_left_out(factor, place)
 
 def test_where_each_of_three_sources_differs_none_is_left_out():
     found = gathered(*depth_images(1.0, 0.7, 1.5))
-    assert {one.refusal.code for one in found.reports if one.refusal} == {'sources_disagree'}
-    assert found.dispute == pytest.approx(0.5)
+    assert {one.refusal.code for one in found.reports} == {'sources_disagree'}
+    assert found.dispute == pytest.approx(1.5 / 0.7 - 1.0)
+
+
+@pytest.mark.parametrize('factors', [(1.0, 1.0, 1.4, 1.4), (1.0, 1.3, 0.7), (1.0, 1.0, 0.5)])
+def test_which_sources_are_doubted_does_not_depend_on_their_order(factors):
+    ground = SparseInput('ground', ground=replace(PLANE, height=1.3 * PLANE.height))
+    inputs = [ground, *depth_images(*factors)]
+    found = [gathered(*some) for some in permutations(inputs)]
+    outcomes = {
+        frozenset((one.source, one.points, one.refusal and one.refusal.code) for one in f.reports)
+        for f in found
+    }
+    assert len(outcomes) == 1
+    np.testing.assert_allclose([f.dispute for f in found], found[0].dispute)
+
+
+def test_a_sparse_source_disagrees_before_a_dense_one_as_after_it():
+    v, u = (part.ravel() for part in np.mgrid[5:HEIGHT:30, 2:WIDTH:64])
+    few = SparseInput('pointcloud', sparse=SparseDepth(u, v, np.float32(1.5 * scene()[v, u])))
+    (dense,) = depth_images(1.0)
+    assert [gathered(*some).dispute for some in ((few, dense), (dense, few))] == [0.0, 0.0]
+
+
+def test_the_mounting_is_judged_by_the_most_points_that_a_scanner_has():
+    landmarks = SparseInput('landmarks', sparse=points(WALL, range(2, 40, 4), range(8)))
+    lidar = SparseInput('pointcloud', sparse=points(WALL, range(60, 150), range(8)))
+    for inputs in permutations((landmarks, lidar, *depth_images(1.0))):
+        assert len(gathered(*inputs).mounted) == len(lidar.sparse)
+
+
+def test_two_sources_of_one_name_are_told_apart():
+    same = [replace(item, source='pointcloud') for item in depth_images(1.0, 1.0, 1.4)]
+    found = gathered(*same)
+    assert [report.points > 0 for report in found.reports] == [True, True, False]
+    np.testing.assert_allclose(found.sparse.z, scene()[found.sparse.v, found.sparse.u], rtol=1e-5)
 
 
 def test_what_a_lidar_sees_past_a_thing_in_front_of_a_depth_camera_is_hidden():
