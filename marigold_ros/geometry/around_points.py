@@ -8,6 +8,8 @@ from marigold_ros.kernels.compiled import compiled
 from marigold_ros.kernels.neighbours import nearest_neighbours
 import numpy as np
 
+# Points at which the distance between neighbours is measured.
+_SAMPLES = 400
 Points = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 # Pixels from a point to those of which depth may be its own.
 _REACH = 2
@@ -19,8 +21,25 @@ _NEAR, _ALIKE, _PRIOR = 0.8, 0.3, 0.1
 _BEND = 0.04
 
 
-def spacing_of(u: np.ndarray, v: np.ndarray, some: np.ndarray) -> float:
-    """Return the median distance of some points, by index, to the nearest other of all, (M,)."""
+def pixel_order(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the indices (M,) that sort pixels by row, then by column."""
+    width, height = (int(side.max(initial=0)) + 1 for side in (u, v))
+    place = v * width + u
+    if (place[1:] >= place[:-1]).all():  # as projected points are
+        return np.arange(len(place))
+    # Numbers of 16 bits are sorted by radix.
+    order = np.argsort(u.astype(np.min_scalar_type(width)), kind='stable')
+    return order[np.argsort(v[order].astype(np.min_scalar_type(height)), kind='stable')]
+
+
+def some_of(u: np.ndarray, v: np.ndarray, most: int) -> np.ndarray:
+    """Return the indices of ``most`` points at most, over the image, whatever the order of all."""
+    return pixel_order(u, v)[:: max(1, -(-len(u) // most))]
+
+
+def spacing_of(u: np.ndarray, v: np.ndarray) -> float:
+    """Return the typical distance of one of at least two pixels (M,) to the nearest other."""
+    some = some_of(u, v, _SAMPLES)
     near = nearest_neighbours((u, v), (u[some], v[some]), 2)
     across, down = (side[near[:, 1]] - side[near[:, 0]] for side in (u, v))
     return median(np.hypot(across, down))

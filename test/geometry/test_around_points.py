@@ -3,9 +3,15 @@
 """Loops over points, against OpenCV's filters and sums written out."""
 
 import cv2
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from marigold_ros.geometry.around_points import draw_to_points, range_around, spread_at
+from marigold_ros.geometry.around_points import (
+    draw_to_points,
+    pixel_order,
+    range_around,
+    spacing_of,
+    spread_at,
+)
 from marigold_ros.geometry.hull import hull_of
 import numpy as np
 import pytest
@@ -99,3 +105,23 @@ def test_the_hull_of_nothing_is_empty_and_that_of_corners_is_all_between_them():
     wanted = np.zeros(seen.shape, bool)
     wanted[2:18, 3:26] = True
     np.testing.assert_array_equal(hull_of(seen), wanted)
+
+
+@given(
+    pixels=st.lists(st.tuples(st.integers(0, 70_000), st.integers(0, 5)), max_size=60),
+    in_order=st.booleans(),
+)
+@example(pixels=[(1, 0), (0, 0)], in_order=False)
+def test_pixels_are_ordered_by_row_then_column_and_equal_ones_stay(pixels, in_order):
+    if in_order:
+        pixels.sort(key=lambda pixel: pixel[::-1])
+    u, v = np.array(pixels, np.int64).reshape(-1, 2).T
+    np.testing.assert_array_equal(pixel_order(u, v), np.lexsort((u, v)))
+
+
+@pytest.mark.parametrize('count', [2, 3, 400, 401, 3000])
+def test_the_spacing_of_points_does_not_depend_on_their_order(count):
+    rng = np.random.default_rng(count)
+    u, v = rng.integers(0, 99_999, count), rng.integers(0, 9, count)
+    orders = [rng.permutation(count) for _ in range(5)]
+    assert len({spacing_of(u[order], v[order]) for order in orders}) == 1

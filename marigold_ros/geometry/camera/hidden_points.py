@@ -13,7 +13,6 @@ Baker and Binford 1981).
 """
 
 import cv2
-from marigold_ros.geometry.around_points import spacing_of
 from marigold_ros.geometry.median import median
 from marigold_ros.kernels.compiled import compiled
 import numpy as np
@@ -21,8 +20,6 @@ import numpy as np
 _FAR = np.float32(1e9)
 # Metres up to which a threshold holds; farther it is the same part of depth, as surfaces recede.
 _NEAR = np.float32(100.0)
-# Points at which the distance between neighbours of a scan is measured.
-_SAMPLES = 400
 # Neighbours in a plane are on one surface up to this ratio of their depths; what is behind it is
 # so many times as deep. Chosen on synthetic drives.
 _SURFACE, _BEHIND = 1.3, 1.1
@@ -82,7 +79,7 @@ def behind_surfaces(
     seen : (M,) int
         Indices of the points in the image, which are asked for.
     angle : float
-        Between neighbours of the scan, in radians: see `scan_angle`.
+        Between neighbours of the scan, in radians.
 
     """
     distance = float(np.linalg.norm(lidar))
@@ -112,15 +109,6 @@ def behind_surfaces(
     hidden = np.zeros(points.shape[1], dtype=bool)
     hidden[some] = out_of_order(starts, scan[some], camera[some], points[2, some], asked[some])
     return hidden[seen]
-
-
-def scan_angle(u: np.ndarray, v: np.ndarray, focal: float) -> float:
-    """
-    Return the typical angle between a point at pixels (M,) and its nearest, in radians.
-
-    Of at least two points; ``focal`` in pixels.
-    """
-    return spacing_of(u, v, np.arange(0, len(u), -(-len(u) // _SAMPLES))) / focal
 
 
 @compiled()

@@ -9,12 +9,12 @@ From a camera in the place of the LiDAR, as of a depth camera's cloud, nothing i
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, check_rotation, SparseDepth
+from marigold_ros.geometry.around_points import spacing_of
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.hidden_points import (
     behind_surfaces,
     nearest_per_pixel,
     not_hidden,
-    scan_angle,
 )
 from marigold_ros.geometry.camera.rectification import is_rectified
 import numpy as np
@@ -102,7 +102,7 @@ def project_lidar(
         seen = not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
         if len(z) > 1:
             scan = np.stack(in_range, out=np.empty((3, len(x)), np.float32))
-            behind = behind_surfaces(scan, T[:3, 3], place, scan_angle(u, v, K[0, 0]))
+            behind = behind_surfaces(scan, T[:3, 3], place, spacing_of(u, v) / K[0, 0])
             if behind.mean() <= _MOST_BEHIND:
                 seen &= ~behind
     counts['occluded'] = len(index) - int(seen.sum())

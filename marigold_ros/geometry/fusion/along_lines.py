@@ -7,6 +7,7 @@ A surface that two of them agree on goes on between them, whatever the lines abo
 """
 
 from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.around_points import pixel_order
 import numpy as np
 
 # Pixels from one point of a line to the next at most, as a share of the image's width: 9 of 1242.
@@ -32,14 +33,3 @@ def between_neighbours(points: SparseDepth, width: int) -> SparseDepth:
     share = (step / gap[left]).astype(np.float32)
     disparity = (1.0 - share) / z[left] + share / z[left + 1]
     return SparseDepth(u[left] + step, v[left], (1.0 / disparity).astype(np.float32))
-
-
-def pixel_order(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the indices (M,) that sort pixels by row, then by column."""
-    width, height = (int(side.max(initial=0)) + 1 for side in (u, v))
-    place = v * width + u
-    if (place[1:] >= place[:-1]).all():  # as projected points are
-        return np.arange(len(place))
-    # Numbers of 16 bits are sorted by radix.
-    order = np.argsort(u.astype(np.min_scalar_type(width)), kind='stable')
-    return order[np.argsort(v[order].astype(np.min_scalar_type(height)), kind='stable')]

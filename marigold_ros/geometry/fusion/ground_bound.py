@@ -9,7 +9,7 @@ inverse depth is linear in the image, bounds it.
 """
 
 import cv2
-from marigold_ros.geometry.fusion.along_lines import pixel_order
+from marigold_ros.geometry.around_points import some_of
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 import numpy as np
 
@@ -49,8 +49,7 @@ def ground_bound(
     """
     height, width = grid.shape
     some = np.flatnonzero(v >= np.quantile(v, 1.0 - _LOWER))
-    # In the order of the image: which are samples must not depend on that of the points.
-    some = some[pixel_order(u[some], v[some])][:: -(-len(some) // _SAMPLES)]
+    some = some[some_of(u[some], v[some], _SAMPLES)]
     places = np.stack([u[some] / width, v[some] / width, np.ones(len(some))], axis=1)
     above = np.array([0.5, (v.max() - _HORIZON * height) / width, 1.0])
     plane = _ground(places, disparity[some], above)
@@ -67,7 +66,7 @@ def ground_bound(
 
 def _are_on_a_line(u: np.ndarray, v: np.ndarray, width: int) -> bool:
     """Return whether pixels (M,) have one row in each column, as those of a planar laser."""
-    some = slice(None, None, -(-len(u) // _SAMPLES))
+    some = some_of(u, v, _SAMPLES)
     rows, column = v[some].astype(np.float64), (u[some] / (_COLUMN * width)).astype(np.intp)
     count = np.bincount(column)
     middle = np.bincount(column, rows) / np.maximum(count, 1)

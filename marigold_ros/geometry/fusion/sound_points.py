@@ -11,8 +11,7 @@ more are found than a clean scan would have, after Benjamini and Hochberg (1995)
 
 import cv2
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.around_points import spacing_of
-from marigold_ros.geometry.fusion.along_lines import pixel_order
+from marigold_ros.geometry.around_points import some_of, spacing_of
 from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.geometry.median import median
@@ -75,13 +74,8 @@ def _far_from(others: SparseDepth, u: np.ndarray, v: np.ndarray, grid: WorkGrid)
     taken = np.zeros((grid.rows, grid.columns), np.uint8)
     taken[grid.cell_of(others.u, others.v)] = 1
     distance = nearest_points(taken).distance[grid.cell_of(u, v)]
-    spacing = spacing_of(others.u, others.v, _some(others.u, others.v))
+    spacing = spacing_of(others.u, others.v)
     return distance * grid.shape[1] > _ALONE * spacing * grid.columns
-
-
-def _some(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Return the indices of some points over the image, whatever the order of all, (M,)."""
-    return pixel_order(u, v)[:: -(-len(u) // _SAMPLES)]
 
 
 def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) -> np.ndarray:
@@ -99,7 +93,7 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
         return _sound_of_many(u, v, log_depth, grid)
     if count < _FEW:
         return _sound_of_few(u, v, log_depth)
-    some, sound = _some(u, v), np.ones(count, dtype=bool)
+    some, sound = some_of(u, v, _SAMPLES), np.ones(count, dtype=bool)
     near = _neighbours_among(sound, u, v, some)
     across, down = (side[near[:, _TYPICAL]] - side[near[:, 0]] for side in (u, v))
     radius = median(np.hypot(across, down))

@@ -40,6 +40,10 @@ def wall(z, u, v):
     )
 
 
+def points_of(sparse):
+    return {*zip(sparse.u.tolist(), sparse.v.tolist(), sparse.z.tolist(), strict=True)}
+
+
 @given(seed=st.integers(0, 1000), tilt=st.floats(-3, 3), n=st.integers(0, 400))
 def test_points_behind_the_camera_are_counted_not_projected(seed, tilt, n):
     rng = np.random.default_rng(seed)
@@ -247,6 +251,9 @@ def test_a_real_scan_covers_its_image(shared_data, name, least):
     # Road scenes: what is lower in the image is nearer.
     low, high = sparse.v > 0.8 * height, sparse.v < 0.55 * height
     assert np.median(sparse.z[low]) < 0.7 * np.median(sparse.z[high])
+    mixed = np.random.default_rng(0).permutation(len(points))
+    again = project_lidar(points[mixed], np.array(calibration['T_cam_lidar']), camera, CONFIG)
+    assert points_of(again) == points_of(sparse)  # in any order
 
 
 def test_coverage_measures_image_and_depth_range():

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.fusion.along_lines import between_neighbours, pixel_order
+from marigold_ros.geometry.fusion.along_lines import between_neighbours
 import numpy as np
 
 WIDTH = 1300  # of which 10 pixels may lie between points
@@ -43,15 +43,3 @@ def test_nothing_lies_between_two_surfaces_or_two_rows():
 def test_without_points_there_is_nothing_between():
     empty = np.empty(0, int)
     assert len(between_neighbours(points_of(empty, empty, empty), WIDTH)) == 0
-
-
-@given(
-    pixels=st.lists(st.tuples(st.integers(0, 70_000), st.integers(0, 5)), max_size=60),
-    in_order=st.booleans(),
-)
-@example(pixels=[(1, 0), (0, 0)], in_order=False)
-def test_pixels_are_ordered_by_row_then_column_and_equal_ones_stay(pixels, in_order):
-    if in_order:
-        pixels.sort(key=lambda pixel: pixel[::-1])
-    u, v = np.array(pixels, np.int64).reshape(-1, 2).T
-    np.testing.assert_array_equal(pixel_order(u, v), np.lexsort((u, v)))
