@@ -48,10 +48,10 @@ SENTENCES = {
         '(alignment.occlusion_window, alignment.occlusion_threshold)'
     ),
     'sources_disagree': (
-        'its depth is {ratio:.2f} times that of {other} at {places} places; check scale and pose'
+        'its depth is {factor} times that of {other} at {places} places; check scale and pose'
     ),
     'source_outvoted': (
-        'left out: its depth is {ratio:.2f} times that of {other} at {places} places, and '
+        'left out: its depth is {factor} times that of {other} at {places} places, and '
         '{others} sources contradict it alike; check scale and pose'
     ),
     'until_it_fits': '{why}; metres come back once it fits',

@@ -45,6 +45,13 @@ def spacing_of(u: np.ndarray, v: np.ndarray) -> float:
     return median(np.hypot(across, down))
 
 
+def difference_of_neighbours(u: np.ndarray, v: np.ndarray, z: np.ndarray, most: int) -> float:
+    """Return how much points (M,), ``most`` at most, differ from their three nearest, in log z."""
+    some, log_depth = some_of(u, v, most), np.log(z.astype(np.float64))
+    near = nearest_neighbours((u, v), (u[some], v[some]), 4)
+    return median(np.abs(np.median(log_depth[near[:, 1:]], axis=1) - log_depth[some]))
+
+
 @compiled()
 def range_around(depth: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the least and the largest depth (H, W) around pixels, beside a step, (M,) each."""

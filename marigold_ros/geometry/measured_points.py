@@ -6,14 +6,14 @@ Measured points: the sparse depth of a frame's inputs, in its rectified image.
 An input that is missing or refused leaves the others; only without any there is no sparse depth.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Frame, Prediction, SourceReport, SparseDepth, SparseInput
+from marigold_ros.geometry.calibration.edge_agreement import scatter
 from marigold_ros.geometry.camera.depth_images import (
     is_depth_camera,
     stride_of,
@@ -29,13 +29,11 @@ from marigold_ros.geometry.camera.rectification import (
 )
 from marigold_ros.geometry.camera.resizing import resize_points
 from marigold_ros.geometry.ground.points import find_ground
+from marigold_ros.geometry.source_doubts import doubts_of
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import as_reason, NO_SPARSE_DEPTH, Reason
 import numpy as np
 
-# Two sources disagree if this share of the cells (pixels) that hold points of both, of so many at
-# least, is off by more than a factor. In streets things hide a third of the ground.
-_MOST, _SHARED, _CELL, _OFF = 0.6, 20, 4, 1.1
 # A point is hidden from so many times the depth of all that a depth camera sees around it.
 _BEHIND = 1.3
 
@@ -131,6 +129,8 @@ def measure_points(
             sparse, refusal = None, as_reason(error)
         if sparse is not None and len(sparse) == 0:
             sparse, refusal = None, Reason('none_in_view')
+        if sparse is not None and (refusal := scatter(sparse)):
+            sparse = sparse if config.contradiction == 'warn' else None
         if sparse is not None:
             parts[number] = sparse
         reports.append(SourceReport(item.source, len(sparse or ()), refusal))
@@ -138,9 +138,9 @@ def measure_points(
         texts = (f'{report.source}: {report.reason}' for report in reports)
         return MeasuredPoints(None, refusal=as_reason('; '.join(texts)), reports=tuple(reports))
     names = [item.source for item in frame.inputs]
-    doubts, dispute = _doubts(parts, names)
+    doubts, dispute = doubts_of(parts, names)
     for number, doubt in doubts.items():
-        if doubt.code == 'source_outvoted':
+        if doubt.code != 'sources_disagree':  # which keeps its points
             del parts[number]
         reports[number] = SourceReport(names[number], len(parts.get(number, ())), doubt)
     sparse, further = merge_points(list(parts.values()), config)
@@ -148,64 +148,6 @@ def measure_points(
     lidars = (part for part in parts.values() if part.kind is PointKind.LIDAR)
     mounted = sparse if leader else max(lidars, key=len, default=None)
     return MeasuredPoints(sparse, further, None, tuple(reports), leader, dispute, mounted)
-
-
-def _doubts(
-    parts: Mapping[int, SparseDepth], names: Sequence[str]
-) -> tuple[dict[int, Reason], float]:
-    """
-    Return the doubted sources and why, and by how much those that lead differ at most, or 0.
-
-    Of two that disagree both are doubted; one is outvoted by several that are like each other and
-    of which none is contradicted as often.
-    """
-    apart: dict[int, dict[int, tuple[float, int]]] = {}
-    for (i, one), (j, other) in combinations(parts.items(), 2):
-        if found := _disagreement(one, other):
-            apart.setdefault(j, {})[i] = found
-            apart.setdefault(i, {})[j] = 1.0 / found[0], found[1]
-
-    def is_outvoted(number: int) -> bool:
-        beside = apart[number]
-        agree = not any(j in apart[i] for i, j in combinations(beside, 2))
-        alike = agree and len({ratio > 1.0 for ratio, _ in beside.values()}) == 1
-        return alike and len(beside) > max(len(apart[other]) for other in beside)
-
-    outvoted, doubts, dispute = set(filter(is_outvoted, apart)), {}, 0.0
-    for number, beside in apart.items():
-        others = [i for i in beside if number in outvoted or i not in outvoted]
-        if not others:
-            continue
-        worst = max(others, key=lambda i: abs(np.log(beside[i][0])))
-        ratio, places = beside[worst]
-        values = {'other': names[worst], 'places': places, 'ratio': ratio, 'others': len(others)}
-        code = 'source_outvoted' if number in outvoted else 'sources_disagree'
-        doubts[number] = Reason(code, values)
-        lead = [i for i in others if number not in outvoted and parts[i].kind.extends]
-        if parts[number].kind.extends:
-            dispute = max([dispute, *(beside[i][0] - 1.0 for i in lead)])
-    return doubts, dispute
-
-
-def _disagreement(one: SparseDepth, other: SparseDepth) -> tuple[float, int] | None:
-    """Return the ratio of ``other`` to ``one`` and at how many places; None if they agree."""
-    if not (one.kind.is_placed and other.kind.is_placed):
-        return None
-    sides = (other.v, one.v), (other.u, one.u)
-    rows, columns = (max(map(np.max, side)) // _CELL + 1 for side in sides)
-
-    def in_cells(points: SparseDepth) -> np.ndarray:
-        """Sum inverse depth, which is linear along a plane, and count points, in each cell."""
-        cell = points.v // _CELL * columns + points.u // _CELL
-        return np.stack([np.bincount(cell, w, rows * columns) for w in (1.0 / points.z, None)])
-
-    (inverse, count), (of_other, count_other) = in_cells(one), in_cells(other)
-    both = (count > 0) & (count_other > 0)
-    ratio = (inverse[both] / count[both]) / (of_other[both] / count_other[both])
-    off = max(np.count_nonzero(ratio > _OFF), np.count_nonzero(ratio < 1.0 / _OFF))
-    if off <= _MOST * max(len(ratio), _SHARED):
-        return None
-    return float(np.median(ratio)), len(ratio)
 
 
 def sparse_of_frame(

@@ -98,12 +98,10 @@ class EdgeEvidence:
         """Return that the points of a frame are not of its image; None if that is not known."""
         if sparse is None or not _of_lidar(sparse):
             return None
-        hidden, kept = (sparse.counts.get(name, 0) for name in ('occluded', 'kept'))
-        if hidden + kept >= _MANY and hidden > _SCATTERED * (hidden + kept):
-            return Reason('scattered', {'share': hidden / (hidden + kept)})
-        if self.is_wrong:
+        noise = scatter(sparse)
+        if self.is_wrong and noise is None:
             return Reason('not_of_this_image', {'strength': self.strength})
-        return None
+        return noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +129,14 @@ class ImageEdges:
         widened = cv2.dilate(relative, np.ones((1, 2 * reach + 1), np.uint8))
         least = max(_DARK * float(around.mean()), _NOISY * noise)
         return cls(widened, around, least, bool(is_blurred))
+
+
+def scatter(sparse: SparseDepth) -> Reason | None:
+    """Return that the points of a LiDAR are noise, which lies behind itself; None if not."""
+    hidden, kept = (sparse.counts.get(name, 0) for name in ('occluded', 'kept'))
+    if hidden + kept < _MANY or hidden <= _SCATTERED * (hidden + kept) or not _of_lidar(sparse):
+        return None
+    return Reason('scattered', {'share': hidden / (hidden + kept)})
 
 
 def observe_edges(

@@ -17,6 +17,7 @@ from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import log_ratio, robust_deviation
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.around_points import difference_of_neighbours
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import (
     hold_out_points,
@@ -45,7 +46,6 @@ from marigold_ros.geometry.fusion.work_grid import (
 )
 from marigold_ros.geometry.measured_points import MeasuredPoints
 from marigold_ros.geometry.median import median
-from marigold_ros.kernels.neighbours import nearest_neighbours
 from marigold_ros.reasons import Reason
 from marigold_ros.threads import run_beside
 import numpy as np
@@ -260,18 +260,11 @@ def _contradiction(points: ScoredPoints) -> Reason | None:
     typical = relative_error(points.candidates.held_out, median)
     if typical <= limits[0]:
         return None
-    # All that were given: what is left of noise agrees.
-    near = _nearest_neighbours_differ(points.given)
+    # All that were given: what is left of noise agrees. A few points held out leave the others too
+    # far away to interpolate steep ground.
+    u, v, z = points.given.u, points.given.v, points.given.z
+    near = float(np.expm1(difference_of_neighbours(u, v, z, len(z))))
     return Reason('points_contradict', {'typical': near}) if near > limits[1] else None
-
-
-def _nearest_neighbours_differ(points: SparseDepth) -> float:
-    """Return the median difference of a point's depth from its three nearest neighbours'."""
-    # A few points held out leave the others too far away to interpolate steep ground.
-    pixels = points.u, points.v
-    near = nearest_neighbours(pixels, pixels, 4)
-    log_depth = np.log(points.z.astype(np.float64))
-    return relative_error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, median)
 
 
 def _mixed(
