@@ -55,7 +55,11 @@ from marigold_ros.geometry.fusion.fuse import align, fuse, FusionGuide, PointsAt
 from marigold_ros.geometry.fusion.held_out_scores import ScoredPoints
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.ground.visible import visible_ground
-from marigold_ros.geometry.measured_points import measure_points, MeasuredPoints
+from marigold_ros.geometry.measured_points import (
+    measure_points,
+    MeasuredPoints,
+    without_input,
+)
 from marigold_ros.geometry.postprocess import (
     count_pixels,
     only_at,
@@ -367,15 +371,15 @@ class FramePipeline:
         small = reduced(rgb)
         current = CurrentFrame(thumbnail(small), frame.stamp_ns, K, frame.T_world_camera)
         before = self._start_over_at_breaks(frame, current)
-        edges, wrong = before.edges, None
-        if measured.leader:  # of several sources it would not be known which one errs
-            edges = observe_edges(edges, current.grey, rgb.shape[1], measured.sparse)
-            wrong = edges.contradiction(measured.sparse)
-            if wrong and self.config.alignment.contradiction == 'refuse':
-                if wrong.code == 'not_of_this_image':  # nor were those that gave earlier fits
-                    before = before.without_fits()
-                refusal = Reason('until_it_fits', {'why': wrong})
-                measured, wrong = measured.without_leader(refusal), None
+        edges = observe_edges(before.edges, current.grey, rgb.shape[1], measured.mounted)
+        wrong = edges.contradiction(measured.mounted)
+        if wrong and self.config.alignment.contradiction == 'refuse':
+            if wrong.code == 'not_of_this_image':  # nor were those that gave earlier fits
+                before = before.without_fits()
+            refusal = Reason('until_it_fits', {'why': wrong})
+            others = without_input(frame, measured.mounted_by, refusal)
+            points = self._begin_points(others, rgb, prediction)
+            measured, wrong = replace(points.measured(), mounted=None), None
         return View(frame, rgb, small, camera, current, points, measured, edges, wrong, before)
 
     def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:

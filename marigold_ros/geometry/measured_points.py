@@ -53,13 +53,13 @@ class MeasuredPoints:
         Why there are none.
     reports : sequence of SourceReport
         What each of several sources gave; empty with one source.
-    leader : str
-        The source that all of ``sparse`` is from; empty where they are from several.
     dispute : float
         Largest relative difference between sources of ``sparse`` that disagree; 0 without.
     mounted : SparseDepth or None
-        Points by which a mounting is judged: the leader's, or of several sources the most that
+        Points by which a mounting is judged: ``sparse`` if it is of one source, else the most that
         one has which is no depth camera.
+    mounted_by : int
+        The place of their source among the frame's inputs; -1 without.
 
     """
 
@@ -67,17 +67,9 @@ class MeasuredPoints:
     further: SparseDepth | None = None
     refusal: Reason | None = None
     reports: tuple[SourceReport, ...] = ()
-    leader: str = ''
     dispute: float = 0.0
     mounted: SparseDepth | None = None
-
-    def without_leader(self, why: Reason) -> 'MeasuredPoints':
-        """Return the points of the other sources, after those of the leader were refused."""
-        reports = tuple(
-            replace(report, points=0, refusal=why) if report.source == self.leader else report
-            for report in self.reports
-        )
-        return MeasuredPoints(self.further, None, why, reports)
+    mounted_by: int = -1
 
 
 def measure_points(
@@ -119,7 +111,7 @@ def measure_points(
         return MeasuredPoints(None, refusal=NO_SPARSE_DEPTH)
     if len(frame.inputs) == 1:
         sparse, refusal = measure(frame.inputs[0])
-        return MeasuredPoints(sparse, None, refusal, (), frame.inputs[0].source, 0.0, sparse)
+        return MeasuredPoints(sparse, None, refusal, mounted=sparse, mounted_by=0)
     parts: dict[int, SparseDepth] = {}  # by place among the inputs
     reports: list[SourceReport] = []
     for number, item in enumerate(frame.inputs):
@@ -144,10 +136,17 @@ def measure_points(
             del parts[number]
         reports[number] = SourceReport(names[number], len(parts.get(number, ())), doubt)
     sparse, further = merge_points(list(parts.values()), config)
-    leader = next((names[number] for number, part in parts.items() if part is sparse), '')
-    lidars = (part for part in parts.values() if part.kind is PointKind.LIDAR)
-    mounted = sparse if leader else max(lidars, key=len, default=None)
-    return MeasuredPoints(sparse, further, None, tuple(reports), leader, dispute, mounted)
+    alone = [number for number, part in parts.items() if part is sparse]
+    lidars = (number for number, part in parts.items() if part.kind is PointKind.LIDAR)
+    by = max(alone or lidars, key=lambda number: len(parts[number]), default=-1)
+    return MeasuredPoints(sparse, further, None, tuple(reports), dispute, parts.get(by), by)
+
+
+def without_input(frame: Frame, place: int, why: Reason) -> Frame:
+    """Return a frame whose input at a place has no points, and why."""
+    inputs = list(frame.inputs)
+    inputs[place] = SparseInput(inputs[place].source, no_points=why)
+    return replace(frame, inputs=tuple(inputs))
 
 
 def sparse_of_frame(

@@ -211,7 +211,7 @@ def test_of_two_sources_the_one_that_is_noise_is_left_out(wrong, code):
         found = gathered(*inputs)
         refusals = {report.source: report.refusal for report in found.reports}
         assert (refusals['pointcloud'].code, refusals['a']) == (code, None)
-        assert (found.leader, found.dispute) == ('a', 0.0)
+        assert (found.mounted is found.sparse, found.dispute) == (True, 0.0)
 
 
 def test_points_that_are_scattered_stay_where_contradictions_only_warn():

@@ -3,6 +3,7 @@
 """Points of another image, of a LiDAR that is turned, or of no things, in the pipeline."""
 
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import cv2
@@ -19,9 +20,14 @@ import pytest
 from test.test_pipeline import LOCAL, Oracle, scene
 
 
+@cache
+def street():
+    return make_sample(900_001, 320, 240, 'street')
+
+
 def turned_scan(angle_deg):
     """Return a frame of a street whose LiDAR is turned by an angle; the image is of 320x240."""
-    sample = make_sample(900_001, 320, 240, 'street')
+    sample = street()
     camera = Camera(np.array([[250.0, 0, 159.5], [0, 250.0, 119.5], [0, 0, 1]]), 320, 240)
     depth = np.where(sample.depth < 80, sample.depth, np.nan).astype(np.float32)
     points = unproject_depth(depth, camera.K)[80::5, ::2].reshape(-1, 3).astype(np.float64)
@@ -63,6 +69,28 @@ def test_a_scan_that_does_not_fit_is_refused_beside_another_source_and_leaves_it
     assert radar.reason == ''
     assert wrong.alignment.n_points == radar.points
     assert wrong.sparse.kind is PointKind.RADAR
+
+
+@pytest.mark.parametrize('lidar_first', [False, True])
+def test_a_scan_that_does_not_fit_is_left_out_beside_a_depth_camera(lidar_first):
+    def with_depth_camera(angle_deg):
+        frame, depth = turned_scan(angle_deg), street().depth
+        near = np.where(depth < 12, depth, np.nan).astype(np.float32)
+        inputs = frame.lidar, SparseInput('depth_image', sparse_image=near)
+        return replace(frame, inputs=inputs if lidar_first else inputs[::-1])
+
+    pipeline = FramePipeline(Oracle())
+    assert {one.reason for one in pipeline.process(with_depth_camera(0.0)).sources} == {''}
+    pipeline.reset()
+    for _ in range(3):
+        wrong = pipeline.process(with_depth_camera(6.0))
+    found = {one.source: one for one in wrong.sources}
+    assert 'contradict' in found['pointcloud'].reason
+    assert (found['pointcloud'].points, found['depth_image'].reason) == (0, '')
+    assert (wrong.alignment.state, wrong.sparse.kind) == ('fitted', PointKind.DEPTH_CAMERA)
+    for _ in range(6):
+        right = pipeline.process(with_depth_camera(0.0))
+    assert min(one.points for one in right.sources) > 0
 
 
 def test_metres_of_points_that_do_not_fit_are_not_held():
