@@ -166,26 +166,28 @@ def merge_points(
 
     The points that say most of their surroundings lead if they are enough for a fit: those that
     extend, else those whose pixels are known, else all. Of several points in a pixel the one of
-    least noise leads. What lies behind all that a depth camera sees around it is hidden.
+    least noise leads, and the result is in their order. What lies behind all that a depth camera
+    sees around it is hidden.
     """
     extending = [part for part in parts if part.kind.extends]
     placed = [part for part in parts if part.kind.is_placed]
     enough = (c for c in (extending, placed) if sum(map(len, c)) >= config.min_points)
     chosen = next(enough, list(parts))
     others = [part for part in parts if not any(part is one for one in chosen)]
-    camera = next((part for part in chosen if part.kind is PointKind.DEPTH_CAMERA), None)
-    if camera is not None:
+    for camera in [part for part in chosen if part.kind is PointKind.DEPTH_CAMERA]:
         chosen = [_not_behind(camera, part, config.occlusion_window) for part in chosen]
-    lead = SparseDepth.joined(chosen)
+    # Of equal points in a pixel that of the source with the fewest leads.
+    order = sorted(range(len(chosen)), key=lambda number: len(chosen[number]))
+    lead = SparseDepth.joined([chosen[number] for number in order])
     if len(chosen) > 1:
-        lead = replace(lead, part=np.repeat(np.arange(len(chosen)), [len(p) for p in chosen]))
+        lead = replace(lead, part=np.repeat(order, [len(chosen[number]) for number in order]))
         lead = replace(lead.chosen(_least_noise(lead, config)), counts=lead.counts)
     return lead, SparseDepth.joined(others) if others else None
 
 
 def _not_behind(camera: SparseDepth, points: SparseDepth, window: int) -> SparseDepth:
-    """Leave out what another sensor sees past the things in front of a depth camera."""
-    if points is camera or window <= 1:
+    """Leave out what a sensor of another kind sees past the things in front of a depth camera."""
+    if points.kind is PointKind.DEPTH_CAMERA or window <= 1:
         return points
     shape = [1 + max(int(getattr(one, side).max()) for one in (camera, points)) for side in 'vu']
     farthest = np.zeros(shape, np.float32)
@@ -198,14 +200,14 @@ def _not_behind(camera: SparseDepth, points: SparseDepth, window: int) -> Sparse
 
 
 def _least_noise(points: SparseDepth, config: AlignmentConfig) -> np.ndarray:
-    """Return the indices of the points with the least noise in each pixel, in order."""
+    """Return the indices of the points with the least noise in each pixel, in order of pixels."""
     noise = config.noise_floor + config.noise_slope * points.z.astype(np.float64)
     if points.sigma is not None:
         noise = np.hypot(noise, points.sigma)
     order = np.argsort(noise, kind='stable')
     pixel = points.v[order].astype(np.int64) * (int(points.u.max(initial=0)) + 1) + points.u[order]
     _, first = np.unique(pixel, return_index=True)
-    return np.sort(order[first])
+    return order[first]
 
 
 def _points_of(

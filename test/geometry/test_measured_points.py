@@ -387,6 +387,24 @@ def test_points_that_extend_lead_and_the_others_count_in_the_fit_only():
     assert merge_points([radar], CONFIG) == (radar, None)
 
 
+def test_merged_points_are_the_same_in_each_order_of_the_sources():
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(0, 20, (2, 300))
+    seen = SparseDepth(u, v, np.float32(rng.uniform(3.0, 5.0, 300)))
+    parts = [
+        replace(seen, kind=PointKind.DEPTH_CAMERA),
+        replace(seen, kind=PointKind.DEPTH_CAMERA).chosen(np.arange(0, 300, 2)),
+        seen.chosen(np.arange(100)),
+        replace(seen, z=2.0 * seen.z, sigma=seen.z).chosen(np.arange(40, 240)),
+    ]
+    merged = []
+    for some in permutations(range(4)):
+        lead, _ = merge_points([parts[number] for number in some], CONFIG)
+        merged.append(np.stack([lead.u, lead.v, lead.z, lead.sigma, np.take(some, lead.part)]))
+    for one in merged:
+        np.testing.assert_array_equal(one, merged[0])
+
+
 def test_too_few_points_that_extend_do_not_lead():
     few = points(4.0, range(5), [20])
     ground = points(6.0, range(9), range(9), kind=PointKind.GROUND)
