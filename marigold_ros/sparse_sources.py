@@ -166,15 +166,16 @@ class SparseSource:
 
 
 def _read_cloud(message: Any, ring: bool = False) -> SparseReading:
-    from marigold_ros.message_codec import has_field, to_points
+    from marigold_ros.message_codec import has_field, returned, to_points
     import numpy as np
 
-    frame_id = message.header.frame_id
-    if not (ring and has_field(message, 'ring')):
-        return SparseReading(frame_id, to_points(message))
-    columns = to_points(message, ('x', 'y', 'z', 'ring'))
+    with_ring = ring and has_field(message, 'ring')
+    columns = to_points(message, ('x', 'y', 'z', *(('ring',) if with_ring else ())))
+    kept = returned(columns[:, :3])
+    columns = columns if kept.all() else columns[kept]
     points = np.ascontiguousarray(columns[:, :3])
-    return SparseReading(frame_id, points, columns[:, 3].astype(np.int32))
+    rings = columns[:, 3].astype(np.int32) if with_ring else None
+    return SparseReading(message.header.frame_id, points, rings)
 
 
 def _check_cloud(message: Any) -> None:

@@ -46,6 +46,17 @@ def test_a_cloud_is_read_with_its_ring_where_asked():
     assert (reading.points.shape, reading.ring, reading.frame_id) == ((2, 3), None, 'sensor')
 
 
+@pytest.mark.parametrize(('silent', 'kept'), [(300, 1000), (21, 1000), (20, 1020), (1, 1001)])
+def test_rays_without_a_return_at_the_largest_range_are_no_points(silent, kept):
+    rng = np.random.default_rng(0)
+    rays = rng.normal(size=(1000 + silent, 3))
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    distance = np.append(rng.uniform(1.0, 30.0, 1000), np.full(silent, 30.0))
+    points = (rays * distance[:, None]).astype(np.float32)
+    found = SPARSE_SOURCES['pointcloud'].read(landmarks(points)).points
+    np.testing.assert_array_equal(found, points[:kept])
+
+
 def test_of_clouds_those_of_lidars_come_first_and_coloured_ones_last():
     plain = 'x', 'y', 'z'
     clouds = ('/velodyne_points', plain), ('/points', (*plain, 'ring')), ('/points', plain)

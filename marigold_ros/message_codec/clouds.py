@@ -21,6 +21,9 @@ import numpy as np
 _NUMPY_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
 _DATATYPES = {name: number for number, name in _NUMPY_TYPES.items()}
 
+# Points of one range, to rounding, and how many, or what share, may be at the largest one: of real
+# scans one or two are.
+_ONE_RANGE, _FARTHEST = 1e-5, (20, 0.01)
 _MAX_POINT_STEP = 1 << 16  # bytes; drivers use 12 to 128, and NumPy's records end at 2**31
 
 
@@ -118,6 +121,19 @@ def to_points(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarr
             'empty',
         )
     return points if valid.all() else points[valid]
+
+
+def returned(points: np.ndarray) -> np.ndarray:
+    """
+    Return a mask (N,) of the points (N, 3) of a LiDAR, in its frame, that are returns of a ray.
+
+    Some drivers and simulators write rays without a return at the sensor's largest range.
+    """
+    with np.errstate(over='ignore'):
+        distance = np.linalg.norm(points, axis=1)
+    farthest = distance > (1.0 - _ONE_RANGE) * distance.max(initial=0.0)
+    few = np.count_nonzero(farthest) <= max(_FARTHEST[0], _FARTHEST[1] * len(points))
+    return np.ones_like(farthest) if few else ~farthest
 
 
 def scan_to_points(laser_scan: Any) -> np.ndarray:
