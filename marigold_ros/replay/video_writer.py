@@ -4,9 +4,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+import errno
 from fractions import Fraction
 from importlib.util import find_spec
+import os
 from pathlib import Path
+import shutil
+import stat
 
 import cv2
 from marigold_ros.errors import brief, InputError, WriteError
@@ -17,11 +21,14 @@ class VideoWriter:
     """
     Writes RGB images of one size to an .mp4 file; use it in a ``with`` block.
 
-    As H.264 where PyAV is, else as MPEG-4 part 2, which browsers do not play.
+    As H.264 where PyAV is, else as MPEG-4 part 2, which browsers do not play. An earlier file
+    stays until the block ends, and for good where the disk is full.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self._rate = path, rate
+        # Without the name of the file, which may be as long as names can be.
+        self._draft = path.parent / f'.{os.getpid()}.{id(self)}.mp4'
         self._encoder: _H264 | _Mpeg4 | None = None
         self._size = (0, 0)
         self.written = 0
@@ -29,11 +36,17 @@ class VideoWriter:
     def __enter__(self) -> 'VideoWriter':
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if self._encoder is not None:
-            # After an error, what could not be written either is no news.
-            with suppress(WriteError) if kind else nullcontext(), self._writing():
-                self._encoder.close()
+    def __exit__(self, kind: object, error: BaseException | None, *trace: object) -> None:
+        try:
+            if self._encoder is not None:
+                # After an error, what could not be written either is no news.
+                with suppress(WriteError) if error else nullcontext(), self._writing():
+                    self._encoder.close()
+                    if not isinstance(error, WriteError):
+                        os.replace(self._draft, self.path)
+        finally:
+            with suppress(OSError):
+                self._draft.unlink()
 
     def add(self, rgb: np.ndarray) -> None:
         """
@@ -48,12 +61,12 @@ class VideoWriter:
         if self._encoder is None:
             self._size = size
             try:
-                self.path.open('wb').close()
+                self._begin_draft()
             except OSError as error:
                 raise InputError(f'cannot write {self.path}: {error.strerror}') from error
             encoder = _H264 if has_h264() else _Mpeg4
             try:  # a relative name with a colon would be an address
-                self._encoder = encoder(self.path.resolve(), self._rate, size)
+                self._encoder = encoder(self._draft.resolve(), self._rate, size)
             except Exception as error:  # PyAV raises many kinds
                 raise InputError(
                     f'no video of {size[0]}x{size[1]} px at {self._rate:g} Hz can be written '
@@ -67,6 +80,13 @@ class VideoWriter:
         with self._writing():
             self._encoder.add(np.ascontiguousarray(rgb))
         self.written += 1
+
+    def _begin_draft(self) -> None:
+        """Create the draft; raises OSError also where it could not be renamed at the end."""
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(self.path.stat().st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self._draft.open('wb').close()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -105,13 +125,24 @@ class _H264:
 
 
 class _Mpeg4:
+    """OpenCV reports nothing that it could not write, so both ends of that are checked here."""
+
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
+        self._path = path
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), rate, size)
         if not self._writer.isOpened():
             raise InputError(f'OpenCV cannot write {path}; check the name')
 
     def add(self, rgb: np.ndarray) -> None:
+        if shutil.disk_usage(self._path.parent).free < rgb.nbytes:
+            raise _full_disk()
         self._writer.write(rgb[..., ::-1].copy())
 
     def close(self) -> None:
         self._writer.release()
+        if not cv2.VideoCapture(str(self._path)).isOpened():  # its index, at the end, is missing
+            raise _full_disk()
+
+
+def _full_disk() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

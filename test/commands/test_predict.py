@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 import resource
 import signal
+from types import SimpleNamespace
 
 import cv2
 from marigold_ros.__main__ import main
 from marigold_ros.commands.predict import add_arguments, unique_names
 from marigold_ros.config import PipelineConfig
-from marigold_ros.errors import InputError
+from marigold_ros.errors import InputError, WriteError
 from marigold_ros.frame import Prediction
 from marigold_ros.replay import video_writer
 from marigold_ros.replay.photos import (
@@ -290,6 +291,36 @@ def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name):
     assert error.startswith('error: ')
     assert 'free some space' in error
     assert all(path.stat().st_size <= 700 for path in (tmp_path / 'out').iterdir())
+
+
+@pytest.mark.parametrize('has_av', [True, False])
+def test_a_full_disk_leaves_the_earlier_video(model, tmp_path, monkeypatch, capsys, has_av):
+    if not has_av:
+        monkeypatch.setattr(video_writer, 'find_spec', lambda _name: None)
+    make_video(tmp_path / 'walk.mp4', 40, (200, 320))
+    out = tmp_path / 'out'
+    arguments = ['predict', str(tmp_path / 'walk.mp4'), '--out', str(out)]
+    assert main([*arguments, '--limit', '2']) == 0
+    earlier = (out / 'walk_depth.mp4').read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(earlier), hard))
+    try:
+        assert main(arguments) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert 'free some space' in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ['walk_depth.mp4']
+    assert (out / 'walk_depth.mp4').read_bytes() == earlier
+
+
+def test_a_disk_that_is_full_ends_a_video_of_opencv_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_writer, 'find_spec', lambda _name: None)
+    full = SimpleNamespace(free=0)
+    monkeypatch.setattr(video_writer.shutil, 'disk_usage', lambda _folder: full)
+    writer = video_writer.VideoWriter(tmp_path / 'walk.mp4', 7.0)
+    with pytest.raises(WriteError, match='free some space'), writer:
+        writer.add(np.zeros((20, 32, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(('length', 'code'), [(238, 0), (239, 1)])
