@@ -125,7 +125,7 @@ class Service:
     async def name_bag(self, request: Request) -> Response:
         """Evaluate a bag of this machine by its path."""
         text = request.query_params.get('path', '')
-        if not text or not is_one_line(text):
+        if not text.strip() or not is_one_line(text):
             raise Refused(400, 'the path of the bag is missing; give that of its file or folder')
         work = self._chosen('bag', request.query_params)
         path = Path(os.path.expanduser(text))  # that of Path raises for users who are not there

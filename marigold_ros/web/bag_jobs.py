@@ -36,7 +36,7 @@ def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) 
     except BagError as error:
         if not (out / 'report.html').is_file():
             raise
-        job.result['warning'] = str(error)
+        job.result['warning'] = job.words(error).replace(f' in {out}', '')
     results = json.loads((out / 'results.json').read_text(encoding='utf-8'))
     job.files.update({name: out / name for name in RESULT_FILES})
     job.result.update(_shown(results), downloads=list(RESULT_FILES))

@@ -63,6 +63,10 @@ class Job:
             raise Cancelled
         self.text, self.done, self.total = text, done, total
 
+    def words(self, error: Exception) -> str:
+        """Return the text of an error, in which what was sent has its own name."""
+        return str(error).replace(f'{self.folder / UPLOAD}/', '')
+
 
 class JobQueue:
     """
@@ -177,7 +181,7 @@ class JobQueue:
                     self._forget(self._done())
                 state, text = FAILED, f'older results were deleted; send it again: {error}'
             except MarigoldError as error:
-                state, text = FAILED, str(error)
+                state, text = FAILED, job.words(error)
             except Exception:
                 logging.getLogger(__name__).exception('%s failed', job.name)
                 state, text = FAILED, UNEXPECTED

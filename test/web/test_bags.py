@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 from urllib.parse import urlencode
 
+from marigold_ros.errors import BagError
+from marigold_ros.web import bag_jobs
 from marigold_ros.web.bag_jobs import bag_words
 import pytest
 
@@ -61,6 +63,7 @@ def test_an_uploaded_bag_has_its_own_name_in_the_report(server, short_drive):
     ('path', 'word'),
     [
         ('', 'missing'),
+        (' ', 'missing'),
         ('/nowhere/drive', 'does not exist'),
         ('/dev/null', '/dev/null'),
         ('a\nb', 'missing'),
@@ -94,7 +97,18 @@ def test_a_damaged_bag_is_scored_as_far_as_it_goes(server, short_drive):
     assert answer.status == 202, answer.json
     job = server.wait(answer.json)
     assert job['state'] == 'done', job['text']
-    assert 'cut.mcap' in job['result']['warning']
+    assert job['result']['warning'].startswith('cut.mcap is incomplete: ')
+    assert job['result']['warning'].endswith('; the readable part of the bag is scored')
+
+
+def test_a_job_that_fails_names_the_bag_as_it_was_sent(server, short_drive, monkeypatch):
+    def fail(path, options):
+        raise BagError(f'{path} is damaged')
+
+    monkeypatch.setattr(bag_jobs, 'inspect_bag', fail)
+    (path,) = short_drive.glob('*.mcap')
+    job = server.wait(server.send('my drive.mcap', path.read_bytes()).json)
+    assert (job['state'], job['text']) == ('failed', 'my drive.mcap is damaged')
 
 
 def test_the_model_of_the_bag_is_the_chosen_one(server, short_drive):
