@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 from marigold_ros.frame import Prediction
@@ -237,6 +238,23 @@ def test_a_job_is_followed_further_once_the_network_is_back(browser, server):
     assert not find(browser, '#problem').is_displayed()
 
 
+def test_a_server_that_has_ended_is_named_everywhere(browser, serving, tmp_path):
+    with serving(tmp_path) as server:
+        browser.get(server.address)
+        wait(browser, lambda: find(browser, '#model').text)
+    ended = 'the server does not answer; is it still running?'
+    find(browser, '#live summary').click()
+    wait(browser, lambda: find(browser, '#live-text').text == ended)
+    find(browser, '.example').click()
+    wait(browser, lambda: find(browser, '#problem').text == ended)
+    find(browser, '#drop summary').click()
+    find(browser, '#path').send_keys('/data/drive')
+    find(browser, '#path-form button').click()
+    wait(browser, lambda: find(browser, '#problem').text == ended)
+    noted = [entry['message'] for entry in browser.get_log('browser')]
+    assert [message for message in noted if 'ERR_CONNECTION_REFUSED' not in message] == []
+
+
 def texts(browser, selector):
     return [found.text for found in browser.find_elements('css selector', selector)]
 
@@ -433,3 +451,18 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
     assert violations(opened) == []
     find(opened, '#watch').click()
     assert not find(opened, '#live-view').is_displayed()
+
+
+def test_a_live_view_that_is_refused_says_so(browser, server, monkeypatch):
+    seen = ['/marigold_depth']
+    viewer = SimpleNamespace(nodes=lambda: list(seen), state=lambda name: {})
+    monkeypatch.setattr(server.live, '_viewer', viewer)
+    browser.get(server.address)
+    find(browser, '#live summary').click()
+    wait(browser, lambda: find(browser, '#node').text.strip() == '/marigold_depth')
+    seen.clear()
+    find(browser, '#watch').click()
+    wait(browser, lambda: find(browser, '#live-text').text.startswith('No images come: '))
+    assert find(browser, '#watch').text == 'Watch'
+    assert not find(browser, '#live-view').is_displayed()
+    browser.get_log('browser')

@@ -13,13 +13,14 @@ class LiveView {
     this.image = box.querySelector('#live-image');
     box.querySelector('details').addEventListener('toggle', (event) => (event.target.open ? this.list() : this.stop()));
     this.button.addEventListener('click', () => (this.timer ? this.stop() : this.start()));
+    this.image.addEventListener('error', () => this.refused());
   }
 
   async list() {
     this.text.textContent = 'looking for nodes';
     this.button.disabled = true;
     try {
-      const { nodes, scale } = await answerOf(await fetch('/api/live'));
+      const { nodes, scale } = await ask('/api/live');
       for (const end of ['near', 'far']) document.getElementById(`live-${end}`).textContent = `${end}, ${scale[end]} m unless the node has another scale`;
       this.select.replaceChildren(...nodes.map((name) => element('option', {}, name)));
       this.button.disabled = false;
@@ -40,7 +41,7 @@ class LiveView {
 
   async refresh(node) {
     try {
-      const state = await answerOf(await fetch(`/api/live/state?${new URLSearchParams({ node })}`));
+      const state = await ask(`/api/live/state?${new URLSearchParams({ node })}`);
       if (this.timer) this.text.textContent = this.words(state);
     } catch (error) { this.text.textContent = error.message; }
   }
@@ -53,6 +54,11 @@ class LiveView {
     if (age > LOST_S) return `no image for ${Math.round(age)} s${why}`;
     const rate = hertz ? `${hertz.toFixed(1)} images a second` : 'one image';
     return fit === 'held' ? `${rate}, with the fit of an earlier image${why}` : rate;
+  }
+
+  refused() {
+    this.stop();
+    this.text.textContent = 'No images come: the node has ended, or too many pages watch already. Close one of them, or look at another node.';
   }
 
   stop() {

@@ -3,7 +3,9 @@
 
 const PLAY_MS = 200;
 
-async function answerOf(response) {
+// Returns the JSON of an answer; an error is in words, and a TypeError if there was no answer.
+async function ask(path, options) {
+  const response = await fetch(path, options).catch(() => { throw new TypeError('the server does not answer; is it still running?'); });
   const content = await response.json();
   if (!response.ok) throw new Error(content.error);
   return content;

@@ -40,7 +40,7 @@ class Page {
   // A reload goes on with the jobs of this tab.
   async resume(shown) {
     const known = new Set([...JSON.parse(sessionStorage.getItem('jobs') || '[]'), shown]);
-    for (const job of await answerOf(await fetch('/api/jobs'))) if (known.has(job.id)) this.follow(this.add({ name: job.name }), job);
+    for (const job of await ask('/api/jobs')) if (known.has(job.id)) this.follow(this.add({ name: job.name }), job);
     if (!this.shown) this.show(this.find(shown), false); // a file may have been dropped meanwhile
   }
 
@@ -65,7 +65,7 @@ class Page {
     this.describeModel();
     if (!this.settings.loading) return;
     setTimeout(async () => {
-      try { this.settings = await answerOf(await fetch('/api/settings')); }
+      try { this.settings = await ask('/api/settings'); }
       catch (error) { byId('remark').textContent = 'The server has ended; its terminal says why.'; return; }
       this.awaitModel();
     }, POLL_MS);
@@ -118,8 +118,9 @@ class Page {
   }
 
   async example(button) {
-    const image = button.querySelector('img'), response = await fetch(image.src);
-    this.take([new File([await response.blob()], image.src.split('/').pop())]);
+    const image = button.querySelector('img'), content = await fetch(image.src).then((response) => response.blob()).catch(() => null);
+    if (content) this.take([new File([content], image.src.split('/').pop())]);
+    else showProblem('the server does not answer; is it still running?');
   }
 
   send() {
@@ -148,7 +149,7 @@ class Page {
     this.show(item);
     try {
       const query = new URLSearchParams({ path, ...this.choices() });
-      this.follow(item, await answerOf(await fetch(`/api/bags?${query}`, { method: 'POST' })));
+      this.follow(item, await ask(`/api/bags?${query}`, { method: 'POST' }));
     } catch (error) { this.fail(item, error.message); }
   }
 
@@ -165,10 +166,10 @@ class Page {
     if (job.ended) return;
     setTimeout(async () => {
       let next = null, problem = '', count = 0;
-      try { next = await answerOf(await fetch(`/api/jobs/${job.id}`)); }
+      try { next = await ask(`/api/jobs/${job.id}`); }
       catch (error) {
         if (error instanceof TypeError && missed < MOST_MISSED) [next, count] = [job, missed + 1];
-        else problem = error instanceof TypeError ? 'the server does not answer any more' : error.message;
+        else problem = error.message;
       }
       if (!this.items.includes(item)) return; // cancelled meanwhile
       if (next) this.follow(item, next, count);
@@ -195,7 +196,7 @@ class Page {
 
   // The server keeps the newest results only, those of all tabs.
   async confirm(item) {
-    const kept = await fetch('/api/jobs').then(answerOf).catch(() => null);
+    const kept = await ask('/api/jobs').catch(() => null);
     if (!kept || kept.some((job) => job.id === item.job.id)) return;
     this.fail(item, `${item.name}: the server has deleted this result for newer ones; send the file again`);
     if (item === this.shown) this.view.clear();
@@ -235,4 +236,4 @@ class Page {
   }
 }
 
-fetch('/api/settings').then(answerOf).then((settings) => new Page(settings)).catch((error) => showProblem(error.message));
+ask('/api/settings').then((settings) => new Page(settings)).catch((error) => showProblem(error.message));
