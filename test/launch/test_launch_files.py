@@ -223,20 +223,27 @@ def test_replay_passes_on_what_the_node_launch_takes():
     assert arguments_of('replay.launch.py', 'ARGUMENTS') == ['bag', 'rate', 'loop', 'record']
 
 
-def test_the_views_and_overrides_name_topics_of_the_node():
+def test_rviz_shows_topics_of_the_node_as_what_they_are():
+    interface = pytest.importorskip('marigold_ros.node.interface.publishers')
+    kinds = {f'/marigold_depth/{name}': kind for name, kind in interface.TOPICS.items()}
     view = yaml.safe_load((ROOT / 'config' / 'marigold.rviz').read_text(encoding='utf-8'))
-    displays = view['Visualization Manager']['Displays']
-    topics = {item['Topic']['Value'] for item in displays if 'Topic' in item}
-    assert {
-        '/camera/image_raw',
-        '/marigold_depth/depth/color',
-        '/marigold_depth/relative/image',
-        '/marigold_depth/uncertainty/image',
-        '/marigold_depth/points',
-    } <= topics
-    assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'camera_optical'
-    qos = yaml.safe_load((ROOT / 'config' / 'replay_qos.yaml').read_text(encoding='utf-8'))
-    assert qos['/tf_static']['durability'] == 'transient_local'
+    manager = view['Visualization Manager']
+    displays = {item['Name']: item for item in manager['Displays'] if 'Topic' in item}
+    assert displays.pop('Input')['Topic']['Value'] == '/camera/image_raw'
+    assert len(displays) == 5
+    for item in displays.values():
+        topic, kind = item['Topic'], kinds[item['Topic']['Value']]
+        assert item['Class'] == f'rviz_default_plugins/{kind.__name__}'
+        offered = interface.output_profile(kind)
+        assert topic['Reliability Policy'] == offered.reliability.name.title()
+        assert topic['Durability Policy'] == offered.durability.name.title()
+        assert item['Enabled'] is item['Value']
+    assert manager['Global Options']['Fixed Frame'] == 'camera_optical'
+
+
+def test_a_replay_latches_static_transforms():
+    overrides = yaml.safe_load((ROOT / 'config' / 'replay_qos.yaml').read_text(encoding='utf-8'))
+    assert overrides['/tf_static']['durability'] == 'transient_local'
 
 
 def foxglove():
