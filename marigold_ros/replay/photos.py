@@ -128,7 +128,8 @@ def read_image(path: str | Path, say: Callable[[str], object] | None = None) -> 
         raise InputError(UNREAD_REMEDY)
     if bgr is None:
         raise InputError(
-            f'OpenCV cannot read the {data.size} bytes as an image; give a JPEG, PNG, TIFF, …'
+            f'OpenCV cannot read the {data.size} bytes as an image: they are cut off, damaged or '
+            'of an unknown kind; copy or save it again, or give a JPEG, PNG, TIFF, …'
         )
     upright = _turned(decode.to_8_bit(bgr, 'it', say), orientation)
     return cv2.cvtColor(upright, cv2.COLOR_BGR2RGB)

@@ -270,6 +270,14 @@ def test_a_video_that_a_signal_ends_can_be_played(model, tmp_path, monkeypatch, 
     assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 3
 
 
+def test_a_photo_that_is_cut_off_is_named_as_such(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = cv2.imencode('.jpg', rgb)[1].tobytes()
+    (tmp_path / 'a.jpg').write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match='cut off.*copy or save it again'):
+        read_image(tmp_path / 'a.jpg')
+
+
 def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
     make_video(tmp_path / 'walk.mp4')
     (tmp_path / 'out' / 'walk_depth.mp4').mkdir(parents=True)
