@@ -34,7 +34,7 @@ from marigold_ros.commands.terminal.options import (
 )
 from marigold_ros.commands.terminal.output import grid, note, step_bar
 from marigold_ros.config import ModelConfig
-from marigold_ros.errors import number, UsageError
+from marigold_ros.errors import counted, number, UsageError
 from marigold_ros.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -189,16 +189,17 @@ def _frame_table(results: Mapping[str, Any]) -> str:
     rows = [['milliseconds', *(frame['name'] for frame in frames)]]
     for name in frames[0]['stages_ms']:
         rows.append([name, *(_p50_p95(frame['stages_ms'][name]) for frame in frames)])
-    for name, key in (('frame', 'wall_ms'), ('cores', 'core_ms')):
+    for name, key in (('frame', 'wall_ms'), ('CPU time', 'core_ms')):
         rows.append([name, *(_p50_p95(frame[key]) for frame in frames)])
     rows.append(['allocated MB', *(f'{frame["allocated_mb"]:.1f}' for frame in frames)])
     rows.append(['after the model', *(f'{frame["after_model_ms"]:.1f}' for frame in frames)])
     shares = (frame['after_model_core_ms'] / frame['interpolation_core_ms'] for frame in frames)
-    rows.append(['its cores, of SciPy', *(f'{share:.2f}' for share in shares)])
+    rows.append(['its CPU time / SciPy', *(f'{share:.2f}' for share in shares)])
     rows.append(['beside two processes', *(f'{frame["beside_busy"]:.1f}x' for frame in frames)])
     head = (
-        f'{model["name"]} by {results["backend"]} in {model["dtype"]}, {results["threads"]} '
-        f'threads, {results["machine"]["processor"]}: median (95 %)'
+        f'{model["name"]} by {results["backend"]} in {model["dtype"]}, '
+        f'{counted(results["threads"], "thread")}, {results["machine"]["processor"]}: '
+        'median (95 %)'
     )
     return '\n'.join([head, '', *grid(rows)])
 
@@ -238,11 +239,12 @@ def _table(results: Mapping[str, Any]) -> str:
     lines = [
         f'{model["name"]}: {model["parameters"] / 1e6:.1f} M parameters, {model["dtype"]}, '
         f'{model["autoencoder"]}',
-        f'{name}, {device["threads"]} threads, torch {device["torch"]}, load average '
+        f'{name}, {counted(device["threads"], "thread")}, torch {device["torch"]}, load average '
         f'{"unknown" if load is None else format(load, ".1f")}',
         f'image {work["height"]}x{work["width"]}, networks '
-        f'{"x".join(map(str, work["processing_size"]))}, {work["steps"]} steps, '
-        f'{work["members"]} members, {own["runs"]} runs',
+        f'{"x".join(map(str, work["processing_size"]))}, '
+        f'{counted(work["steps"], "step")}, {counted(work["members"], "member")}, '
+        f'{counted(own["runs"], "run")}',
         '',
         *grid(_stage_rows(own)),
         '',

@@ -129,9 +129,11 @@ def test_the_budget_of_frames_covers_every_stage(monkeypatch, capsys, tmp_path):
         for name, value in {
             **stages,
             'frame': frame['wall_ms'],
-            'cores': frame['core_ms'],
+            'CPU time': frame['core_ms'],
         }.items():
             assert shown[name][place] == f'{value["p50"]:.1f} ({value["p95"]:.1f})'
+        share = frame['after_model_core_ms'] / frame['interpolation_core_ms']
+        assert shown['its CPU time / SciPy'][place] == f'{share:.2f}'
         assert shown['allocated MB'][place] == f'{frame["allocated_mb"]:.1f}'
         # Depth, sigma and cloud, in float32, are in memory at the same time.
         assert frame['allocated_mb'] > 6 * 4 * 96 * 64 / 1e6
