@@ -12,7 +12,7 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.pairs import Pair
 from marigold_training.fusion.run import FusionRun
-from marigold_training.fusion.validation import score, STOP
+from marigold_training.fusion.validation import mean_ratio, score, STOP
 from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.objectives.trained_networks import TrainedModel, TrainedModule
 from marigold_training.run.average import blend
@@ -68,8 +68,8 @@ def choose_of_fusion(run: FusionRun) -> None:
 
     def errors(chain: TrainedFusion) -> tuple[float, float]:
         network = chain.fusion.eval()
-        on_stop = _mean(score(network, caches[STOP], device))
-        return on_stop, _mean(score(network, caches[scenes], device))
+        on_stop = mean_ratio(score(network, caches[STOP], device))
+        return on_stop, mean_ratio(score(network, caches[scenes], device))
 
     choose(run, errors)
 
@@ -97,7 +97,3 @@ def mean_error(model: DepthModel, pairs: Iterable[Pair], own: bool = False) -> f
             depth = best_affine(depth, truth, valid, prediction.space)
         errors.append(np.mean(np.abs(depth[valid] - truth[valid]) / truth[valid]))
     return float(np.mean(errors))
-
-
-def _mean(table: Mapping[str, Mapping[str, float]]) -> float:
-    return float(np.mean([0.5 * (row['abs_rel'] + row['rmse']) for row in table.values()]))

@@ -239,11 +239,14 @@ class FusionValidation:
         return {key: score(network, caches, device) for key, caches in self.caches.items()}
 
     def quality(self, figures: Mapping[str, Table]) -> float | None:
-        """Return the mean of both ratios over the conditions of ``stop``, or of ``second``."""
-        rows = figures.get(STOP, figures.get(SELECTS, {})).values()
-        if not rows:
-            return None
-        return float(np.mean([0.5 * (row['abs_rel'] + row['rmse']) for row in rows]))
+        """Return :func:`mean_ratio` of ``stop``, or of ``second``."""
+        table = figures.get(STOP, figures.get(SELECTS, {}))
+        return mean_ratio(table) if table else None
+
+
+def mean_ratio(table: Table) -> float:
+    """Return the mean of both ratios over the conditions of a table."""
+    return float(np.mean([0.5 * (row['abs_rel'] + row['rmse']) for row in table.values()]))
 
 
 def _open_bags(entry: Any, data: Path) -> BagPairs:
