@@ -19,6 +19,7 @@ from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.run.accelerator import new_accelerator, start_wandb
 from marigold_training.run.optimizer import new_optimizer
+from marigold_training.run.recipe import precision_of
 from marigold_training.run.run_log import RunLog
 from marigold_training.run.sharding import shard
 from marigold_training.run.stages import Stage
@@ -153,3 +154,18 @@ def test_a_missing_wandb_names_the_command(monkeypatch):
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(ConfigurationError, match='pip install wandb'):
         new_accelerator('bf16', cpu=True, wandb=True)
+
+
+def test_the_recipe_chooses_the_precision(tmp_path):
+    path = tmp_path / 'r.yaml'
+    for text, found in (
+        ('name: x', 'bf16'),
+        ('precision: float32', 'no'),
+        ('precision: fp16', 'fp16'),
+    ):
+        path.write_text(text)
+        assert precision_of(path) == found
+    for wrong in ("'half'", "['fp16']"):
+        path.write_text(f'precision: {wrong}')
+        with pytest.raises(ConfigurationError, match='; choose one of bf16, fp16, float32'):
+            precision_of(path)

@@ -17,7 +17,7 @@ from marigold_training.data.mixture import BatchRule, Mixture, Part
 from marigold_training.objectives.trained_networks import as_image
 from marigold_training.run.loop import Trainer
 from marigold_training.run.optimizer import learning_rate, new_optimizer
-from marigold_training.run.recipe import precision_of, read_recipe, TrainingRun
+from marigold_training.run.recipe import read_recipe, TrainingRun
 from marigold_training.run.run_state import check_recipe, load_averaged, trained_stages
 from marigold_training.run.stages import read_stages, Stage
 import pytest
@@ -582,21 +582,6 @@ def test_the_last_weights_stay_beside_the_best(new_trainer, tmp_path):
         load_averaged(tmp_path / 'state.pt', trainer.chain, weights)
         for name, value in trainer.chain.state_dict().items():
             assert torch.equal(value, wanted[name]), name
-
-
-def test_the_recipe_chooses_the_precision(tmp_path):
-    path = tmp_path / 'r.yaml'
-    for text, found in (
-        ('name: x', 'bf16'),
-        ('precision: float32', 'no'),
-        ('precision: fp16', 'fp16'),
-    ):
-        path.write_text(text)
-        assert precision_of(path) == found
-    for wrong in ("'half'", "['fp16']"):
-        path.write_text(f'precision: {wrong}')
-        with pytest.raises(ConfigurationError, match='; choose one of bf16, fp16, float32'):
-            precision_of(path)
 
 
 def test_data_are_prepared_without_the_weights_that_training_starts_with(open_run):
