@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.commands.terminal.output import grid, note, page
-from marigold_ros.errors import ConfigurationError, number, UsageError
+from marigold_ros.errors import ConfigurationError, counted, number, UsageError
 from marigold_ros.whole_files import write_whole
 
 _MOST_LETTERS = 40
@@ -96,10 +96,11 @@ def text_of(found: Mapping[str, Any]) -> str:
             rows.append([what, *(_short(values[name]) for name in names)])
         lines += [*grid(rows), '']
     bags = ', '.join(found['bags'])
-    lines.append(f'{found["frames"]} frames of {bags} in all runs')
+    lines.append(f'{counted(found["frames"], "frame")} of {bags} in all runs')
     lines += found['left_out']
     for protocol, board in found['protocols'].items():
-        lines += ['', f'{protocol}, {board["n_frames"]} frames', *_board(board['rows'])]
+        count = counted(board['n_frames'], 'frame')
+        lines += ['', f'{protocol}, {count}', *_board(board['rows'])]
         if board['unscored']:
             counts = ', '.join(f'{name} {n}' for name, n in board['unscored'].items())
             lines.append(f'not counted, because these have no score there: {counts}')

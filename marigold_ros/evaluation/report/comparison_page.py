@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import math
 from typing import Any
 
-from marigold_ros.errors import number
+from marigold_ros.errors import counted, number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.charts import (
@@ -63,7 +63,9 @@ def _conclusion(protocol: str, board: Mapping[str, Any]) -> str:
     where = WHERE.get(protocol, protocol)
     best = [row['name'] for row in rows if row['outcome'] in (BEST, IDENTICAL)]
     have = f'{" and ".join(best)} {"has" if len(best) == 1 else "have"}'
-    text = f'{have} the smallest AbsRel {where}: {mean} over {board["n_frames"]} frames.'
+    text = (
+        f'{have} the smallest AbsRel {where}: {mean} over {counted(board["n_frames"], "frame")}.'
+    )
     others = [f'{row["name"]}: {row["outcome"]}' for row in rows if row['name'] not in best]
     text += f' {"; ".join(others)}.' if others else ''
     before = board['rows'][: rows[0]['rank'] - 1]
@@ -105,11 +107,11 @@ def _protocol(protocol: str, board: Mapping[str, Any], figure: str) -> str:
         parts.append(f'<p class="warning">Frames without a score, not counted: {counts}.</p>')
     parts.append(figure)
     for part in board['bags']:
-        title = f'<h3>{escape(part["bag"])}, {part["n_frames"]} frames</h3>'
+        title = f'<h3>{escape(part["bag"])}, {counted(part["n_frames"], "frame")}</h3>'
         parts.append(f'<div class="panel">{title}{_board(part["rows"])}</div>')
     parts.append(_all_metrics(board['rows']))
     where = WHERE.get(protocol, protocol)
-    title = f'{protocol}: {where}, {board["n_frames"]} frames'
+    title = f'{protocol}: {where}, {counted(board["n_frames"], "frame")}'
     return f'<section id="{protocol}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 

@@ -29,7 +29,7 @@ _WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': (
 # Entries of the provenance that are no settings, or are among them under another name.
 _NO_SETTINGS = (
     *('bags', 'created', 'warnings', 'checkpoint', 'options', 'topics', 'scoring', 'load'),
-    'trained_on',
+    *('trained_on', 'node', 'recorded', 'rate'),
 )
 _OF_MODEL = (
     *('kind', 'space', 'parameters', 'default_denoising_steps', 'default_ensemble_size'),
@@ -109,7 +109,8 @@ def _settings(run: EvaluationRun) -> dict[str, Any]:
     provenance = run.results['provenance']
     checkpoint = provenance.get('checkpoint', {})
     model = {'model': checkpoint.get('name')}
-    model |= {f'model.{name}': checkpoint.get(name) for name in _OF_MODEL}
+    # A node describes its model in strings.
+    model |= {f'model.{n}': str(checkpoint[n]) for n in _OF_MODEL if n in checkpoint}
     model |= {f'model.{name}': value for name, value in ran_by(checkpoint).items()}
     model['model.sha256'] = str(checkpoint.get('sha256') or '')[:12]
     options = provenance.get('options', {})

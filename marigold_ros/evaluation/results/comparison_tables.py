@@ -7,7 +7,7 @@ import csv
 import io
 from typing import Any
 
-from marigold_ros.errors import number
+from marigold_ros.errors import counted, number
 from marigold_ros.evaluation.metrics.intervals import TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.comparison import IDENTICAL, LATENCY, SAME
@@ -96,7 +96,7 @@ def latex_table(found: Mapping[str, Any]) -> str:
         rf'& {" & ".join(heads)} \\',
     ]
     for protocol, board in found['protocols'].items():
-        frames = f'{latex_escape(protocol)}, {board["n_frames"]} frames'
+        frames = f'{latex_escape(protocol)}, {counted(board["n_frames"], "frame")}'
         lines += [r'\hline', rf'\multicolumn{{{len(used) + 1}}}{{l}}{{{frames}}} \\', r'\hline']
         best = {metric: _best(metric, board['rows']) for metric in used}
         for row in board['rows']:

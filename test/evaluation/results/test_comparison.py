@@ -255,6 +255,15 @@ def test_only_what_differs_of_model_and_settings_is_named(errors):
     }
 
 
+def test_a_live_run_differs_from_a_replay_in_settings_alone(errors):
+    replay, live = run_of(errors), run_of(errors)
+    replay.results['provenance']['checkpoint']['parameters'] = 5
+    live.results['provenance']['checkpoint']['parameters'] = '5'
+    counters = {'node': {'frames.received': '8'}, 'recorded': {'points': 2}, 'rate': {'asked': 1}}
+    live.results['provenance'] |= {**counters, 'mode': 'live'}
+    assert compared(replay, live)['differences'] == {'mode': {'A': None, 'B': 'live'}}
+
+
 def test_models_of_other_spaces_are_compared_in_metres_and_not_by_the_oracle(errors):
     a, b = run_of(errors), run_of(errors)
     for run, space in ((a, 'depth'), (b, 'disparity')):
@@ -336,6 +345,8 @@ def test_few_frames_say_nothing():
     # What has no sign is worse, by the legends.
     assert sign_of(row['outcome']) == '='
     assert 'B $=$ &' in latex_table(found)
+    one = compared(run_of(np.full(1, 0.1)), run_of(np.full(1, 0.2)))
+    assert '{heldout, 1 frame}' in latex_table(one)
 
 
 def test_other_points_are_refused_even_where_no_setting_tells(errors):
