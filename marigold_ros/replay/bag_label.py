@@ -160,6 +160,7 @@ def _label(
                     count_kind(done.warnings, f'no metric depth: {result.alignment.reason}')
             except (InputError, CalibrationError) as error:
                 count_kind(done.rejected, error.cause)
+                count_kind(done.warnings, f'rejected: {error}')
             recording.add(item, result)
             if progress:
                 progress(done.read)

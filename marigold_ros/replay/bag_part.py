@@ -59,8 +59,9 @@ class BagPart:
         return self.recorded_s / self.wall_s if self.recorded_s > 0 else None
 
     def reject(self, cause: str, text: str) -> None:
-        """Count an unusable image."""
+        """Count an unusable image, and why."""
         self.rejected[cause] = self.rejected.get(cause, 0) + 1
+        count_kind(self.warnings, f'rejected: {text}')
         self.first_error = self.first_error or text
 
     def add(self, other: BagPart) -> None:

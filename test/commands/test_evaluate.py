@@ -140,7 +140,9 @@ def test_broken_images_are_counted_and_the_rest_is_scored(changed_drive, ramp, t
     assert counts['read'] == counts['processed'] + sum(counts['rejected'].values()) == 3
     assert counts['rejected'] == {'truncated': 1}
     assert counts['metric'] == 0  # that bag has no transforms, as a warning says
-    assert any('transform' in text for text in results['provenance']['warnings'])
+    warnings = results['provenance']['warnings']
+    assert any('transform' in text for text in warnings)
+    assert [n for text, n in warnings.items() if 'rejected: rgb8 image has 100' in text] == [1]
 
 
 def test_extrinsics_can_be_given_where_the_bag_has_none(short_drive, drive_without, ramp):
