@@ -218,7 +218,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     reason = why_not_scored(topics, samples)
     problems = Counter(sample.problem for sample in samples if sample.problem)
     frames = [sample.item.usable for sample in usable]
-    problems += _image_problems([frame.rgb for frame in frames])
+    problems += image_problems([frame.rgb for frame in frames])
     is_posed = any(frame.T_cam_lidar is not None for frame in frames)
     has_scan = any(frame.scan_ns is not None for frame in frames)
     return {
@@ -253,7 +253,7 @@ def _source_facts(samples: Sequence[BagSample], options: ReplayOptions) -> dict[
     return found
 
 
-def _image_problems(images: Sequence[np.ndarray]) -> Counter[str]:
+def image_problems(images: Sequence[np.ndarray]) -> Counter[str]:
     """Count the images that show nothing, or all where none differs from the others."""
     sampled = [sample_pixels(rgb) for rgb in images]
     found = Counter(filter(None, map(why_blind, sampled)))

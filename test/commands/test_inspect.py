@@ -11,7 +11,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.frame import Camera
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_image
-from marigold_ros.replay.inspection import _image_problems, inspect_bag, sample_bag
+from marigold_ros.replay.inspection import image_problems, inspect_bag, sample_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 import pytest
@@ -162,9 +162,9 @@ def test_topics_of_sources_that_are_set_are_shown_with_their_points(short_drive,
 @pytest.mark.parametrize(('images', 'words'), [(3, ''), (4, 'all of them are equal')])
 def test_images_that_are_equal_all_over_the_bag_are_named(images, words):
     grey = np.full((48, 64, 3), 99, np.uint8)
-    found = _image_problems([grey] * images)
+    found = image_problems([grey] * images)
     assert (words in ''.join(found), sum(found.values())) == (True, images if words else 0)
-    assert not _image_problems([grey] * images + [grey + 1])
+    assert not image_problems([grey] * images + [grey + 1])
 
 
 def test_black_images_are_named_and_can_be_scored(changed_drive, tmp_path, capsys):
