@@ -10,6 +10,7 @@ import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+import functools
 import inspect
 import time
 from typing import Any, Literal
@@ -180,6 +181,32 @@ def byte_array(data) -> array.array:
     result = array.array('B')
     result.frombytes(memoryview(data).cast('B') if len(data) else b'')
     return result
+
+
+def keep_state_machine(node) -> None:
+    """
+    Keep a lifecycle node's state machine while a service of the node answers.
+
+    rclpy crashes where a service reads a state machine that is destroyed meanwhile.
+    """
+    machine = node._state_machine
+
+    def kept(handler, request, response):
+        with machine:
+            return handler(request, response)
+
+    for service in node.services:
+        service.callback = functools.partial(kept, service.callback)
+
+
+def destroy_state_machine(node) -> None:
+    """
+    Destroy a lifecycle node's state machine, once no service and no transition uses it.
+
+    rclpy leaves it to the garbage collector. Until then services of a destroyed node are offered
+    that answer nothing, and its DDS participant stays, even beyond the end of the process.
+    """
+    node._state_machine.destroy_when_not_in_use()
 
 
 def guard_change_state(node, guard: Callable) -> None:

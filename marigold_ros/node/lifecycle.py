@@ -3,8 +3,8 @@
 """
 A lifecycle node that reports its errors; knows nothing of depth.
 
-rclpy swallows exceptions in transitions, ends the process on impossible ones, and answers no
-service during one; ManagedNode mends all three.
+rclpy swallows exceptions in transitions, ends the process on impossible ones, answers no service
+during one, and offers the services of a destroyed node; ManagedNode mends all four.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,13 @@ import threading
 import traceback
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import guard_change_state, look_each_second, overrides
+from marigold_ros.node.distro import (
+    destroy_state_machine,
+    guard_change_state,
+    keep_state_machine,
+    look_each_second,
+    overrides,
+)
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
@@ -75,6 +81,7 @@ class ManagedNode(LifecycleNode):
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self.transition_lock = threading.Lock()
         self.exit_code = 0
+        keep_state_machine(self)
         guard_change_state(self, self._change_state)
         look_each_second(self)
 
@@ -91,6 +98,11 @@ class ManagedNode(LifecycleNode):
             return response
         finally:
             self.transition_lock.release()
+
+    def destroy_node(self) -> None:
+        """Destroy the node and all that it offers."""
+        super().destroy_node()
+        destroy_state_machine(self)
 
     def autostart(self) -> None:
         """Configure and activate; on failure set the exit code to 1 and end the process."""

@@ -11,7 +11,7 @@ import weakref
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from marigold_ros.errors import CheckpointError
-from marigold_ros.live_run.process import own_context
+from marigold_ros.live_run.process import own_context, own_node
 from marigold_ros.message_codec import header_ns
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.fusion.load import fusion_of
@@ -20,7 +20,7 @@ from marigold_ros.node.distro import spin, threaded_executor
 from marigold_ros.node.frame_server import FrameServer
 from marigold_ros.node.health import Health
 from marigold_ros.node.interface.subscriptions import Inputs
-from marigold_ros.node.lifecycle import ManagedNode
+from marigold_ros.node.lifecycle import ManagedNode, transition
 from marigold_ros.node.loading import load
 from marigold_ros.node.worker import Mailbox
 from marigold_ros.pipeline import FramePipeline
@@ -419,3 +419,21 @@ def test_an_idle_executor_sees_an_end_of_its_context_that_woke_nobody():
             context.handle.shutdown()
         thread.join(10)
         assert not thread.is_alive()
+
+
+def test_a_destroyed_node_is_gone_after_the_transition_in_work():
+    class Destroyed(ManagedNode):
+        @transition()
+        def on_configure(self):
+            self.destroy_node()
+
+    configure = Transition(id=Transition.TRANSITION_CONFIGURE)
+    with own_context() as context, own_node('viewer', context) as viewer:
+        node = Destroyed('gone', context=context, use_global_arguments=False)
+        change, get = node._service_change_state.callback, node._service_get_state.callback
+        assert 'gone' in viewer.get_node_names()
+        assert change(ChangeState.Request(transition=configure), ChangeState.Response()).success
+        # Services that are still offered would be called, and answer nothing.
+        assert 'gone' not in viewer.get_node_names()
+        with pytest.raises(RuntimeError, match='destruction was requested'):
+            get(GetState.Request(), GetState.Response())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+from loopback_node import wait_for
 from marigold_ros.live_run.process import own_context, own_node, spinning
 from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.node.diagnostic_keys import values_of
@@ -65,8 +66,12 @@ def end(process, number=signal.SIGINT):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_an_active_node(start, small_checkpoint, number):
     process = start('-p', f'model:={small_checkpoint}')
-    wait_for_line(process, 'active: ')
-    end(process, number)
+    with own_context() as context, own_node('viewer', context) as viewer:
+        wait_for_line(process, 'active: ')
+        wait_for(lambda: 'marigold_depth' in viewer.get_node_names(), what='the node')
+        end(process, number)
+        # Else its services would be offered for 20 s, until DDS misses the process.
+        wait_for(lambda: 'marigold_depth' not in viewer.get_node_names(), 5.0, 'its end')
 
 
 def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):

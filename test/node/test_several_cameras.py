@@ -74,6 +74,8 @@ def test_each_camera_is_a_node_in_its_own_namespace(cameras, namespace):
     for node, name in zip(nodes, ('front', 'left'), strict=True):
         assert node.resolve_topic_name('image') == f'{namespace}/{name}/image_raw'
         assert node.resolve_topic_name('lidar') == '/velodyne'
+    # The node that read the parameter is gone, with the services that a manager would wait for.
+    assert ('marigold_depth', namespace or '/') not in nodes[0].get_node_names_and_namespaces()
 
 
 def test_cameras_inherit_parameters_and_override_them(cameras, tmp_path):
