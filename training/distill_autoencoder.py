@@ -15,4 +15,7 @@ from __future__ import annotations
 from finetune import main
 
 if __name__ == '__main__':
-    raise SystemExit(main(__doc__, distil=True))
+    code = main(__doc__, distil=True)
+    from marigold_training.run.accelerator import leave
+
+    leave(code)

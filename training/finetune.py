@@ -93,7 +93,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_training.fusion.run import FusionRun
     from marigold_training.held_out import GENERATORS
     from marigold_training.plan import format_plan, hours_of, plan_recipe
-    from marigold_training.run.accelerator import end, new_accelerator, start_wandb
+    from marigold_training.run.accelerator import end, in_any, new_accelerator, start_wandb
     from marigold_training.run.recipe import network_of, precision_of, TrainingRun
     from marigold_training.run.run_state import STATE, trained_stages
 
@@ -133,15 +133,14 @@ def main(description: str = __doc__, distil: bool = False) -> int:
                 GENERATORS,
                 **more,
             )
-        if not args.export_only:
-            if accelerator.is_local_main_process:
-                run.prepare_data(max(1, args.workers), lambda: bool(wanted))
-            accelerator.wait_for_everyone()
-        if wanted:
+        if accelerator.is_local_main_process and not args.export_only:
+            run.prepare_data(max(1, args.workers), lambda: bool(wanted))
+        if in_any(bool(wanted)):  # once all are here
             return stopped(accelerator, 'while data were prepared')
         if args.data_only:
             for source in () if fusion else run.sources:
                 print(f'{source.name}: {len(source)} pairs are complete')
+            end(accelerator)
             return 0
         if not args.export_only:
             if args.wandb:
@@ -166,10 +165,12 @@ def main(description: str = __doc__, distil: bool = False) -> int:
 
 
 def stopped(accelerator: Accelerator, where: str) -> int:
-    """Say where a signal has stopped the run; return the exit code."""
+    """Say where a signal has stopped the run and end it; return the exit code."""
+    from marigold_training.run.accelerator import end
+
     if accelerator.is_main_process:
         print(f'stopped {where}; the same command resumes', file=sys.stderr)
-    accelerator.end_training()
+    end(accelerator)
     return 130
 
 
@@ -235,4 +236,7 @@ def commit() -> Any:
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    code = main()
+    from marigold_training.run.accelerator import leave
+
+    leave(code)

@@ -15,15 +15,17 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 from ablate import main as ablate
 import cv2
 from finetune import main as train
-from finetune import missing_processes, next_steps
+from finetune import missing_processes, next_steps, stopped
 from marigold_ros.__main__ import main
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_training import plan
+from marigold_training.run.accelerator import leave
 from marigold_training.run.recipe import TrainingRun
 from measure_families import main as time_families
 from measure_step import main as time_step
@@ -198,6 +200,31 @@ def test_a_launcher_that_starts_fewer_processes_is_reported(recipe, tmp_path):
 )
 def test_no_warning_for_as_many_processes_as_requested(processes, environment):
     assert missing_processes(processes, environment) == ''
+
+
+def test_processes_of_a_stopped_run_wait_for_each_other_before_they_end(capsys):
+    calls = []
+    accelerator = SimpleNamespace(
+        is_main_process=True,
+        wait_for_everyone=lambda: calls.append('wait'),
+        end_training=lambda: calls.append('end'),
+    )
+    assert stopped(accelerator, 'at a 1/3') == 130
+    assert calls == ['wait', 'end']
+    assert 'stopped at a 1/3; the same command resumes' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('processes', 'at_once'), [('1', False), ('2', True)])
+def test_one_of_several_processes_ends_without_the_threads_of_its_exchange(
+    monkeypatch, processes, at_once
+):
+    left = []
+    monkeypatch.setenv('WORLD_SIZE', processes)
+    monkeypatch.setattr(os, '_exit', left.append)
+    with pytest.raises(SystemExit) as usual:
+        leave(130)
+    assert usual.value.code == 130
+    assert left == [130] * at_once
 
 
 @pytest.mark.slow

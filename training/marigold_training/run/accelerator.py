@@ -5,8 +5,10 @@
 from datetime import timedelta
 import hashlib
 import importlib.util
+import os
 from pathlib import Path
-from typing import Any, TypeVar
+import sys
+from typing import Any, NoReturn, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import (
@@ -70,6 +72,20 @@ def end(accelerator: Accelerator) -> None:
     """
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def leave(code: int) -> NoReturn:
+    """
+    End the process; one of several without Python's own end.
+
+    Threads of Gloo outlive the process group of a wrapped network. One that still drops what it
+    exchanged while Python ends aborts the process.
+    """
+    if int(os.environ.get('WORLD_SIZE', '1')) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)
 
 
 def in_any(wanted: bool) -> bool:
