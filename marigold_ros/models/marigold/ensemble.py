@@ -189,7 +189,8 @@ def minimise_objective(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     alone, so that after one pass over the images each evaluation is a few small matrices with
     exact gradients; only the range is evaluated on a grid. Like the reference it stops after two
     iterations: the true minimum under noisy members is at scales of zero, where all distances
-    vanish. The result is float64 on the CPU; it waits for the device.
+    vanish. Where a step goes past that, members stay stretched to [0, 1]. The result is float64 on
+    the CPU; it waits for the device.
     """
     from scipy.optimize import minimize
 
@@ -213,6 +214,8 @@ def minimise_objective(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
         method='BFGS',
         options={'maxiter': ITERATIONS},
     ).x
+    # A step past zero would turn a member's near and far round: each keeps its own range then.
+    found = found if found[:count].min() > 0.0 else begin
     return torch.from_numpy(found[:count].copy()), torch.from_numpy(found[count:].copy())
 
 

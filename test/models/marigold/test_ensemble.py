@@ -163,6 +163,16 @@ def test_the_papers_objective_is_left_before_its_scales_collapse():
     assert scale.min() > 0.5
 
 
+@pytest.mark.parametrize('noise', [0.2, 0.4])
+def test_the_papers_objective_never_turns_noisy_members_round(noise):
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        truth = torch.rand(1, 1, 8, 40, generator=generator)
+        members = truth + noise * torch.randn(3, 1, 8, 40, generator=generator)
+        merged, _ = merge_reference(members.clamp(0.0, 1.0))
+        assert np.corrcoef(merged.ravel(), truth.ravel())[0, 1] > 0.5
+
+
 def test_what_is_an_outlier_depends_on_the_usual_residual_and_not_on_the_unit():
     residual = torch.rand(3, 200, generator=torch.Generator().manual_seed(0)) + 1.0
     residual[:, ::10] = 8.0
