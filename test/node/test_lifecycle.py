@@ -430,7 +430,8 @@ def test_a_destroyed_node_is_gone_after_the_transition_in_work():
     configure = Transition(id=Transition.TRANSITION_CONFIGURE)
     with own_context() as context, own_node('viewer', context) as viewer:
         node = Destroyed('gone', context=context, use_global_arguments=False)
-        change, get = node._service_change_state.callback, node._service_get_state.callback
+        offered = {service.srv_name.split('/')[-1]: service.callback for service in node.services}
+        change, get = offered['change_state'], offered['get_state']
         assert 'gone' in viewer.get_node_names()
         assert change(ChangeState.Request(transition=configure), ChangeState.Response()).success
         # Services that are still offered would be called, and answer nothing.
