@@ -114,7 +114,7 @@ setup(
         'onnx': ['onnx>=1.16,<2', 'onnxruntime>=1.18,<2'],
         'ray': ['ray>=2.9,<3'],
         'rerun': ['rerun-sdk>=0.23,<1'],
-        'serve': ['anyio>=4.0,<5', 'av>=12,<19', 'starlette>=0.47,<2', 'uvicorn>=0.30,<1'],
+        'serve': ['anyio>=4.0,<5', 'av>=12,<19', 'starlette>=1.3.1,<2', 'uvicorn>=0.30,<1'],
         'training': ['h5py>=3.6,<4', 'peft>=0.20,<1', 'tensorboard>=2.9,<3'],
         'video': ['av>=12,<19'],
         'wandb': ['wandb<1'],
