@@ -12,7 +12,7 @@ from typing import Any
 
 from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.errors import CalibrationError, count_kind, InputError
+from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.report.animation import write_animation
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
@@ -35,6 +35,7 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.reasons import as_reason
+from marigold_ros.replay.bag_part import count_warnings
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -149,10 +150,7 @@ def score_recording(
     with nullcontext() if job.rerun is None else RerunFile(job.rerun, config.points) as file:
         for number, (item, found) in enumerate(_recorded_frames(job), 1):
             progress(number)
-            if item.warning:
-                count_kind(warnings, item.warning)
-            if item.frame is not None and (why := health.check(item.frame.rgb)):
-                count_kind(warnings, why)
+            count_warnings(warnings, item, health)
             if item.frame is None or found is None:
                 continue
             result, scan = _result(item.frame, found, space), found.values['scan_stamp']

@@ -29,6 +29,7 @@ from marigold_ros.geometry.blind_image import ImageHealth
 from marigold_ros.message_codec import to_rgb
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.bag_part import count_warnings
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import is_same_bag, Recording, SOURCE
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
@@ -148,10 +149,7 @@ def _label(
     with recording, closing(frames):
         for item, found in frames:
             done.read += 1
-            if item.warning:
-                count_kind(done.warnings, item.warning)
-            if item.frame is not None and (why := health.check(item.frame.rgb)):
-                count_kind(done.warnings, why)
+            count_warnings(done.warnings, item, health)
             result = None
             try:
                 result = pipeline.finish(item.usable, found.result())

@@ -17,6 +17,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.bags.storage import bag_files
 from marigold_ros.errors import BagError, ConfigurationError, count_kind
 from marigold_ros.evaluation.scoring.merging import merged
@@ -26,6 +27,14 @@ from marigold_ros.replay.stored_values import read_values, write_values
 from marigold_ros.whole_files import write_whole
 
 _FINISHED, _BEGUN = '.finished.npz', '.begun.npz'
+
+
+def count_warnings(counts: dict[str, int], item: BagFrame, health: ImageHealth) -> None:
+    """Count what an image lacks, and whether it shows nothing, or nothing new after the others."""
+    if item.warning:
+        count_kind(counts, item.warning)
+    if item.frame is not None and (why := health.check(item.frame.rgb)):
+        count_kind(counts, why)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import PointsConfig
-from marigold_ros.errors import BagError, CalibrationError, count_kind, InputError
+from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.corruptions import (
     corrupt,
     depth_of_relative,
@@ -30,7 +30,7 @@ from marigold_ros.image_sets.image_set import ImageSet
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.processes import Stopped
-from marigold_ros.replay.bag_part import BagPart, read_part
+from marigold_ros.replay.bag_part import BagPart, count_warnings, read_part
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
@@ -337,10 +337,7 @@ class _Run:
         if self._options.images is not None:  # they are no sequence
             for scorer in self._all:
                 scorer.reset()
-        if item.warning:
-            count_kind(self.part.warnings, item.warning)
-        if item.frame is not None and (why := self.part.image_health.check(item.frame.rgb)):
-            count_kind(self.part.warnings, why)
+        count_warnings(self.part.warnings, item, self.part.image_health)
         try:
             item = self._corrupted(item)
             frame = item.usable if sources is None else sources.seen(item)
