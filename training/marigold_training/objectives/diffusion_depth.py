@@ -19,6 +19,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.diffusion_depth.denoiser import TIMESTEPS
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_training.data.mixture import Batch
+from marigold_training.data.targets import NEAREST
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.trained_networks import TrainedModel
 import torch
@@ -26,7 +27,6 @@ from torch.nn import functional
 
 KNOWN = 1e-4  # m; truth above counts
 MEAN_WEIGHT = 0.15  # of the squared mean in `silog`
-NEAREST = 1e-3  # m; the logarithm needs a positive depth
 IMAGE = (1, 2, 3)  # axes of one image
 
 
