@@ -151,7 +151,7 @@ def _all_methods(
     metric: dict[str, np.ndarray | None] = {}
     if interpolated:
         v, u = np.mgrid[0 : shape[0], 0 : shape[1]]
-        metric['disparity'] = interpolate_linear(sparse, u, v, space='disparity')
+        _, metric['disparity'] = interpolate_linear(sparse, u, v)
         metric['nearest'] = interpolate_nearest(sparse, u, v)
     for name, fit in (('least squares', least_squares), ('Tukey', tukey)):
         scale, shift = fit(known, z)

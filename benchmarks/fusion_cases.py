@@ -298,7 +298,7 @@ def depth_maps(
     found = {'closed form': closed.metric, 'fused': fused.metric, 'sigma': fused.sigma}
     missing = np.full(shape, np.nan, np.float32)
     return {
-        'disparity': interpolate_linear(sparse, u, v, space='disparity'),
+        'disparity': interpolate_linear(sparse, u, v)[1],
         **{name: missing if depth is None else depth for name, depth in found.items()},
     }
 
@@ -378,9 +378,10 @@ def _interpolations(
 ) -> dict[str, np.ndarray]:
     """Return depth (M,) from the points alone, by method."""
     nearest = interpolate_nearest(sparse, at.u, at.v)
+    linear, disparity = interpolate_linear(sparse, at.u, at.v, nearest)
     return {
-        'linear': interpolate_linear(sparse, at.u, at.v, nearest, 'depth'),
-        'disparity': interpolate_linear(sparse, at.u, at.v, nearest, 'disparity'),
+        'linear': linear,
+        'disparity': disparity,
         'nearest': nearest,
         'morphological': fill_morphologically(sparse, at.u, at.v, (shape[1], shape[0])),
     }

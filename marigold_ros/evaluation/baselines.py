@@ -161,31 +161,19 @@ def interpolate_nearest(sparse: SparseDepth, u: np.ndarray, v: np.ndarray) -> np
 
 
 def interpolate_linear(
-    sparse: SparseDepth,
-    u: np.ndarray,
-    v: np.ndarray,
-    nearest: np.ndarray | None = None,
-    space: str = 'depth',
-) -> np.ndarray:
-    """
-    Interpolate barycentrically in the Delaunay triangles of the fit points.
-
-    The space is 'depth' or 'disparity', which of a flat surface is linear in the image, so that
-    walls and roads come out exactly. Outside the hull, and where the points span no triangle, the
-    nearest point counts (``nearest``, if it is known). Metres, float64, shape of ``u``.
-    """
-    nearest = interpolate_nearest(sparse, u, v) if nearest is None else nearest
-    in_depth, in_disparity = _interpolate(sparse, u, v, nearest)
-    return in_disparity if space == 'disparity' else in_depth
-
-
-def _interpolate(
-    sparse: SparseDepth, u: np.ndarray, v: np.ndarray, nearest: np.ndarray
+    sparse: SparseDepth, u: np.ndarray, v: np.ndarray, nearest: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolate in depth and in disparity, in the same triangles."""
+    """
+    Interpolate barycentrically in the Delaunay triangles of the fit points: depth, and disparity.
+
+    Disparity of a flat surface is linear in the image, so that walls and roads come out exactly.
+    Outside the hull, and where the points span no triangle, the nearest point counts (``nearest``,
+    if it is known). Both results are metres, float64, shape of ``u``.
+    """
     from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import QhullError
 
+    nearest = interpolate_nearest(sparse, u, v) if nearest is None else nearest
     points = np.column_stack([sparse.u, sparse.v]).astype(np.float64)
     z = np.asarray(sparse.z, np.float64)
     try:
@@ -255,7 +243,7 @@ def baseline_depths(
     surfaces = (fit_surface(sparse, size, degree, limits).at(u, v) for degree in _TERMS)
     nearest = interpolate_nearest(sparse, u, v)
     filled = fill_morphologically(sparse, u, v, size)
-    depths = (*surfaces, nearest, *_interpolate(sparse, u, v, nearest), filled)
+    depths = (*surfaces, nearest, *interpolate_linear(sparse, u, v, nearest), filled)
     return dict(zip(BASELINES, depths, strict=True))
 
 

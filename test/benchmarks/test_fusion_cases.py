@@ -80,7 +80,8 @@ def test_on_a_road_disparity_is_better_than_depth_and_named_the_best():
 def test_errors_are_those_of_the_planted_depth(monkeypatch):
     scenes = [road()]
     monkeypatch.setattr(
-        'fusion_cases.interpolate_linear', lambda sparse, u, v, *more: 1.1 * scenes[0].depth[v, u]
+        'fusion_cases.interpolate_linear',
+        lambda sparse, u, v, *more: (1.1 * scenes[0].depth[v, u],) * 2,
     )
     case = score(scenes, EXACT('', 400))['none']
     assert case['methods']['linear']['abs_rel'] == pytest.approx(0.1, rel=1e-4)

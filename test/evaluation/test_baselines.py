@@ -81,13 +81,12 @@ def test_linear_is_exact_on_a_wall_and_nearest_outside_the_hull():
     v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
     sparse = SparseDepth(u, v, truth[v, u])
     rows, columns = np.mgrid[8:41, 8:57]
-    assert interpolate_linear(sparse, columns, rows, space='disparity') == pytest.approx(
-        truth[8:41, 8:57], rel=1e-9
-    )
-    assert interpolate_linear(sparse, np.array([0]), np.array([0]))[0] == truth[8, 8]
+    _, in_disparity = interpolate_linear(sparse, columns, rows)
+    assert in_disparity == pytest.approx(truth[8:41, 8:57], rel=1e-9)
+    assert interpolate_linear(sparse, np.array([0]), np.array([0])) == (truth[8, 8],) * 2
     plane = image(lambda x, y: 10 + 3 * x - 2 * y)
     sparse = SparseDepth(sparse.u, sparse.v, plane[sparse.v, sparse.u])
-    in_depth = interpolate_linear(sparse, columns, rows)
+    in_depth, _ = interpolate_linear(sparse, columns, rows)
     assert in_depth == pytest.approx(plane[8:41, 8:57], rel=1e-9)
 
 
@@ -111,7 +110,8 @@ def test_points_on_one_line_fall_back_to_the_nearest_one():
     u = np.arange(0, 60, 6)
     sparse = SparseDepth(u, np.full(10, 20), np.linspace(1, 10, 10))
     at = np.array([1, 30, 63]), np.array([0, 47, 20])
-    assert (interpolate_linear(sparse, *at) == interpolate_nearest(sparse, *at)).all()
+    nearest = interpolate_nearest(sparse, *at)
+    assert all((found == nearest).all() for found in interpolate_linear(sparse, *at))
 
 
 def filled(sparse):

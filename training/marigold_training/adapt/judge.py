@@ -267,7 +267,7 @@ def judge_fused(
                     depth = result.metric[at.v, at.u].astype(np.float64)
                 depth = substitute_missing(depth, truth, parts.fit, at)
                 table.score(row, depth, at, size, stamp_ns)
-            depth = interpolate_linear(parts.fit, at.u, at.v, space='disparity')
+            _, depth = interpolate_linear(parts.fit, at.u, at.v)
             table.score(DISPARITY, depth, at, size, stamp_ns)
     return tables
 
