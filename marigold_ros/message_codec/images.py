@@ -23,6 +23,7 @@ import numpy as np
 _DEPTH_HEADER = struct.Struct('<iff')  # of compressedDepth: kind (0: inverse depth), A, B
 _WRITTEN = ('rgb8', 'bgr8', 'mono8', '32FC1', '16UC1')
 _MAX_CODE = 65535  # of an unsigned 16-bit pixel
+_JPEG_QUALITY = 90
 # Metres; the parameter depth_quantization of compressed_depth_image_transport.
 _DEPTH_QUANTISATION = 100.0
 
@@ -447,36 +448,19 @@ def encode_depth(depth_m: np.ndarray, encoding: str = '32FC1') -> ImageFields:
     return encode_image(np.where(inside, millimetres, 0).astype(np.uint16), encoding)
 
 
-def encode_jpeg(rgb: np.ndarray, quality: int = 90) -> CompressedFields:
+def encode_jpeg(rgb: np.ndarray) -> CompressedFields:
     """
-    Encode an image as jpeg, as image_transport does.
+    Encode an image (H, W, 3) uint8 as jpeg, as image_transport does.
 
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8
-    quality : int
-        In [1, 100].
-
-    Returns
-    -------
-    CompressedFields
-        Format 'rgb8; jpeg compressed bgr8'.
-
-    Raises
-    ------
-    InputError
-        Cause 'shape' for another array, 'encoding' for another quality.
-
+    Its format is 'rgb8; jpeg compressed bgr8'. Raises InputError, cause 'shape', for others.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
         raise InputError(
             f'jpeg got an array {rgb.shape} of {rgb.dtype}; give (H, W, 3) uint8', 'shape'
         )
     check_size(rgb.shape[0], rgb.shape[1], 'jpeg image')
-    if not 1 <= quality <= 100:
-        raise InputError(f'jpeg quality is {quality}; choose a value in [1, 100]', 'encoding')
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return CompressedFields('rgb8; jpeg compressed bgr8', data.reshape(-1))
 
 
