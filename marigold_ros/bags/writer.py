@@ -10,7 +10,7 @@ interrupted run leaves no incomplete bag; what a killed one leaves is removed by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 import fcntl
 from glob import escape
@@ -45,11 +45,11 @@ _UNSET = QosTime(0, 0)
 _NANOSECONDS = 1_000_000_000
 
 
-def _qos(depth: int, reliable: bool, latched: bool = False) -> Qos:
+def _qos(depth: int, latched: bool) -> Qos:
     return Qos(
         history=QosHistory.KEEP_LAST,
         depth=depth,
-        reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+        reliability=QosReliability.RELIABLE,
         durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
         deadline=_UNSET,
         lifespan=_UNSET,
@@ -59,11 +59,7 @@ def _qos(depth: int, reliable: bool, latched: bool = False) -> Qos:
     )
 
 
-_PROFILES = {
-    'sensor': _qos(5, reliable=False),
-    'reliable': _qos(10, reliable=True),
-    'latched': _qos(1, reliable=True, latched=True),
-}
+_USUAL, _LATCHED = _qos(10, latched=False), _qos(1, latched=True)
 
 
 class BagWriter:
@@ -76,15 +72,15 @@ class BagWriter:
         Folder to create; it must not exist. It appears when the block ends without an error.
     storage : {'mcap', 'sqlite3'}
         Humble plays mcap only where its storage plugin is installed.
-    qos : mapping of topic to {'sensor', 'reliable', 'latched'}, optional
-        Profile that a player offers; by default 'reliable', and 'latched' for /tf_static.
+    latched : collection of str
+        Topics besides /tf_static whose last message a player offers to late subscribers.
     about : mapping of str to str, optional
         Goes to ``custom_data`` of metadata.yaml, see `BagReader.about`.
 
     Raises
     ------
     BagError
-        For an existing path, and an unknown storage or profile.
+        For an existing path, and an unknown storage.
     WriteError
         For a folder that cannot be written, and a disk that is full.
 
@@ -94,19 +90,14 @@ class BagWriter:
         self,
         path: str | Path,
         storage: str = 'mcap',
-        qos: Mapping[str, str] | None = None,
+        latched: Collection[str] = (),
         about: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
         self._about = about or {}
-        self._qos = {'/tf_static': 'latched', **(qos or {})}
+        self._latched = {'/tf_static', *latched}
         if storage not in _STORAGES:
             raise BagError(f"storage is '{storage}'; choose one of {', '.join(_STORAGES)}")
-        for topic, profile in self._qos.items():
-            if profile not in _PROFILES:
-                raise BagError(
-                    f"QoS of {topic} is '{profile}'; choose one of {', '.join(_PROFILES)}"
-                )
         self._storage = _STORAGES[storage]
         self._typestore = get_typestore(Stores.ROS2_HUMBLE)
         self._connections: dict[str, Connection] = {}
@@ -206,7 +197,7 @@ class BagWriter:
             raise BagError(f'bag {self.path} is not open; write inside a with block')
         connection = self._connections.get(topic)
         if connection is None:
-            profile = _PROFILES[self._qos.get(topic, 'reliable')]
+            profile = _LATCHED if topic in self._latched else _USUAL
             try:
                 connection = self._writer.add_connection(
                     topic,

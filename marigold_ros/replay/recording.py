@@ -69,8 +69,7 @@ class Recording:
             opened.enter_context(self._bag)
             static = self._bag.static_topics
             about = {SOURCE: self._bag.contents}
-            qos = dict.fromkeys(static, 'latched')
-            self._writer = BagWriter(self._path, qos=qos, about=about)
+            self._writer = BagWriter(self._path, latched=static, about=about)
             opened.enter_context(self._writer)
             begin_ns, end_ns = self._excerpt.bounds_ns(self._bag)
             self._inputs = self._bag.raw(self._copied(static), begin_ns, end_ns)

@@ -60,10 +60,9 @@ def test_what_is_written_is_read_back(tmp_path, storage):
 
 
 def test_metadata_is_what_humble_reads(tmp_path):
-    qos = {'/image': 'sensor'}
-    with BagWriter(tmp_path / 'bag', qos=qos) as bag:
+    with BagWriter(tmp_path / 'bag', latched=['/map']) as bag:
         bag.write('/image', IMAGE, vars(encode_image(image_array(), 'rgb8')), STAMP)
-        bag.write('/other', IMAGE, vars(encode_image(image_array(), 'rgb8')), STAMP)
+        bag.write('/map', IMAGE, vars(encode_image(image_array(), 'rgb8')), STAMP)
         bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', {'transforms': [transform()]}, STAMP)
     text = (tmp_path / 'bag' / 'metadata.yaml').read_text()
     information = YAML(typ='safe').load(text)['rosbag2_bagfile_information']
@@ -75,8 +74,8 @@ def test_metadata_is_what_humble_reads(tmp_path):
         offered = topic['topic_metadata']['offered_qos_profiles']
         assert isinstance(offered, str)
         (profiles[topic['topic_metadata']['name']],) = YAML(typ='safe').load(offered)
-    # rmw: reliability 1 reliable, 2 best effort; durability 1 transient local, 2 volatile.
-    wanted = {'/image': (2, 2), '/other': (1, 2), '/tf_static': (1, 1)}
+    # rmw: reliability 1 reliable; durability 1 transient local, 2 volatile.
+    wanted = {'/image': (1, 2), '/map': (1, 1), '/tf_static': (1, 1)}
     for name, profile in profiles.items():
         assert (profile['reliability'], profile['durability']) == wanted[name]
 
@@ -127,8 +126,6 @@ def test_fields_that_do_not_fit_their_type_are_refused(tmp_path, msgtype, fields
 def test_wrong_uses_are_refused(tmp_path):
     with pytest.raises(BagError, match='storage'):
         BagWriter(tmp_path / 'bag', storage='zip')
-    with pytest.raises(BagError, match='QoS'):
-        BagWriter(tmp_path / 'bag', qos={'/image': 'best'})
     writer = BagWriter(tmp_path / 'bag')
     with pytest.raises(BagError, match='not open'):
         writer.write_raw('/image', IMAGE, b'', 0)
