@@ -66,12 +66,6 @@ class Surface:
         depth = to_limited_metres(basis @ self.coefficients, self.space, self.limits)
         return depth.reshape(np.shape(u))
 
-    def map(self) -> np.ndarray:
-        """Evaluate at every pixel; (H, W) float64 metres."""
-        width, height = self.size
-        v, u = np.mgrid[0:height, 0:width]
-        return self.at(u, v)
-
 
 def fit_surface(
     sparse: SparseDepth,

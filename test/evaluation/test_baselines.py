@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 SIZE = (64, 48)
+PIXELS = np.meshgrid(*map(np.arange, SIZE))  # columns, rows
 SURFACES = {
     'depth': lambda x, y: 10 + 3 * x - 2 * y + x * x - x * y + 2 * y * y,
     'log': lambda x, y: np.exp(2 + 0.5 * x - 0.3 * y + 0.2 * x * x - 0.1 * x * y - 0.3 * y * y),
@@ -45,14 +46,14 @@ def test_quadric_is_recovered_with_a_fifth_outliers(space):
     z = np.where(wrong, sparse.z * rng.uniform(1.5, 3.0, len(sparse)), sparse.z)
     surface = fit_surface(SparseDepth(sparse.u, sparse.v, z), SIZE, 2)
     assert surface.space == space
-    assert np.abs(surface.map() / truth - 1).max() < 0.02
+    assert np.abs(surface.at(*PIXELS) / truth - 1).max() < 0.02
 
 
 def test_plane_recovers_the_road_in_disparity_exactly():
     truth = image(lambda x, y: 1 / (0.12 + 0.1 * y + 0.01 * x))
     surface = fit_surface(sparse_of(truth, np.random.default_rng(0)), SIZE, 1)
     assert surface.space == 'disparity'
-    assert surface.map() == pytest.approx(truth, rel=1e-6)
+    assert surface.at(*PIXELS) == pytest.approx(truth, rel=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -95,7 +95,7 @@ def test_beside_the_quadric_a_map_adds_what_the_surface_lacks(space):
     valid = rng.random(truth.shape) < 0.5
     alone = fit_surface(
         SparseDepth(*np.nonzero(valid)[::-1], truth[valid].astype(np.float32)), (32, 24), 2
-    ).map()
+    ).at(*np.meshgrid(np.arange(32), np.arange(24)))
     found = beside_quadric(relative, truth, valid, space)
     error, error_alone = (np.abs(x / truth - 1.0)[valid].mean() for x in (found, alone))
     assert error < 0.05 * error_alone

@@ -187,11 +187,12 @@ def _fitted_depths(
     v, u = np.nonzero(valid)
     points = SparseDepth(u, v, truth[valid].astype(np.float32))
     size = truth.shape[1], truth.shape[0]
+    rows, columns = np.indices(truth.shape)
     prediction = _predicted(model, pair.rgb)
     depths = {
         'model': best_affine(prediction.relative, truth, valid, prediction.space),
-        'plane': fit_surface(points, size, 1, LIMITS).map(),
-        'quadric': fit_surface(points, size, 2, LIMITS).map(),
+        'plane': fit_surface(points, size, 1, LIMITS).at(columns, rows),
+        'quadric': fit_surface(points, size, 2, LIMITS).at(columns, rows),
         'quadric and model': beside_quadric(prediction.relative, truth, valid, prediction.space),
     }
     if prediction.space == 'metric':
