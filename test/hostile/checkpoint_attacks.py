@@ -22,80 +22,7 @@ from safetensors.torch import load_file, save_file
 import torch
 
 HUB = 'evil/evil'
-PROCESSOR = {
-    'image_processor_type': 'DPTImageProcessor',
-    'do_normalize': True,
-    'do_resize': True,
-    'ensure_multiple_of': 14,
-    'image_mean': [0.485, 0.456, 0.406],
-    'image_std': [0.229, 0.224, 0.225],
-    'keep_aspect_ratio': True,
-    'resample': 3,
-    'size': {'height': 56, 'width': 56},
-}
-
-
-def _write(network: Any, folder: Path, processor: dict[str, Any]) -> None:
-    network.save_pretrained(folder)
-    (folder / 'preprocessor_config.json').write_text(json.dumps(processor))
-
-
-def write_depth_anything(folder: Path) -> None:
-    """Write a Depth Anything with random weights."""
-    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
-
-    backbone = Dinov2Config(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=28,
-        out_indices=[1, 2, 3, 4],
-        reshape_hidden_states=False,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=16,
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=8,
-    )
-    network = DepthAnythingForDepthEstimation(config)
-    with torch.no_grad():  # disparity is positive
-        for weight in network.head.parameters():
-            weight.copy_(weight.abs() * 3)
-    _write(network, folder, PROCESSOR)
-
-
-def write_dpt(folder: Path) -> None:
-    """Write a DPT with random weights."""
-    from transformers import DPTConfig, DPTForDepthEstimation
-
-    config = DPTConfig(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=32,
-        image_size=32,
-        backbone_out_indices=[0, 1, 2, 3],
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-    )
-    network = DPTForDepthEstimation(config)
-    with torch.no_grad():
-        network.head.head[-2].bias.fill_(1.0)
-        network.head.head[-2].weight.mul_(50.0)
-    size = {'size': {'height': 32, 'width': 32}, 'ensure_multiple_of': 1}
-    _write(network, folder, PROCESSOR | size | {'keep_aspect_ratio': False})
-
-
-def write_glpn(folder: Path) -> None:
-    """Write a GLPN with random weights."""
-    from transformers import GLPNConfig, GLPNForDepthEstimation
-
-    sizes = {'hidden_sizes': [8, 16, 24, 32], 'depths': [1, 1, 1, 1]}
-    heads = {'num_attention_heads': [1, 1, 2, 2], 'decoder_hidden_size': 8}
-    network = GLPNForDepthEstimation(GLPNConfig(**sizes, **heads))
-    _write(network, folder, {'image_processor_type': 'GLPNImageProcessor', 'size_divisor': 32})
+TRANSFORMERS = ('depth_anything', 'dpt', 'glpn')
 
 
 def write_diffusion_depth(folder: Path) -> None:
@@ -127,6 +54,16 @@ def write_prime_depth(folder: Path) -> None:
     )
 
 
+def _estimator(kind: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        import small_estimators  # of transformers, whose import takes seconds
+
+        network, processor = getattr(small_estimators, f'small_{kind}')()
+        small_estimators.write_estimator(folder, network, processor)
+
+    return write
+
+
 def _copied(name: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         shutil.copytree(EMBEDDED / name, folder, dirs_exist_ok=True)
@@ -135,9 +72,7 @@ def _copied(name: str) -> Callable[[Path], None]:
 
 
 SOUND: dict[str, Callable[[Path], None]] = {
-    'depth_anything': write_depth_anything,
-    'dpt': write_dpt,
-    'glpn': write_glpn,
+    **{kind: _estimator(kind) for kind in TRANSFORMERS},
     'unet': _copied('unet'),
     'marigold': _copied('tiny'),
     'diffusion_depth': write_diffusion_depth,
@@ -250,7 +185,6 @@ def _index_outside(folder: Path) -> None:
 
 
 DEEP, LONG = '[' * 100_000 + ']' * 100_000, '{"model_type": ' + '9' * 5000 + '}'
-TRANSFORMERS = ('depth_anything', 'dpt', 'glpn')
 TIMM = {
     'model_type': 'timm_backbone',
     'backbone': f'hf-hub:{HUB}',

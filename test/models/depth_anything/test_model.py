@@ -19,11 +19,11 @@ from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from small_estimators import DPT_HEAD, small_dinov2, write_estimator
 import torch
 from torch.nn import functional
 from transformers import (
     AutoModelForDepthEstimation,
-    Dinov2Config,
     DPTConfig,
     DPTForDepthEstimation,
     pipeline,
@@ -300,20 +300,11 @@ def test_an_image_too_thin_for_the_network_is_refused_as_such(kin_folders, kind)
 
 def test_a_dpt_on_dinov2_is_metric_and_its_padding_is_cut_off(tmp_path):
     """As published for NYUv2 and KITTI; transformers' own pipeline leaves the padding."""
-    backbone = Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        patch_size=14,
-        out_indices=[1, 2, 3, 4],
-        reshape_hidden_states=False,
-        apply_layernorm=False,
-    )
-    config = DPTConfig(backbone_config=backbone, neck_hidden_sizes=[8, 16, 16, 16])
+    backbone = small_dinov2(apply_layernorm=False)
+    config = DPTConfig(backbone_config=backbone, **DPT_HEAD)
     torch.manual_seed(0)
     network = DPTForDepthEstimation(config).eval()
     network.head.head[-2].weight.data.abs_()
-    network.save_pretrained(tmp_path)
     mean, deviation = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
     processor = {
         'image_processor_type': 'DPTImageProcessor',
@@ -324,7 +315,7 @@ def test_a_dpt_on_dinov2_is_metric_and_its_padding_is_cut_off(tmp_path):
         'image_std': deviation,
         'size_divisor': 14,
     }
-    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(processor))
+    write_estimator(tmp_path, network, processor)
     model, rgb = load_model(str(tmp_path), device='cpu'), image_of(100, 121)
     found = model.predict(rgb)
     padded = np.pad((rgb - np.array(mean)) / np.array(deviation), ((6, 6), (2, 3), (0, 0)))
