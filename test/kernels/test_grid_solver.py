@@ -81,7 +81,7 @@ def test_the_default_rounds_reduce_the_residual(seed):
     target, weight, edges = problem(seed, 24, 32, 0.05)
     start = np.full(target.shape, 1.5, 'f')
     found = solve_on_grid(target, weight, edges, start)
-    assert residual(found, target, weight, edges) < 0.1 * residual(start, target, weight, edges)
+    assert residual(found, target, weight, edges) < 3e-5 * residual(start, target, weight, edges)
 
 
 @given(seed=SEEDS)
@@ -114,15 +114,6 @@ def test_the_solver_multiplies_by_the_normal_equations(seed):
     assert product == pytest.approx(np.vdot(x, expected), rel=1e-3, abs=1e-3)
 
 
-@given(seed=SEEDS, value=st.floats(-3, 5))
-def test_a_constant_stays_a_constant(seed, value):
-    _, weight, edges = problem(seed)
-    constant = np.full(weight.shape, value, 'f')
-    start = constant + np.float32(0.3)
-    found = solve_on_grid(constant, weight, edges, start, rounds=150)
-    np.testing.assert_allclose(found, value, atol=2e-3)
-
-
 @given(seed=SEEDS)
 def test_a_start_that_is_the_solution_is_kept(seed):
     _, weight, edges = problem(seed)
@@ -131,11 +122,12 @@ def test_a_start_that_is_the_solution_is_kept(seed):
     np.testing.assert_allclose(found, constant, atol=1e-4)
 
 
-@given(seed=SEEDS, shift=st.floats(-2, 2))
+@given(seed=SEEDS, shift=st.floats(-1000, 1000))
 def test_a_shift_of_all_targets_and_of_the_start_shifts_the_solution(seed, shift):
     target, weight, edges = problem(seed)
     start = np.full(target.shape, 1.5, 'f')
-    shifted = solve_on_grid(target + np.float32(shift), weight, edges, start + shift)
+    shift = np.float32(shift)
+    shifted = solve_on_grid(target + shift, weight, edges, start + shift)
     plain = solve_on_grid(target, weight, edges, start)
     np.testing.assert_allclose(shifted - shift, plain, atol=1e-3)
 
@@ -147,16 +139,6 @@ def test_rows_and_columns_are_treated_alike(seed):
     plain = solve_on_grid(target, weight, (across, down), start)
     turned = solve_on_grid(target.T, weight.T, (down.T, across.T), start.T)
     np.testing.assert_allclose(turned.T, plain, atol=1e-3)
-
-
-@given(seed=SEEDS)
-def test_the_solution_stays_within_the_targets_once_it_has_converged(seed):
-    target, weight, edges = problem(seed)
-    start = np.full(target.shape, 1.5, 'f')
-    found = solve_on_grid(target, weight, edges, start, rounds=150)
-    known = target[weight > 0]
-    assert found.min() > known.min() - 3e-3
-    assert found.max() < known.max() + 3e-3
 
 
 @given(seed=SEEDS, weight=st.floats(33, 33_000))
