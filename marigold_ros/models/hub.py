@@ -105,15 +105,15 @@ def fetch(repository: Repository) -> Path:
     name, revision, wanted = repository.name, repository.revision, list(repository.files)
     with _checked_answers(), _failures(name, revision, begun=True):
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
-    for file, (size, digest) in repository.files.items():
-        path = folder / file
-        if path.stat().st_size != size or (digest and sha256(path) != digest):
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)
-            raise CheckpointError(
-                f'{file} of {name} arrived damaged and was removed; the same command fetches it '
-                'again'
-            )
+        for file, (size, digest) in repository.files.items():
+            path = folder / file
+            if path.stat().st_size != size or (digest and sha256(path) != digest):
+                path.resolve().unlink()
+                path.unlink(missing_ok=True)
+                raise CheckpointError(
+                    f'{file} of {name} arrived damaged and was removed; the same command fetches '
+                    'it again'
+                )
     return folder
 
 
@@ -127,7 +127,7 @@ def is_cached(name: str) -> bool:
 
 
 def _needed(files: Mapping[str, tuple[int, str]]) -> dict[str, tuple[int, str]]:
-    """Select what runs; half precision and a text encoder only where there is nothing else."""
+    """Select what runs; half precision only where there is nothing else."""
     from huggingface_hub.utils import filter_repo_objects
 
     def select(unwanted: list[str] | None) -> list[str]:

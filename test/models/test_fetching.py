@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """``models get`` against a server on this machine that answers as the Hugging Face hub does."""
 
+import errno
 import hashlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
@@ -350,18 +351,25 @@ def test_a_disk_that_is_too_small_is_told_before(hub, monkeypatch):
         hub_module.fetch(found)
 
 
-def test_a_disk_that_fills_up_is_named(monkeypatch):
-    import errno
-
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (OSError(errno.ENOSPC, 'No space left on device'), 'the disk is full; make room'),
+        (None, r'broke off \(FileNotFoundError.*; the same command goes on'),  # removed meanwhile
+    ],
+)
+def test_a_download_that_ends_early_is_named(monkeypatch, tmp_path, error, words):
     import huggingface_hub
     from marigold_ros.errors import CheckpointError
     from marigold_ros.models.hub import fetch, Repository
 
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, 'No space left on device')
+    def download(*_, **__):
+        if error:
+            raise error
+        return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, 'snapshot_download', full)
-    with pytest.raises(CheckpointError, match='the disk is full; make room'):
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
+    with pytest.raises(CheckpointError, match=words):
         fetch(Repository('a/b', None, COMMIT, 'mit', {'x': (1, '')}))
 
 
