@@ -249,6 +249,7 @@ def changed(folder, name, **values):
         ('config.json', {'model_type': 'bert'}, "model_type 'bert'.*choose one of depth_anything"),
         ('marigold_ros.json', {'space': 'feet'}, "space 'feet'; choose one of"),
         ('marigold_ros.json', {'disparity_unit': 0}, 'disparity_unit 0; give a positive'),
+        ('marigold_ros.json', {'disparity_unit': True}, 'disparity_unit True; give a positive'),
         ('marigold_ros.json', {'flip': True}, 'flip True; only zoedepth takes true'),
     ],
 )
@@ -261,6 +262,11 @@ def test_what_a_folder_may_not_hold_is_refused(relative_folder, name, values, wo
 def test_what_a_folder_lacks_is_named(relative_folder):
     path = relative_folder / 'model.safetensors'
     weights = load_file(path)
+    for name in ('head.conv3.weight', 'head.conv3.bias'):
+        weights[name] = torch.zeros_like(weights[name])
+    save_file(weights, path, {'format': 'pt'})
+    with pytest.raises(CheckpointError, match='disparity of 0 on a test image.*damaged'):
+        load_model(str(relative_folder), device='cpu')
     weights.pop('head.conv3.weight')
     save_file(weights, path, {'format': 'pt'})
     with pytest.raises(CheckpointError, match=r'1 weights missing.*head.conv3'):
