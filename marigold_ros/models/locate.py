@@ -79,8 +79,6 @@ MOST_TEXT = 2**24  # bytes of a file of settings
 _LONGEST_NUMBER = 30  # digits
 _loading = RLock()
 LAYOUT = 'diffusers layout (model_index.json, unet/, vae/, scheduler/)'
-# What to do about a file that is missing, by its path in the checkpoint.
-REMEDIES = {'scheduler/scheduler_config.json': 'copy it there'}
 
 
 def list_checkpoints() -> list[str]:
@@ -147,17 +145,13 @@ def find_autoencoder(name: str) -> Path:
     return path if (path / 'config.json').is_file() else path / 'vae'
 
 
-def missing_file(folder: Path, name: str) -> CheckpointError:
-    """Return the error for a file that a checkpoint lacks."""
-    remedy = REMEDIES.get(name, 'the checkpoint is incomplete')
-    return CheckpointError(f'{folder} has no {name}; {remedy}')
-
-
 def require_file(folder: Path, name: str) -> Path:
     """Return the path of a file of a checkpoint; raises CheckpointError if it is missing."""
     path = folder / name
     if not path.is_file():
-        raise missing_file(folder, name)
+        raise CheckpointError(
+            f'{folder} has no {name}; the checkpoint is incomplete: copy that file into it'
+        )
     return path
 
 

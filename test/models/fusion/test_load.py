@@ -89,7 +89,7 @@ def test_a_network_of_sizes_that_make_none_is_refused_with_them(model_folder, si
 @pytest.mark.parametrize('threads', [None, 1])
 def test_a_folder_without_its_configuration_is_refused(model_folder, threads):
     (model_folder / FUSION / 'config.json').unlink()
-    with pytest.raises(CheckpointError, match='no config.json'):
+    with pytest.raises(CheckpointError, match='no config.json; .*: copy that file into it'):
         load_fusion(model_folder / FUSION, threads=threads)
 
 
