@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KEPT = 16
 SIZES_KEPT = 4  # of the images of a model, the last
 SIZES = 'image_sizes.json'
+_LONGEST = 2**14  # side of an image; what is longer is damage
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
 _DIGEST = hashlib.sha256().digest_size
 _FORMAT = b'checksum, network'  # of files: others of the same network have other names
@@ -141,8 +142,11 @@ def remember_size(folder: Path, model: str, size: tuple[int, int]) -> None:
 def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
     try:
         found = json.loads((folder / SIZES).read_text(encoding='utf-8'))
-        return {str(model): [[int(h), int(w)] for h, w in sizes] for model, sizes in found.items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # a cache: without it a start is slow
+        return {
+            model: [[int(h), int(w)] for h, w in sizes if 1 <= min(h, w) <= max(h, w) <= _LONGEST]
+            for model, sizes in found.items()
+        }
+    except Exception:  # a cache, whatever is wrong with it: without it a start is slow
         return {}
 
 

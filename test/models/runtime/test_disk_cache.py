@@ -184,12 +184,17 @@ def test_sizes_of_cameras_that_begin_at_once_are_all_kept(tmp_path, caplog):
             remember_size(folder, 'tiny', (50, width))
 
         with ThreadPoolExecutor(SIZES_KEPT) as cameras:
-            list(cameras.map(begin, range(SIZES_KEPT)))
-        assert sorted(known_sizes(folder, 'tiny')) == [(50, width) for width in range(SIZES_KEPT)]
+            list(cameras.map(begin, range(1, SIZES_KEPT + 1)))
+        assert sorted(known_sizes(folder, 'tiny')) == [(50, 1), (50, 2), (50, 3), (50, 4)]
     assert caplog.text == ''
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"tiny": 3}', '{"tiny": [["a", 1]]}', '\x00'])
+@pytest.mark.parametrize(
+    'text',
+    ['', '[]', '{"tiny": 3}', '{"tiny": [["a", 1]]}', '{"tiny": [[0, 5], [5, 1e999], [5, 99999]]}']
+    + ['\x00', 100_000 * '['],
+    ids=lambda text: text[:20],
+)
 def test_damaged_sizes_are_unknown_sizes(tmp_path, text):
     (tmp_path / SIZES).write_text(text)
     assert known_sizes(tmp_path, 'tiny') == []
