@@ -146,7 +146,8 @@ def processor_values(folder: Path) -> dict[str, Any]:
 @offline()
 def load_processor(folder: Path) -> Any:
     """Load the image processor of a folder from values that are checked; CheckpointError."""
-    values = {PROCESSOR: processor_values(folder)}
+    # Else three rows of pixels would be taken for three channels.
+    values = {PROCESSOR: {**processor_values(folder), 'input_data_format': 'channels_last'}}
     values[CONFIG] = {'model_type': read_json(folder / CONFIG).get('model_type')}
     try:
         with TemporaryDirectory() as checked:

@@ -15,7 +15,7 @@ from threading import Thread
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
-from marigold_ros.models.locate import EMBEDDED, PUBLISHED
+from marigold_ros.models.locate import EMBEDDED, find_autoencoder, PUBLISHED
 import pytest
 
 COMMIT = 'ab' * 20
@@ -371,6 +371,11 @@ def test_a_download_that_ends_early_is_named(monkeypatch, tmp_path, error, words
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
     with pytest.raises(CheckpointError, match=words):
         fetch(Repository('a/b', None, COMMIT, 'mit', {'x': (1, '')}))
+
+
+def test_the_autoencoder_of_a_whole_checkpoint_is_its_part():
+    assert find_autoencoder(str(EMBEDDED / 'tiny')) == EMBEDDED / 'tiny' / 'vae'
+    assert find_autoencoder(str(EMBEDDED / 'tiny' / 'vae')) == EMBEDDED / 'tiny' / 'vae'
 
 
 def test_published_checkpoints_have_all_facts():

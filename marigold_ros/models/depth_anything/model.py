@@ -130,8 +130,9 @@ class DepthEstimator(OnePassModel):
             outputs = _outputs(torch.cat([self._answer(*part) for part in parts]).float())
             finish = self.processor.post_process_depth_estimation
             found: list[dict[str, Any]] = finish(outputs, [padded] * len(rgbs))
-        for one in found:  # transformers leaves the padding
-            one['predicted_depth'] = one['predicted_depth'][above:, left:][: shape[0], : shape[1]]
+        for one in found:  # transformers leaves the padding, and drops sides of one pixel
+            depth = one['predicted_depth'].reshape(padded)
+            one['predicted_depth'] = depth[above:, left:][: shape[0], : shape[1]]
         return found
 
     def _answer(self, pixels: torch.Tensor, *prompts: torch.Tensor) -> torch.Tensor:

@@ -301,6 +301,17 @@ def test_an_image_too_thin_for_the_network_is_refused_as_such(kin_folders, kind)
         assert caught.value.cause == 'shape'
 
 
+def test_rows_of_pixels_are_no_channels_however_few_they_are(kin_folders):
+    model, row = load_model(str(kin_folders / 'dpt'), device='cpu'), image_of(1, 200)
+    few, many = (
+        model.processor(images=[np.repeat(row, count, axis=0)], return_tensors='pt')
+        for count in (3, 12)
+    )
+    torch.testing.assert_close(few['pixel_values'], many['pixel_values'], rtol=0, atol=0.02)
+    for size in ((1, 64), (64, 1), (3, 200)):
+        assert model.predict(image_of(*size)).relative.shape == size
+
+
 def test_a_dpt_on_dinov2_is_metric_and_its_padding_is_cut_off(tmp_path):
     """As published for NYUv2 and KITTI; transformers' own pipeline leaves the padding."""
     backbone = small_dinov2(apply_layernorm=False)
