@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import list_checkpoints, load_model, registry
+from marigold_ros.models.locate import fingerprint
 from marigold_ros.models.registry import FAMILIES, Family, find_family, has_file
 import pytest
 import torch
@@ -96,3 +97,15 @@ def test_a_damaged_index_is_reported_by_its_family(tmp_path):
     (tmp_path / 'model_index.json').write_text(json.dumps([]))
     with pytest.raises(CheckpointError, match=r'model_index\.json holds a list.*restore'):
         load_model(str(tmp_path), device='cpu')
+
+
+def test_a_fingerprint_is_of_the_bytes_and_of_which_file_has_them(tmp_path):
+    def written(**contents):
+        for name, content in contents.items():
+            (tmp_path / f'{name}.safetensors').write_bytes(content)
+        return fingerprint([tmp_path])
+
+    first = written(a=b'12', b=b'3')
+    (tmp_path / 'notes.txt').write_text('of no weight')
+    assert written() == first
+    assert len({first, written(a=b'1', b=b'23'), written(a=b'23', b=b'1')}) == 3
