@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import list_checkpoints, load_model, registry
-from marigold_ros.models.locate import fingerprint
+from marigold_ros.models.locate import fingerprint, sha256, SUMS, verify_sums
 from marigold_ros.models.registry import FAMILIES, Family, find_family, has_file
 import pytest
 import torch
@@ -109,3 +109,18 @@ def test_a_fingerprint_is_of_the_bytes_and_of_which_file_has_them(tmp_path):
     (tmp_path / 'notes.txt').write_text('of no weight')
     assert written() == first
     assert len({first, written(a=b'1', b=b'23'), written(a=b'23', b=b'1')}) == 3
+
+
+def test_sums_are_compared_in_either_case_and_of_files_of_the_folder_alone(tmp_path):
+    outside, folder = tmp_path / 'outside', tmp_path / 'folder'
+    folder.mkdir()
+    for path in (outside, folder / 'inside'):
+        path.write_text('the same')
+    digest = sha256(outside)
+    for line in (f'{digest}  inside', f'{digest.upper()} *inside'):
+        (folder / SUMS).write_text(line + '\n')
+        assert verify_sums(folder) == ('inside',)
+    for name in ('../outside', str(outside), 'missing', ''):
+        (folder / SUMS).write_text(f'{digest}  {name}\n')
+        with pytest.raises(CheckpointError, match='which is not in the folder'):
+            verify_sums(folder)
