@@ -340,15 +340,24 @@ def test_a_repository_without_safetensors_is_refused(hub, environment):
     assert 'no safetensors' in error
 
 
-def test_a_disk_that_is_too_small_is_told_before(hub, monkeypatch):
+def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch, tmp_path):
+    from huggingface_hub import constants
     from marigold_ros.errors import CheckpointError
     from marigold_ros.models import hub as hub_module
 
+    blobs = tmp_path / 'models--a--b' / 'blobs'
+    blobs.mkdir(parents=True)
+    (blobs / 'begun').touch()
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
     found = hub_module.Repository('a/b', None, COMMIT, 'mit', {'x': (10**9, '')})
-    usage = SimpleNamespace(free=10**9)
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
-    with pytest.raises(CheckpointError, match=r'needs 1\.0 GB more, and .* has 1\.0 GB free'):
-        hub_module.fetch(found)
+    # What is missing fits, and would leave too little.
+    for there, missing, free in ((0, r'1\.0 GB', 1.2e9), (6 * 10**8, r'400\.0 MB', 5e8)):
+        os.truncate(blobs / 'begun', there)
+        monkeypatch.setattr(
+            shutil, 'disk_usage', lambda path, free=free: SimpleNamespace(free=free)
+        )
+        with pytest.raises(CheckpointError, match=f'needs {missing} more, and .* free; make room'):
+            hub_module.fetch(found)
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,25 @@ from types import ModuleType, SimpleNamespace
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import list_checkpoints, load_model, registry
-from marigold_ros.models.locate import fingerprint, sha256, SUMS, verify_sums
+from marigold_ros.models.locate import (
+    EMBEDDED,
+    fingerprint,
+    is_embedded,
+    sha256,
+    SUMS,
+    verify_sums,
+)
 from marigold_ros.models.registry import FAMILIES, Family, find_family, has_file
 import pytest
 import torch
 
 
 def test_every_embedded_checkpoint_belongs_to_a_family():
-    from marigold_ros.models.locate import EMBEDDED
-
     found = {name: find_family(EMBEDDED / name) for name in list_checkpoints()}
     marigold, unet = FAMILIES['marigold'], FAMILIES['unet']
     assert found == {'tiny': marigold, 'tiny-diffusion': marigold, 'unet': unet}
+    assert is_embedded('tiny+unet')
+    assert not is_embedded('tiny+other')
 
 
 def test_a_folder_of_no_family_is_refused_with_the_layout(tmp_path):
