@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
 import os
 from pathlib import Path
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,10 @@ from threading import Thread
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub
+from huggingface_hub import constants
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models.hub import fetch, look_up, Repository
 from marigold_ros.models.locate import EMBEDDED, find_autoencoder, PUBLISHED
 import pytest
 
@@ -66,10 +71,10 @@ class Answer(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, path, self.headers.get('Range')))
         if path.startswith('/api/models/someone/gated'):
             return self.refuse(403, 'GatedRepo')
-        if path.startswith('/api/models/') and not path.startswith('/api/models/someone/tiny'):
-            return self.refuse(401, 'RepoNotFound')
         if path.startswith('/api/models/someone/busy'):
             return self.refuse(503, '')
+        if path.startswith('/api/models/') and not path.startswith('/api/models/someone/tiny'):
+            return self.refuse(401, 'RepoNotFound')
         _, _, revision = path.partition('/revision/')
         if path.startswith('/api/models/someone/tiny/tree/'):
             return self.send([self.entry(name) for name in self.server.files()])
@@ -232,26 +237,28 @@ def test_a_fetched_autoencoder_is_found_beside_weights_of_other_programs(hub, en
     assert (Path(found.stdout.decode().strip()) / 'config.json').is_file()
 
 
+@pytest.fixture
+def asked_here(hub, monkeypatch):
+    """Let this process ask the hub."""
+    monkeypatch.setattr(constants, 'ENDPOINT', hub.address)
+
+
+@pytest.mark.usefixtures('asked_here')
 @pytest.mark.parametrize(
     ('name', 'words'),
     [
         ('marigold-depth-v1-2', 'did you mean marigold-depth-v1-'),
         ('someone/other', 'no repository someone/other, or it is private'),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)  # a process each
-            for case in (
-                ('prs-eth/marigold-depth-v11', 'did you mean prs-eth/marigold-depth-v1-1?'),
-                ('someone/gated', 'accept its terms'),
-                ('someone/tiny@v9', "no revision 'v9'"),
-                ('tiny', 'is on this machine'),
-            )
-        ),
+        ('prs-eth/marigold-depth-v11', 'did you mean prs-eth/marigold-depth-v1-1?'),
+        ('someone/gated', 'accept its terms'),
+        ('someone/busy', 'the hub refused someone/busy'),
+        ('someone/tiny@v9', "no revision 'v9'"),
+        ('tiny', 'is on this machine'),
     ],
 )
-def test_each_wrong_name_has_an_error_of_its_own(environment, name, words):
-    code, output, error = got(environment, name)
-    assert (code, output) == (1, '')
-    assert words in error
+def test_each_wrong_name_has_an_error_of_its_own(name, words):
+    with pytest.raises(CheckpointError, match=re.escape(words)):
+        look_up(name)
 
 
 def test_no_network_is_an_error_of_its_own(environment):
@@ -332,6 +339,16 @@ def test_a_licence_is_text_and_no_command_for_the_terminal(hub, environment):
     assert 'x' * 100 not in output
 
 
+@pytest.mark.usefixtures('asked_here')
+def test_half_precision_is_fetched_where_there_is_nothing_else(hub):
+    half = 'unet/diffusion_pytorch_model.fp16.safetensors'
+    assert half not in look_up('someone/tiny').files
+    for path in hub.folder.rglob('*.safetensors'):
+        if 'fp16' not in path.name:
+            path.unlink()
+    assert half in look_up('someone/tiny').files
+
+
 def test_a_repository_without_safetensors_is_refused(hub, environment):
     for path in hub.folder.rglob('*.safetensors'):
         path.unlink()
@@ -341,15 +358,11 @@ def test_a_repository_without_safetensors_is_refused(hub, environment):
 
 
 def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch, tmp_path):
-    from huggingface_hub import constants
-    from marigold_ros.errors import CheckpointError
-    from marigold_ros.models import hub as hub_module
-
     blobs = tmp_path / 'models--a--b' / 'blobs'
     blobs.mkdir(parents=True)
     (blobs / 'begun').touch()
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
-    found = hub_module.Repository('a/b', None, COMMIT, 'mit', {'x': (10**9, '')})
+    found = Repository('a/b', None, COMMIT, 'mit', {'x': (10**9, '')})
     # What is missing fits, and would leave too little.
     for there, missing, free in ((0, r'1\.0 GB', 1.2e9), (6 * 10**8, r'400\.0 MB', 5e8)):
         os.truncate(blobs / 'begun', there)
@@ -357,7 +370,7 @@ def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch
             shutil, 'disk_usage', lambda path, free=free: SimpleNamespace(free=free)
         )
         with pytest.raises(CheckpointError, match=f'needs {missing} more, and .* free; make room'):
-            hub_module.fetch(found)
+            fetch(found)
 
 
 @pytest.mark.parametrize(
@@ -368,10 +381,6 @@ def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch
     ],
 )
 def test_a_download_that_ends_early_is_named(monkeypatch, tmp_path, error, words):
-    import huggingface_hub
-    from marigold_ros.errors import CheckpointError
-    from marigold_ros.models.hub import fetch, Repository
-
     def download(*_, **__):
         if error:
             raise error
