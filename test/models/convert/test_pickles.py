@@ -35,12 +35,13 @@ def read(path, folder):
 
 
 def test_tensors_of_all_levels_come_out_once_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles, '_PART', 20)
+    monkeypatch.setattr(pickles, '_PART', 100)
     shared = torch.arange(12.0).reshape(3, 4)
-    whole = {'net': {'a': shared, 'b': shared.T, 'c': torch.tensor(7)}, 'epoch': 3}
+    net = {'a': shared, 'same': shared, 'b': shared.T, 'c': torch.tensor(7)}
+    whole = {'net': net, 'epoch': 3}
     torch.save({**whole, 'args': Namespace(max_depth=88.0, lists=[1, 'x'])}, tmp_path / 'x.pt')
     found = read(tmp_path / 'x.pt', tmp_path / 'out')
-    assert sorted(found.tensors) == ['net.a', 'net.b', 'net.c']
+    assert sorted(found.tensors) == ['net.a', 'net.b', 'net.c', 'net.same']
     assert len(list((tmp_path / 'out').iterdir())) > 1
     torch.testing.assert_close(found.tensors['net.b'], shared.T)
     for part in ('"epoch": 3', '"args.max_depth": 88.0', '"args.lists.1": "x"'):
@@ -68,6 +69,8 @@ def attacks(tmp_path):
     torch.save({'a': torch.ones(1).expand(10**11)}, huge)
     twice = io.BytesIO()
     torch.save({'a.b': torch.ones(2), 'a': {'b': torch.ones(2)}}, twice)
+    many = io.BytesIO()
+    torch.save({'a': [torch.ones(0)] * 20_001}, many)
     sparse = io.BytesIO()
     torch.save({'a': torch.eye(3).to_sparse()}, sparse)
     return {
@@ -79,6 +82,7 @@ def attacks(tmp_path):
         'code': (code.getvalue(), 'asks to run [a-z]+.system'),
         'bare': (pickle.dumps(Attack(tmp_path / 'ran'), 2), 'asks to run [a-z]+.system'),
         'huge': (huge.getvalue(), '400000.0 MB'),
+        'many': (many.getvalue(), 'holds 20001 tensors'),
         'sparse': (sparse.getvalue(), '1 are sparse'),
         'twice': (twice.getvalue(), 'a.b twice'),
         'none': (pickle.dumps({'a': 1}, 2), 'no whole file|holds no tensors'),
@@ -87,7 +91,8 @@ def attacks(tmp_path):
 
 @pytest.mark.parametrize(
     'kind',
-    ['cut', 'empty', 'image', 'zip', 'script', 'code', 'bare', 'huge', 'sparse', 'twice', 'none'],
+    ['cut', 'empty', 'image', 'zip', 'script', 'code', 'bare', 'huge', 'many', 'sparse', 'twice']
+    + ['none'],
 )
 def test_what_is_no_file_of_weights_is_refused_and_nothing_is_run(kind, tmp_path):
     content, words = attacks(tmp_path)[kind]

@@ -78,11 +78,25 @@ def test_what_is_no_network_is_refused_with_a_remedy(name, words):
         fusion_of(None, name)
 
 
-@pytest.mark.parametrize('sizes', [[], 5, None, 'wide', [8.0, 8, 8, 8], [True, 8, 8, 8]])
-def test_a_network_of_sizes_that_make_none_is_refused_with_them(model_folder, sizes):
+@pytest.mark.parametrize(
+    ('key', 'value', 'words'),
+    [
+        ('kind', 'unet', "kind 'unet', needs 'fusion'; give the folder"),
+        ('version', 1, 'version 1, needs 2; give the folder'),
+        ('inputs', ['level'], 'other inputs than this version computes (red, '),
+        ('candidates', ['linear'], 'other candidates than this version computes ('),
+    ]
+    + [
+        ('inner', sizes, f'inner {sizes}; these must be lists of as many positive')
+        for sizes in ([], 5, None, 'wide', [8.0, 8, 8, 8], [True, 8, 8, 8], [8, 8, 8])
+    ],
+)
+def test_a_network_of_another_kind_or_size_is_refused_with_its_value(
+    model_folder, key, value, words
+):
     path = model_folder / FUSION / 'config.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'inner': sizes}))
-    with pytest.raises(CheckpointError, match=rf'inner {re.escape(str(sizes))}; .*restore'):
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(CheckpointError, match=re.escape(words)):
         load_fusion_network(model_folder / FUSION)
 
 
@@ -168,6 +182,16 @@ def test_without_openvino_pytorch_runs_it(monkeypatch, tmp_path):
     found = load_fusion(EMBEDDED / FUSION, str(tmp_path))(channels)
     np.testing.assert_allclose(found[0], exact_answer(channels)[0], atol=1e-4)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('cores', 'of_model', 'own'), [(1, 1, 1), (2, 1, 2), (8, 1, 2), (8, 7, 7)]
+)
+def test_the_second_thread_of_a_frame_helps_where_there_is_a_core(
+    monkeypatch, cores, of_model, own
+):
+    monkeypatch.setattr(load, 'usable_cores', lambda: cores)
+    assert load.own_threads(of_model) == own
 
 
 @pytest.fixture
