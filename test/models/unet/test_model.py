@@ -5,7 +5,7 @@
 from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
 from marigold_ros.models.unet.checkpoint import are_sizes, load_network
-from marigold_ros.models.unet.network import DepthUNet
+from marigold_ros.models.unet.network import DepthUNet, Residual
 import numpy as np
 import pytest
 import torch
@@ -28,6 +28,14 @@ def test_an_image_is_answered_alike_alone_and_in_a_batch():
     assert together.shape == (3, 1, 26, 34)
     for one, found in zip(images, together, strict=True):
         torch.testing.assert_close(network(one[None])[0], found)
+
+
+def test_a_residual_block_adds_its_change():
+    block, x = Residual(8), torch.randn(1, 8, 5, 6)
+    last = block.second[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, 0.5)
+    torch.testing.assert_close(block(x), torch.relu(x + 0.5))
 
 
 def test_distant_pixels_see_each_other():
