@@ -6,8 +6,10 @@ from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
 from marigold_ros.models.unet.checkpoint import are_sizes, load_network
 from marigold_ros.models.unet.network import DepthUNet, Residual
+from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 import torch
 
 
@@ -65,3 +67,12 @@ def test_bilateral_upsampling_keeps_the_edges_of_the_image(unet_folder):
     }
     row = {kind: step[48, 56:72].max() for kind, step in steps.items()}
     assert row['bilateral'] > row['bilinear']
+
+
+def test_the_embedded_one_knows_near_from_far():
+    model = load_model('unet', 'cpu', 'float32')
+    for seed in range(4):
+        scene = make_sample(seed, 320, 240)
+        seen = np.isfinite(scene.depth)
+        ranks = spearmanr(model.predict(scene.rgb).relative[seen], scene.depth[seen])
+        assert ranks.statistic > 0.7
