@@ -129,7 +129,8 @@ def test_a_shift_of_all_targets_and_of_the_start_shifts_the_solution(seed, shift
     shift = np.float32(shift)
     shifted = solve_on_grid(target + shift, weight, edges, start + shift)
     plain = solve_on_grid(target, weight, edges, start)
-    np.testing.assert_allclose(shifted - shift, plain, atol=1e-3)
+    # To the rounding of what is given.
+    np.testing.assert_allclose(shifted - shift, plain, atol=2e-6 + 2e-7 * abs(shift))
 
 
 @given(seed=SEEDS)
