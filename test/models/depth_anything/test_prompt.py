@@ -56,6 +56,8 @@ def test_the_prompt_is_a_small_depth_image_through_the_points():
     rows, columns = np.mgrid[0.5:192, 0.5:256]
     truth = 4.0 + 0.05 * (columns * 120 / 256 - 0.5) + 0.1 * (rows * 90 / 192 - 0.5)
     assert np.abs(prompt / truth - 1).mean() < 0.02
+    whole = prompt_depth(points(SHAPE[0] * SHAPE[1]), SHAPE)
+    assert np.abs(whole / truth - 1).mean() < 0.0014
     np.testing.assert_allclose(prompt_depth(points(600, 3.0 * slope()), SHAPE), 3 * prompt, 1e-5)
 
 
