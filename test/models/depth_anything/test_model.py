@@ -14,7 +14,11 @@ from marigold_ros.frame import Camera, Frame, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model
 from marigold_ros.models.depth_anything.kinds import KINDS, NOT_DEPTH
-from marigold_ros.models.depth_anything.processors import DepthProProcessor, TipsProcessor
+from marigold_ros.models.depth_anything.processors import (
+    DepthProProcessor,
+    PROCESSORS,
+    TipsProcessor,
+)
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -29,6 +33,7 @@ from transformers import (
     pipeline,
     ZoeDepthForDepthEstimation,
 )
+from transformers.modeling_outputs import DepthEstimatorOutput
 from transformers.models.auto import modeling_auto
 
 SIZES = [(121, 163), (90, 240), (201, 77)]
@@ -101,6 +106,7 @@ def torchvision(monkeypatch):
     return {
         'depth_pro': depth_pro.DepthProImageProcessor,
         'tipsv2_dpt': tips.Tipsv2DptImageProcessor,
+        'zoedepth': zoedepth.ZoeDepthImageProcessorPil,
     }
 
 
@@ -125,6 +131,12 @@ def test_kin_of_depth_anything_say_what_transformers_says(kin_folder, torchvisio
         assert off < 1e-4 * np.ptp(expected), size
     spaces = {'dpt': 'disparity', 'prompt_depth_anything': 'depth'}
     assert model.space == spaces.get(model.kind, 'metric')
+
+
+def test_what_a_file_of_a_processor_leaves_out_is_as_of_transformers(torchvision):
+    for kind, theirs in torchvision.items():
+        for name, value in PROCESSORS[kind]({}).values.items():
+            assert getattr(theirs, name, value) == value, (kind, name)
 
 
 def test_every_depth_estimator_of_transformers_is_known_or_refused_by_name(tmp_path):
@@ -182,20 +194,6 @@ def test_two_domains_are_chosen_image_by_image_and_by_torch_alone(kin_folders):
         load_model(folder, device='cpu', runtime=RuntimeConfig(backend='openvino'))
     with pytest.raises(ConfigurationError, match='chooses one of its heads'):
         load_model(folder, device='cpu').as_network(90, 130)
-
-
-def test_the_constant_is_of_the_checkpoint_and_not_of_the_frame(relative_folder):
-    first, again = (load_model(str(relative_folder), device='cpu') for _ in range(2))
-    assert first.unit == again.unit
-    dark = (image_of(80, 100) // 8).astype(np.uint8)
-    for rgb in (image_of(80, 100), dark):
-        raw = by_transformers(relative_folder, rgb)
-        np.testing.assert_allclose(first.predict(rgb).relative * first.unit, raw, rtol=1e-4)
-
-
-def test_the_constant_may_be_given(relative_folder):
-    (relative_folder / 'marigold_ros.json').write_text('{"disparity_unit": 2.5}')
-    assert load_model(str(relative_folder), device='cpu').unit == 2.5
 
 
 def test_values_beyond_one_take_part_in_the_fit(relative_folder):
@@ -359,3 +357,11 @@ def test_our_own_processors_normalise_each_channel_by_the_values_of_the_file(kin
     expected = (rgb / 255 - mean) / deviation if wanted else rgb / 255
     found = processor([rgb])['pixel_values'][0].permute(1, 2, 0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_depth_pro_reaches_from_a_tenth_of_a_millimetre_to_ten_kilometres():
+    inverse = torch.tensor([[[-1.0, 0.0, 0.5, 1e6]]])
+    (found,) = DepthProProcessor({}).post_process_depth_estimation(
+        DepthEstimatorOutput(predicted_depth=inverse), [(1, 4)]
+    )
+    torch.testing.assert_close(found['predicted_depth'], torch.tensor([[1e4, 1e4, 2.0, 1e-4]]))

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""DiffusionDepth: its checkpoint's folder, backbones, steps, seeds, LiDAR and errors."""
+"""DiffusionDepth: its checkpoint's folder, backbones, steps, seeds and errors."""
 
 import json
 import shutil
 
-from marigold_ros.config import AlignmentConfig, RuntimeConfig
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry import align
 from marigold_ros.models import load_model, runs_on_openvino
 from marigold_ros.models.diffusion_depth.checkpoint import read_architecture
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
@@ -124,18 +122,6 @@ def test_metres_end_at_the_largest_depth(folder, rgb):
     prediction = load_model(str(folder), 'cpu').predict(rgb)
     assert prediction.relative.max() == pytest.approx(0.5 * far)
     assert prediction.censored == (-np.inf, pytest.approx(0.495 * far))
-
-
-def test_points_do_not_move_its_metres(diffusion_depth_folder, rgb):
-    prediction = load_model(str(diffusion_depth_folder), 'cpu').predict(rgb)
-    v, u = (x.ravel() for x in np.mgrid[2:48:4, 2:64:4])
-    points = SparseDepth(u, v, 2.0 * prediction.relative[v, u])
-    for method in ('global', 'local', 'median', 'least_squares'):
-        config = AlignmentConfig(method=method, min_points=20)
-        fit = align(prediction, points, config)
-        if fit.metric is not None:
-            seen = np.isfinite(fit.metric)
-            np.testing.assert_allclose(fit.metric[seen], prediction.relative[seen], rtol=1e-6)
 
 
 def test_only_the_steps_of_training_are_taken(diffusion_depth_folder, rgb):

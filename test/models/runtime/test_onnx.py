@@ -54,17 +54,6 @@ def test_depth_is_that_of_torch(request, folder, image):
     assert not converted.takes_any_batch
 
 
-@pytest.mark.parametrize('name', [pytest.param('tiny', marks=pytest.mark.slow), 'unet'])
-def test_depth_of_an_embedded_model_is_that_of_torch(name, image):
-    rgb = image(240, 320)
-    runtimes = RuntimeConfig(backend='torch'), RUNTIME
-    expected, got = (
-        load_model(name, 'cpu', 'float32', runtime=runtime).predict(rgb).relative
-        for runtime in runtimes
-    )
-    np.testing.assert_allclose(got, expected, atol=TOLERANCE)
-
-
 def test_members_and_steps_of_an_ensemble_are_those_of_torch(small_checkpoint, image):
     rgb = image(96, 128)
     expected, got = (

@@ -76,14 +76,6 @@ def test_auto_is_openvino_only_where_no_image_waits_for_it(
     assert runtime.backend == chosen
 
 
-def test_members_keep_their_answers_in_channels_last(small_checkpoint, plain, image):
-    model = load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig())
-    rgb = image(96, 128)
-    expected, got = (m.predict(rgb, 2, 3) for m in (plain, model))
-    np.testing.assert_allclose(got.relative, expected.relative, atol=1e-3)
-    np.testing.assert_allclose(got.spread, expected.spread, atol=1e-3)
-
-
 def test_the_sizes_that_are_named_run_when_a_model_is_loaded(small_checkpoint, monkeypatch):
     from marigold_ros.models.marigold.engine import MarigoldModel
 
