@@ -9,6 +9,8 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
+from marigold_ros.models.locate import SUMS
+from marigold_ros.models.prime_depth.checkpoint import load_base
 from marigold_ros.models.prime_depth.preimage import decoder_steps, KEPT, read_preimage
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.protocol import PredictOptions
@@ -83,6 +85,21 @@ def test_a_missing_base_is_named_with_the_remedy(folder):
         load_model(str(folder), 'cpu')
 
 
+def test_a_base_of_other_channels_or_with_changed_files_is_refused(small_checkpoint, tmp_path):
+    base = shutil.copytree(small_checkpoint, tmp_path / 'base')
+    shutil.rmtree(base / 'unet')
+    unet = UNet2DConditionModel(
+        in_channels=5, block_out_channels=(32, 32, 32, 32), cross_attention_dim=24
+    )
+    unet.save_pretrained(base / 'unet')
+    (base / SUMS).write_text('')
+    with pytest.raises(CheckpointError, match='takes 5 channels and the latent has 4'):
+        load_base(str(base))
+    (base / SUMS).write_text(f'{"0" * 64}  unet/config.json')
+    with pytest.raises(CheckpointError, match='changed or damaged'):
+        load_base(str(base))
+
+
 def test_the_latent_is_sampled_and_mixed_with_noise_of_the_seed(prime_depth_folder, rgb):
     model = load_model(str(prime_depth_folder), 'cpu', 'float32')
     once, again, other = (model.predict(rgb, seed=seed).relative for seed in (0, 0, 1))
@@ -105,10 +122,13 @@ def test_batches_are_divided_as_the_limit_says(prime_depth_folder, rgb):
     model = load_model(str(prime_depth_folder), 'cpu', 'float32')
     images = [rgb, rgb[::-1].copy(), rgb[:, ::-1].copy()]
     streams = [model.new_stream() for _ in images]
+    batches = []
+    model.refiner.register_forward_hook(lambda _module, _given, maps: batches.append(len(maps)))
     whole = model.predict_together(images, streams)
     parts = model.predict_together(
-        images, streams, PredictOptions(engine=EngineConfig(batch_limit=1))
+        images, streams, PredictOptions(engine=EngineConfig(batch_limit=2))
     )
+    assert batches == [3, 2, 1]
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.relative, other.relative, atol=1e-5)
 
