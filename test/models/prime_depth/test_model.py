@@ -8,6 +8,7 @@ import shutil
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.frame import UNBOUNDED
 from marigold_ros.models import load_model
 from marigold_ros.models.locate import SUMS
 from marigold_ros.models.prime_depth.checkpoint import load_base
@@ -129,6 +130,7 @@ def test_batches_are_divided_as_the_limit_says(prime_depth_folder, rgb):
         images, streams, PredictOptions(engine=EngineConfig(batch_limit=2))
     )
     assert batches == [3, 2, 1]
+    assert whole[0].censored == UNBOUNDED  # its maps go beyond [0, 1]
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.relative, other.relative, atol=1e-5)
 
