@@ -64,11 +64,15 @@ def test_converted_weights_give_the_originals_depth(kind):
     torch.testing.assert_close(encoded, given['encoded'], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_every_name_of_the_published_sizes_is_used_or_named(kind):
+@pytest.mark.parametrize(
+    ('kind', 'options', 'pixels'),
+    [('resnet', {'args.data_name': 'NYU'}, 228 * 304)]
+    + [(kind, {}, 352 * 1216) for kind in KINDS[1:]],
+)
+def test_every_name_of_the_published_sizes_is_used_or_named(kind, options, pixels):
     shapes = json.loads(gzip.decompress((FOLDER / 'full_size.json.gz').read_bytes()))[kind]
     nothing = torch.zeros(())  # expanded: no memory
-    given = released({key: nothing.expand(shape) for key, shape in shapes.items()}, {})
+    given = released({key: nothing.expand(shape) for key, shape in shapes.items()}, options)
     conversion = convert(given)
     written = conversion.tensors + len(conversion.unused)
     # Joint queries, keys and values are split in three; transformers has a norm of its own.
@@ -85,7 +89,8 @@ def test_every_name_of_the_published_sizes_is_used_or_named(kind):
         'mpvit': {'stages': [64, 128, 216, 288], 'layers': [1, 3, 6, 3], 'paths': [2, 3, 3, 3]},
     }[kind]
     assert backbone.items() <= config['backbone'].items()
-    assert conversion.files['marigold_ros.json']['max_depth'] == 88.0
+    facts = {'space': 'metric', 'max_depth': 88.0, 'default_processing_pixels': pixels}
+    assert conversion.files['marigold_ros.json'] == facts
 
 
 def test_the_command_writes_a_folder_that_predicts(tmp_path, capsys):
