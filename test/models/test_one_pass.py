@@ -11,6 +11,7 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
 import numpy as np
 import pytest
+import torch
 
 FAMILIES = ('unet', 'prime_depth', 'diffusion_depth', 'depth_anything')
 KIN = ('depth_pro', 'dpt', 'glpn', 'prompt_depth_anything', 'tipsv2_dpt', 'zoedepth')
@@ -35,6 +36,13 @@ def models(folders):
 def damaged(folders, tmp_path):
     """Copy the folder of a family, for a test to damage."""
     return lambda family: shutil.copytree(folders[family], tmp_path / family)
+
+
+def test_loading_draws_none_of_the_random_numbers_of_the_process(folders):
+    for folder in folders.values():
+        before = torch.get_rng_state()
+        load_model(str(folder), 'cpu')
+        assert torch.equal(torch.get_rng_state(), before), folder
 
 
 COMPILED = ['unet']
