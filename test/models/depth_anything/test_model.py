@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from small_estimators import DPT_HEAD, small_dinov2, write_estimator
 import torch
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook
 from transformers import (
     AutoModelForDepthEstimation,
     DPTConfig,
@@ -192,8 +193,17 @@ def test_two_domains_are_chosen_image_by_image_and_by_torch_alone(kin_folders):
     folder = str(kin_folders / 'zoedepth of two domains')
     with pytest.raises(ConfigurationError, match='chooses one of its heads'):
         load_model(folder, device='cpu', runtime=RuntimeConfig(backend='openvino'))
+    model, batches = load_model(folder, device='cpu'), []
     with pytest.raises(ConfigurationError, match='chooses one of its heads'):
-        load_model(folder, device='cpu').as_network(90, 130)
+        model.as_network(90, 130)
+
+    def count(module, _given, outputs):
+        if isinstance(module, ZoeDepthForDepthEstimation):
+            batches.append(len(outputs.predicted_depth))
+
+    with register_module_forward_hook(count):
+        model.predict_together([image_of(90, 130)] * 2, [model.new_stream()] * 2)
+    assert batches == [1, 1]
 
 
 def test_values_beyond_one_take_part_in_the_fit(relative_folder):

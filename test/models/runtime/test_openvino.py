@@ -289,6 +289,13 @@ def test_no_call_waits_for_a_compilation_beside(caplog):
     assert torch.equal(network(failing), failing)
     assert sorted(compiler.compiled) == [3, 5]
     assert 'PyTorch goes on' in caplog.text
+    for side in (6, 7, 8, 9, 3):  # more than are kept
+        for _ in range(2):
+            answer = network(torch.ones(1, side))
+            _join_compilers()
+        assert torch.equal(answer, torch.full((1, side), 2.0))
+    made_afterwards = CompiledNetwork(torch.nn.Identity(), compiler)
+    assert torch.equal(made_afterwards(small), 2 * small)
 
 
 @pytest.mark.slow  # a process that imports torch and OpenVINO
