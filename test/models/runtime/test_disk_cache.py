@@ -3,6 +3,7 @@
 """What a start leaves for the next is found again, and never decides whether a start succeeds."""
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from io import BytesIO
 import logging
 import os
@@ -157,6 +158,16 @@ def test_the_key_depends_on_weights_structure_and_facts():
         others.append(network_key(same, {'shapes': ((1, 3),)}))
     assert len({key, *others}) == 6
     assert others[-1] == others[-2]
+
+
+def test_the_key_depends_on_the_source_code(tmp_path, monkeypatch):
+    path = tmp_path / 'layer_of_test.py'
+    path.write_text('import torch\n\n\nclass Layer(torch.nn.ReLU):\n    pass\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    layer = import_module(path.stem).Layer()
+    key = network_key(layer, {})
+    path.write_text(f'{path.read_text()}\n\nMORE = 1\n')
+    assert network_key(layer, {}) != key
 
 
 def test_sizes_are_known_by_model_and_the_last_ones_kept(tmp_path):
