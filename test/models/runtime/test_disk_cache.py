@@ -13,6 +13,7 @@ import threading
 from marigold_ros.models.runtime.disk_cache import (
     cache_folder,
     CACHE_VARIABLE,
+    files_key,
     KEPT,
     known_sizes,
     load_or_compile,
@@ -168,6 +169,15 @@ def test_the_key_depends_on_the_source_code(tmp_path, monkeypatch):
     key = network_key(layer, {})
     path.write_text(f'{path.read_text()}\n\nMORE = 1\n')
     assert network_key(layer, {}) != key
+
+
+def test_the_key_of_files_depends_on_where_each_ends(tmp_path):
+    files, keys = (tmp_path / 'a', tmp_path / 'b'), set()
+    for contents in (('12', '3'), ('1', '23')):
+        for path, content in zip(files, contents, strict=True):
+            path.write_text(content)
+        keys.add(files_key(files, {}))
+    assert len(keys) == 2
 
 
 def test_sizes_are_known_by_model_and_the_last_ones_kept(tmp_path):

@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """OpenVINO keeps the answer, refuses what it cannot do, and leaves signals alone."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 import os
@@ -158,7 +159,7 @@ def test_threads_convert_one_after_the_other(monkeypatch, runtimes, tmp_path):
 
 
 def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
-    pytest.importorskip('openvino', reason='needs the extra openvino')
+    openvino = pytest.importorskip('openvino', reason='needs the extra openvino')
     torch.manual_seed(0)
     layer, value = torch.nn.Linear(5, 3), torch.rand(2, 5)
     compiler = OpenVinoCompiler(torch.float32, tmp_path)
@@ -170,6 +171,10 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(openvino_networks, 'convert', convert)
     assert torch.equal(CompiledNetwork(layer, compiler)(value), first)
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino, '__version__', 'of another release')
+        with pytest.raises(AssertionError, match='compiled again'):
+            CompiledNetwork(layer, compiler)(value)
     with torch.no_grad():
         layer.weight.add_(1.0)
     with pytest.raises(AssertionError, match='compiled again'):
@@ -296,6 +301,30 @@ def test_no_call_waits_for_a_compilation_beside(caplog):
         assert torch.equal(answer, torch.full((1, side), 2.0))
     made_afterwards = CompiledNetwork(torch.nn.Identity(), compiler)
     assert torch.equal(made_afterwards(small), 2 * small)
+
+
+class Meeting(torch.nn.Module):
+    """A U-Net that answers once two threads are in it: its sample plus the timestep."""
+
+    def __init__(self):
+        super().__init__()
+        self.config, self.time_proj = None, torch.nn.Identity()
+        self.both = threading.Barrier(2)
+
+    def forward(self, sample, timestep, encoder_hidden_states, return_dict):
+        self.both.wait(10)
+        return (sample + self.time_proj(sample),)
+
+
+def test_each_thread_has_the_timestep_that_it_gave():
+    compiler = Doubling()  # whose gate opens at the end
+    with compiling_beside():
+        unet = CompiledUNet(Meeting(), torch.zeros(1, 2, 3), compiler)
+    with ThreadPoolExecutor(2) as threads:
+        answers = threads.map(lambda moment: unet(torch.ones(1, 1), moment, None)[0], (3, 7))
+        assert [answer.item() for answer in answers] == [4.0, 8.0]
+    compiler.gate.set()
+    _join_compilers()
 
 
 @pytest.mark.slow  # a process that imports torch and OpenVINO
