@@ -128,10 +128,22 @@ def unet_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def prompted_folder(small_checkpoint, tmp_path_factory) -> Path:
+def scaled_checkpoint(small_checkpoint, tmp_path_factory) -> Path:
+    """The small Marigold with scaled latents, and an empty prompt that is not zero."""
+    folder = tmp_path_factory.mktemp('scaled') / 'small'
+    shutil.copytree(small_checkpoint, folder)
+    config = json.loads((folder / 'vae' / 'config.json').read_text())
+    (folder / 'vae' / 'config.json').write_text(json.dumps({**config, 'scaling_factor': 0.5}))
+    text = torch.randn(1, 2, 32, generator=torch.Generator().manual_seed(0))
+    save_file({'empty_text_embedding': text}, folder / 'empty_text_embedding.safetensors')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def prompted_folder(scaled_checkpoint, tmp_path_factory) -> Path:
     """The small Marigold with random weights that let its decoder see points."""
     folder = tmp_path_factory.mktemp('prompted') / 'prompted'
-    shutil.copytree(small_checkpoint, folder)
+    shutil.copytree(scaled_checkpoint, folder)
     torch.manual_seed(1)
     prompt = PointPrompt((8, 8, 16, 16), 8)
     for block in prompt.blocks:

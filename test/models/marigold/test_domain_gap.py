@@ -79,6 +79,13 @@ def test_the_gap_of_tiny_rises_with_night_and_blur_beyond_its_training(tiny):
         assert clean < mean_gap(kind, 4) < mean_gap(kind, 5) < 1.0
 
 
+def test_each_image_has_its_own_gap(tiny):
+    images = [make_sample(700).rgb, make_sample(701).rgb // 8]
+    together = tiny.predict_together(images, [tiny.new_stream() for _ in images])
+    alone = [tiny.predict(image).domain_gap for image in images]
+    assert [one.domain_gap for one in together] == pytest.approx(alone, abs=0.02)
+
+
 def test_checkpoints_without_statistics_report_an_unknown_gap():
     assert (EMBEDDED / 'tiny' / FILE).is_file()
     model = load_model('tiny-diffusion', device='cpu')

@@ -158,6 +158,21 @@ def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, orac
     assert np.array_equal(first, second)
 
 
+def test_one_module_denoises_as_predict_does(copy, edit, image):
+    make_v1_0(copy, edit)
+    edit(
+        copy / 'model_index.json',
+        _class_name='StableDiffusionPipeline',
+        default_denoising_steps=2,
+    )
+    model = load_model(str(copy), device='cpu')
+    rgb = image(96, 128)
+    with torch.inference_mode():
+        found = model.as_network(96, 128)(torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255.0)
+    wanted = model.predict(rgb, processing_resolution=0).relative
+    np.testing.assert_allclose(found[0, 0], wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize('kind', ['epsilon', 'sample'])
 def test_other_prediction_types_answer_as_diffusers_does(copy, edit, oracle, image, kind):
     make_v1_0(copy, edit, timestep_spacing='trailing', prediction_type=kind)

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 
 @pytest.fixture
-def model(small_checkpoint):
-    return load_model(str(small_checkpoint), device='cpu')
+def model(scaled_checkpoint):
+    return load_model(str(scaled_checkpoint), device='cpu')
 
 
 REFUSALS = (
@@ -103,18 +103,37 @@ def test_the_autoencoder_runs_in_tiles_as_a_last_resort(model, image, monkeypatc
     assert len(tiles) == 2, 'encode and decode'
 
 
-def test_what_fits_is_estimated_before_the_first_frame(model, image, monkeypatch):
+def test_a_tile_that_holds_the_image_changes_nothing(model, image, monkeypatch):
+    rgb = image(96, 128)
+    whole = model.predict(rgb, 1, 2)
+    monkeypatch.setattr('marigold_ros.models.marigold.engine.TILE', 16)
+    monkeypatch.setattr(memory, 'free_memory', lambda device: 1000)
+    model.reset()
+    tile = model.predict(rgb, 1, 2)
+    np.testing.assert_allclose(tile.relative, whole.relative, atol=1e-4)
+    np.testing.assert_allclose(tile.spread, whole.spread, atol=1e-4)
+
+
+@pytest.mark.parametrize(('dtype', 'itemsize'), [('float32', 4), ('bfloat16', 2)])
+def test_what_fits_is_estimated_before_the_first_frame(
+    scaled_checkpoint, image, monkeypatch, dtype, itemsize
+):
+    model = load_model(str(scaled_checkpoint), device='cpu', dtype=dtype)
     sizes = refuse_more_than(monkeypatch, model.autoencoder, 'decode', 5)
-    each = memory.LIVE_MAPS * 8 * 96 * 128 * 4  # maps of 8 channels, in float32
+    each = memory.LIVE_MAPS * 8 * 96 * 128 * itemsize  # maps of 8 channels
     monkeypatch.setattr(memory, 'free_memory', lambda device: 2.5 * each / memory.USABLE)
     model.predict(image(96, 128), 1, 5)
     assert sizes == [2, 2, 1]
 
 
-def test_batched_and_unbatched_members_agree(model, image):
+@pytest.mark.parametrize('limit', [1, 3])
+def test_members_in_batches_are_those_of_one_batch(model, image, monkeypatch, limit):
     rgb = image(75, 100)
     whole = model.predict(rgb, 2, 4)
-    apart = model.predict(rgb, 2, 4, engine=EngineConfig(batch_limit=1))
+    calls = (model.unet, 'forward', limit), (model.autoencoder, 'decode', limit)
+    sizes = [refuse_more_than(monkeypatch, *call) for call in calls]
+    apart = model.predict(rgb, 2, 4, engine=EngineConfig(batch_limit=limit))
+    assert all(max(found) == limit for found in sizes)  # none was refused
     np.testing.assert_allclose(apart.relative, whole.relative, atol=2e-4)
     np.testing.assert_allclose(apart.spread, whole.spread, atol=2e-4)
 

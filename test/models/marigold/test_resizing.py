@@ -71,10 +71,15 @@ def test_without_colour_bilateral_upsampling_is_bilinear():
 
 @pytest.mark.parametrize('size', [(200, 300), (97, 130), (40, 50), (96, 128)])
 def test_the_engine_upsamples_either_way_to_every_size(small_checkpoint, image, size):
-    model = load_model(str(small_checkpoint), device='cpu')
-    answer = model.predict(image(*size), 1, 2, engine=EngineConfig(upsampling='bilateral'))
+    model, rgb = load_model(str(small_checkpoint), device='cpu'), image(*size)
+    answer = model.predict(rgb, 1, 2, engine=EngineConfig(upsampling='bilateral'))
     for value in (answer.relative, answer.spread):
         assert value.shape == size
         assert np.isfinite(value).all()
     assert answer.relative.min() >= 0.0
     assert answer.relative.max() <= 1.0
+    whole, maps = model.upload([rgb]), torch.rand(1, 2, 37, 50)
+    seen = model.preprocess(whole, (37, 50))
+    found = model.enlarge(maps, whole, seen, 'bilateral')
+    small = functional.interpolate(whole, (37, 50), mode='bilinear', antialias=True)
+    torch.testing.assert_close(found, upsample_bilateral(maps, small, whole), atol=1e-4, rtol=0.0)

@@ -6,7 +6,7 @@ from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.denoiser import start_noise
-from marigold_ros.models.marigold.stream import Stream
+from marigold_ros.models.marigold.stream import ALIKE_NOTE, Stream, ZEROS_NOTE
 import numpy as np
 import pytest
 import torch
@@ -126,6 +126,21 @@ def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, image):
     for _ in range(2):
         answer = model.predict(rgb, seed=2, reference_exact=True, engine=engine)
         assert np.array_equal(answer.relative, expected)
+
+
+@pytest.mark.parametrize(
+    ('noise', 'warm_start', 'members', 'notes'),
+    [
+        ('zeros', 0.0, 1, set()),
+        ('gaussian', 0.1, 2, set()),
+        ('zeros', 0.1, 1, {ZEROS_NOTE}),
+        ('zeros', 0.0, 2, {ALIKE_NOTE}),
+    ],
+)
+def test_what_zeros_make_useless_is_noted(model, image, noise, warm_start, members, notes):
+    engine = EngineConfig(noise=noise, warm_start=warm_start)
+    model.predict(image(48, 64), ensemble_size=members, engine=engine)
+    assert {ZEROS_NOTE, ALIKE_NOTE} & set(model.description['notes']) == notes
 
 
 def test_no_number_is_read_from_the_device_before_download(model, image):

@@ -40,18 +40,19 @@ def test_each_image_gets_the_answer_that_it_gets_alone(model, image, members, no
     assert np.abs(together[0].relative - together[1].relative).max() > 20 * TOLERANCE
 
 
-def test_each_camera_starts_warm_from_its_own_last_frame(model, image):
+def test_each_camera_starts_warm_from_its_own_last_frame_unless_its_scene_is_cut(model, image):
     options = PredictOptions(1, engine=EngineConfig(noise='gaussian', warm_start=0.5))
-    rgbs = images(image, 2)
-    streams = [Stream(), Stream()]
+    one, two = images(image, 2)
+    drives = [[one, one], [two, two], [two, 255 - two]]
     alone = []
-    for rgb in rgbs:
+    for drive in drives:
         model.reset()
-        alone.append([model.predict(rgb, **vars(options)).relative for _ in range(2)][1])
-    for _ in range(2):
+        alone.append([model.predict(rgb, **vars(options)).relative for rgb in drive][-1])
+    streams = [Stream() for _ in drives]
+    for rgbs in zip(*drives, strict=True):
         together = model.predict_together(rgbs, streams, options)
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(one, other.relative, atol=TOLERANCE)
+    for expected, found in zip(alone, together, strict=True):
+        np.testing.assert_allclose(expected, found.relative, atol=TOLERANCE)
 
 
 def test_images_of_different_sizes_are_refused(model, image):
