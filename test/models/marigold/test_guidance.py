@@ -4,13 +4,12 @@
 
 from dataclasses import replace
 
-from diffusers import LCMScheduler
+from diffusers import DDIMScheduler, LCMScheduler
 from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError, InputError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.guidance import guide_clean, guide_noise, prepare_points
-from marigold_ros.models.marigold.schedule import ddim_schedule, marigold_scheduler
+from marigold_ros.models.marigold.guidance import guide_clean, prepare_points
 from marigold_ros.models.resizing import upsample_bilinear
 import numpy as np
 import pytest
@@ -94,43 +93,51 @@ def test_a_planted_latent_is_recovered_at_the_points(model):
     torch.testing.assert_close(unmoved.latent, start)
 
 
-@pytest.mark.parametrize('resolution', [None, 60])
-@pytest.mark.parametrize('upsampling', ['bilinear', 'bilateral'])
+@pytest.mark.parametrize(
+    ('noise', 'resolution', 'upsampling'),
+    [('zeros', None, 'bilinear'), ('zeros', 60, 'bilateral'), ('gaussian', 60, 'bilinear')],
+)
 def test_a_latent_that_is_not_moved_has_the_plain_map_fitted_to_the_points(
-    scaled_checkpoint, rgb, resolution, upsampling
+    scaled_checkpoint, rgb, noise, resolution, upsampling
 ):
-    model, zeros = load_model(str(scaled_checkpoint), device='cpu'), EngineConfig(noise='zeros')
+    model, plainly = load_model(str(scaled_checkpoint), device='cpu'), EngineConfig(noise=noise)
     options = {'processing_resolution': resolution, 'denoising_steps': 2}
-    plain = model.predict(rgb, engine=zeros, **options).relative
-    sparse, engine = points(slope() + 20.0 * plain), replace(zeros, upsampling=upsampling)
+    plain = model.predict(rgb, engine=plainly, **options).relative
+    sparse, engine = points(slope() + 20.0 * plain), replace(plainly, upsampling=upsampling)
     found = model.predict_guided(rgb, sparse, STILL, engine=engine, **options).relative
     affine_fit = np.polyfit(plain[sparse.v, sparse.u].astype(float), sparse.z, 1)
+    if noise == 'gaussian':  # from the range of the points on
+        affine_fit = np.ptp(sparse.z), sparse.z.min()
     fitted = np.polyval(affine_fit, model.predict(rgb, engine=engine, **options).relative)
     # All but a few cells, which a plain prediction clips.
     assert np.isclose(found, fitted, rtol=1e-4).mean() > 0.98
 
 
-def test_gradients_reach_the_noise_through_all_steps(model):
-    # A network of one number: what it is asked about comes back enlarged, so that the clean
-    # latent depends on the noise by the schedule alone, and by the network.
-    sparse = points(slope())
-    prepared = prepare_points(sparse, 'depth', (72, 96), (72, 96), CPU)
-    seen = []
+@pytest.mark.parametrize(
+    ('gradients', 'options', 'timesteps'),
+    [
+        (10, {'denoising_steps': 4}, [999] * 2 + [749] * 3 + [499] * 2 + [249] * 3),
+        (2, {}, [999, 499]),  # trailing, whatever the checkpoint says
+        (2, {'engine': EngineConfig(timestep_spacing='leading')}, [501, 1]),
+        (51, {}, [*range(999, 20, -20), 19, 19]),
+    ],
+)
+def test_gradients_are_divided_among_the_steps(
+    model, rgb, monkeypatch, gradients, options, timesteps
+):
+    leading = DDIMScheduler.from_config(model.scheduler.config, timestep_spacing='leading')
+    monkeypatch.setattr(model, 'scheduler', leading)
+    latents, seen = [], []
 
-    def ask(latent, timestep):
-        seen.append((int(timestep), latent))
-        return 0.5 * latent
+    def watch(_, given):
+        latents.append(given[0])
+        seen.append(int(given[1]))
 
-    def preview(latent):
-        return upsample_bilinear(latent.mean(1, keepdim=True), (72, 96))
-
-    noise = torch.randn(1, 4, 9, 12, generator=torch.Generator().manual_seed(0))
-    schedule = ddim_schedule(marigold_scheduler(), 4)
-    guided = guide_noise(ask, noise, schedule, prepared, preview, GuidedConfig(steps=10))
-    # Ten gradients over four steps of the schedule, in its order.
-    assert [t for t, _ in seen] == [999] * 2 + [749] * 3 + [499] * 2 + [249] * 3
-    assert seen[0][1].grad is not None
-    assert torch.isfinite(guided.latent).all()
+    guided = GuidedConfig(steps=gradients)
+    with model.unet.register_forward_pre_hook(watch):
+        model.predict_guided(rgb, points(slope()), guided, processing_resolution=32, **options)
+    assert seen == timesteps
+    assert all(latent.requires_grad for latent in latents)
 
 
 @pytest.mark.parametrize('noise', [pytest.param('gaussian', marks=pytest.mark.slow), 'zeros'])
@@ -181,6 +188,9 @@ def test_k_times_the_metres_give_k_times_the_depth(copy, edit, rgb, space, noise
     bounded = one < 100.0
     assert bounded.mean() > 0.5
     np.testing.assert_allclose(other[bounded], 7.3 * one[bounded], rtol=2e-3)
+    limited = model.predict_guided(rgb, sparse, FEW, 9.0, engine=engine).relative
+    expected = np.minimum(one, 9.0) if space == 'disparity' else one
+    np.testing.assert_allclose(limited, expected, rtol=1e-6)
 
 
 def test_a_seed_decides_and_plain_predictions_stay_as_they_were(model, rgb):
