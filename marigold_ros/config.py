@@ -254,7 +254,7 @@ class GuidedConfig(Settings):
         0.05, 'learning rate of the latent, whose standard deviation is 1', (0.0, 1.0)
     )
     affine_rate: float = setting(
-        0.005, 'learning rate of scale and shift, in units of the range of the points', (0.0, 1.0)
+        0.005, 'learning rate of scale and shift, in units of the range of the points', (0.0, 0.1)
     )
     checkpointing: bool = setting(
         False,

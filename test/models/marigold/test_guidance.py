@@ -9,7 +9,7 @@ from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError, InputError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.guidance import guide_clean, prepare_points
+from marigold_ros.models.marigold.guidance import affine_fit, guide_clean, prepare_points
 from marigold_ros.models.resizing import upsample_bilinear
 import numpy as np
 import pytest
@@ -88,6 +88,9 @@ def test_a_planted_latent_is_recovered_at_the_points(model):
     unmoved = guide_clean(start, prepared, model.preview, STILL)
     moved = guide_clean(start, prepared, model.preview, GuidedConfig(steps=60))
     before = residual(unmoved.latent, unmoved.scale, unmoved.shift)
+    fitted = guide_clean(start, prepared, model.preview, GuidedConfig(steps=5, affine_rate=0.0))
+    assert (fitted.scale, fitted.shift) == (unmoved.scale, unmoved.shift)
+    assert not torch.equal(fitted.latent, start)
     assert before > 0.05
     assert residual(moved.latent, moved.scale, moved.shift) < 0.1 * before
     torch.testing.assert_close(unmoved.latent, start)
@@ -141,11 +144,12 @@ def test_gradients_are_divided_among_the_steps(
 
 
 @pytest.mark.parametrize('noise', [pytest.param('gaussian', marks=pytest.mark.slow), 'zeros'])
-def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise):
+@pytest.mark.parametrize('rate', [0.005, 0.1])
+def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise, rate):
     sparse, engine = points(slope()), EngineConfig(noise=noise)
     plain = model.predict(rgb, engine=engine).relative
     affine_fit = np.polyfit(plain[sparse.v, sparse.u], sparse.z, 1)
-    guided = model.predict_guided(rgb, sparse, engine=engine)
+    guided = model.predict_guided(rgb, sparse, GuidedConfig(affine_rate=rate), engine=engine)
     assert guided.space == 'metric'
     assert guided.spread is None
     assert guided.relative.shape == rgb.shape[:2]
@@ -285,6 +289,13 @@ def test_points_that_contradict_a_denoised_map_are_refused(model, rgb):
     plain = model.predict(rgb, engine=engine).relative
     with pytest.raises(AlignmentError, match='pairing'):
         model.predict_guided(rgb, points(10.0 - 5.0 * plain), engine=engine)
+
+
+def test_a_map_that_is_flat_at_the_points_is_refused():
+    wanted = torch.linspace(0.0, 1.0, 9)
+    assert affine_fit(0.1 + 0.01 * wanted, wanted) == pytest.approx((100.0, -10.0), rel=1e-4)
+    with pytest.raises(AlignmentError, match='varies by 0.0003'):
+        affine_fit(0.1 + 0.001 * wanted, wanted)
 
 
 @pytest.mark.parametrize(

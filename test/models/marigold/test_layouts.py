@@ -12,7 +12,9 @@ from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
+from marigold_ros.models.marigold.denoiser import consistency_generators
 from marigold_ros.models.marigold.engine import COLOUR_NOTE
+from marigold_ros.models.protocol import PredictOptions
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -122,13 +124,25 @@ def test_a_checkpoint_that_decodes_colours_is_named_at_its_first_image(copy, ima
     assert COLOUR_NOTE in model.description['notes']
 
 
-def test_an_lcm_ensemble_does_not_depend_on_its_batches(copy, edit, image):
+def test_an_lcm_ensemble_depends_on_neither_batches_nor_other_images(copy, edit, image):
     make_lcm(copy, edit)
     model = load_model(str(copy), device='cpu')
     whole = model.predict(image(64, 96), 3, 3, 96).relative
     one = EngineConfig(batch_limit=1)
     apart = model.predict(image(64, 96), 3, 3, 96, engine=one).relative
     np.testing.assert_allclose(whole, apart, atol=1e-4)
+    streams = [model.new_stream(), model.new_stream()]
+    rgbs = [image(64, 96, seed=1), image(64, 96)]
+    for limit in (0, 2):
+        options = PredictOptions(3, 3, 96, engine=EngineConfig(batch_limit=limit))
+        both = model.predict_together(rgbs, streams, options)
+        np.testing.assert_allclose(whole, both[1].relative, atol=1e-3)
+
+
+def test_members_of_an_lcm_draw_noise_of_their_own_with_each_seed():
+    kept = [consistency_generators(torch.zeros(4, 1, 1, 1), 4, seed, 3) for seed in range(3)]
+    own = [one for batches in kept for batch in batches for one in batch]
+    assert len({float(torch.randn(1, generator=one)) for one in own}) == 12
 
 
 def test_more_steps_than_an_lcm_checkpoint_knows_are_refused(copy, edit, image):
