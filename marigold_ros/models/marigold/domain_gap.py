@@ -67,7 +67,7 @@ def read_training_features(folder: Path, features: int = 0) -> TrainingFeatures 
         mean = np.array(content['mean'], np.float64)
         covariance = np.array(content['covariance'], np.float64)
         limit, images = float(content['limit']), int(content.get('images', 0))
-        good = covariance.shape == (len(mean), len(mean)) and limit > 0
+        good = covariance.shape == 2 * mean.shape and limit > 0
         np.linalg.cholesky(covariance)
     except (KeyError, TypeError, ValueError, np.linalg.LinAlgError):
         good = False

@@ -47,6 +47,7 @@ def test_a_file_is_read_as_it_was_written_missing_is_unknown_and_damaged_is_name
         {'limit': -1.0},
         {'limit': 0.0},
         {'mean': [0.0]},
+        {'mean': [[0.0]] * 4},
         {'covariance': np.zeros((4, 4)).tolist()},
     ):
         (tmp_path / FILE).write_text(json.dumps({**asdict(written), **wrong}))

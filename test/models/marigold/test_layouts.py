@@ -56,16 +56,15 @@ def taesd(latent_channels: int = 4) -> AutoencoderTiny:
     )
 
 
-def compare(model, pipe, rgb, steps, seed=3, tolerance=2e-4, **arguments) -> None:
+def compare(model, pipe, rgb, steps) -> None:
     expected = pipe(
         rgb,
         num_inference_steps=steps,
         processing_resolution=128,
-        generator=torch.Generator('cpu').manual_seed(seed),
-        **arguments,
+        generator=torch.Generator('cpu').manual_seed(3),
     ).prediction[0, :, :, 0]
-    got = model.predict(rgb, steps, 1, 128, seed=seed, reference_exact=True)
-    np.testing.assert_allclose(got.relative, expected, atol=tolerance)
+    got = model.predict(rgb, steps, 1, 128, seed=3, reference_exact=True)
+    np.testing.assert_allclose(got.relative, expected, atol=2e-4)
 
 
 @pytest.mark.parametrize('steps', [1, 2, 4, 10])

@@ -78,7 +78,7 @@ def test_leading_spacing_is_replaced_where_steps_are_few():
 @given(
     st.integers(1, 50),
     st.sampled_from(['v_prediction', 'epsilon', 'sample']),
-    st.sampled_from(['leading', 'trailing']),
+    st.sampled_from(['leading', 'trailing', 'linspace']),
     st.booleans(),
     st.booleans(),
     st.integers(0, 1000),
