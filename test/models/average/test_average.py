@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings, strategies
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.frame import Prediction
+from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models import load_model
 from marigold_ros.models.average.merge import merge
 from marigold_ros.models.average.model import AverageModel
@@ -122,21 +122,47 @@ def test_a_pixel_of_no_distance_leaves_the_other_model_its_share(first):
 
 
 def test_what_the_first_model_states_of_its_metres_is_stated_of_the_average():
-    metres = replace(prediction_of(scene(), 'metric'), relative_error=0.1, focal_share=0.8)
-    found = merge([metres, prediction_of(scene(), 'log')])
-    assert (found.relative_error, found.focal_share) == (0.1, 0.8)
+    stated = {'relative_error': 0.1, 'focal_share': 0.8, 'censored': UNBOUNDED}
+    metres = replace(prediction_of(scene(), 'metric'), domain_gap=0.2, **stated)
+    far = prediction_of(scene(), 'log', domain_gap=0.7)  # from what it was trained on
+    found = merge([metres, far, prediction_of(scene(), 'depth')])
+    assert {name: getattr(found, name) for name in stated} == stated
+    assert found.domain_gap == 0.7
 
 
-class Member:
+def test_metres_are_averaged_as_their_logarithms_and_their_spread_is_in_metres():
+    noise = np.random.default_rng(0).normal(0, 0.1, SHAPE)
+    depths = scene(), scene() * np.exp(noise)
+    metric = merge([prediction_of(depth, 'metric') for depth in depths])
+    logs = merge([Prediction(np.log(x).astype(np.float32), space='log') for x in depths])
+    np.testing.assert_allclose(metric.relative, np.exp(logs.relative), rtol=1e-5)
+    np.testing.assert_allclose(metric.spread, logs.spread * metric.relative, atol=1e-5)
+    np.testing.assert_allclose(logs.members.mean(axis=0), logs.relative, rtol=1e-5)
+    assert metric.members is None
+
+
+class Kept:
+    """What counts how often it is reset."""
+
+    resets = 0
+
+    def reset(self):
+        self.resets += 1
+
+
+class Member(Kept):
     """A model whose answer, or error, is given."""
 
     space, device, stream, runtime = 'log', 'cpu', None, None
+    new_stream = Kept
 
     def __init__(self, name, answer):
-        self.answer = answer
+        self.answer, self.answered_by = answer, name
         self.description = {'name': name}
+        self.takes_any_batch = name == 'a'
 
     def predict_together(self, rgbs, streams, options):
+        self.streams = streams
         if isinstance(self.answer, Exception):
             raise self.answer
         return [self.answer for _ in rgbs]
@@ -149,6 +175,20 @@ def test_a_failing_member_is_left_out_of_the_image(caplog):
     assert 'b is left out of the average: out of memory' in caplog.text
     short = AverageModel([Member('a', first), Member('b', InputError('no memory', 'size'))])
     np.testing.assert_array_equal(short.predict(np.zeros(1)).relative, first.relative)
+
+
+def test_each_member_keeps_a_state_of_each_camera():
+    members = [Member(name, prediction_of(scene(), 'log')) for name in 'ab']
+    model = AverageModel(members)
+    cameras = [model.new_stream() for _ in range(2)]
+    model.predict_together([np.zeros(1)] * 2, cameras)
+    states = [state for member in members for state in member.streams]
+    assert len({id(state) for state in states}) == 4
+    cameras[0].reset()
+    assert [state.resets for state in states] == [1, 0, 1, 0]
+    model.reset()
+    assert [member.resets for member in members] == [1, 1]
+    assert (model.answered_by, model.takes_any_batch) == ('a', False)
 
 
 def test_a_member_that_fails_at_each_image_does_not_flood_the_log(caplog):
@@ -186,6 +226,10 @@ def test_names_with_a_plus_between_them_are_averaged(small_checkpoint, unet_fold
     expected = merge([member.predict(rgb) for member in members])
     np.testing.assert_array_equal(model.predict(rgb).relative, expected.relative)
     assert model.description['family'] == 'average'
+    model.members[1].notes.append('slow')
+    assert model.description['notes'][-1] == 'plain: slow'
+    count = sum(member.description['parameters'] for member in members)
+    assert model.description['parameters'] == count
     for fact in ('path', 'space', 'dtype'):
         assert model.description[fact] == members[0].description[fact]
     assert model.runtime.cache_dir == runtime.cache_dir  # where the fusion network is kept too
