@@ -139,6 +139,7 @@ DAMAGES = [
     ),
     (embedding(torch.ones(1, 2, 31)), r'shape \(1, 2, 31\)'),
     (embedding(torch.ones(1, 0, 32)), r'shape \(1, 0, 32\)'),
+    (embedding(torch.ones(1, 1025, 32)), 'L from 1 to 1024'),
     (embedding(torch.full((1, 2, 32), torch.nan)), 'empty_text_embedding is not finite'),
     *(
         (edited(VAE, _class_name=kind), 'must be one of AutoencoderKL, AutoencoderTiny')
@@ -149,7 +150,9 @@ DAMAGES = [
         for factor in (0, -0.2)
     ),
     (edited(UNET, in_channels=4), 'unet'),
+    (edited(UNET, layers_per_block='1'), "layers_per_block '1', which must be a number"),
     (edited(FACTS, space='parsecs'), 'parsecs'),
+    (edited(FACTS, noise='pink'), "noise of copy is 'pink'"),
     *(
         (edited(FACTS, **{key: value}), f'{key} of copy is {value!r}')
         for key, value in (
@@ -179,6 +182,7 @@ DAMAGES = [
             ('{"prediction_type": "flow", "_class_name": "LCMScheduler"}', "is 'flow'; known are"),
             ('{"prediction_type": "sample", "thresholding": true}', 'dynamic thresholding'),
             ('{"prediction_type": "sample", "beta_start": "x"}', 'no schedule'),
+            ('{"prediction_type": "sample", "beta_start": -1}', 'share of the image'),
             ('{"prediction_type": "sample", "beta_start": NaN}', 'NaN is not finite'),
         )
     ),

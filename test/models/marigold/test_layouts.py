@@ -106,7 +106,7 @@ def test_normals_of_e2e_ft_are_refused_by_their_name(copy, edit):
     normals = copy.rename(copy.with_name('marigold-e2e-ft-normals'))
     with pytest.raises(CheckpointError, match='predicts surface normals; choose a depth'):
         load_model(str(normals), device='cpu')
-    depth = normals.rename(normals.with_name('normalised-depth'))
+    depth = normals.rename(normals.with_name('paranormals'))
     assert load_model(str(depth), device='cpu').facts.noise == 'zeros'
 
 
@@ -190,6 +190,7 @@ def test_one_module_denoises_as_predict_does(copy, edit, image):
 def test_other_prediction_types_answer_as_diffusers_does(copy, edit, oracle, image, kind):
     make_v1_0(copy, edit, timestep_spacing='trailing', prediction_type=kind)
     model = load_model(str(copy), device='cpu')
+    assert model.facts.denoising_steps == 4
     compare(model, oracle(model), image(64, 64), 2)
 
 
