@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 import errno
 import fcntl
+import pickle
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +95,7 @@ def test_a_batch_depends_on_its_number_only(planted):
 def test_a_batch_that_another_process_loads_is_the_same(tmp_path):
     """From Python 3.14 on that process gets a pickled copy of the data set."""
     source = SyntheticPairs(tmp_path, height=32, width=48, count=5)
+    assert len(pickle.dumps(source)) < 1000  # the images are opened by path
     mixture = Mixture([Part(source, 1.0, (32, 48))], BatchRule(4), 'log', Augmentation(colour=1.0))
     ahead = {'batch_size': 1, 'collate_fn': collate, 'num_workers': 1}
     loaded = DataLoader(mixture, sampler=range(2, 6), **ahead)
@@ -137,13 +139,6 @@ def test_colours_are_averaged_over_the_new_pixels():
     assert np.abs(small - means).max() <= 0.5 + 1e-6
 
 
-def test_sources_are_drawn_by_their_weight(planted):
-    parts = [Part(planted(3, name=name), w, (8, 8)) for name, w in (('a', 9.0), ('b', 1.0))]
-    mixture = Mixture(parts, BatchRule(1), 'log', PLAIN)
-    counts = Counter(mixture[n].source for n in range(400))
-    assert 0.85 < counts['a'] / 400 < 0.95
-
-
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 60))
 def test_in_turns_every_source_is_within_one_batch_of_its_share(weights, count):
     share = np.array(weights) / sum(weights)
@@ -170,19 +165,6 @@ def test_mixtures_without_a_valid_batch_are_refused(planted):
         Mixture([Part(planted(1), 0.0, (8, 8))], BatchRule(1), 'log', PLAIN)
     with pytest.raises(ConfigurationError, match='multiple of 2'):
         Mixture([Part(planted(1), 1.0, (8, 8))], BatchRule(3, world=2), 'log', PLAIN)
-
-
-def test_an_interrupted_rendering_goes_on_where_it_stopped(tmp_path):
-    sizes = {'height': 16, 'width': 24, 'count': 5}
-    begun = SyntheticPairs(tmp_path, **sizes)
-    first = begun.read(3)
-    again = SyntheticPairs(tmp_path, **sizes)
-    again.prepare(workers=1)
-    whole = SyntheticPairs(tmp_path / 'whole', **sizes)
-    whole.prepare(workers=1)
-    for index in range(5):
-        assert np.array_equal(again.read(index).rgb, whole.read(index).rgb)
-    assert np.array_equal(again.read(3).rgb, first.rgb)
 
 
 def test_a_cache_is_locked_while_its_files_are_created(tmp_path, monkeypatch):

@@ -10,8 +10,6 @@ import tarfile
 
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
-from marigold_ros.image_sets.listing import match
-from marigold_ros.processes import run_jobs
 from marigold_training.data import file_pairs
 from marigold_training.data.sources import check_folders, open_source
 from marigold_training.run.recipe import read_recipe
@@ -69,12 +67,6 @@ def test_hypersim_is_read_in_metres_with_zero_and_far_unknown(hypersim):
     assert np.array_equal(np.isfinite(pair.depth), known)
     assert pair.depth.dtype == np.float32
     np.testing.assert_allclose(pair.depth[known], true[known], atol=6e-4)
-
-
-def test_without_a_list_all_frames_are_found(hypersim):
-    listed = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
-    found = source('hypersim', hypersim, folder='hypersim/train')
-    assert found.entries == listed.entries
 
 
 @pytest.mark.parametrize('prefix', ['./', ''])
@@ -283,15 +275,6 @@ def test_the_real_samples_are_read_through_the_folder_kind(shared_data):
     assert all(pairs.check(index) == [] for index in range(len(pairs)))
 
 
-def test_names_are_matched_by_the_texts_of_their_stars():
-    names = ['b/x_rgb.jpg', 'a/x_rgb.jpg', 'a/x_depth.png', 'a/y_depth.png', 'b/x_depth.png']
-    entries, problems = match(names, '*/*_rgb.jpg', '*/*_depth.png')
-    assert entries == [('a/x_rgb.jpg', 'a/x_depth.png'), ('b/x_rgb.jpg', 'b/x_depth.png')]
-    assert problems == ['a/y_depth.png has no image']
-    with pytest.raises(ConfigurationError, match='same number'):
-        match(names, '*/*.jpg', '*.png')
-
-
 BROKEN = {
     'missing image': ('rgb', lambda path: path.unlink(), 'is missing'),
     'missing depth': ('depth', lambda path: path.unlink(), 'is missing'),
@@ -368,19 +351,6 @@ def test_all_broken_files_are_counted_and_twenty_named(tmp_path):
     assert str(caught.value).endswith('and 4 more')
 
 
-def test_several_processes_find_the_same_problems(hypersim):
-    pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
-    for entry in pairs.entries[1:3]:
-        halve(hypersim / 'hypersim/train' / entry[1])
-    texts = []
-    for workers in (1, 2):
-        with pytest.raises(InputError) as caught:
-            pairs.prepare(workers)
-        texts.append(str(caught.value))
-    assert texts[0] == texts[1]
-    assert '2 problems' in texts[0]
-
-
 def test_verified_files_are_read_again_only_after_a_change(hypersim, monkeypatch):
     pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
     pairs.prepare()
@@ -433,17 +403,6 @@ def test_an_empty_or_missing_folder_or_list_is_refused(tmp_path):
 def test_a_setting_that_makes_no_sense_is_refused(hypersim, keys, reason):
     with pytest.raises(ConfigurationError, match=reason):
         source('folder', hypersim, folder='hypersim/train', **keys)
-
-
-def test_rendered_images_reach_other_processes_by_path(tmp_path):
-    pairs = source('synthetic', tmp_path, height=64, width=96, count=40)
-    here = [pairs.read(index) for index in range(2)]
-    assert len(pickle.dumps(pairs)) < 1000  # the images are 1.2 MB
-    with run_jobs(pairs.read, range(3), 2) as answers:
-        there = list(answers)
-    for a, b in zip([*here, pairs.read(2)], there, strict=True):
-        assert np.array_equal(a.rgb, b.rgb)
-        assert np.array_equal(a.depth, b.depth, equal_nan=True)
 
 
 def test_all_missing_folders_of_a_recipe_are_named_at_once_with_their_sites(tmp_path):
