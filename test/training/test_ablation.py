@@ -13,7 +13,6 @@ import sys
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
-from marigold_ros.models import load_model
 from marigold_training.ablation import ablate, ablation_table, measure, rank_agreement, Row
 from marigold_training.data.pairs import Pair
 import numpy as np
@@ -80,25 +79,6 @@ def test_rank_agreement_is_1_if_spread_rises_with_the_error(space):
     assert math.isnan(rank_agreement(np.ones_like(truth), fitted, truth, valid, space))
 
 
-def test_a_real_checkpoint_is_measured(small_checkpoint, pair):
-    model = load_model(str(small_checkpoint), device='cpu')
-    rows = ablate(model, [('x', pair)] * 2, members=(1, 3), steps=(1, 2))
-    assert [(row.group, row.value) for row in rows] == [
-        ('members', '1'),
-        ('members', '3'),
-        ('steps', '1'),
-        ('steps', '2'),
-        ('start', 'gaussian'),
-        ('start', 'zeros'),
-    ]
-    assert all(row.pictures == 2 and row.milliseconds > 0 for row in rows)
-    # One member of one step is the same setting in three groups.
-    same = [rows[0].abs_rel, rows[2].abs_rel, rows[4].abs_rel]
-    assert same == [same[0]] * 3
-    assert math.isfinite(rows[1].spearman)
-    assert rows[5].abs_rel != rows[4].abs_rel
-
-
 def test_without_known_depth_there_is_nothing_to_measure(pair):
     sky = Pair(pair.rgb, np.full_like(pair.depth, np.inf))
     with pytest.raises(ConfigurationError, match='no image with known depth'):
@@ -136,9 +116,3 @@ def test_the_script_prints_json(small_checkpoint):
     assert [row['value'] for row in rows] == ['1', '2', '1', '2', 'gaussian', 'zeros']
     assert rows[0]['spearman'] is None
     assert rows[1]['spearman'] is not None
-
-
-def test_the_script_names_missing_options():
-    done = run('--scenes', '1')
-    assert done.returncode == 2
-    assert '--model' in done.stderr
