@@ -12,7 +12,6 @@ import cv2
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_training.data.sources import open_source
 from marigold_training.hypersim_frames import (
-    distance_to_depth,
     FOCAL_PX,
     hdf5,
     to_millimetres,
@@ -97,16 +96,6 @@ def raw(tmp_path: Path) -> Path:
 
 def run(raw: Path, out: Path, *options: str) -> int:
     return prepare_hypersim.main([str(raw), str(out), '--splits', 'train', *options])
-
-
-def test_the_distances_of_a_plane_become_its_depth():
-    np.testing.assert_allclose(distance_to_depth(DISTANCE, FOCAL), DEPTH, rtol=1e-12)
-
-
-def test_the_depth_of_a_wall_ahead_is_the_same_everywhere():
-    _, distance = plane((0.0, 0.0, 1.0), 2.5)
-    assert np.ptp(distance) > 0.1
-    np.testing.assert_allclose(distance_to_depth(distance, FOCAL), 2.5, rtol=1e-12)
 
 
 def test_the_90th_percentile_of_brightness_becomes_four_fifths():
