@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 from hypothesis import given
@@ -200,9 +199,3 @@ def test_a_budget_is_spent_and_not_exceeded():
     assert 590.0 < spent <= 600.0
     with pytest.raises(ConfigurationError, match='--minutes is 0'):
         budget_for(0.0, 1.0, 1.0, 1.0)
-
-
-def test_bags_without_lidar_points_in_view_say_why(tmp_path: Path):
-    write_drive(tmp_path / 'drive', frames=2, seed=3, width=96, height=64)
-    with pytest.raises(InputError, match='/nothing'):
-        BagPairs(tmp_path, 'drive', lidar='/nothing').prepare()
