@@ -18,7 +18,7 @@ from marigold_training.objectives.trained_networks import as_image
 from marigold_training.run.loop import Trainer
 from marigold_training.run.optimizer import learning_rate, new_optimizer
 from marigold_training.run.recipe import read_recipe, TrainingRun
-from marigold_training.run.run_state import check_recipe, load_averaged, trained_stages
+from marigold_training.run.run_state import load_averaged, trained_stages
 from marigold_training.run.stages import read_stages, Stage
 import pytest
 from safetensors.torch import load_file
@@ -296,33 +296,18 @@ def resumable(toy, tmp_path_factory, accelerator):
 
 
 @pytest.mark.parametrize(
-    ('changes', 'words'),
+    ('changes', 'space', 'words'),
     [
-        (({'steps': 9}, {}), 'has trained stage a with steps 2, and the recipe has 9; use the'),
-        (({'batch_size': 4}, {}), 'stage a with batch_size 2, and the recipe has 4'),
-        (({},), 'has begun 2 stages and the recipe has 1'),
-        (({}, {'trains': ['unet', 'autoencoder']}), 'stage b with trains .*unet'),
-        (({}, {'objective': 'one_step'}), 'stage b with objective pixel'),
-    ],
-)
-def test_other_stages_than_those_that_a_run_has_begun_are_refused(changes, words):
-    recipe = {'recipe': {'stages': own_stages({}, {})}}
-    state = {'provenance': json.dumps(recipe), 'stage_index': 1, 'step': 1}
-    with pytest.raises(CheckpointError, match=words):
-        check_recipe(Path('state.pt'), state, read_stages(own_stages(*changes), {}))
-
-
-@pytest.mark.parametrize(
-    ('stage', 'space', 'words'),
-    [
-        ({'steps': 9}, 'log', 'has trained stage a with steps 2'),
-        ({}, 'disparity', r"space 'log', and the recipe has 'disparity'"),
+        (({'steps': 9}, {}), 'log', 'has trained stage a with steps 2, and the recipe has 9; use'),
+        (({},), 'log', 'has begun 2 stages and the recipe has 1'),
+        (({}, {'trains': ['unet', 'autoencoder']}), 'log', 'stage b with trains .*unet'),
+        (({}, {}), 'disparity', r"space 'log', and the recipe has 'disparity'"),
     ],
 )
 def test_a_run_whose_recipe_now_is_of_another_one_is_refused(
-    resumable, toy, tmp_path, stage, space, words
+    resumable, toy, tmp_path, changes, space, words
 ):
-    run = resumable(tmp_path, stage, {}, facts={**toy['facts'], 'space': space})
+    run = resumable(tmp_path, *changes, facts={**toy['facts'], 'space': space})
     for use in (run.train, run.export):
         with pytest.raises(CheckpointError, match=words):
             use()
@@ -391,15 +376,12 @@ def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
         ({'trains': ['text']}, "'text'; choose from autoencoder, unet"),
         ({'trains': ['autoencoder']}, 'at least unet'),
         ({'trains': 'unet'}, r"trains is 'unet'; give a list, as \[unet\]"),
-        ({'trains': [None]}, 'give a list'),
         ({'name': 1}, 'name is 1; give text'),
         ({'decay': 'linear'}, "'linear'; choose one of exponential, cosine"),
         ({'betas': [0.9, 1.0]}, r'betas is \[0.9, 1.0\]'),
         ({'betas': 0.9}, 'betas is 0.9; give two numbers'),
-        ({'betas': ['0.9', '0.99']}, 'give two numbers'),
         ({'learning_rate': '1e-4'}, "learning_rate is '1e-4'; give a number .* write 1.0e-4"),
         ({'steps': '1e4'}, "steps is '1e4'; give a whole number .* write 10000"),
-        ({'steps': 2.5}, 'steps is 2.5; give a whole number'),
         ({'batch_size': True}, 'batch_size is True'),
         ({'gradient_checkpointing': 'no'}, "gradient_checkpointing is 'no'; give true or false"),
         ({'learning_rate': float('nan')}, 'learning_rate is nan'),
@@ -448,10 +430,8 @@ FILLED = 'name: x\ninit: {{}}\nsources: []\nstages: []\nfacts: {{space: log}}\n{
         (FILLED.format('name: 2024'), 'name of bad.yaml is 2024; give text'),
         (FILLED.format("name: ''"), "name of bad.yaml is ''"),
         (FILLED.format('name: .'), "name of bad.yaml is '.'"),
-        (FILLED.format('name: ..'), "name of bad.yaml is '..'"),
         (FILLED.format('name: ../mine'), "name of bad.yaml is '../mine'; give text without /"),
         (FILLED.format('name: state.pt'), "'state.pt', which the run's folder has"),
-        (FILLED.format('name: pictures'), "'pictures', which the run's folder has"),
         ('a: [', 'not valid YAML'),
         ('[' * 5000, 'not valid YAML'),
         ('a: ' + '9' * 5000, 'not valid YAML'),
