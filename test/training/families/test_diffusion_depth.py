@@ -30,13 +30,6 @@ def batch_of(run):
     return run.mixture(run.stages[0], 0)[0]
 
 
-def test_a_checkpoint_is_opened_for_training(new_run):
-    run = new_run()
-    run.train()
-    again = new_run('again', init={'kind': 'checkpoint', 'path': str(run.export())})
-    assert again.chain.network.training
-
-
 def test_the_log_error_falls_on_images_seen_again(new_run):
     loss = {'ddim': 0.0, 'l1': 0.0, 'l2': 0.0, 'silog': 1.0, 'latent': 0.0}
     run = new_run(loss=loss, stage={'steps': 40, 'learning_rate': 1e-2})
@@ -63,20 +56,6 @@ def test_truth_is_sparse_and_the_loss_sees_nothing_else(new_run):
     changed = torch.where(batch.valid, batch.depth, 7.0)
     other = type(batch)(**{**vars(batch), 'depth': changed})
     assert diffusion_depth_loss(run.chain, other, Draws(0, 0, batch.rows)).item() == first
-
-
-def test_the_terms_add_up_by_their_weights(new_run):
-    """Every term alone, with one draw of noise, sums to the whole."""
-    names = ('ddim', 'l1', 'l2', 'silog', 'latent')
-    batch = batch_of(new_run())
-
-    def loss(**weights):
-        run = new_run(loss={**dict.fromkeys(names, 0.0), **weights})
-        run.chain.eval()
-        return diffusion_depth_loss(run.chain, batch, Draws(0, 0, batch.rows)).item()
-
-    parts = sum(0.5 * loss(**{name: 1.0}) for name in names)
-    assert loss(**dict.fromkeys(names, 0.5)) == pytest.approx(parts, rel=1e-5)
 
 
 def test_a_perfect_guess_of_the_noise_costs_nothing(new_run):

@@ -79,13 +79,11 @@ REFUSED = {
         ({'stage': {'trains': ['unet', 'autoencoder']}}, 'autoencoder; this network has unet'),
     ],
     'prime_depth': [
-        ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
         ({'init': {'bases': 'tiny'}}, "init has 'bases'; "),
         ({'init': {'base': None}}, 'init.base is None'),
         ({'init': {'decoder': [9]}}, 'multiples of 8'),
     ],
     'diffusion_depth': [
-        ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
         ({'init': {'depth': 3}}, "init has 'depth'"),
         ({'init': {'hidden': 6}}, 'hidden 6; give a multiple of 4'),
         ({'loss': {'l3': 1.0}}, "loss has 'l3'"),

@@ -93,19 +93,6 @@ def test_only_adapters_are_trained_and_the_export_is_their_sum_with_the_base(new
     np.testing.assert_allclose(run.engine(chain).predict(rgb).relative, trained, atol=1e-5)
 
 
-@pytest.mark.slow  # trains three times
-def test_a_stopped_run_with_adapters_ends_as_one_that_was_not(new_run):
-    whole = new_run('whole')
-    assert whole.train()
-    asked: list[int] = []
-    assert not new_run('parts').train(stop=lambda: len(asked) > 1 or asked.append(1))
-    parts = new_run('parts')
-    assert parts.train()
-    found = parts.finished().state_dict()
-    for name, value in whole.finished().state_dict().items():
-        assert torch.equal(found[name], value), name
-
-
 def test_new_adapters_change_nothing(folder):
     recipe = {'init': {'kind': 'checkpoint', 'path': str(folder)}, 'facts': FACTS}
     image = torch.rand(1, 3, 32, 48)

@@ -16,42 +16,9 @@ def draw(kind: str, strength: float = 0.9, part: float = 1.0, rows=range(16), se
     return training_noise(draws, SHAPE, kind, strength, torch.full((len(rows),), part))
 
 
-def coarse_energy(noise: torch.Tensor) -> float:
-    """Share of the variance that means over 8x8 cells hold; 1/64 for white noise."""
-    return (functional.avg_pool2d(noise, 8).var() / noise.var()).item()
-
-
-@pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('part', [0.0, 0.4, 1.0])
-def test_noise_has_mean_zero_and_deviation_one(kind, part):
-    noise = draw(kind, part=part, rows=range(64))
-    # Coarse levels move the mean of a single image, not that of many.
-    assert noise.std().item() == pytest.approx(1.0, abs=0.05)
-    assert noise.mean().item() == pytest.approx(0.0, abs=0.1)
-    if kind != 'gaussian':
-        torch.testing.assert_close(noise.std((1, 2, 3)), torch.ones(64))
-
-
-def test_gaussian_noise_comes_from_each_images_generator():
-    assert torch.equal(draw('gaussian'), Draws(0, 7, range(16)).normal(SHAPE))
-
-
-def test_only_coarser_levels_bring_low_frequencies():
-    white = coarse_energy(draw('gaussian'))
-    assert white == pytest.approx(1 / 64, rel=0.2)
-    assert coarse_energy(draw('multi_resolution')) > 5 * white
-    assert coarse_energy(draw('multi_resolution', strength=0.0)) == pytest.approx(white, rel=0.3)
-
-
-def test_annealed_noise_runs_from_white_to_the_pyramid():
-    assert coarse_energy(draw('annealed', part=0.0)) == pytest.approx(1 / 64, rel=0.3)
-    assert torch.equal(draw('annealed', part=1.0), draw('multi_resolution'))
-    energies = [coarse_energy(draw('annealed', part=part)) for part in (0.0, 0.3, 0.6, 1.0)]
-    assert energies == sorted(energies)
-
-
-def test_the_pyramid_is_the_sum_of_its_generators_levels():
-    generator = Draws(0, 7, [0]).generators[0]
+@pytest.mark.parametrize('row', range(4))
+def test_the_pyramid_is_the_sum_of_its_generators_levels(row):
+    generator = Draws(0, 7, [row]).generators[0]
     total = torch.randn(SHAPE, generator=generator)
     height, width, weight = 24, 32, 1.0
     for level in range(10):
@@ -62,7 +29,7 @@ def test_the_pyramid_is_the_sum_of_its_generators_levels():
         weight *= 0.9
         if min(height, width) == 1:
             break
-    torch.testing.assert_close(draw('multi_resolution', rows=[0])[0], total / total.std())
+    torch.testing.assert_close(draw('multi_resolution', rows=[row])[0], total / total.std())
 
 
 @pytest.mark.parametrize('kind', KINDS)

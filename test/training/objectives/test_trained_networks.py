@@ -8,8 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.marigold.denoiser import denoise
-from marigold_ros.models.marigold.schedule import ddim_schedule, marigold_scheduler
+from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_training.data.mixture import Batch
 from marigold_training.data.targets import normalise
 from marigold_training.distillation import Student
@@ -104,16 +103,15 @@ def gradients(chain: TrainedNetworks, name: str) -> dict[str, torch.Tensor]:
 # latent
 
 
-@pytest.mark.parametrize('noise', ['gaussian', 'annealed'])
 @pytest.mark.parametrize('kind', ['v_prediction', 'epsilon', 'sample'])
-def test_noisy_latents_and_targets_equal_the_originals(kind, noise):
-    chain = new_chain(scheduler_of(kind), noise=noise)
+def test_noisy_latents_and_targets_equal_the_originals(kind):
+    chain = new_chain(scheduler_of(kind), noise='annealed')
     batch = make_batch(random_depth(images=4))
     with torch.no_grad():
         rgb_latent, target = chain.encode(batch.rgb), chain.encode(as_image(batch.relative))
     ddpm, again = ddpm_of(chain.scheduler), draws(batch)
     timestep = again.timesteps(1000)
-    expected = training_noise(again, target.shape[1:], noise, 0.9, timestep / 1000)
+    expected = training_noise(again, target.shape[1:], 'annealed', 0.9, timestep / 1000)
     answers = {
         'v_prediction': ddpm.get_velocity(target, expected, timestep),
         'epsilon': expected,
@@ -145,25 +143,6 @@ def test_an_unknown_pixel_masks_its_latent_cell_only(seed):
                 assert mask[b, 0, i, j] == (0.0 if hole else 1.0)
 
 
-def test_latents_of_unknown_cells_do_not_count(frozen):
-    depth = random_depth()
-    depth[:, :, :8] = np.nan
-    batch = make_batch(depth)
-
-    def wrong_on_the_left(wrong: float) -> torch.Tensor:
-        chain = new_chain()
-
-        def predict(rgb_latent, noisy, timestep):
-            output = torch.zeros_like(noisy)
-            output[..., 0] = wrong
-            return output
-
-        chain.predict = predict
-        return latent_loss(chain, batch, draws(batch))
-
-    assert wrong_on_the_left(0.0) == wrong_on_the_left(1e3) > 0
-
-
 @pytest.mark.parametrize('name', ['latent', 'one_step', 'pixel'])
 def test_a_batch_without_known_pixels_has_zero_gradients(name):
     chain = new_chain()
@@ -171,23 +150,6 @@ def test_a_batch_without_known_pixels_has_zero_gradients(name):
     assert loss.item() == 0.0
     for key, gradient in gradients(chain, name).items():
         assert not gradient.any(), key
-
-
-# one step
-
-
-@pytest.mark.parametrize('kind', ['v_prediction', 'sample'])
-@pytest.mark.parametrize('zero_snr', [True, False])
-def test_one_step_in_training_is_one_step_of_inference(kind, zero_snr):
-    chain = new_chain(scheduler_of(kind, zero_snr))
-    rgb_latent = torch.randn(2, 4, 12, 16)
-    with torch.no_grad():
-        trained = chain.one_step(rgb_latent)
-        for latent, x0 in zip(rgb_latent[:, None], trained[:, None], strict=True):
-            zeros = torch.zeros_like(latent)
-            schedule = ddim_schedule(chain.scheduler, 1)
-            run = denoise(chain.unet, chain.text, latent, zeros, schedule)
-            torch.testing.assert_close(x0, run, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['v_prediction', 'epsilon', 'sample'])
@@ -203,6 +165,9 @@ def test_one_step_of_the_right_answer_is_the_sample_itself(kind):
     ]
     chain.predict = lambda rgb_latent, noisy, timestep: answer
     torch.testing.assert_close(chain.one_step(torch.zeros_like(x0)), x0, atol=1e-4, rtol=1e-4)
+
+
+# one step
 
 
 def test_epsilon_at_pure_noise_is_refused():

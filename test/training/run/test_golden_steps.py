@@ -25,7 +25,6 @@ from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.trained_networks import TrainedNetworks
 from marigold_training.run.loop import Trainer
-from marigold_training.run.optimizer import learning_rate
 from marigold_training.run.recipe import read_recipe
 from marigold_training.run.stages import Stage
 import numpy as np
@@ -356,12 +355,3 @@ def test_weights_after_three_accumulated_steps_are_those_of_the_original(
     assert_close(list(own.values()), [wanted[name] for name in own], 1e-4)
     differences = torch.cat([(own[name] - wanted[name]).flatten() for name in own])
     assert differences.square().mean().sqrt() < 0.01 * moved
-
-
-def test_the_rate_is_the_published_one_and_a_step_ahead_in_the_warm_up():
-    stage = Stage('rate', 'latent', 25_000, learning_rate=RATE, warmup=100, decay_from=0.0)
-    for step in (100, 101, 5000, 24_999):
-        published = RATE * 0.01 ** ((step - 100) / (25_000 - 100))
-        assert learning_rate(stage, step) == pytest.approx(published, rel=1e-9)
-    for step in (0, 1, 50, 99):
-        assert learning_rate(stage, step) == pytest.approx(RATE * (step + 1) / 100)
