@@ -70,25 +70,6 @@ def test_a_rotated_ball_is_hit_where_its_quadratic_says():
     np.testing.assert_allclose(ball.normals(points), outward, atol=2e-2)
 
 
-def test_bounds_never_exceed_the_distance_to_the_surface():
-    rng = np.random.default_rng(5)
-    for solid in (
-        shapes.block(np.array([0.5, 0.8, 0.3]), 0.05),
-        shapes.cone(0.6, 0.5, 0.1),
-        shapes.crystal(shapes.TETRA, np.full(4, 0.3), 0.9),
-        shapes.bowl(0.7, 0.1),
-        shapes.ring(0.6, 0.2),
-    ):
-        bound, radius = solid
-        inside = rng.uniform(-radius, radius, (4000, 3))
-        inside = inside[bound(inside) <= 0]
-        outside = rng.uniform(-2, 2, (200, 3))
-        outside = outside[bound(outside) > 0]
-        nearest = np.linalg.norm(outside[:, None] - inside[None], axis=2).min(axis=1)
-        assert (bound(outside) <= nearest + 1e-9).all()
-        assert (np.linalg.norm(inside, axis=1) <= radius + 1e-9).all()
-
-
 def test_traced_points_lie_on_the_first_surface():
     rng = np.random.default_rng(6)
     kinds = set()
