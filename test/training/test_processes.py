@@ -228,7 +228,8 @@ def test_one_of_several_processes_ends_without_the_threads_of_its_exchange(
 
 
 @pytest.mark.slow
-def test_a_terminated_run_resumes_to_the_same_end(recipe, whole, tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_a_terminated_or_killed_run_resumes_to_the_same_end(recipe, whole, tmp_path, number):
     line = command(recipe, tmp_path, '--workers', '1')
     with (tmp_path / 'said.txt').open('w') as said:
         quiet = {'stdout': subprocess.DEVNULL, 'stderr': said}
@@ -238,10 +239,12 @@ def test_a_terminated_run_resumes_to_the_same_end(recipe, whole, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     # A scheduler signals all processes of a job, those that load batches too.
-    os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(60) == 130
-    last = (tmp_path / 'said.txt').read_text().splitlines()[-1]
-    assert re.fullmatch(r'stopped at \w+ \d+/\d+; the same command resumes', last)
+    os.killpg(process.pid, number)
+    if number == signal.SIGTERM:
+        assert process.wait(60) == 130
+        last = (tmp_path / 'said.txt').read_text().splitlines()[-1]
+        assert re.fullmatch(r'stopped at \w+ \d+/\d+; the same command resumes', last)
+    assert process.wait(60) in (130, -signal.SIGKILL)
     assert not (tmp_path / 'toy').exists()
     run(line)
     again = weights(tmp_path)
