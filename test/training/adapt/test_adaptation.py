@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 import json
-import math
 from pathlib import Path
 import resource
 import shutil
@@ -19,7 +18,6 @@ from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.locate import verify_sums, write_sums
-from marigold_ros.models.marigold.domain_gap import FILE
 from marigold_ros.models.metric_scale import MetricScale, write_metric_scale
 from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_training.adapt import adaptation, judge, keep, recipes
@@ -135,28 +133,14 @@ def test_an_adaptation_that_still_runs_is_not_resumed_beside_itself(
     assert not (tmp_path / 'robot.work/plan.json').exists()
 
 
-@pytest.mark.slow  # trains and judges twice
-def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
-    new, options, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(adaptation, 'judge_model', lambda *args: (True, []))
-    monkeypatch.setattr(adaptation, 'judge_fusion', lambda *args: (True, []))
-    assert new(options).run(never) is not None
-    stopped = replace(options, out=tmp_path / 'stopped')
-    assert new(stopped).run(after(3)) is None
-    assert not stopped.out.exists()
-    assert new(stopped).run(never) is not None
-    weights = [path.relative_to(options.out) for path in options.out.rglob('*.safetensors')]
-    assert len(weights) == 4
-    weights.append(Path(FILE))
-    assert math.isfinite(load_model(str(options.out), 'cpu').predict(IMAGE).domain_gap)
-    for path in weights:
-        assert (options.out / path).read_bytes() == (stopped.out / path).read_bytes()
+def test_a_stopped_adaptation_is_resumed_with_the_same_options_only(new, options, monkeypatch):
+    assert new(options).run(after(3)) is None
+    assert not options.out.exists()
     with pytest.raises(ConfigurationError, match='with other minutes'):
-        new(replace(stopped, minutes=3.0)).run(never)
+        new(replace(options, minutes=3.0)).run(never)
     monkeypatch.setattr(adaptation, 'fingerprint', lambda folders: 'changed')
     with pytest.raises(ConfigurationError, match='with other weights of the base'):
-        new(stopped).run(never)
+        new(options).run(never)
 
 
 @pytest.mark.slow  # trains and judges

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 import subprocess
@@ -14,6 +15,7 @@ import sys
 from marigold_ros.models import load_model
 from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_training.families.marigold import FAMILY
+import numpy as np
 import pytest
 import torch
 
@@ -65,7 +67,9 @@ def test_two_processes_write_one_folder(tmp_path):
     for run in ('relative', 'fusion'):
         state = torch.load(tmp_path / 'two.work' / run / 'state.pt', weights_only=True)
         assert json.loads(state['provenance'])['processes'] == 2
-    assert load_model(str(tmp_path / 'two'), 'cpu').space == 'log'
+    model = load_model(str(tmp_path / 'two'), 'cpu')
+    assert model.space == 'log'
+    assert math.isfinite(model.predict(np.zeros((64, 96, 3), np.uint8)).domain_gap)
 
 
 if __name__ == '__main__':
