@@ -415,7 +415,9 @@ def loaded_after(statement: str) -> set[str]:
     return set(answer.stdout.rpartition('LOADED')[2].split())
 
 
-@pytest.mark.parametrize('room', ['geometry', 'evaluation', 'synthetic', 'message_codec', 'bags'])
+@pytest.mark.parametrize(
+    'room', ['geometry', 'evaluation', 'synthetic', 'message_codec', 'bags', 'pipeline']
+)
 def test_importing_an_array_room_loads_neither_torch_nor_ros(room):
     assert loaded_after(f'import marigold_ros.{room}') & (TORCH | ROS) == set()
 

@@ -13,31 +13,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from marigold_ros.config import (
     AlignmentConfig,
-    EngineConfig,
     ExtrinsicsConfig,
     LidarConfig,
-    ModelConfig,
     NodeConfig,
     PipelineConfig,
     PointsConfig,
-    RuntimeConfig,
 )
 from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.settings import as_values, build, Parameter, parameters
 import numpy as np
 import pytest
 
-KINDS = (
-    ModelConfig,
-    RuntimeConfig,
-    EngineConfig,
-    AlignmentConfig,
-    PipelineConfig,
-    LidarConfig,
-    PointsConfig,
-    ExtrinsicsConfig,
-    NodeConfig,
-)
 ALL = {parameter.name: parameter for parameter in parameters(NodeConfig)}
 NUMBERS = [p for p in ALL.values() if p.kind in (int, float)]
 
@@ -58,11 +44,6 @@ def allowed(parameter: Parameter) -> st.SearchStrategy:
     if parameter.kind is float:
         return st.floats(parameter.low, parameter.high, allow_nan=False, allow_infinity=False)
     return st.booleans() if parameter.kind is bool else st.text(max_size=20)
-
-
-@pytest.mark.parametrize('kind', KINDS)
-def test_defaults_are_valid(kind):
-    assert dataclasses.is_dataclass(kind())
 
 
 @pytest.mark.parametrize('parameter', ALL.values(), ids=lambda p: p.name)

@@ -25,7 +25,6 @@ PACKAGE = ROOT / 'marigold_ros'
 TRAINING = ROOT / 'training' / 'marigold_training'
 OWN_FOLDERS = ('marigold_ros', 'test', 'training', 'benchmarks', 'launch')
 LARGEST = 16 * 2**20
-LONGEST = 600
 # Modules whose ROS package has another name, or that belong to no package.xml of ours.
 ROS_PACKAGE_OF = {'tf2_ros': 'tf2_ros_py'}
 # Tests that want these skip there.
@@ -324,14 +323,6 @@ def test_every_module_states_licence_and_owner():
         if text[:2] != lines:
             missing.append(path.relative_to(ROOT).as_posix())
     assert missing == []
-
-
-def test_no_module_is_longer_than_600_lines():
-    length = {
-        path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding='utf-8').splitlines())
-        for path in PACKAGE.rglob('*.py')
-    }
-    assert {name: lines for name, lines in length.items() if lines > LONGEST} == {}
 
 
 # Distributions whose modules have other names.

@@ -3,8 +3,6 @@
 """The pipeline on planted scenes: an oracle stands in for the model."""
 
 from dataclasses import replace
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import cv2
@@ -523,14 +521,6 @@ def test_a_prediction_of_another_size_is_refused():
     frame, _ = scene()
     with pytest.raises(InputError, match='size'):
         FramePipeline(Oracle()).finish(frame, Prediction(np.zeros((60, 80), np.float32)))
-
-
-def test_geometry_and_pipeline_load_neither_torch_nor_ros():
-    code = (
-        'import sys, marigold_ros.geometry, marigold_ros.pipeline; '
-        "assert not {'torch', 'rclpy', 'diffusers'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_sky_is_unknown_infinite_or_as_fitted():
