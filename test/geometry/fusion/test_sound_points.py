@@ -172,13 +172,6 @@ def test_points_in_one_place_or_in_a_row_are_kept(count):
         assert sound_points(u, v, np.full(count, 3.0)).all()
 
 
-def test_both_sides_of_an_edge_are_kept():
-    v, u = (part.ravel() for part in np.mgrid[0:480:8, 0:640:8])
-    z, wrong = corrupt(np.where(u < 320, 2.0, 9.0), 0.1, np.random.default_rng(0))
-    at_edge = ~wrong & (np.abs(u - 320) <= 8)
-    assert sound_points(u, v, z)[at_edge].mean() > 0.9
-
-
 @given(seed=SEEDS)
 def test_among_very_many_points_gross_outliers_are_found_and_edges_kept(seed):
     rng = np.random.default_rng(seed)

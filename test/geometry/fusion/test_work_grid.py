@@ -103,15 +103,6 @@ def test_means_and_counts_keep_the_sum_of_the_values(seed, height, width):
     assert (mean[count == 0] == 0).all()
 
 
-@given(seed=SEEDS, height=st.integers(1, 400), width=st.integers(1, 1300))
-def test_a_point_is_counted_in_the_cell_that_holds_the_middle_of_its_pixel(seed, height, width):
-    u, v, _ = pixels(seed, (height, width), 1)
-    grid = work_grid((height, width))
-    _, count = grid.mean_in_cells(u, v, np.ones(1))
-    place = grid.place(u, v)[0]
-    assert np.abs(np.argwhere(count)[0] - place).max() <= 0.5 + 1e-9
-
-
 @given(seed=SEEDS, height=st.integers(16, 300), width=st.integers(16, 300))
 def test_places_and_samples_agree(seed, height, width):
     u, v, _ = pixels(seed, (height, width), 50)
@@ -121,29 +112,6 @@ def test_places_and_samples_agree(seed, height, width):
     inside = (place >= 0).all(axis=1) & (place <= (grid.rows - 1, grid.columns - 1)).all(axis=1)
     for axis, ramp in enumerate((rows, columns)):
         np.testing.assert_allclose(grid.sample(ramp, u, v)[inside], place[inside, axis], atol=1e-9)
-
-
-def test_corner_pixels_lie_in_corner_cells():
-    for shape in ((480, 640), (375, 1242), (16, 16)):
-        grid = work_grid(shape)
-        u, v = np.array([0, shape[1] - 1]), np.array([0, shape[0] - 1])
-        _, count = grid.mean_in_cells(u, v, np.ones(2))
-        place = grid.place(u, v)
-        assert count[0, 0] == count[-1, -1] == 1
-        assert (place > -0.5).all()
-        assert (place < (grid.rows - 0.5, grid.columns - 0.5)).all()
-
-
-@pytest.mark.parametrize('shape', [(480, 640), (375, 1242), (17, 40), (3, 3)])
-def test_shrinking_and_enlarging_keep_means_and_constants(shape):
-    grid = work_grid(shape)
-    image = np.random.default_rng(0).random(shape).astype(np.float32)
-    small = grid.shrink(image)
-    assert small.shape == (grid.rows, grid.columns)
-    assert small.mean() == pytest.approx(image.mean(), abs=0.02)
-    constant = grid.enlarge(np.full(small.shape, 2.5, np.float32))
-    assert constant.shape == shape
-    np.testing.assert_allclose(constant, 2.5, rtol=1e-6)
 
 
 def measured(seed, count=60, noise=0.02):
@@ -191,13 +159,6 @@ def test_between_points_of_a_line_depth_goes_on_and_beside_the_line_it_does_not(
     )
     np.testing.assert_allclose(found[20, 100:197], 5.2, rtol=1e-6)
     np.testing.assert_allclose(found[[15, 25]], 5.0, rtol=1e-6)
-
-
-def test_points_that_are_many_expected_errors_off_change_nothing():
-    points, depth = measured(0)
-    wrong = SparseDepth(points.u, points.v, 2 * points.z)
-    found = brought(depth, wrong, 0.05)
-    np.testing.assert_allclose(found, depth, rtol=1e-6)
 
 
 def test_a_point_that_is_many_expected_errors_off_goes_with_the_sound_ones_around_it():
