@@ -151,14 +151,6 @@ def test_clipped_predictions_do_not_take_part():
     assert not alignment.inlier[~inside[sparse.v, sparse.u]].any()
 
 
-def test_disparity_at_or_below_zero_is_max_depth():
-    prediction, sparse, _ = scene('disparity')
-    config = AlignmentConfig(method='fixed', scale=1.0, shift=-0.5)
-    alignment = align(prediction, sparse, config)
-    assert np.isfinite(alignment.metric).all()
-    assert alignment.metric.max() == pytest.approx(config.max_depth)
-
-
 def test_results_nearer_than_min_depth_and_not_finite_are_nan():
     prediction, sparse, _ = scene()
     prediction.relative[0, 0] = np.nan

@@ -5,8 +5,8 @@
 from dataclasses import replace
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Camera, Prediction, SparseDepth
-from marigold_ros.geometry import align, project_lidar
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.geometry import align
 import numpy as np
 import pytest
 
@@ -97,17 +97,6 @@ def test_outliers_beyond_the_breakdown_are_reported_not_fitted(share):
         assert alignment.refusal.code in CONTRADICTED
 
 
-def test_lidar_mounted_backwards_sees_nothing():
-    camera = Camera(np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]]), 160, 120)
-    ahead = np.random.default_rng(0).uniform((-2, -1, 4), (2, 1, 30), (200, 3))
-    turned = np.diag([-1.0, 1.0, -1.0, 1.0])
-    config = AlignmentConfig()
-    sparse = project_lidar(ahead, turned, camera, config)
-    alignment = align(street()[0], sparse, config)
-    assert (len(sparse), alignment.state) == (0, 'none')
-    assert alignment.refusal.code == 'few_points'
-
-
 def test_median_fit_is_exact_and_withstands_outliers():
     prediction, sparse, truth = street()
     scaled = Prediction((truth / 50).astype(np.float32))
@@ -122,23 +111,3 @@ def test_least_squares_is_exact_without_outliers():
     prediction, sparse, truth = street()
     alignment = align(prediction, sparse, AlignmentConfig(method='least_squares'))
     np.testing.assert_allclose(alignment.metric, truth, rtol=1e-3)
-
-
-def test_lidar_rolled_by_180_degrees_contradicts_the_map():
-    K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
-    camera = Camera(K, 160, 120)
-    prediction, sparse, _ = street(2000)
-    pixels = np.stack([sparse.u + 0.0, sparse.v, np.ones(len(sparse))])
-    points = (np.linalg.inv(K) @ pixels * sparse.z).T
-    config = AlignmentConfig(occlusion_window=1)
-    right = project_lidar(points, np.eye(4), camera, config)
-    turned = project_lidar(points, np.diag([-1.0, -1.0, 1.0, 1.0]), camera, config)
-    assert len(turned) > 500
-    for method in ('local', 'fused'):
-        config = replace(config, method=method)
-        good, alignment = (align(prediction, sparse, config) for sparse in (right, turned))
-        assert (good.state, good.map_refusal) == ('fitted', None)
-        refusal = alignment.refusal if method == 'local' else alignment.map_refusal
-        assert refusal.code in CONTRADICTED
-        # Fused depth is that of the points, and has no other witness.
-        assert alignment.state == {'local': 'none', 'fused': 'fitted'}[method]
