@@ -153,11 +153,13 @@ def depth_images(*factors):
     ]
 
 
-def test_a_radar_before_them_leaves_the_others_comparable():
-    seen = SparseInput('radar', radar(0), np.eye(4), kind=PointKind.RADAR)
-    reports = gathered(seen, *depth_images(1.0, 1.3)).reports
-    assert [report.reason != '' for report in reports] == [False, True, True]
-    assert reports[2].refusal.values['other'] == 'a'
+@pytest.mark.parametrize('place', [0, 2])
+def test_a_radar_disagrees_with_none_and_leaves_the_others_comparable(place):
+    inputs = depth_images(1.0, 1.3)
+    inputs.insert(place, SparseInput('radar', radar(0), np.eye(4), kind=PointKind.RADAR))
+    reports = {report.source: report for report in gathered(*inputs).reports}
+    assert [reports[name].reason != '' for name in ('radar', 'a', 'b')] == [False, True, True]
+    assert reports['b'].refusal.values['other'] == 'a'
 
 
 @pytest.mark.parametrize('factor', [0.5, 2.0])
@@ -275,16 +277,6 @@ def test_what_a_lidar_sees_past_a_thing_in_front_of_a_depth_camera_is_hidden():
         assert not inner[lidar.v, lidar.u].any()
         far = cv2.dilate(thing.astype(np.uint8), np.ones((7, 7)))[v, u] == 0
         assert np.count_nonzero(far) <= len(lidar)
-
-
-@pytest.mark.parametrize('radar_leads', [False, True])
-def test_points_whose_pixels_are_not_known_disagree_with_none(radar_leads):
-    v, u = (part.ravel() for part in np.mgrid[5:HEIGHT:7, 2:WIDTH:4])
-    lidar = SparseDepth(u, v, np.float32(scene()[v, u]))
-    radar = replace(lidar, z=2.0 * lidar.z, kind=PointKind.RADAR)
-    inputs = SparseInput('pointcloud', sparse=lidar), SparseInput('radar', sparse=radar)
-    found = gathered(*(inputs[::-1] if radar_leads else inputs))
-    assert [report.reason for report in found.reports] == ['', '']
 
 
 def test_a_source_without_points_is_named_and_leaves_the_others():

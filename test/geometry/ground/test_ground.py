@@ -5,8 +5,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth, SparseInput, UNBOUNDED
@@ -88,7 +86,7 @@ def processed(prediction, plane, config=None):
 
 @pytest.mark.parametrize('space', ['log', 'disparity', 'depth'])
 def test_points_lie_on_the_ground_and_not_on_the_boxes(space):
-    plane = plane_of()
+    plane = plane_of(replace(SETTINGS, height=1.1))
     depth = street(plane)
     points, refused = find_ground(prediction_of(depth, space, 0.002), K, plane, CONFIG)
     assert refused is None
@@ -130,19 +128,6 @@ def test_the_ground_alone_gives_the_whole_image_its_metres(method):
     assert str(result.caution).startswith('metres from the ground plane alone')
     assert np.median(np.abs(result.metric / depth - 1)) < 0.01
     assert np.quantile(np.abs(result.metric / depth - 1), 0.95) < 0.05
-
-
-@settings(max_examples=6)
-@given(st.floats(0.2, 3.0), st.floats(0.0, 12.0))
-def test_depth_is_proportional_to_the_height_that_is_stated(height, pitch):
-    plane = plane_of(GroundConfig(height=1.0, pitch=pitch))
-    prediction = prediction_of(street(plane))
-    one, _ = find_ground(prediction, K, plane, CONFIG)
-    other, _ = find_ground(prediction, K, replace(plane, height=height), CONFIG)
-    known = np.isin(other.v * WIDTH + other.u, one.v * WIDTH + one.u)
-    assert known.any()
-    depth = plane_depth(plane, K, other.u, other.v)
-    np.testing.assert_allclose(other.z, height * depth, rtol=1e-5)
 
 
 def test_of_a_camera_that_rolls_too_the_points_at_that_depth_lie_on_the_plane():
@@ -193,19 +178,6 @@ def test_by_default_what_stands_on_the_ground_is_withheld_with_its_sigma():
     on_plane = plane_depth(plane, K, columns, rows)
     assert np.quantile(np.abs(depth[shown] / on_plane - 1), 0.99) < 0.1
     assert 'not published' in str(result.caution)
-
-
-def test_with_points_everything_is_published():
-    plane = plane_of()
-    depth = street(plane)
-    prediction = prediction_of(depth, noise=0.002)
-    v, u = np.mgrid[4:HEIGHT:12, 4:WIDTH:12].reshape(2, -1)
-    points = SparseDepth(u, v, depth[v, u].astype(np.float32))
-    inputs = SparseInput('pointcloud', sparse=points), SparseInput('ground', ground=plane)
-    pipeline = pipeline_of(prediction, config=PipelineConfig(sky='fitted'))
-    result = pipeline.process(frame_of(*inputs))
-    assert result.caution is None
-    assert np.isfinite(result.metric).mean() > 0.99
 
 
 def refusal(depth, plane, space='log'):
@@ -296,14 +268,6 @@ def test_a_camera_below_its_ground_and_an_unknown_height_are_errors():
         ground_plane(GroundConfig(frame=''), pose=None)
 
 
-def test_a_refused_frame_states_its_reason_and_has_no_metres():
-    plane = plane_of()
-    result = processed(prediction_of(np.minimum(street(plane), 3.0), noise=0.002), plane)
-    assert result.metric is None
-    assert result.alignment.state == 'none'
-    assert 'ground' in result.alignment.reason
-
-
 def test_a_refused_frame_holds_the_last_fit():
     plane = plane_of()
     maps = [
@@ -317,7 +281,7 @@ def test_a_refused_frame_holds_the_last_fit():
     assert 'ground plane' in held.alignment.reason
 
 
-def test_depth_that_is_held_from_measured_points_is_published_whole():
+def test_depth_of_measured_points_is_published_whole_and_so_while_it_is_held():
     plane = plane_of()
     depth = street(plane)
     v, u = np.mgrid[4:HEIGHT:12, 4:WIDTH:12].reshape(2, -1)
@@ -328,13 +292,14 @@ def test_depth_that_is_held_from_measured_points_is_published_whole():
         config=PipelineConfig(sky='fitted'),
     )
     ground = SparseInput('ground', ground=plane)
-    pipeline.process(frame_of(points, ground))
+    fitted = pipeline.process(frame_of(points, ground))
     held = pipeline.process(
         replace(frame_of(SparseInput('pointcloud'), ground), stamp_ns=100_000_000)
     )
-    assert held.alignment.state == 'held'
-    assert held.caution is None
-    assert np.isfinite(held.metric).mean() > 0.99
+    for result, state in ((fitted, 'fitted'), (held, 'held')):
+        assert result.alignment.state == state
+        assert result.caution is None
+        assert np.isfinite(result.metric).mean() > 0.99
 
 
 def test_depth_that_is_held_from_the_ground_is_withheld_without_its_pose_too():
