@@ -15,7 +15,6 @@ from marigold_ros.geometry.around_points import (
 from marigold_ros.geometry.hull import hull_of
 import numpy as np
 import pytest
-from scipy.interpolate import LinearNDInterpolator
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -64,38 +63,6 @@ def test_depth_is_drawn_by_distance_and_by_how_close_it_is(seed, share):
             drawn = (by * apart).sum() / (by.sum() + 0.1)
             wanted[y, x] *= 1 + drawn * bend[y, x] ** 2 / (bend[y, x] ** 2 + 0.04**2)
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
-
-
-@given(slope=st.floats(-0.02, 0.02), sideways=st.floats(-0.02, 0.02), every=st.integers(2, 4))
-def test_a_slope_gets_no_stairs(slope, sideways, every):
-    v, u = np.mgrid[:40, :60]
-    depth = (5 * np.exp(slope * v + sideways * u)).astype(np.float32)
-    measured = (u % every == 0) & (v % every == 0)
-    v, u = np.nonzero(measured)
-    points = u, v, depth[v, u], np.ones(len(u), np.float32)
-    found = draw_to_points(depth, points, np.flatnonzero(measured))
-    np.testing.assert_allclose(found, depth, rtol=1e-4)
-
-
-@pytest.mark.parametrize('every', [2, 3])
-def test_beside_a_step_depth_is_closer_than_interpolation(every):
-    """Depth that is blurred across a slanted step, measured on a lattice."""
-    v, u = np.mgrid[:60, :80]
-    truth = np.where(u + v / 3 < 45, 2.0, 5.0).astype(np.float32)
-    blurred = cv2.GaussianBlur(truth, (0, 0), 1.0)
-    measured = (u % every == 0) & (v % every == 0)
-    v, u = np.nonzero(measured)
-    z = truth[v, u]
-    ones = np.ones(len(u), np.float32)
-    found = draw_to_points(blurred, (u, v, z, ones), np.flatnonzero(measured))
-    rest = ~measured
-    rest[-every:], rest[:, -every:] = False, False
-    linear = LinearNDInterpolator(np.stack([v, u], 1), z)(*np.nonzero(rest))
-    error, before, rival = (
-        np.abs(depth - truth[rest]) for depth in (found[rest], blurred[rest], linear)
-    )
-    assert error.mean() < min(before.mean(), rival.mean())
-    assert np.square(error).mean() < np.square(rival).mean()
 
 
 def test_the_hull_of_nothing_is_empty_and_that_of_corners_is_all_between_them():

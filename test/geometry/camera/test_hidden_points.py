@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from marigold_ros.geometry.camera.hidden_points import (
     behind_surfaces,
     not_hidden,
-    out_of_order,
 )
 import numpy as np
 import pytest
@@ -172,11 +171,3 @@ def test_points_on_the_line_through_both_sensors_are_as_good_as_others(behind):
     points = np.array([[0.0, 0.0, 0.1], [0.0, 0.0, 0.1], [5.0, 8.0, 5.0]], np.float32)
     hidden = behind_surfaces(points, np.array([0.0, 0.0, -behind]), np.arange(3), STEP)
     assert hidden.tolist() == [False, False, False]
-
-
-def test_a_surface_hides_what_comes_after_it_in_the_plane_beside():
-    starts = np.array([0, 2, 3, 3, 3])  # a surface in the first plane, a point in the next
-    scan, camera = np.array([0.0, 0.1, 0.2]), np.array([0.0, 1.0, 0.5])
-    for depth, hidden in ((9.0, True), (2.1, False)):
-        z = np.array([2.0, 2.0, depth])
-        assert out_of_order(starts, scan, camera, z, np.ones(3, bool)).tolist()[2] == hidden

@@ -74,12 +74,6 @@ def test_projection_agrees_with_opencv():
     assert np.abs(sparse.v - pixels[sparse.index, 1]).max() <= 0.5 + 1e-6
 
 
-def test_a_point_belongs_to_the_pixel_whose_centre_is_nearest():
-    centre = [[(20.49 - 79.5) / 10, (30.51 - 59.5) / 10, 10.0]]
-    sparse = project(centre)
-    assert (sparse.u[0], sparse.v[0]) == (20, 31)
-
-
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from([1, 2, 3]))))
 def test_one_return_stays_in_each_pixel_and_it_is_a_nearest_one(returns):
     u, v, z = (np.array([item[part] for item in returns], int) for part in range(3))

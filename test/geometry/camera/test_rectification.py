@@ -67,11 +67,6 @@ def test_twice_the_focal_length_is_twice_the_distance_and_binning_changes_nothin
     assert at_focal_length(prediction, None) is prediction
 
 
-def test_rescaling_back_is_the_identity():
-    back = rescale(rescale(camera(), 97, 31), 320, 240)
-    np.testing.assert_allclose(back.K, K)
-
-
 @pytest.mark.parametrize(('size', 'small'), [((640, 480), (320, 240)), ((48, 640), (24, 320))])
 def test_the_longest_side_of_a_reduced_image_is_limited_wherever_it_is(size, small):
     assert reduced(np.zeros((*size, 3), np.uint8)).shape[:2] == small

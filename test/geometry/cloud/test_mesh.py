@@ -47,17 +47,6 @@ def test_triangles_of_a_plane_lie_in_it_and_face_the_camera(right, down, distanc
     )
 
 
-def test_the_area_of_a_wall_is_that_of_its_field_of_view():
-    depth = np.full(SHAPE, 3.0)
-    wall = np.linalg.norm(areas(mesh_of_depth(depth, K, RGB)), axis=1).sum()
-    assert wall == pytest.approx((SHAPE[1] - 1) * (SHAPE[0] - 1) * (3.0 / 60) ** 2)
-
-
-def test_colours_are_those_of_the_pixels():
-    mesh = mesh_of_depth(np.full(SHAPE, 2.0), K, RGB)
-    np.testing.assert_array_equal(mesh.rgb, RGB.reshape(-1, 3))
-
-
 @pytest.mark.parametrize(('block', 'around'), [(2.0, 6.0), (6.0, 2.0)])
 def test_no_triangle_joins_two_surfaces(block, around):
     depth = np.full(SHAPE, around)

@@ -119,11 +119,6 @@ def test_points_of_two_planes_are_not_on_one(count, step, seed):
     assert not is_plane(u, v, z)
 
 
-def test_two_points_are_on_a_line_and_a_scattered_cloud_is_not():
-    assert is_line(np.array([3, 40]), np.array([3, 40]), 64)
-    assert not is_line(np.array([3, 40, 10]), np.array([3, 20, 40]), 64)
-
-
 @pytest.mark.parametrize('width', [64, 1280])
 @pytest.mark.parametrize(('part', 'on_line'), [(0.008, True), (0.015, False)])
 def test_points_within_a_hundredth_of_the_width_are_on_a_line(width, part, on_line):
