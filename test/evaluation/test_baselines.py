@@ -136,13 +136,6 @@ def test_filled_depth_stays_within_the_points_wherever_they_lie(seed, count, cor
     assert depth.max() <= z.max() * (1 + 1e-5)
 
 
-def test_one_depth_at_every_point_fills_the_image_with_it():
-    v, u = (part.ravel() for part in np.mgrid[0 : SIZE[1], 0 : SIZE[0] : 2])
-    assert filled(SparseDepth(u, v, np.full(len(u), 7.0))) == pytest.approx(7.0, rel=1e-6)
-    one = SparseDepth(np.array([60]), np.array([40]), np.array([7.0]))
-    assert filled(one) == pytest.approx(7.0, rel=1e-6)
-
-
 def test_a_hole_between_a_near_and_a_far_wall_becomes_near():
     v, u = (part.ravel() for part in np.mgrid[0 : SIZE[1], 0 : SIZE[0] : 4])
     beside = (u <= 16) | (u >= 40)

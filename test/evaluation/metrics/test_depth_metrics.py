@@ -79,13 +79,6 @@ def test_metrics_equal_their_published_formulas_to_a_millionth(truth, seed, fact
     assert scores['n'] == truth.size
 
 
-@given(images)
-def test_a_perfect_prediction_has_no_error(truth):
-    scores = depth_metrics(truth, truth)
-    for name, metric in METRICS.items():
-        assert scores[name] == (metric.better == 'higher'), name
-
-
 def test_missing_truth_is_not_scored_missing_depth_is_coverage():
     truth = np.array([1.0, 2.0, np.nan, np.inf, 0.0, -1.0, 4.0, 8.0])
     predicted = np.array([2.0, np.nan, 9.0, 9.0, 9.0, 9.0, 4.0, 8.0])
@@ -151,19 +144,6 @@ def test_micro_pools_points_and_macro_averages_images():
         assert micro[name] == pytest.approx(all_points[name], rel=exact)
         assert macro[name] == pytest.approx(np.mean([scores[name] for scores in per_image]))
     assert (accumulator.n_frames, accumulator.n_points) == (3, 743)
-
-
-def test_pooled_median_is_the_median_of_all_points():
-    rng = np.random.default_rng(2)
-    accumulator, errors = MetricAccumulator(), []
-    for _ in range(5):
-        truth = rng.uniform(1, 50, 999)
-        predicted = truth * np.exp(rng.normal(0, 0.2, 999))
-        accumulator.add(predicted, truth)
-        errors.append(np.abs(predicted - truth) / truth)
-    assert accumulator.median_abs_rel() == pytest.approx(
-        np.median(np.concatenate(errors)), rel=0.004
-    )
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.99), st.integers(1, 5))

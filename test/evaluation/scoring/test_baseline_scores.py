@@ -81,12 +81,6 @@ def test_a_prediction_that_is_a_baseline_does_not_differ_from_it():
     assert scored(parts).paired()['nearest'] == dict.fromkeys(METRICS, nothing)
 
 
-def test_few_frames_have_a_difference_without_interval():
-    found = scored(planted(7)).paired()['linear']['abs_rel']
-    assert np.isfinite(found['difference'])
-    assert np.isnan(found['interval']).all()
-
-
 def test_the_mean_map_is_of_all_earlier_points_and_the_fit_points_of_its_frame():
     scores, seen = BaselineScores(CONFIG), []
     for fit, score, predicted in planted(3):
