@@ -25,13 +25,6 @@ def test_nearest_is_within_the_limit_and_none_is_nearer(stamps, stamp, limit):
         assert distances[index] == min(distances) <= limit
 
 
-@given(stamps=stamps_strategy.filter(bool), stamp=st.integers(-5000, 5000), seed=st.randoms())
-def test_nearest_does_not_depend_on_the_order_of_arrival(stamps, stamp, seed):
-    shuffled = list(stamps)
-    seed.shuffle(shuffled)
-    assert stamps[nearest(stamps, stamp, 10000)] == shuffled[nearest(shuffled, stamp, 10000)]
-
-
 def test_a_difference_of_exactly_the_limit_pairs():
     assert nearest([60], 0, 60) == 0
     assert nearest([61], 0, 60) is None

@@ -74,12 +74,6 @@ def test_ground_depth_is_camera_height_over_slope_of_the_ray():
     assert np.array_equal(geometry.material < 0, np.isinf(expected))
 
 
-def test_wall_across_the_view_has_one_z_depth_not_one_range():
-    wall = (BOX, (0, 0, 6), (50, 50, 1), 0)
-    depth = render_geometry(scene_of(wall), camera_at((0, 0, 0))).depth
-    np.testing.assert_allclose(depth, 5.0, rtol=1e-6)
-
-
 def test_ball_depth_follows_the_quadratic():
     centre, radius = np.array([0.4, -0.2, 4.0]), 0.8
     depth = render_geometry(
