@@ -104,27 +104,6 @@ def test_interpolation_stays_within_the_range_of_the_points(seed, count, spread)
     assert linear.max() <= disparity.max() * (1 + 1e-6)
 
 
-@pytest.mark.parametrize(
-    ('u', 'v'),
-    [
-        ([100], [50]),
-        ([10, 300], [20, 200]),
-        (list(range(0, 320, 8)), [120] * 40),
-        ([160] * 30, list(range(0, 240, 8))),
-        (list(range(0, 240, 8)), list(range(0, 240, 8))),
-        ([5] * 12, [5] * 12),
-    ],
-)
-def test_points_without_a_triangle_give_the_nearest_ones(u, v):
-    u, v = np.array(u), np.array(v)
-    disparity = np.linspace(0.1, 0.9, len(u))
-    linear, inside = interpolate(u, v, disparity)
-    mean, count = GRID.mean_in_cells(u, v, disparity)
-    outside = ~inside
-    assert outside.mean() > 0.99
-    np.testing.assert_allclose(linear[outside], nearest_points(count).spread(mean)[outside])
-
-
 @given(seed=SEEDS, rows=st.integers(2, 60), columns=st.integers(2, 60), share=st.floats(0.001, 1))
 def test_distance_and_nearest_cell_are_those_of_the_exact_transform(seed, rows, columns, share):
     known, values = sites(seed, rows, columns, max(1, int(share * rows * columns)))
