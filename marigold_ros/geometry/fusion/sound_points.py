@@ -98,7 +98,7 @@ def sound_points(u: np.ndarray, v: np.ndarray, z: np.ndarray, grid: WorkGrid) ->
     across, down = (side[near[:, _TYPICAL]] - side[near[:, 0]] for side in (u, v))
     radius = median(np.hypot(across, down))
     tiles = sorted_in_tiles(u, v, max(radius, 1.0))
-    rest = np.flatnonzero(~_clearly_sound(u, v, log_depth, radius, tiles))
+    rest = np.flatnonzero(~clearly_sound(u, v, log_depth, radius, tiles))
     for _ in range(2):  # without the worst, neighbours are better judges, and fewer seem at edges
         away = _beyond_range((u, v), log_depth, sound, rest)
         dropped = _more_than_expected(away, _doubtful_if_clean(log_depth[near], sound))
@@ -159,7 +159,7 @@ def _agreeing(rise: np.ndarray) -> np.ndarray:
 
 
 @compiled()
-def _clearly_sound(
+def clearly_sound(
     u: np.ndarray,
     v: np.ndarray,
     log_depth: np.ndarray,

@@ -242,5 +242,5 @@ def test_pairs_within_a_radius_are_those_of_a_tree(seed, count, radius):
     agree = pairs[np.abs(np.diff(log_depth[pairs], axis=1)[:, 0]) < 0.1]
     expected = np.bincount(agree.ravel(), minlength=count) >= 2
     tiles = sorted_in_tiles(u, v, max(radius, 1.0))
-    found = module._clearly_sound(u, v, log_depth, radius, tiles)
+    found = module.clearly_sound(u, v, log_depth, radius, tiles)
     np.testing.assert_array_equal(found, expected)
