@@ -162,14 +162,13 @@ def _protocol(protocol: str, shared: SharedFrames) -> tuple[dict[str, Any], str]
 
 def _ties(protocol: str, board: Mapping[str, Any], models: Mapping[str, Any]) -> list[str]:
     """Say that other models with the figures of the best run are not compared by them."""
-    best = next(row['name'] for row in board['rows'] if row['outcome'] == BEST)
-    same = [row['name'] for row in board['rows'] if row['outcome'] == IDENTICAL]
-    same = [name for name in same if models[name] != models[best]]
-    if not same or protocol == 'oracle':
+    rows = (row for row in board['rows'] if row['kind'] == 'run')
+    same = [row['name'] for row in rows if row['outcome'] == IDENTICAL]
+    if len({models[name] for name in same}) < 2 or protocol == 'oracle':
         return []
     return [
-        f'{protocol}: {best} and {", ".join(same)} are identical, as where the LiDAR leads at all '
-        'scored points; the oracle compares models.'
+        f'{protocol}: {" and ".join(same)} are identical, as where the LiDAR leads at all scored '
+        'points; the oracle compares models.'
     ]
 
 
@@ -208,14 +207,17 @@ def _ranked(entries: Mapping[Entry, Columns], known: np.ndarray) -> list[dict[st
         return float(entries[entry]['abs_rel'][known].mean()), entry
 
     order = sorted(entries, key=error)
-    first = next(entry for entry in order if entry[0] == 'run')
+    errors = {entry: entries[entry]['abs_rel'][known] for entry in order if entry[0] == 'run'}
+    first = next(iter(errors))
+    ties = sum(np.array_equal(errors[first], other) for other in errors.values())
     rows = []
     for rank, (kind, name) in enumerate(order, start=1):
         own, best = entries[kind, name], entries[first]
         metrics = {m: figures(own[m][known], best[m][known], m) for m in own}
         if (kind, name) == first:
+            words = {'abs_rel': BEST if ties == 1 else IDENTICAL}
             for metric, found in metrics.items():
-                found |= {'outcome': BEST if metric == 'abs_rel' else ''} if found else {}
+                found |= {'outcome': words.get(metric, '')} if found else {}
         rows.append(
             {
                 'name': name,

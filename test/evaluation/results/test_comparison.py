@@ -134,7 +134,7 @@ def test_a_run_is_identical_to_itself(errors):
     assert found['frames'] == N
     assert found['left_out'] == []
     assert found['differences'] == {}
-    assert [row['outcome'] for row in rows_of(found).values()] == ['best', 'identical']
+    assert [row['outcome'] for row in rows_of(found).values()] == ['identical'] * 2
 
 
 def test_the_page_calls_none_of_identical_runs_the_best(errors):
@@ -217,7 +217,7 @@ def test_frames_scored_in_one_run_are_reported_not_counted(errors):
     assert board['unscored'] == {'B': 7}
     assert board['n_frames'] == N - 7
     assert {row['metrics']['abs_rel']['n_frames'] for row in board['rows']} == {N - 7}
-    assert {row['outcome'] for row in board['rows']} == {'best', 'identical'}
+    assert {row['outcome'] for row in board['rows']} == {'identical'}
 
 
 def test_baselines_of_the_same_points_are_rows(errors):
@@ -228,6 +228,9 @@ def test_baselines_of_the_same_points_are_rows(errors):
     assert (rows['plane']['kind'], rows['A']['outcome']) == ('baseline', 'best')
     assert rows['plane']['outcome'].startswith('better by 0.01')
     assert set(rows['plane']['metrics']) == set(COMPARED)
+    plane = baseline_of(errors)
+    rows = rows_of(compared(run_of(errors, **plane), run_of(errors + 0.01, **plane)))
+    assert (rows['plane']['outcome'], rows['A']['outcome']) == ('identical', 'best')
 
 
 def test_baselines_of_other_points_are_left_out(errors):
