@@ -144,7 +144,7 @@ def _robustness_lines(found: dict[str, Any]) -> list[str]:
     for kind, protocols in found['corruptions'].items():
         for place, (protocol, curve) in enumerate(protocols.items()):
             if place == 0 or protocol == 'oracle':
-                figures = ''.join(f'{x:9.3f}' for x in curve['abs_rel'])
+                figures = ''.join(f'{number(x, 3):>9}' for x in curve['abs_rel'])
                 lines.append(f'{f"{kind} ({protocol})":24}{figures}')
     return lines
 
@@ -181,12 +181,16 @@ def _protocol_row(scores: dict[str, Any]) -> str:
 def _difference(paired: dict[str, Any]) -> str:
     """Return the frames, and the difference of the model from a baseline with its interval."""
     low, high = paired['interval']
-    interval = f', {low:+.3f} to {high:+.3f}' if math.isfinite(low) else ''
-    return f'{paired["n_frames"]:8d}   difference {paired["difference"]:+.3f}{interval}'
+    interval = f', {_signed(low)} to {_signed(high)}' if math.isfinite(low) else ''
+    return f'{paired["n_frames"]:8d}   difference {_signed(paired["difference"])}{interval}'
+
+
+def _signed(difference: float) -> str:
+    return f'{"+" * (difference > 0)}{number(difference, 3)}'
 
 
 def _figures(values: dict[str, Any]) -> str:
-    return ''.join(f'{values[name]:9.3f}' for name in _COLUMNS)
+    return ''.join(f'{number(values[name], 3):>9}' for name in _COLUMNS)
 
 
 def _more(results: dict[str, Any]) -> list[str]:

@@ -145,6 +145,21 @@ def test_a_warning_of_one_frame_is_in_the_singular():
     assert 'warning (1 frame): dark\nwarning (2 frames): late' in summary(results, 'out')
 
 
+def test_small_figures_and_differences_do_not_read_as_zero_on_the_terminal():
+    scores = ProtocolScores(80.0)
+    scores.add(np.full(9, 9.9998), np.full(9, 10.0), np.zeros(9, int))
+    results = {**unscored(), 'protocols': {'truth': scores.summary()}}
+    results['baselines'] = {
+        'plane': results['protocols']['truth']['macro'] | {'median_abs_rel': 0.0}
+    }
+    paired = {'n_frames': 3, 'difference': -0.0001, 'interval': [-0.0002, 0.03]}
+    results['baselines_paired'] = {'plane': {'abs_rel': paired}}
+    text = summary(results, 'out')
+    assert 'difference -0.0001, -0.0002 to +0.030' in text
+    assert text.count(' -0.0002 ') == 3  # of the interval, and the bias of both
+    assert '-0.000 ' not in text
+
+
 def test_the_near_field_without_any_point_is_a_dash_on_the_terminal():
     scores = ProtocolScores(80.0)
     scores.add(np.full(9, 44.0), np.full(9, 55.0), np.zeros(9, int))
