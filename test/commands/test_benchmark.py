@@ -17,9 +17,12 @@ def arguments(small_checkpoint):
     return ['benchmark', '--model', str(small_checkpoint), '--device', 'cpu', '--size', '48x64']
 
 
-def test_without_a_model_the_smallest_marigold_is_timed(capsys):
-    assert main(['benchmark', '--runs', '1', '--size', '48x64']) == 0
-    assert capsys.readouterr().out.startswith('tiny: ')
+def test_without_a_model_the_smallest_marigold_is_timed(capsys, tmp_path):
+    call = ['benchmark', '--runs', '1', '--size', '48x64', '--json', '--out', str(tmp_path)]
+    assert main(call) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['model']['name'] == 'tiny'
+    assert found == json.loads((tmp_path / 'benchmark.json').read_text())
 
 
 def table(text, head):
@@ -52,8 +55,16 @@ def test_the_table_holds_the_figures_of_every_stage(arguments, capsys, tmp_path)
     assert own['tflop_per_s'] == pytest.approx(
         own['share_of_peak'] * own['matmul_peak_tflop_per_s'], rel=1e-6
     )
-    assert own['peak_memory_bytes'] > 0
-    for words in ('peak memory', 'measured matmul peak', 'load average'):
+    assert own['peak_memory_bytes'] > 1e8  # with torch in it
+    for words in (
+        f'{found["model"]["parameters"] / 1e6:.1f} M parameters, float32',
+        f'load average {found["device"]["load_average"]:.1f}',
+        'image 48x64, networks 96x128',
+        f'loaded in {own["load_s"]:.1f} s, first frame {own["first_ms"]:.0f} ms',
+        f'peak memory {own["peak_memory_bytes"] / 1e9:.2f} GB',
+        f'{own["tflop"]["frame"]:.3f} TFLOP per frame, {own["tflop_per_s"]:.3f} TFLOP/s: '
+        f'{100 * own["share_of_peak"]:.0f} % of the measured matmul peak',
+    ):
         assert words in text
 
 
