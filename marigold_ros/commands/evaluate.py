@@ -197,7 +197,7 @@ def run(args: argparse.Namespace) -> int:
     stopped = results['provenance'].get('stopped')
     if not stopped:
         store.clear()
-    shown = results if damage is None else _without(str(damage), results)
+    shown = results if damage is None else _without(plan.named(str(damage)), results)
     print(to_json(results) if args.json else summary(shown, args.out))
     if stopped:
         images = f'{stopped["read"]} of {stopped["expected"]} images'

@@ -123,6 +123,7 @@ def evaluate_plan(
             worker.store.clear()  # there is nothing to go on with
         raise failure
     total.warnings |= dict.fromkeys(list(total.failed.values())[:MOST_KINDS], 1)
+    total.warnings = {plan.named(text): n for text, n in total.warnings.items()}
     results = _results(total, options if out is not None else replace(options, record=None))
     if stopped:
         read = sum(run.read for run in runs.values())

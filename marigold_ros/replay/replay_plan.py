@@ -76,6 +76,12 @@ class ReplayPlan:
     images: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
+    def named(self, text: str) -> str:
+        """Return a text in which bags have no folders, so that it can be passed on."""
+        for path in self.paths:
+            text = text.replace(f'{path.parent}/', '')
+        return text
+
 
 def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPlan:
     """

@@ -27,7 +27,8 @@ def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) 
     """
     options = ReplayOptions(excerpt=Excerpt(every=every))
     job.step('reading the bag')
-    job.result['bag'] = bag_words(inspect_bag(path, options))
+    found = bag_words(inspect_bag(path, options))
+    job.result['bag'] = {role: job.words(text) for role, text in found.items()}
     job.step(f'loading {model}')
     loaded = models.get(model)
     out = job.folder / 'results'

@@ -63,9 +63,9 @@ class Job:
             raise Cancelled
         self.text, self.done, self.total = text, done, total
 
-    def words(self, error: Exception) -> str:
-        """Return the text of an error, in which what was sent has its own name."""
-        return str(error).replace(f'{self.folder / UPLOAD}/', '')
+    def words(self, text: object) -> str:
+        """Return a text or an error in words, in which what was sent has its own name."""
+        return str(text).replace(f'{self.folder / UPLOAD}/', '')
 
 
 class JobQueue:

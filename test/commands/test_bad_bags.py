@@ -103,6 +103,7 @@ def test_a_bag_that_is_cut_off_is_scored_up_to_its_cut(evaluate, cut_drive, stor
     assert 0 < answer.results['frames']['processed'] <= 3
     assert 'heldout ' in answer.text
     assert 'cut off' not in answer.text  # the error says it
+    assert not [text for text in answer.warnings if str(path.parent) in text]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_files_without_metadata_are_one_bag_with_a_warning(evaluate, split, stor
     assert answer.code == 0
     assert answer.results['frames']['metric'] == 3
     (warning,) = answer.warnings
-    assert 'bag has no metadata.yaml; `ros2 bag reindex` writes it' in warning
+    assert warning.startswith('bag has no metadata.yaml; `ros2 bag reindex` writes it')
     shutil.copy(next(bag.glob('bag_0.*')), bag / f'other{next(bag.iterdir()).suffix}')
     assert 'belong to 2 bags (bag, other); give each file by itself' in evaluate(bag).error
 

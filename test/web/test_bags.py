@@ -99,6 +99,9 @@ def test_a_damaged_bag_is_scored_as_far_as_it_goes(server, short_drive):
     assert job['state'] == 'done', job['text']
     assert job['result']['warning'].startswith('cut.mcap is incomplete: ')
     assert job['result']['warning'].endswith('; the readable part of the bag is scored')
+    assert job['result']['bag']['problem'].startswith('cut.mcap is incomplete: ')
+    files = (server.file(job, name).data.decode() for name in job['result']['downloads'])
+    assert not [text for text in (json.dumps(job), *files) if str(server.folder) in text]
 
 
 def test_a_job_that_fails_names_the_bag_as_it_was_sent(server, short_drive, monkeypatch):
