@@ -53,6 +53,7 @@ class BagPart:
     recorded_s: float = 0.0  # length of the recording, seconds
     wall_s: float = 0.0  # of the work, seconds
     calibration: Any = None  # estimated errors of the LiDAR's mounting and clock
+    calibrated: int = 0  # place in ``bags`` of the one that they are of
     compared: dict[str, Any] = field(default_factory=dict)  # scorers by name
     compared_checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     peak_bytes: int = 0  # peak memory, of the GPU or of the process
@@ -81,7 +82,6 @@ class BagPart:
         self.compared = merged(self.compared, other.compared)
         self.compared_checkpoints.update(other.compared_checkpoints)
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
-        self.bags += other.bags
         self.topics = self.topics or other.topics
         self.check_checkpoint(other)
         self.checkpoint = self.checkpoint or other.checkpoint
@@ -93,8 +93,9 @@ class BagPart:
         self.failed.update(other.failed)
         self.recorded_s += other.recorded_s
         self.wall_s += other.wall_s
-        if self.calibration is None or (other.calibration and not self.calibration.text):
-            self.calibration = other.calibration
+        if other.bags and not (self.calibration and self.calibration.text):
+            self.calibration, self.calibrated = other.calibration, len(self.bags)
+        self.bags += other.bags
 
     def check_checkpoint(self, other: BagPart) -> None:
         """Raise ConfigurationError if another part is of another checkpoint."""

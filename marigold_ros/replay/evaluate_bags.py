@@ -13,6 +13,7 @@ from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.requirements import outcomes
 from marigold_ros.evaluation.results.results import (
     assemble,
+    bag_labels,
     describe,
     describe_checkpoint,
     is_dataset,
@@ -200,7 +201,8 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
     results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
     facts = asdict(total.calibration)
     facts['n_pictures'] = facts.pop('n_images')  # as results.json names them
-    results['calibration'] = {'text': total.calibration.text, **facts}
+    bag = bag_labels(total.bags)[total.calibrated]
+    results['calibration'] = {'text': total.calibration.text, 'bag': bag, **facts}
     return results
 
 

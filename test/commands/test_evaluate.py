@@ -87,6 +87,7 @@ def test_two_bags_add_up_and_the_limit_is_of_each(short_drive, ramp, tmp_path):
     assert results['frames']['read'] == 4
     assert [bag['images'] for bag in results['provenance']['bags']] == [3, 3]
     assert 'frames: 4 of 6 read' in summary(results, 'out')
+    assert results['calibration']['bag'] == 'other'  # as long as none of them has an error
 
 
 @pytest.mark.parametrize(

@@ -251,9 +251,10 @@ def is_dataset(results: Mapping[str, Any]) -> bool:
 
 def calibration_text(results: Mapping[str, Any]) -> str:
     """Return what is wrong with the LiDAR's mounting or clock; '' if nothing is."""
-    text = (results.get('calibration') or {}).get('text')
+    found = results.get('calibration') or {}
+    bag = f'{found["bag"]}: ' if len(results['provenance'].get('bags', ())) > 1 else ''
     meaning = 'held-out points share it, and their scores do not show it: correct it first'
-    return f'{text}; {meaning}' if text else ''
+    return f'{bag}{found["text"]}; {meaning}' if found.get('text') else ''
 
 
 def is_known(figure: Any) -> bool:

@@ -129,6 +129,9 @@ def test_a_wrong_mounting_is_named_with_what_scores_do_not_show():
     known = 'LiDAR is rolled 4.2° to the right; held-out points share it'
     for text in (summary(results, 'out'), warnings_list(results)):
         assert text.lower().count(f'calibration: {known}'.lower()) == 1
+    results['provenance']['bags'] = [{'name': 'drive'}, {'name': 'other'}]
+    results['calibration']['bag'] = 'other'
+    assert f'calibration: other: {known}' in summary(results, 'out')
     for nothing in ({'text': ''}, None):
         results = {**unscored(), 'calibration': nothing}
         assert 'alibration' not in summary(results, 'out') + warnings_list(results)
