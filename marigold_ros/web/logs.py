@@ -2,7 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The log of the server: what strangers cause is shown without control characters, and rarely."""
 
-from asyncio import CancelledError
 from collections.abc import Iterator
 from contextlib import contextmanager
 import logging
@@ -17,8 +16,7 @@ class Limit(logging.Filter):
     """
     Makes messages one line, and lets so many of a period pass.
 
-    The first one of the next period says how many did not. Requests that the end of the server
-    cancels are no errors.
+    The first one of the next period says how many did not.
     """
 
     def __init__(self) -> None:
@@ -27,8 +25,6 @@ class Limit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is written."""
-        if record.exc_info and isinstance(record.exc_info[1], CancelledError):
-            return False
         text, left_out = shown(record.getMessage()), self._seen - MOST_RECORDS
         if monotonic() - self._began > PERIOD_S:
             text += f' ({left_out} left out before)' * (left_out > 0)

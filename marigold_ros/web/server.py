@@ -5,6 +5,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 import fcntl
+import logging
 import os
 from pathlib import Path
 import shutil
@@ -97,6 +98,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close connections, and end the process if that or what follows takes too long."""
         self._last.start()
+        # It would print each request that it cancels, with a traceback.
+        logging.getLogger('uvicorn.error').disabled = True
         await super().shutdown(sockets)
 
     def _give_up(self, folder: Path) -> None:

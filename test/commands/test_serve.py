@@ -96,10 +96,18 @@ def test_it_prints_its_address_and_leaves_no_file_not_even_of_killed_servers(tmp
         (left / 'private.jpg').touch()
     in_use = os.open(other, os.O_RDONLY)
     fcntl.flock(in_use, fcntl.LOCK_EX)  # as a running server does
-    with started(tmp_path) as (process, _, _):
+    with started(tmp_path) as (process, _, address):
         assert not killed.exists()
         assert (other / 'private.jpg').exists()
         assert len(list(tmp_path.glob('marigold_ros_serve_*'))) == 2
+        with socket.create_connection((address.hostname, address.port)) as upload:
+            head = f'POST /api/files?name=a.png&{address.query} HTTP/1.1\r\n'
+            head += f'Host: {address.netloc}\r\nContent-Length: 9\r\n\r\n'
+            upload.sendall(head.encode())
+            while not any(tmp_path.glob('marigold_ros_serve_*/*/upload')):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr.read() == ''  # not that a request was cancelled
     assert process.wait(20) == 143
     os.close(in_use)
     assert list(tmp_path.glob('marigold_ros*')) == [other]

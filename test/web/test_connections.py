@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 import io
 import logging
@@ -97,12 +96,3 @@ def test_the_log_escapes_control_characters_also_in_tracebacks(log):
     assert lines()[0] == r'a\nfalse line\u001b[2J failed'
     assert lines()[1] == 'Traceback (most recent call last):'
     assert lines()[-1] == r'RuntimeError: \u001b]0;owned\u0007 \u202egnp.exe'
-
-
-def test_requests_that_the_end_of_the_server_cancels_leave_no_traceback(log):
-    logger, lines = log
-    try:
-        raise asyncio.CancelledError('timeout graceful shutdown exceeded')
-    except asyncio.CancelledError:
-        logger.exception('Exception in ASGI application')
-    assert lines() == []
