@@ -170,6 +170,23 @@ def test_results_that_cannot_be_compared_are_one_line(folders, capsys, tmp_path)
     assert 'is one run; give two or more' in lines[2]
 
 
+@pytest.mark.parametrize(
+    ('name', 'old', 'new', 'words'),
+    [
+        ('results.json', '"schema": 1', '"schema": 2', 'schema 2, not 1'),
+        ('per_frame.csv', '\n0,', '\nx,', 'changed: results.json and per_frame.csv are damaged'),
+        ('per_frame.csv', '\n', ' ' * 50_000_000, 'has more than 50 MB'),
+    ],
+)
+def test_one_run_that_cannot_be_read_is_named(folders, capsys, tmp_path, name, old, new, words):
+    folder = shutil.copytree(folders / 'a', tmp_path / 'changed')
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new, 1))
+    assert compare(folders, 'b', str(folder), '--page', str(tmp_path / 'page.html')) == 1
+    assert words in capsys.readouterr().err
+
+
 def test_a_reader_that_stops_early_ends_the_command_quietly(folders):
     command = [sys.executable, '-m', 'marigold_ros', 'compare', str(folders / 'a')]
     command += [str(folders / 'b'), '--json']

@@ -68,7 +68,9 @@ def test_a_model_that_knows_the_truth_beats_every_surface(short_drive, all_knowi
     assert protocols['oracle']['macro']['abs_rel'] < 1e-4
     assert protocols['truth']['macro']['abs_rel'] < 0.05
     assert protocols['heldout']['macro']['abs_rel'] < results['baselines']['quadric']['abs_rel']
-    assert json.loads((tmp_path / 'results.json').read_text())['schema'] == 1
+    text = (tmp_path / 'results.json').read_text()
+    assert json.loads(text)['schema'] == 1
+    assert '/nowhere' not in text  # where the checkpoint is
     assert (tmp_path / 'report.html').is_file()
     assert len((tmp_path / 'per_frame.csv').read_text().splitlines()) == 4
 
@@ -83,7 +85,9 @@ def test_the_published_fit_does_not_depend_on_the_scoring(short_drive, ramp):
 
 def test_two_bags_add_up_and_the_limit_is_of_each(short_drive, ramp, tmp_path):
     other = shutil.copytree(short_drive, tmp_path / 'other')
-    results = evaluate_bag([short_drive, other], ramp, ReplayOptions(limit=2))
+    options = ReplayOptions(lidar=LidarConfig(time_offset=-0.02), limit=2)
+    results = evaluate_bag([short_drive, other], ramp, options)
+    assert results['provenance']['scoring']['scan_dt_ms']['mean'] == pytest.approx(17)
     assert results['frames']['read'] == 4
     assert [bag['images'] for bag in results['provenance']['bags']] == [3, 3]
     assert 'frames: 4 of 6 read' in summary(results, 'out')

@@ -52,10 +52,10 @@ def csv_table(found: Mapping[str, Any]) -> str:
     for protocol, bag, rows in _boards(found):
         for row in rows:
             metrics = row['metrics']
-            checkpoint = found['runs'].get(row['name'], {}).get('checkpoint')
             is_run = row['kind'] == 'run'
-            first = [protocol, bag, row['rank'], row['kind'], row['name']]
-            first += [checkpoint if is_run else '', metrics['abs_rel']['n_frames']]
+            checkpoint = found['runs'][row['name']]['checkpoint'] if is_run else ''
+            first = [protocol, bag, row['rank'], row['kind'], row['name'], checkpoint]
+            first.append(metrics['abs_rel']['n_frames'])
             means = [metrics.get(name, {}).get('mean', '') for name in columns]
             differences = (_difference(metrics.get(metric)) for metric in COMPARED)
             writer.writerow([*first, *means, *(cell for part in differences for cell in part)])

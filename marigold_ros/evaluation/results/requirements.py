@@ -132,8 +132,8 @@ def _full_path(path: tuple[str, ...], results: Mapping[str, Any]) -> tuple[str, 
     if path[0] in PROTOCOLS:
         return ('protocols', *_of_protocol(path))
     if len(path) == 1:
-        scoring = results.get('provenance', {}).get('scoring', {})
-        return ('protocols', *_of_protocol((scoring.get('baselines_protocol', 'heldout'), *path)))
+        protocol = results['provenance']['scoring']['baselines_protocol']
+        return ('protocols', *_of_protocol((protocol, *path)))
     return path
 
 

@@ -87,7 +87,16 @@ def test_a_planted_gain_is_found_with_its_size_and_sign(errors):
     assert values['difference'] == pytest.approx(values['mean'] - mean_b, abs=1e-9)
     assert rows['A']['outcome'].startswith('worse by 0.01')
     assert rows['A']['metrics']['delta1']['outcome'].startswith('worse by 0.0')
-    assert rows['A']['metrics']['total_ms']['outcome'] == 'faster by 10 [10, 10]'
+    time = rows['A']['metrics']['total_ms']['outcome']
+    assert (time, sign_of(time)) == ('faster by 10 [10, 10]', '+')
+
+
+def test_the_interval_of_a_mean_keeps_to_what_the_metric_can_be(errors):
+    shares = np.where(np.arange(N) % 9, 1.0, 0.9)
+    shares[::40] = 0.0
+    values = rows_of(compared(run_of(errors, shares), run_of(errors)))['A']['metrics']['delta1']
+    low, high = values['interval']
+    assert low < values['mean'] < high == 1.0
 
 
 def test_the_interval_agrees_with_an_independent_bootstrap_of_independent_frames():
@@ -150,11 +159,17 @@ def test_other_models_with_the_same_figures_are_said_not_to_be_compared(errors):
         run.results['provenance']['checkpoint'] = {'name': name, 'sha256': name}
     (sentence,) = compared(**runs)['left_out']
     assert sentence.startswith('heldout: A and B are identical, as where the LiDAR leads')
+    for run in runs.values():
+        for row in run.rows:
+            row.update(oracle_abs_rel='0.1', oracle_n='9', oracle_coverage='1')
+    assert compared(**runs)['left_out'] == [sentence]  # the oracle depends on the model alone
 
 
 def test_frames_are_paired_by_stamp_not_by_place(errors):
     b = run_of(errors)
+    b.results['provenance']['bags'][0]['name'] = 'copy'
     found = compared(run_of(errors), EvaluationRun(b.results, b.rows[5:]))
+    assert found['bags'] == ['copy']  # of several names the first
     assert found['frames'] == N - 5
     assert found['left_out'] == ['Frames that not all runs have are left out: A 5.']
     assert rows_of(found)['B']['outcome'] == 'identical'
@@ -170,7 +185,7 @@ def test_stamps_that_return_are_paired_in_their_order(errors):
 def two_bags(errors, order):
     """Frames of two bags with equal stamps; the order of their hashes."""
     run = run_of(errors)
-    bags = [{'name': f'bag_{name}', 'sha256': name} for name in order]
+    bags = [{'name': f'bag_{name}', 'sha256': 64 * name} for name in order]
     run.results['provenance']['bags'] = bags
     rows = [
         {**row, 'bag': str(i // 60), 'stamp_ns': str(i % 60)} for i, row in enumerate(run.rows)
@@ -192,7 +207,7 @@ def test_bags_of_one_name_have_boards_of_their_own(errors):
         for bag in run.results['provenance']['bags']:
             bag['name'] = 'drive'
     found = compared(*runs)
-    assert found['bags'] == ['drive (p)', 'drive (q)']
+    assert found['bags'] == ['drive (pppppppp)', 'drive (qqqqqqqq)']
     assert [part['bag'] for part in found['protocols']['heldout']['bags']] == found['bags']
 
 
@@ -204,6 +219,11 @@ def test_bags_have_boards_of_their_own_and_only_shared_bags_count(errors):
     assert boards['bag_q']['rows'][0]['name'] == 'A'
     assert boards['bag_q']['n_frames'] == 60
     assert boards['bag_q']['rows'][1]['metrics']['abs_rel']['difference'] == pytest.approx(0.03)
+    table = list(csv.DictReader(io.StringIO(csv_table(found))))
+    assert [row['bag'] for row in table] == ['', '', 'bag_p', 'bag_p', 'bag_q', 'bag_q']
+    gone = np.where(np.arange(N) < 60, errors, np.nan)
+    board = compared(two_bags(errors, 'pq'), two_bags(gone, 'pq'))['protocols']['heldout']
+    assert ([part['bag'] for part in board['bags']], board['unscored']) == (['bag_p'], {'B': 60})
     other = compared(two_bags(errors, 'pq'), two_bags(better, 'pr'))
     assert other['bags'] == ['bag_p']
     assert other['left_out'] == ['Frames that not all runs have are left out: A 60, B 60.']
@@ -233,8 +253,14 @@ def test_baselines_of_the_same_points_are_rows(errors):
     assert (rows['plane']['outcome'], rows['A']['outcome']) == ('identical', 'best')
 
 
+def test_frames_that_a_baseline_lacks_do_not_count(errors):
+    gaps = baseline_of(np.where(np.arange(N) < 7, np.nan, errors))
+    board = compared(run_of(errors, **gaps), run_of(errors, **gaps))['protocols']['heldout']
+    assert (board['n_frames'], board['unscored']) == (N - 7, {'baselines': 7})
+
+
 def test_baselines_of_other_points_are_left_out(errors):
-    a, b = run_of(errors, **baseline_of(errors)), run_of(errors, **baseline_of(errors + 0.1))
+    a, b = run_of(errors, **baseline_of(errors)), run_of(errors, **baseline_of(1.01 * errors))
     found = compared(a, b)
     assert list(rows_of(found)) == ['A', 'B']
     assert found['left_out'] == ['Baselines of heldout that are not the same in all runs: plane.']
@@ -265,6 +291,8 @@ def test_a_live_run_differs_from_a_replay_in_settings_alone(errors):
     counters = {'node': {'frames.received': '8'}, 'recorded': {'points': 2}, 'rate': {'asked': 1}}
     live.results['provenance'] |= {**counters, 'mode': 'live'}
     assert compared(replay, live)['differences'] == {'mode': {'A': None, 'B': 'live'}}
+    live.results['provenance']['machine'] = {'cores': 2}
+    assert compared(replay, live)['left_out'] == ['Times are of different machines.']
 
 
 def test_models_of_other_spaces_are_compared_in_metres_and_not_by_the_oracle(errors):
@@ -309,7 +337,10 @@ def changed(run, path, value):
         (('scoring', 'fit_every'), 4, 'fit_every is 8 in A, 4 in B'),
         (('scoring', 'held_out'), 'azimuth', "held_out is 'rings' in A, 'azimuth' in B"),
         (('scoring', 'missing_depth'), 'nearest', "missing_depth is None in A, 'nearest' in B"),
+        (('topics', 'camera_info'), '/other', "topic of camera_info is '/info' in A"),
         (('options', 'alignment.max_depth'), 50.0, 'alignment.max_depth is 100.0 in A'),
+        (('options', 'alignment.occlusion_window'), 9, 'alignment.occlusion_window is None in A'),
+        (('options', 'lidar.time_offset'), 0.1, 'lidar.time_offset is None in A, 0.1 in B'),
         (('extrinsics',), 'given', 'extrinsics is'),
     ],
 )
@@ -330,6 +361,25 @@ def test_a_protocol_that_differs_is_left_out_where_another_remains(errors):
     found = compared(run, run_of(errors))
     assert list(found['protocols']) == ['heldout']
     assert found['left_out'] == ['raw is left out: B has no such scores.']
+
+
+@pytest.mark.parametrize(
+    ('protocol', 'path', 'value'),
+    [
+        ('truth', ('topics', 'truth'), '/depth'),
+        ('raw', ('topics', 'truth'), '/depth'),
+        ('oracle', ('topics', 'truth'), '/depth'),
+        ('oracle', ('scoring', 'oracle'), {'rule': 'eigen', 'text': ''}),
+    ],
+)
+def test_scores_of_another_truth_or_fit_are_left_out(errors, protocol, path, value):
+    run = run_of(errors)
+    for row in run.rows:
+        row.update({f'{protocol}_{name}': '0.5' for name in ('abs_rel', 'n', 'coverage')})
+    assert list(compared(run, run)['protocols']) == sorted(['heldout', protocol])
+    found = compared(run, changed(run, path, value))
+    assert list(found['protocols']) == ['heldout']
+    assert found['left_out'][0].startswith(f'{protocol} is left out: ')
 
 
 def test_bias_is_higher_or_lower_never_better():
@@ -383,12 +433,13 @@ def test_runs_are_named_by_the_parts_that_differ(tmp_path):
 
 def test_the_csv_has_every_figure(errors):
     plane = baseline_of(errors + 0.2)
-    found = compared(run_of(errors, 1 - errors, **plane), run_of(errors + 0.01, **plane))
+    runs = {'A': run_of(errors, 1 - errors, **plane), 'plane': run_of(errors + 0.01, **plane)}
+    found = compared(**runs)
     table = list(csv.DictReader(io.StringIO(csv_table(found))))
-    assert [(row['rank'], row['kind'], row['name']) for row in table] == [
-        ('1', 'run', 'A'),
-        ('2', 'run', 'B'),
-        ('3', 'baseline', 'plane'),
+    assert [(row['rank'], row['kind'], row['name'], row['checkpoint']) for row in table] == [
+        ('1', 'run', 'A', 'model'),
+        ('2', 'run', 'plane', 'model'),
+        ('3', 'baseline', 'plane', ''),
     ]
     assert {*METRICS, 'total_ms'} <= table[0].keys()
     for row, expected in zip(table, found['protocols']['heldout']['rows'], strict=True):
@@ -416,8 +467,14 @@ def test_an_escaped_name_is_that_name_in_latex(name):
 
 
 def test_the_latex_table_has_as_many_cells_in_each_row(errors):
-    runs = {'a_b & c': run_of(errors, 1 - errors), '100 %': run_of(errors + 0.01)}
+    mean_map = {f'mean_map_{metric}': 2 * errors for metric in COMPARED}
+    runs = {
+        'a_b & c': run_of(errors, 1 - errors, **mean_map),
+        '100 %': run_of(errors + 0.01, **mean_map),
+    }
     text = latex_table(compared(**runs))
+    assert re.search(r'AbsRel \$\\downarrow\$ .*\$\\delta\$1 \$\\uparrow\$', text)
+    assert '\nmean map & ' in text
     rows = [line for line in text.splitlines() if re.search(r'\\\\$', line)]
     rows = [line for line in rows if 'multicolumn' not in line]
     cells = {len(re.split(r'(?<!\\)&', line)) for line in rows}

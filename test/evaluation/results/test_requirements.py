@@ -29,7 +29,7 @@ RESULTS = {
     'latency_ms': {'total': {'p95': 120.0}},
     'fps': 8.5,
     'alone': {'plane': {'difference': -0.02}},
-    'verdict': {'speed': {'hertz': 7.5}},
+    'verdict': {'speed': {'hertz': 7.5}, 'demonstration': True},
     'provenance': {'scoring': {'baselines_protocol': 'heldout'}},
 }
 
@@ -69,7 +69,8 @@ def test_a_name_is_that_figure_and_the_limit_separates(text, name, value):
 @pytest.mark.parametrize(
     'text',
     ['truth.micro.abs_rel<1', 'truth.rmse<9', 'raw.abs_rel<1', 'rate>0', 'surfaces.planarity<1']
-    + ['heldout.interval.abs_rel<1', 'frames.rejected<1'],
+    + ['heldout.interval.abs_rel<1', 'heldout.abs_rel.x<1', 'frames.rejected<1']
+    + ['verdict.demonstration>0'],
 )
 def test_what_was_not_measured_does_not_pass(text):
     (found,) = violations([parse_requirement(text)], RESULTS)

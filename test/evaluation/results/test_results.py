@@ -42,19 +42,23 @@ def test_a_figure_reads_as_zero_only_where_it_is(value, text):
 def test_a_name_that_is_no_utf_8_is_escaped_in_both_files(tmp_path):
     name = os.fsdecode(b'model_\xff')
     write_results(tmp_path, {'models': {name: 1}})
-    write_per_frame(tmp_path, [{'index': 0, f'{name}:total_ms': 1.5}])
+    write_per_frame(
+        tmp_path, [{'index': 0, f'{name}:total_ms': 1.5}, {'index': 1, 'rms': math.nan}]
+    )
     assert json.loads((tmp_path / 'results.json').read_text()) == {'models': {name: 1}}
     text = (tmp_path / 'per_frame.csv').read_text()
-    assert text == 'index,model_\\udcff:total_ms\n0,1.5\n'
+    assert text == 'index,model_\\udcff:total_ms,rms\n0,1.5,\n1,,\n'
 
 
-def test_the_hash_of_a_bag_follows_its_content(tmp_path):
+def test_the_hash_of_a_bag_follows_its_content(tmp_path, monkeypatch):
     bag = tmp_path / 'bag'
     bag.mkdir()
     (bag / 'bag.mcap').write_bytes(b'one')
     first = describe_bag(bag)
     assert (first['name'], first['bytes']) == ('bag', 3)
     assert first['sha256'] != describe_bag(bag / 'bag.mcap')['sha256']
+    monkeypatch.chdir(bag)
+    assert describe_bag('.') == first
     (bag / 'results.json').write_text('of an evaluation with --out BAG')
     assert describe_bag(bag) == first
     (bag / 'bag.mcap').write_bytes(b'two')
