@@ -91,17 +91,17 @@ def test_only_the_newest_results_are_kept(server):
 
 
 @pytest.fixture
-def small_disk(server, monkeypatch):
-    """Give the server a disk on which two more jobs find room; return the oldest job."""
-    first = server.wait(*send(server, 1))
-    taken = used(server.folder)
-    last = jobs_module.ROOM + taken + 2 * used(server.jobs.find(first['id']).folder)
+def small_disk(serving, tmp_path, monkeypatch):
+    """Yield a server whose disk has room for three jobs, and the first of them."""
+    with serving(tmp_path) as server:
+        first = server.wait(*send(server, 1))
+        last = jobs_module.ROOM + 3 * used(tmp_path)
 
-    def usage(path):
-        return SimpleNamespace(free=last - used(server.folder))
+        def usage(path):
+            return SimpleNamespace(free=last - used(tmp_path))
 
-    monkeypatch.setattr(jobs_module.shutil, 'disk_usage', usage)
-    return server.jobs.all()[0]
+        monkeypatch.setattr(jobs_module.shutil, 'disk_usage', usage)
+        yield server, first
 
 
 def used(folder):
@@ -115,10 +115,11 @@ def test_a_server_whose_folder_was_deleted_says_so(serving, tmp_path):
     assert 'gone, where the server keeps files, was deleted' in answer.json['error']
 
 
-def test_on_a_full_disk_the_oldest_results_make_room(server, small_disk):
+def test_on_a_full_disk_the_oldest_results_make_room(small_disk):
+    server, first = small_disk
     jobs = [server.wait(job) for _ in range(5) for job in send(server, 1)]
     assert [job['state'] for job in jobs] == ['done'] * 5
-    assert server.ask('GET', f'/api/jobs/{small_disk.identity}').status == 404
+    assert server.ask('GET', f'/api/jobs/{first["id"]}').status == 404
     assert server.ask('GET', f'/api/jobs/{jobs[-1]["id"]}').status == 200
 
 

@@ -117,7 +117,7 @@ def test_without_ros_one_sentence_says_so(server, monkeypatch):
         assert 'needs rclpy' in answer.json['error']
 
 
-def test_the_viewer_is_opened_once_and_closed_at_the_end():
+def test_the_viewer_is_opened_once_and_closed_at_the_end_with_its_streams():
     opened = []
 
     def open_viewer():
@@ -127,5 +127,12 @@ def test_the_viewer_is_opened_once_and_closed_at_the_end():
     view = Live(open_viewer)
     assert opened == []
     assert view.viewer() is view.viewer()
-    view.close()
+
+    async def close_while_watched():
+        stream = view.images(NODE, AsyncMock(return_value=False))
+        assert b'image 1' in await anext(stream)
+        view.close()
+        return await anext(stream, b'')
+
+    assert asyncio.run(close_while_watched()) == b''
     assert [viewer.closed.is_set() for viewer in opened] == [True]

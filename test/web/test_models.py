@@ -41,6 +41,6 @@ def test_the_models_used_last_stay_loaded():
         return load(name)
 
     store = ModelStore(count, 'tiny')
-    for name in ('unet', 'tiny', 'tiny-diffusion', 'tiny', 'unet'):
+    for name in ('unet', 'tiny', 'tiny-diffusion', 'tiny', 'unet', 'tiny'):
         assert store.get(name).name == name
     assert loaded == ['unet', 'tiny', 'tiny-diffusion', 'unet']

@@ -54,9 +54,9 @@ def results(differences=(-0.1,) * 4, by_range=(), n_frames=40, metric=40, half=0
                 'n_frames': n_frames,
                 'by_range': list(parts),
                 'by_region': {
-                    'top': {'abs_rel': 0.4, 'n': 50},
-                    'left': {'abs_rel': 0.2, 'n': 40},
-                    'right': {'abs_rel': 9.0, 'n': 0},
+                    'top': {'abs_rel': 0.4, 'n': 5000},
+                    'left': {'abs_rel': 0.2, 'n': 4000},
+                    'right': {'abs_rel': 9.0, 'n': 40},  # fewer than 1 % of such a third
                 },
             }
         },
@@ -187,6 +187,29 @@ def test_frames_without_metric_depth_are_a_verdict_however_few_have_some():
     assert judge(none)['title'] == 'Poor: no frame has metric depth'
     none['frames']['read'] = 7
     assert judge(none)['grade'] == 'unknown'
+
+
+def test_images_that_a_live_run_dropped_do_not_lack_depth():
+    live = results(metric=20)
+    live['frames']['dropped'] = 20
+    found = judge(live)
+    assert found['grade'] == 'green'
+    assert found['text']['speed'].endswith('; 20 images were dropped')
+
+
+@pytest.mark.parametrize(
+    ('changed', 'reason'),
+    [
+        ({'metric': 37}, 'whether 95 % of the frames have metric depth; about 80 are needed'),
+        (
+            {'differences': (-0.02, -0.1, -0.1, -0.1), 'half': 0.01},
+            'AbsRel against the best baselines; it is too close to a limit',
+        ),
+    ],
+)
+def test_what_is_too_close_to_a_limit_cannot_be_told(changed, reason):
+    found = judge(results(**changed))
+    assert found['title'] == f'Cannot tell from 40 images: {reason}'
 
 
 def test_correlated_frames_without_any_interval_are_no_verdict():
