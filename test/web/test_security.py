@@ -3,6 +3,7 @@
 """Only the page of the server, under a name of the machine and with its token, is answered."""
 
 import re
+import socket
 
 from marigold_ros.web.security import access_for
 import pytest
@@ -24,6 +25,23 @@ def test_other_names_are_refused(server, host):
     answer = server.ask('GET', '/api/settings', headers={'Host': host})
     assert answer.status in (400, 403)
     assert b'models' not in answer.data
+
+
+def test_a_request_that_names_no_host_is_refused(server):
+    with socket.create_connection(('127.0.0.1', server.port), timeout=20) as connection:
+        connection.sendall(b'GET / HTTP/1.0\r\n\r\n')
+        assert connection.recv(20).split()[1] == b'403'
+
+
+def test_a_server_has_the_names_of_its_machine_only_where_others_reach_it():
+    for host in ('LOCALHOST', '127.0.0.5', '::1'):
+        access = access_for(host)
+        assert access.names == {'localhost', '127.0.0.1', '::1', host.lower()}
+        assert not access.any_address
+    name = socket.gethostname().lower().partition('.')[0]
+    access = access_for('0.0.0.0')
+    assert {'localhost', name, f'{name}.local'} < access.names
+    assert access.any_address
 
 
 @pytest.mark.parametrize('method', ['POST', 'DELETE', 'PUT'])
@@ -59,6 +77,8 @@ def test_every_answer_has_the_policy_and_allows_no_other_origin(server, path):
     assert "default-src 'none'" in policy
     assert 'unsafe' not in policy
     assert headers['x-content-type-options'] == 'nosniff'
+    assert headers['cache-control'] == 'no-store'  # by the browser
+    assert headers['referrer-policy'] == 'no-referrer'  # the address may hold the token
     assert headers['cross-origin-resource-policy'] == 'same-origin'
     assert not [name for name in headers if name.startswith('access-control')]
 

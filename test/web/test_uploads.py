@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 import io
 import socket
 import struct
@@ -13,6 +14,7 @@ import cv2
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.photos import IMAGE_SUFFIXES
 from marigold_ros.web import uploads
+from marigold_ros.web.jobs import MOST_WAITING
 import numpy as np
 import pytest
 
@@ -162,6 +164,7 @@ def test_wrong_choices_get_one_sentence(server, query, word):
         ('photo.jpg', '100000000', 413),
         ('video.mp4', '100000000000', 413),
         ('drive.mcap', '9' * 20, 413),
+        ('drive.mcap', '9' * 5000, 400),
         ('photo.jpg', None, 411),
         ('photo.jpg', '-1', 400),
         ('photo.jpg', 'many', 400),
@@ -190,6 +193,16 @@ def begun_upload(server):
 def test_an_upload_that_ends_early_leaves_nothing_behind(server):
     with begun_upload(server):
         server.settles(lambda: list(server.folder.iterdir()))
+    server.settles(lambda: list(server.folder.iterdir()) == [])
+
+
+def test_only_so_many_uploads_come_at_once(server):
+    with ExitStack() as begun:
+        for _ in range(MOST_WAITING):
+            begun.enter_context(begun_upload(server))
+        server.settles(lambda: len(list(server.folder.glob('*/upload'))) == MOST_WAITING)
+        answer = server.ask('POST', '/api/files?name=a.png', headers={'Content-Length': '9'})
+        assert answer.status == 429
     server.settles(lambda: list(server.folder.iterdir()) == [])
 
 
@@ -286,7 +299,8 @@ def test_a_large_photo_is_reduced_for_the_page_only(server):
 
 def test_files_that_are_no_result_are_not_served(server):
     job = server.wait(server.send('a.png', PNG).json)
-    for name in ('upload.png', '..%2f..%2fetc%2fpasswd', 'none', '.'):
+    server.jobs.find(job['id']).files['a_color.png'].unlink()  # as cleaners of /tmp do
+    for name in ('upload.png', '..%2f..%2fetc%2fpasswd', 'none', '.', 'a_color.png'):
         assert server.ask('GET', f'/api/jobs/{job["id"]}/files/{name}').status == 404
 
 
