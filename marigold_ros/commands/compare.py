@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.commands.terminal.output import grid, note, page
-from marigold_ros.errors import ConfigurationError, counted, number, UsageError
+from marigold_ros.errors import ConfigurationError, counted, number, shown, UsageError
 from marigold_ros.whole_files import write_whole
 
 _MOST_LETTERS = 40
@@ -93,7 +93,8 @@ def text_of(found: Mapping[str, Any]) -> str:
     if found['differences']:
         rows = [['differs in', *names]]
         for what, values in found['differences'].items():
-            rows.append([what, *(_short(values[name]) for name in names)])
+            cells = ('-' if values[n] is None else shown(values[n], _MOST_LETTERS) for n in names)
+            rows.append([what, *cells])
         lines += [*grid(rows), '']
     bags = ', '.join(found['bags'])
     lines.append(f'{counted(found["frames"], "frame")} of {bags} in all runs')
@@ -131,8 +132,3 @@ def _figure(values: dict[str, Any] | None, digits: int) -> str:
     if not values:
         return '- '
     return f'{number(values["mean"], digits)}{sign_of(values["outcome"]) or " "}'
-
-
-def _short(value: Any) -> str:
-    text = '-' if value is None else str(value)
-    return text if len(text) <= _MOST_LETTERS else f'{text[: _MOST_LETTERS - 3]}...'

@@ -18,7 +18,6 @@ from marigold_ros.commands.terminal.options import (
     add_setting_option,
     integer,
     load_chosen_model,
-    number_type,
     read_settings,
     RuntimeSettings,
 )
@@ -26,14 +25,13 @@ from marigold_ros.commands.terminal.output import note
 from marigold_ros.errors import needing, UsageError
 
 _MEGABYTE = 1_000_000
-port_number = number_type(int, lambda port: 0 <= port < 65536, 'a port, a number from 0 to 65535')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     text = 'address to listen on, such as 0.0.0.0 for all'
     add_option(parser, '--host', str, 'ADDRESS', text, '127.0.0.1')
-    add_option(parser, '--port', port_number, 'N', 'port; 0 is any free one', 8090)
+    add_option(parser, '--port', integer(0, 65535), 'N', 'port; 0 is any free one', 8090)
     add_option(parser, '--max-upload', integer(1), 'MB', 'largest video or bag', 2000)
     add_model_options(parser)
     add_setting_option(parser, RuntimeSettings)

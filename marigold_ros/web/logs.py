@@ -13,11 +13,7 @@ MOST_RECORDS, PERIOD_S = 20, 60.0
 
 
 class Limit(logging.Filter):
-    """
-    Makes messages one line, and lets so many of a period pass.
-
-    The first one of the next period says how many did not.
-    """
+    """Makes messages one line, lets so many of a period pass, and says then how many did not."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -52,8 +52,7 @@ def csv_table(found: Mapping[str, Any]) -> str:
     for protocol, bag, rows in _boards(found):
         for row in rows:
             metrics = row['metrics']
-            is_run = row['kind'] == 'run'
-            checkpoint = found['runs'][row['name']]['checkpoint'] if is_run else ''
+            checkpoint = found['runs'][row['name']]['checkpoint'] if row['kind'] == 'run' else ''
             first = [protocol, bag, row['rank'], row['kind'], row['name'], checkpoint]
             first.append(metrics['abs_rel']['n_frames'])
             means = [metrics.get(name, {}).get('mean', '') for name in columns]

@@ -127,14 +127,13 @@ def _check_names(path: tuple[str, ...]) -> None:
 
 def _full_path(path: tuple[str, ...], results: Mapping[str, Any]) -> tuple[str, ...]:
     """Resolve the short cuts."""
-    if path[0] in results:
-        return path if path[0] != 'protocols' else ('protocols', *_of_protocol(path[1:]))
-    if path[0] in PROTOCOLS:
-        return ('protocols', *_of_protocol(path))
-    if len(path) == 1:
-        protocol = results['provenance']['scoring']['baselines_protocol']
-        return ('protocols', *_of_protocol((protocol, *path)))
-    return path
+    inside = path[1:] if path[0] == 'protocols' else path
+    if inside[0] in PROTOCOLS:
+        return ('protocols', *_of_protocol(inside))
+    if path[0] in results or len(path) > 1:
+        return path
+    protocol = results['provenance']['scoring']['baselines_protocol']
+    return ('protocols', *_of_protocol((protocol, *path)))
 
 
 def _of_protocol(path: tuple[str, ...]) -> tuple[str, ...]:
