@@ -215,6 +215,17 @@ def test_an_upload_whose_sender_is_gone_without_a_word_ends(server, monkeypatch)
     server.settles(lambda: list(server.folder.iterdir()) == [])
 
 
+def test_images_of_too_many_pixels_are_refused_by_their_size(server, monkeypatch, tmp_path):
+    monkeypatch.setattr(uploads, 'MOST_PIXELS', 48 * 64 - 1)
+    assert 'it has 64x48 pixels, and may have 3071' in server.send('a.png', PNG).json['error']
+    path = tmp_path / 'a.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 5.0, (64, 48))
+    writer.write(RGB)
+    writer.release()
+    error = server.send('a.avi', path.read_bytes()).json['error']
+    assert 'its images have more than 3071 pixels' in error
+
+
 def test_a_chunked_body_is_refused(server):
     answer = server.ask('POST', '/api/files?name=a.png', headers={'Transfer-Encoding': 'chunked'})
     assert answer.status == 411
@@ -248,6 +259,13 @@ def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     assert shown.headers['content-type'] == 'image/jpeg'
     image = cv2.imdecode(np.frombuffer(shown.data, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (48, 64, 3)
+    data = server.file(job, result['frames'][0]['image']).data
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert (
+        np.abs(image.astype(int) - RGB).mean()
+        < 3
+        < np.abs(image[..., ::-1].astype(int) - RGB).mean()
+    )
 
 
 def test_a_photo_without_a_surface_has_a_cloud_and_no_mesh_as_of_predict(server):
@@ -313,7 +331,7 @@ def test_a_video_gives_its_frames_and_a_video(server, tmp_path):
     job = server.wait(server.send('drive.avi', path.read_bytes()).json)
     assert job['state'] == 'done', job['text']
     result = job['result']
-    assert result['images'] == 250
+    assert (result['images'], result['rate']) == (250, 5.0)
     numbers = [frame['number'] for frame in result['frames']]
     assert 40 < len(numbers) <= 101
     assert numbers[0] == 0
