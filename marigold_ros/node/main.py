@@ -67,9 +67,8 @@ class _ToRosout(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         logger = rclpy.logging.get_logger('marigold_depth')
-        severity = rclpy.logging.LoggingSeverity
-        known = {logging.WARNING: severity.WARN, logging.ERROR: severity.ERROR}
-        logger.log(self.format(record), known.get(record.levelno, severity.INFO))
+        # Levels have the same numbers in rclpy and in logging.
+        logger.log(self.format(record), rclpy.logging.LoggingSeverity(record.levelno))
 
 
 def _check_topics(nodes: dict[str, DepthNode]) -> None:
