@@ -15,10 +15,10 @@ from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.geometry.fit_report import details_of
 from marigold_ros.live_run.process import own_context, own_node
 from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
-from marigold_ros.node import diagnostics
+from marigold_ros.node import diagnostics, health
 from marigold_ros.node.diagnostic_keys import FRAMES_RECEIVED, KEYS, values_of
 from marigold_ros.node.diagnostics import alignment_status
-from marigold_ros.node.health import Health, Rate
+from marigold_ros.node.health import Health
 from marigold_ros.node.interface import subscriptions
 from marigold_ros.node.ros_helpers import compressed_message, image_message
 from marigold_ros.reasons import Reason
@@ -157,18 +157,24 @@ def test_without_stamps_no_scan_is_paired_and_the_remedy_is_named(bench):
     assert not running.robot.received['depth/image_rect']
 
 
-def test_a_limit_of_age_and_rate_that_is_lifted_again_is_lifted_at_once(running):
-    assert running.configure(max_input_age=1.0)
-    running.send(SECOND)
+def test_limits_of_age_and_rate_hold_until_they_are_lifted(running):
+    assert running.configure(max_input_age=30.0)
+    running.send(SECOND)  # 1970
     assert running.wait_quiet(1)['frames.rejected.age'] == 1
+    assert 'max_input_age' in running.status('frames')[1]
+    running.send(time.time_ns() - running.robot.begin_ns)
+    assert running.wait_quiet(2)['frames.served'] == 1
+    assert running.call(Trigger, 'reset').success  # the next stamp is before that of the last
     assert running.configure(max_input_age=0.0)
     running.send(2 * SECOND)
-    running.wait_received('relative/image')
+    assert running.wait_quiet(3)['frames.served'] == 2
     assert running.configure(max_rate=0.001)
-    running.send(3 * SECOND)
+    for tenths in (30, 35):  # neither is due
+        running.send(tenths * SECOND // 10)
+    running.wait_for(lambda: running.count('frames.dropped_newer') == 1)
     assert running.configure(max_rate=0.0)
     running.send(4 * SECOND)
-    running.wait_received('relative/image', 2)
+    running.wait_received('relative/image', 3)
 
 
 def test_an_image_without_its_fusion_network_is_counted_as_of_the_checkpoint(bench):
@@ -194,6 +200,7 @@ def test_after_an_internal_error_the_next_image_is_served(running, monkeypatch):
         patch.setattr(running.model, 'predict', lambda *_a, **_k: 1 / 0)
         running.send(SECOND)
         assert running.wait_quiet(1)['frames.rejected.internal'] == 1
+    assert running.status('frames')[1] == 'frame rejected: ZeroDivisionError: division by zero'
     running.send(2 * SECOND)
     assert running.wait_quiet(2)['frames.served'] == 1
 
@@ -255,24 +262,30 @@ def test_diagnostics_come_although_the_ros_clock_stands_still(bench):
     assert running.node.get_clock().now().nanoseconds == 0
 
 
-def test_silence_counts_from_the_first_publisher_on():
-    rate = Rate()
-    rate._begun -= 60.0
-    assert rate.silence > 50
-    rate.begin()
-    assert rate.silence < 50
-    rate.tick()
-    assert rate.silence < 50
+def test_an_error_in_diagnostics_is_logged_and_costs_no_frame(bench, monkeypatch, capfd):
+    running, calls = bench(hear=('relative/image',), autostart=False), []
+
+    def fail():
+        calls.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(running.node, 'publish_diagnostics', fail)
+    running.start()
+    running.wait_for(lambda: len(calls) == 2)
+    running.wait_connected(1)
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert 'ZeroDivisionError' in capfd.readouterr().err
 
 
-def test_images_older_than_the_limit_are_rejected(bench):
-    running = bench({'max_input_age': 1.0}, hear=('relative/image',))
-    running.send(SECOND)  # 1970
-    frames = running.wait_quiet(1)
-    assert frames['frames.rejected.age'] == 1
-    assert 'max_input_age' in running.status('frames')[1]
-    running.send(running.node.get_clock().now().nanoseconds)
-    assert running.wait_quiet(2)['frames.served'] == 1
+def test_silence_counts_from_the_first_publisher_on(bench, monkeypatch):
+    running = bench(connect=False, remap=('-r', 'image:=/late'))
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 60.0)
+    monkeypatch.setattr(health, 'time', later)
+    running.robot.node.create_publisher(Image, '/late', 5)
+    running.wait_for(lambda: running.node.count_publishers('/late') == 1)
+    running.node.refresh_inputs()
+    assert running.status('frames')[:2] == (OK, '/late')
 
 
 def send_alone(running, stamp, grey):
@@ -380,6 +393,12 @@ def test_a_camera_info_that_never_comes_is_not_waited_for_by_each_image(bench, m
     running.send(SECOND, info=False)
     running.wait_quiet(1)
     assert running.node.health.timings.last_s('decode') < 4.0
+
+
+def test_two_scans_of_one_moment_are_no_fault(running):
+    for _ in range(2):  # as of two halves of a turn
+        running.deliver('scan', running.robot.scan_of_plane(SECOND))
+    assert running.count('scans.rejected.stamp') == 0
 
 
 def test_the_published_keys_are_those_of_the_list(bench):
@@ -505,7 +524,8 @@ def test_idling_is_no_fault_and_rates_are_reported(bench):
     for k in range(1, 4):
         running.send(k * SECOND)
     running.wait_quiet(3)
-    assert float(running.status('frames')[2]['rate_hz']) > 0.0
+    rates = running.status('frames')[2]
+    assert float(rates['rate_hz']) > 0.0 == float(rates['output_rate_hz'])
     assert running.status('timing')[:2] == (OK, 'idle: nobody listens')
     assert float(running.status('model')[2]['resident_mb']) > 10.0
     running.robot.hear('relative/image')  # whether or not there are images

@@ -422,7 +422,7 @@ class Inputs:
         # As it is now: where all images are too old, none is served that would read the settings.
         limit = self._node.current_config().max_input_age
         now = self._node.get_clock().now().nanoseconds
-        if limit > 0 and now > 0 and now - stamp > limit * 1e9:
+        if limit > 0 and now - stamp > limit * 1e9:
             raise InputError(
                 f'image is {(now - stamp) / 1e9:.3f} s old, max_input_age is {limit:g} s; '
                 'compare the clocks, or set use_sim_time when a bag is played',
