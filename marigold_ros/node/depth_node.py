@@ -127,7 +127,6 @@ class DepthNode(ManagedNode):
             self._server.overlaps,
         )
         self._inputs.open()
-        self._warning_log = WarningLog()
         self._clock_watch = watch_clock(self, self._on_clock_jump)
         self._own_timers = [
             # With use_sim_time the ROS clock may stand still: that is to be reported, too.
@@ -226,9 +225,7 @@ class DepthNode(ManagedNode):
             counters.leave_frame(keys.FRAMES_IDLE)
             return
         replaced = self._worker.mailbox.put(message)
-        if replaced is message:
-            counters.leave_frame(keys.FRAMES_DEACTIVATED)
-        elif replaced is not None:
+        if replaced is not None:
             counters.leave_frame(keys.FRAMES_DROPPED)
 
     def current_config(self) -> NodeConfig:

@@ -62,8 +62,10 @@ def test_a_manager_can_lead_the_node_through_its_whole_life(bench):
         assert state(running) == State.PRIMARY_STATE_INACTIVE
         assert running.robot.image.get_subscription_count() == 0
         serve_one_while_active(running, round_)
+        assert running.node.count_publishers('/diagnostics') == 1
         assert change(running, Transition.TRANSITION_CLEANUP)
         assert state(running) == State.PRIMARY_STATE_UNCONFIGURED
+        running.wait_for(lambda: running.node.count_publishers('/diagnostics') == 0)
     assert change(running, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert state(running) == State.PRIMARY_STATE_FINALIZED
     frames = running.node.health.counters.snapshot('frames.')
@@ -195,19 +197,34 @@ def test_deactivate_finishes_a_frame_and_counts_the_next(bench, monkeypatch):
     assert frames['frames.rejected.deactivated'] == 1
 
 
-@pytest.mark.parametrize('fails', [False, True])
-def test_reset_forgets_the_fit_and_the_scans(bench, monkeypatch, fails):
+def test_deactivate_waits_for_no_scan(bench):
+    running = bench({'lidar.wait': 2.0, 'compute_without_listeners': True})
+    running.send(SECOND, scan=False)
+    assert running.model.started.acquire(timeout=30)
+    assert change(running, Transition.TRANSITION_DEACTIVATE)
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert running.node.health.timings.last_s('pair') < 1.5
+
+
+@pytest.mark.parametrize('by', ['reset', 'a reset that fails', 'reload', 'activation'])
+def test_a_reset_another_model_and_an_activation_forget_the_fit(bench, monkeypatch, by):
     running = bench({'alignment.hold_limit': 60.0}, hear=(RELATIVE,))
     running.send(SECOND)
     running.wait_quiet(1)
     assert running.node.health.alignment.state == 'fitted'
-    assert running.call(Trigger, 'reset').success
-    if fails:  # it is tried again before the next image
+    if by == 'activation':
+        assert change(running, Transition.TRANSITION_DEACTIVATE)
+        assert change(running, Transition.TRANSITION_ACTIVATE)
+        running.wait_connected(1)
+    else:
+        assert running.call(Trigger, 'reload' if by == 'reload' else 'reset').success
+    if fails := by == 'a reset that fails':  # it is tried again before the next image
         with monkeypatch.context() as broken:
             broken.delattr(FramePipeline, 'state')
             running.send(SECOND, scan=False)
             assert running.wait_quiet(2)['frames.rejected.internal'] == 1
-    running.send(SECOND + 1000, scan=False)
+    # Of the scans too, but for a reload, after which the one that is there fits no more.
+    running.send(SECOND + (SECOND if by == 'reload' else 1000), scan=False)
     running.wait_quiet(2 + fails)
     assert running.node.health.alignment.state == 'none'
 
@@ -246,6 +263,7 @@ def test_reload_takes_the_folder_of_an_adapted_model_with_its_fusion_network(ben
         load_model=lambda config: models.append(load(config)) or models[-1],
     )
     running.configure(model=str(adapted))
+    running.node.health.gaps.append(9.0)  # of the model before
     assert running.call(Trigger, 'reload').success
     running.send(SECOND)
     assert running.wait_quiet(1)['frames.served'] == 1
