@@ -3,7 +3,9 @@
 """Images, scans and camera_info go in over DDS; what comes out."""
 
 import threading
+from types import SimpleNamespace
 
+import cv2
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import is_rectified_name
@@ -11,10 +13,17 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
 from marigold_ros.frame import Prediction
 from marigold_ros.geometry.measured_points import measure_points
-from marigold_ros.message_codec import encode_depth, header_ns, to_camera, to_depth, to_organised
+from marigold_ros.message_codec import (
+    encode_depth,
+    encode_image,
+    header_ns,
+    to_camera,
+    to_depth,
+    to_organised,
+)
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 from marigold_ros.node.diagnostic_keys import values_of
-from marigold_ros.node.interface import subscriptions
+from marigold_ros.node.interface import publishers, subscriptions
 from marigold_ros.node.interface.publishers import TOPICS
 from marigold_ros.node.ros_helpers import image_message
 from marigold_ros.pipeline import FramePipeline
@@ -22,10 +31,11 @@ import numpy as np
 import pytest
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 SECOND = 1_000_000_000
 DEPTH, RELATIVE, ALIGNMENT = 'depth/image_rect', 'relative/image', 'alignment'
+WITHOUT_EXTRINSICS = dict.fromkeys(('extrinsics.translation', 'extrinsics.rotation_xyzw'))
 METRES = (DEPTH, 'depth/camera_info', 'uncertainty/image', 'points')
 # Depth of the planted plane by row, metres.
 ROWS = 2.0 + 8.0 * np.linspace(1.0, 0.0, 48)
@@ -183,9 +193,10 @@ def test_a_scan_that_is_there_is_measured_beside_the_prediction(running, monkeyp
 )
 def test_a_useless_camera_info_leaves_relative_depth_and_is_counted(running, changes, words):
     running.deliver('info', running.robot.camera_info(SECOND, **changes))
-    running.send(SECOND, info=False)
-    running.wait_received(RELATIVE)
-    assert running.wait_quiet(1)['frames.served'] == 1
+    for number in (1, 2):  # the same camera_info, counted once
+        running.send(number * SECOND, info=False)
+        running.wait_received(RELATIVE, number)
+        assert running.wait_quiet(number)['frames.served'] == number
     assert running.robot.received[DEPTH] == []
     level, text, values = running.status('infos')
     assert (level, words in text) == (1, True)
@@ -219,14 +230,22 @@ def test_of_the_ground_too_the_reason_is_the_camera_info(bench):
     assert 'uncalibrated' in running.status('alignment')[2]['reason']
 
 
-def test_a_distorted_image_gives_rectified_depth_and_camera_info(running):
-    running.configure(alignment__method='global')
+@pytest.mark.parametrize('is_rectified', ['auto', 'yes'])
+def test_a_distorted_image_gives_rectified_depth_and_camera_info(bench, is_rectified):
+    hear = ('depth/camera_info', 'rgb/image_rect')
+    running = bench({'image_rectified': is_rectified, 'alignment.method': 'global'}, hear=hear)
     info = running.robot.camera_info(SECOND, d=[0.05, 0.0, 0.0, 0.0, 0.0])
     running.deliver('info', info)
-    running.send(SECOND, info=False)
+    running.deliver('scan', running.robot.scan_of_plane(SECOND))
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    image = image_message(running.robot.header(SECOND), encode_image(rgb, 'rgb8'))
+    running.deliver('image', image)
     rectified = running.wait_received('depth/camera_info')[0]
     assert not any(rectified.d)
     assert list(rectified.k) == pytest.approx(list(info.k))
+    # As its topic, /camera/image_raw, does not say that it is rectified already.
+    shown = running.wait_received('rgb/image_rect')[0].data
+    assert (shown == image.data) == (is_rectified == 'yes')
 
 
 def test_a_parameter_changed_between_frames_serves_the_next_one(running):
@@ -238,6 +257,37 @@ def test_a_parameter_changed_between_frames_serves_the_next_one(running):
     assert message.encoding == '16UC1'
     assert message.header.frame_id == 'elsewhere'
     assert 1.9 < np.nanmin(to_depth(message)) < 2.1
+    assert running.configure(depth_max=5.0, color_min_depth=2.0, color_max_depth=4.0)
+    running.send(3 * SECOND)
+    png = bytes(running.wait_received('depth/image_rect/compressedDepth', 3)[2].data)[12:]
+    inverse = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    depth = to_depth(running.wait_received(DEPTH, 3)[2])
+    np.testing.assert_array_equal(inverse == 0, depth >= 5.0)
+    colours = np.reshape(running.wait_received('depth/color', 3)[2].data, (48, 64, 3))
+    assert len(np.unique(colours[depth >= 4.0], axis=0)) == 1
+    assert len(np.unique(colours[depth < 4.0], axis=0)) > 10
+
+
+def test_what_nobody_hears_is_not_computed(bench, monkeypatch):
+    computed = []
+    monkeypatch.setattr(publishers, 'cloud_of', lambda *_given: computed.append('points'))
+    running = bench(hear=(DEPTH,))
+    running.send(SECOND)
+    running.wait_received(DEPTH)
+    running.wait_quiet(1)
+    assert not computed
+
+
+def test_a_camera_info_of_another_frame_is_pointed_out_once(running, capfd):
+    for number in (1, 2):
+        info = running.robot.camera_info(number * SECOND)
+        info.header.frame_id = 'elsewhere'
+        running.deliver('info', info)
+        running.send(number * SECOND, info=False)
+        running.wait_received(DEPTH, number)
+        running.wait_quiet(number)
+    text = "in frame 'camera_optical', its camera_info in 'elsewhere'"
+    assert capfd.readouterr().err.count(text) == 1
 
 
 def test_every_output_carries_stamp_and_frame_of_the_image(bench):
@@ -288,12 +338,12 @@ def test_output_at_the_models_size_has_a_camera_that_fits(bench, with_depth_came
     if source == 'pointcloud':
         running = bench(settings, hear=METRES)
     else:
-        running, send_depth = with_depth_camera(METRES, **settings)
+        running, send_depth = with_depth_camera(METRES, **settings, **WITHOUT_EXTRINSICS)
     running.model.processing_size = lambda height, width, _chosen: (height // 2, width // 2)
     if source == 'pointcloud':
         running.send(SECOND)
     else:
-        send_depth(SECOND, np.repeat(ROWS[:, None], 64, 1).astype(np.float32))
+        send_depth(SECOND, np.repeat(ROWS[:, None], 64, 1).astype(np.float32), frame='')
     depth = to_depth(running.wait_received(DEPTH)[0])
     assert depth.shape == (24, 32)
     # Scaled intrinsics are half a pixel off the pixel centres, see rescale: a row is 0.17 m.
@@ -314,8 +364,7 @@ def test_an_image_without_a_frame_has_that_of_its_camera_info(running):
 
 
 def test_missing_extrinsics_mean_no_metres_and_a_reason(bench):
-    unset = dict.fromkeys(('extrinsics.translation', 'extrinsics.rotation_xyzw'))
-    running = bench(unset, hear=(DEPTH, RELATIVE))
+    running = bench(WITHOUT_EXTRINSICS, hear=(DEPTH, RELATIVE))
     running.send(SECOND)
     running.wait_received(RELATIVE)
     assert running.wait_quiet(1)['frames.served'] == 1
@@ -376,7 +425,11 @@ def test_a_depth_camera_of_its_own_frame_and_size_needs_its_camera_info(with_dep
     assert metres[24].mean() == pytest.approx(ROWS[24] + 0.1, rel=0.03)
 
 
-def test_an_unknown_ground_is_a_reason_and_no_metres(bench):
+def test_an_unknown_ground_is_a_reason_and_no_metres(bench, install_tf2):
+    def unknown(*_frames_and_time):
+        raise LookupError('base_footprint is not known')
+
+    install_tf2(lambda: SimpleNamespace(lookup_transform=unknown, clear=lambda: None))
     heard = (DEPTH, RELATIVE, ALIGNMENT)
     running = bench({'sparse_source': 'ground'}, hear=heard, connect=False)
     inputs = running.robot.image, running.robot.info
@@ -384,21 +437,29 @@ def test_an_unknown_ground_is_a_reason_and_no_metres(bench):
     running.send(SECOND, scan=False)
     running.wait_received(RELATIVE)
     status = running.wait_received(ALIGNMENT)[0].status[0]
-    assert 'base_footprint' in status.message
-    assert 'ground.height' in status.message
+    assert 'no transform camera_optical <- base_footprint' in status.message
+    assert 'publish it or set ground.height' in status.message
     assert not running.robot.received[DEPTH]
 
 
 def test_each_of_several_sources_has_its_own_line_and_may_be_missing(bench):
-    running = bench(
-        {'sparse_source': 'pointcloud,ground', 'alignment.method': 'global'}, hear=(DEPTH,)
-    )
+    sources = {'sparse_source': 'pointcloud,radar,ground', 'alignment.method': 'global'}
+    running = bench(sources, hear=(DEPTH,))
+    radar = running.robot.node.create_publisher(PointCloud2, '/radar', QoSProfile(depth=5))
+    running.wait_for(radar.get_subscription_count)
+    running.node.refresh_inputs()
+    running.wait_for(radar.get_subscription_count)
+    running.deliver('scan', running.robot.scan_of_plane(SECOND), radar)
     running.send(SECOND)
     running.wait_received(DEPTH)
     _, text, values = running.status('scans.pointcloud')
     assert (text, values['scans.pointcloud.used']) == ('/velodyne_points', '1')
     assert int(values['points']) > 100
     assert values['scans.pointcloud.received'] == '1'
+    # The extrinsics are those of the first source.
+    level, text, values = running.status('scans.radar')
+    assert (level, values['scans.radar.missing']) == (1, '1')
+    assert 'set another sparse_source' in text
     level, text, values = running.status('scans.ground')
     assert level == 1
     assert 'base_footprint' in text
