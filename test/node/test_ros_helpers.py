@@ -7,10 +7,16 @@ from types import ModuleType
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry import organise_cloud
-from marigold_ros.message_codec import encode_image, header_ns, to_organised
+from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns, to_organised
 from marigold_ros.node import ros_helpers
 from marigold_ros.node.distro import byte_array
-from marigold_ros.node.ros_helpers import image_message, ImageReader, organised_message, to_stamp
+from marigold_ros.node.ros_helpers import (
+    compressed_message,
+    image_message,
+    ImageReader,
+    organised_message,
+    to_stamp,
+)
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image, PointCloud2
@@ -101,6 +107,10 @@ def test_cv_bridge_reads_what_the_codec_does_not_know(with_cv_bridge):
     assert reader.state.startswith('used')
     reader.check(foreign_image())
     assert (reader.read(foreign_image()) == 9).all()
+    grey = np.full((4, 5, 3), 90, np.uint8)
+    jpeg = compressed_message(Header(), encode_jpeg(grey))
+    reader.check(jpeg)
+    np.testing.assert_array_equal(reader.read(jpeg), grey)
 
 
 @pytest.mark.parametrize(
