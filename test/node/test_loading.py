@@ -13,6 +13,7 @@ from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
 from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.models.fusion import load as fusion_load
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
+from marigold_ros.node import loading
 from marigold_ros.node.loading import Loader
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import build
@@ -66,6 +67,22 @@ def test_the_description_of_a_model_is_text_by_dotted_names():
     named = {'runtime.backend': 'openvino', 'runtime.warm_up': ''}
     assert loader.description == {'name': 'plane', 'device': '', **named}
     assert ran_by(loader.description) == {'backend': 'openvino'}
+
+
+@pytest.mark.parametrize(
+    ('backend', 'words'),
+    [
+        ('torch', 'by torch in float32; OpenVINO would be faster: pip install openvino'),
+        ('openvino', 'by openvino in float32, and by torch while that compiles'),
+    ],
+)
+def test_the_log_says_how_a_model_runs_and_what_is_faster(backend, words, monkeypatch, caplog):
+    monkeypatch.setattr(loading, 'find_spec', lambda _name: None)  # OpenVINO is not installed
+    model = Plane()
+    model.description = {'device': 'cpu', 'dtype': 'float32', 'runtime': {'backend': backend}}
+    with caplog.at_level(logging.INFO):
+        Loader(lambda config: model, logging.getLogger('test')).load(NodeConfig())
+    assert words in caplog.text
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Several cameras in one process: a node each, in its own namespace, and one model for all."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
 from contextlib import suppress
 from functools import partial
 import gc
@@ -11,7 +11,7 @@ import threading
 import weakref
 
 from loopback_node import wait_for
-from marigold_ros.config import ModelConfig, NodeConfig
+from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.live_run.process import spinning
@@ -290,6 +290,18 @@ def test_a_reset_of_one_camera_leaves_the_others_alone(networks, monkeypatch):
     assert front.space == 'depth'
 
 
+def test_guidance_by_points_waits_for_its_turn(networks):
+    shared = SharedModel(networks)
+    networks.predict_guided = networks.calls.append
+    with ThreadPoolExecutor(1) as pool:
+        with shared.turn:
+            asked = pool.submit(shared.for_camera().predict_guided, 'points')
+            with pytest.raises(TimeoutError):
+                asked.result(0.1)
+        asked.result(10)
+    assert networks.calls == ['points']
+
+
 def test_a_model_compiled_for_one_image_is_not_batched(networks, patient):
     networks.takes_any_batch = False
     shared = SharedModel(networks)
@@ -300,7 +312,10 @@ def test_a_model_compiled_for_one_image_is_not_batched(networks, patient):
     assert sorted(networks.calls) == [[0], [1]]
 
 
-def test_equal_settings_share_a_model_until_the_last_camera():
+@pytest.mark.parametrize(
+    'others', [{'model': ModelConfig(model='another')}, {'runtime': RuntimeConfig('torch')}]
+)
+def test_equal_settings_share_a_model_until_the_last_camera(others):
     loaded = []
 
     def load(config):
@@ -310,7 +325,7 @@ def test_equal_settings_share_a_model_until_the_last_camera():
 
     pool = ModelPool(load)
     front, left = pool.load('front', NodeConfig()), pool.load('left', NodeConfig())
-    other = pool.load('rear', NodeConfig(model=ModelConfig(model='another')))
+    other = pool.load('rear', NodeConfig(**others))
     assert len(loaded) == 2
     del front, other
     gc.collect()

@@ -18,6 +18,11 @@ from sensor_msgs.msg import CameraInfo, Image
 SECOND = 1_000_000_000
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+ROLES = {
+    'image': '/camera/image_raw',
+    'info': '/camera/camera_info',
+    'lidar': '/velodyne_points',
+}
 LATCHED = QoSProfile(
     depth=5, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
 )
@@ -146,6 +151,15 @@ def test_what_goes_with_images_is_kept_longer_than_they(bench):
     sets = [name for name in TOPICS if name.endswith('camera_info')]
     assert {depth[f'/marigold_depth/{name}'] for name in [*sets, 'alignment']} == {5}
     assert {depth[f'/marigold_depth/{name}'] for name in ('depth/image_rect', 'points')} == {1}
+    inputs = {s.topic_name: s.qos_profile.depth for s in running.node.subscriptions}
+    assert [inputs[topic] for topic in ROLES.values()] == [1, 1, 5]
+
+
+@pytest.mark.parametrize('role', ['image', 'info', 'lidar'])
+def test_each_input_has_a_reliability_of_its_own(bench, role):
+    values = bench({f'{role}_reliability': 'best_effort'}).status('qos')[2]
+    asked = {name: values[topic].partition(' ')[0] for name, topic in ROLES.items()}
+    assert asked == {**dict.fromkeys(ROLES, 'reliable,'), role: 'best_effort,'}
 
 
 def test_an_incompatible_publisher_is_diagnosed_while_it_is_there(bench):
