@@ -292,10 +292,11 @@ def test_numbers_of_a_fit_are_read_back():
 
 
 def test_results_of_an_earlier_run_are_removed(tmp_path):
-    for name in (*LIVE_FILES, 'mine.txt'):
+    (tmp_path / 'pictures').mkdir()
+    for name in (*LIVE_FILES, 'pictures/frame_0_error.png', 'mine.txt'):
         (tmp_path / name).write_text('old')
     clear_old(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
+    assert [path.name for path in tmp_path.rglob('*.*')] == ['mine.txt']
 
 
 def test_a_bag_has_the_size_of_its_images(short_drive, tmp_path, capsys):

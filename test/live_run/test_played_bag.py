@@ -6,6 +6,7 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros import synthetic
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig
@@ -55,13 +56,13 @@ def test_a_depth_image_is_played_without_extrinsics(tmp_path):
     assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(bag, values)
 
 
-def bag_with_mount(path, *metres):
-    """Write a bag whose LiDAR is so far below the camera by /tf, at one time after the other."""
+def bag_with_mount(path, *metres, tenths=(0, 4, 5, 6)):
+    """Write a bag whose LiDAR is so far below the camera by /tf, at tenths of a second."""
     fields = vars(encode_image(np.zeros((4, 6, 3), np.uint8), 'rgb8'))
     cloud = vars(encode_cloud(np.ones((1, 9), [(axis, 'f4') for axis in 'xyz'])))
     with BagWriter(path) as bag:
-        for number, down in enumerate(metres):
-            stamp = 10**9 + number * 100 * MS
+        for tenth, down in zip(tenths, metres, strict=False):
+            stamp = 10**9 + tenth * 100 * MS
             header = {'stamp': stamp, 'frame_id': 'camera'}
             mount = {
                 'header': header,
@@ -76,10 +77,12 @@ def bag_with_mount(path, *metres):
 
 
 def test_a_mounting_that_is_recorded_on_tf_counts_where_it_stays_the_same(tmp_path):
-    found = prepare_bag(bag_with_mount(tmp_path / 'fixed', 0.3, 0.3), NodeConfig(), None)
+    found = prepare_bag(bag_with_mount(tmp_path / 'fixed', 0.3, 0.3, 0.3, 0.3), NodeConfig(), None)
     np.testing.assert_allclose(found.T_cam_lidar[:3, 3], (0, 0.3, 0))
-    with pytest.raises(CalibrationError, match="'lidar' moves against 'camera' in /tf"):
-        prepare_bag(bag_with_mount(tmp_path / 'joint', 0.3, 0.4), NodeConfig(), None)
+    assert found.period == pytest.approx(0.1)  # a gap is no period
+    for moved in (0.2, 0.4):
+        with pytest.raises(CalibrationError, match="'lidar' moves against 'camera' in /tf"):
+            prepare_bag(bag_with_mount(tmp_path / str(moved), 0.3, moved), NodeConfig(), None)
 
 
 def test_compressed_images_are_played_where_image_transport_finds_them(tmp_path):
@@ -131,6 +134,13 @@ def test_a_depth_camera_is_played_with_its_camera_info_and_its_pose(tof_bag):
         sent = Counter(message.role for message in played_messages(reader, bag, 8))
     assert (sent['depth_info'], sent['lidar']) == (1, 1)
     assert set(prepared(tof_bag, 'ground')[0].inputs) == {'image', 'camera_info'}
+
+
+def test_the_node_has_size_and_kind_of_the_images_beforehand_and_waits_for_scans(short_drive):
+    bag = prepare_bag(short_drive, NodeConfig(), None)
+    values = node_values(bag, NodeConfig(), every_frame=True)
+    expected = {'runtime.warm_up': '72x96', 'image_rectified': 'no', 'lidar.wait': 1.0}
+    assert values.items() >= expected.items()
 
 
 def test_a_path_with_letters_beyond_16_bits_reaches_the_node(short_drive):
@@ -202,14 +212,15 @@ def test_the_lidar_is_played_where_nothing_else_is_asked_for(mixed_bag):
     assert set(bag.inputs) == {'image', 'camera_info', 'lidar'}
 
 
-def test_a_drive_is_written_once_and_anew_where_its_note_is_damaged(tmp_path):
+def test_a_drive_is_written_once_and_anew_for_other_code_or_a_damaged_note(tmp_path, monkeypatch):
     bag = synthetic_drive(tmp_path, 1, 64, 48)
     (tmp_path / 'drive.json').write_bytes(b'{')  # as a full disk leaves it
     stamps = []
-    for _ in range(2):
+    for code in (synthetic.__file__, synthetic.__file__, str(tmp_path / 'other' / '__init__.py')):
+        monkeypatch.setattr(synthetic, '__file__', code)
         assert synthetic_drive(tmp_path, 1, 64, 48) == bag
         stamps.append((bag / 'metadata.yaml').stat().st_mtime_ns)
-    assert stamps[0] == stamps[1]
+    assert stamps[0] == stamps[1] < stamps[2]
 
 
 @pytest.mark.parametrize('rows', [1, 2])

@@ -31,12 +31,23 @@ def test_frames_without_truth_or_point_are_part_of_the_animation(tmp_path, monke
             frame = Frame(rgb, Camera(K, 32, 24), points, np.eye(4))
             yield BagFrame(frame, None, number, truth), recorded
 
+    scales = []
     monkeypatch.setattr(scoring, '_recorded_frames', frames)
+    monkeypatch.setattr(scoring, 'depth_scale', lambda z: scales.append(z) or (1.0, 10.0))
     bag = SimpleNamespace(images=3, period=0.1, topics=SimpleNamespace(truth='/truth'))
     job = SimpleNamespace(bag=bag, config=NodeConfig(), folder=tmp_path)
     assert animate_recording(job)
     done, animation = cv2.imreadanimation(str(tmp_path / 'demo.webp'))
     assert (done, len(animation.frames)) == (True, 3)
+    assert len(scales) == 1  # that of the first frame serves all
+
+
+@pytest.mark.parametrize(('images', 'stride'), [(1, 1), (20, 1), (21, 2), (100, 5)])
+def test_an_animation_has_at_most_20_frames_in_real_time(tmp_path, monkeypatch, images, stride):
+    monkeypatch.setattr(scoring, 'drawn_frames', lambda _job, every: every)
+    monkeypatch.setattr(scoring, 'write_animation', lambda _path, *drawn: drawn)
+    job = SimpleNamespace(bag=SimpleNamespace(images=images, period=0.1), folder=tmp_path)
+    assert animate_recording(job) == (stride, pytest.approx(0.1 * stride))
 
 
 @pytest.mark.parametrize('rectified', [True, False])
@@ -98,8 +109,10 @@ def test_an_unusable_image_does_not_end_a_run_without_a_node(offline, changed_dr
             return topic, {'distortion_model': 'unknown', 'd': np.ones(5)}, log_ns
         return topic, {}, log_ns
 
-    results = offline(changed_drive(tmp_path / 'bag', change), 2, CountedModel())
+    model = CountedModel()
+    results = offline(changed_drive(tmp_path / 'bag', change), 3, model)
     assert results['frames']['rejected'] == {'calibration': 1}
+    assert model.predicted == 3  # of the first good image again, for its cloud
     assert (tmp_path / 'cloud.ply').is_file()
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from builtin_interfaces.msg import Time  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
 from marigold_ros.config import NodeConfig  # noqa: E402
 from marigold_ros.errors import MarigoldError, WriteError  # noqa: E402
 from marigold_ros.live_run import exchange, process, session  # noqa: E402
@@ -23,6 +26,9 @@ from marigold_ros.live_run.played_bag import DemoJob, SerialMessage  # noqa: E40
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
 from marigold_ros.live_run.session import scan_counters  # noqa: E402
 from marigold_ros.settings import build  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
 BAD = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
 OBEDIENT = """
@@ -117,21 +123,63 @@ def test_a_recording_that_cannot_be_written_ends_the_wait_for_messages():
             recorder.wait(lambda: False, 60)
 
 
+def test_a_frame_is_complete_with_its_last_output_and_a_node_reports_for_itself(monkeypatch):
+    takes, clock = {}, Clock()
+    monkeypatch.setattr(exchange, 'time', clock)
+    node = SimpleNamespace(
+        create_subscription=lambda _kind, topic, take, _qos, raw: takes.update({topic: take})
+    )
+    recorder = Recorder(node)
+
+    def hear(topic, message):
+        clock.sleep(1.0)
+        takes[topic](serialize_message(message))
+
+    def status(name, **values):
+        pairs = [KeyValue(key=key.replace('__', '.'), value=v) for key, v in values.items()]
+        return DiagnosticArray(header=header, status=[DiagnosticStatus(name=name, values=pairs)])
+
+    for second, state in ((7, 'fitted'), (8, 'none')):
+        header = Header(stamp=Time(sec=second))
+        hear('/marigold_depth/alignment', status('', state=state))
+        hear('/marigold_depth/relative/image', Image(header=header))
+        assert recorder.complete == second - 7 + (state == 'none')
+        if state == 'fitted':
+            hear('/marigold_depth/depth/image_rect', Image(header=header))
+            assert recorder.complete == 1
+    assert [recorder.arrival(second * 10**9) for second in (6, 7, 8)] == [None, 103.0, 105.0]
+    hear('/diagnostics', status('/other: frames', frames__served='9'))
+    assert recorder.reports == 0
+    ends = {'rejected__age': '1', 'dropped_newer': '2', 'skipped_idle': '3', 'served': '4'}
+    counters = {f'frames__{end}': count for end, count in ends.items()}
+    hear('/diagnostics', status('/marigold_depth: frames', **counters))
+    assert (recorder.reports, recorder.unserved, recorder.count('frames.served')) == (1, 6, 4)
+
+
 class Silent:
-    """A recorder of a node that works, but never counts the image that was sent."""
+    """A recorder of a node that works, but never answers the image that was sent."""
 
     complete = unserved = reports = 0
 
-    def wait(self, condition, _seconds):
+    def __init__(self, clock, in_flight):
+        self.clock, self.in_flight = clock, in_flight
+
+    def wait(self, condition, seconds):
+        self.clock.sleep(seconds)
         self.reports += 1
         return condition()
 
-    def count(self, _name):
-        return 0
+    def count(self, name):
+        return self.in_flight if name == 'frames.in_flight' else 0
 
 
-def test_an_image_lost_by_dds_is_given_up_after_reports():
-    recorder, published = Silent(), []
+@pytest.mark.parametrize(
+    ('in_flight', 'reports'), [(0, LOST_AFTER + 1), (1, exchange.PATIENCE / 0.5 + 2)]
+)
+def test_an_image_lost_by_dds_is_given_up_after_reports(monkeypatch, in_flight, reports):
+    clock, published = Clock(), []
+    monkeypatch.setattr(exchange, 'time', clock)
+    recorder = Silent(clock, in_flight)
     node = SimpleNamespace(create_publisher=lambda *_: SimpleNamespace(publish=published.append))
     inputs = {'image': ('/image', 'sensor_msgs/msg/Image')}
     player = Player(node, inputs, recorder, lambda: None)
@@ -139,7 +187,7 @@ def test_an_image_lost_by_dds_is_given_up_after_reports():
     played = player.play([image], None, 0.1, lambda _sent: None, lambda *_pace: None)
     assert published == [b'bytes']
     assert (played.sent, played.unanswered) == (1, 1)
-    assert recorder.reports == LOST_AFTER + 1
+    assert recorder.reports == reports
 
 
 class Clock:
@@ -175,6 +223,7 @@ class Busy:
         (2.0, 0.0, [0, 0.05, 0.1, 0.15, 0.2, 0.25], 2.0),  # whatever the node makes of it
         (None, 0.02, [0, 0.02, 0.04, 0.06, 0.16, 0.26], 1.0),  # measured, then in real time
         (None, 0.4, [0, 0.4, 0.8, 1.2, 1.6, 2.0], 0.25),
+        (None, 0.02, [0, 0.02], 1.0),  # too few to be measured first
     ],
 )
 def test_images_are_sent_at_the_rate_that_is_asked_for_or_measured(
@@ -188,16 +237,45 @@ def test_images_are_sent_at_the_rate_that_is_asked_for_or_measured(
     player = Player(node, inputs, Busy(clock, seconds), lambda: None)
     images = [
         SerialMessage('image', 'sensor_msgs/msg/Image', b'', 10**9 + i, 10**9 + i * 10**8)
-        for i in range(6)
+        for i in range(len(sent_at))
     ]
     progress = []
     played = player.play(images, asked, 0.1, progress.append, lambda *pace: announced.append(pace))
     assert published == pytest.approx(sent_at)
     assert [played.sent_at[image.stamp_ns] - 100.0 for image in images] == pytest.approx(sent_at)
-    assert (played.sent, played.unanswered, progress) == (6, 0, list(range(1, 7)))
+    assert (played.sent, played.unanswered) == (len(images), 0)
+    assert progress == list(range(1, len(images) + 1))
     assert played.rate == pytest.approx(rate)
     assert played.seconds == pytest.approx(sent_at[-1] + seconds)
     assert announced == ([] if asked else [pytest.approx((rate, seconds))])
+
+
+def test_a_camera_info_of_depth_images_is_no_sensor_that_images_wait_for(monkeypatch):
+    clock, published = Clock(), []
+    monkeypatch.setattr(exchange, 'time', clock)
+    node = SimpleNamespace(
+        create_publisher=lambda _kind, topic, _qos: SimpleNamespace(publish=published.append)
+    )
+    kinds = {'image': 'Image', 'lidar': 'Image', 'depth_info': 'CameraInfo'}
+    inputs = {role: (f'/{role}', f'sensor_msgs/msg/{kind}') for role, kind in kinds.items()}
+    sent = [('depth_info', 0), *((role, i) for i in range(3) for role in ('image', 'lidar'))]
+    messages = [SerialMessage(role, '', (role, i), i * 10**8, i * 10**8) for role, i in sent]
+    player = Player(node, inputs, Busy(clock, 0.01), lambda: None)
+    player.play(messages, None, 0.1, lambda _sent: None, lambda *_pace: None)
+    assert published == sent
+
+
+def test_an_error_in_a_callback_is_raised_where_its_node_spins():
+    called = threading.Event()
+
+    def fail():
+        called.set()
+        raise ZeroDivisionError
+
+    with process.own_context() as context, process.own_node('failing', context) as node:
+        node.create_timer(0.01, fail)
+        with pytest.raises(ZeroDivisionError), process.spinning(node):
+            assert called.wait(10)
 
 
 @pytest.mark.parametrize(
@@ -227,11 +305,12 @@ def test_the_cloud_of_a_live_run_keeps_to_the_settings_of_the_node(tmp_path, mon
         '_run_node': (recorder, Played(sent=1), []),
         'score_recording': (SimpleNamespace(report_frames=[('best', shown)]), {}),
         '_results': {'provenance': {'checkpoint': {}}, 'rate': 1.0, 'frames': {'processed': 1}},
-        'write_all': None,
         'animate_recording': True,
     }
     for name, answer in answers.items():
         monkeypatch.setattr(session, name, lambda *_, answer=answer: answer)
+    told = []
+    monkeypatch.setattr(session, 'write_all', lambda *given: told.append(given[-1]))
     bag = SimpleNamespace(images=1, path=tmp_path, thinned=False, sees_lidar=True, inputs={})
     bag.is_compressed, bag.topics = False, SimpleNamespace(image='/image')
     bag.sources, bag.size, bag.T_cam_sensor = (), None, None
@@ -240,3 +319,4 @@ def test_the_cloud_of_a_live_run_keeps_to_the_settings_of_the_node(tmp_path, mon
         session.run_demo(job, print, lambda *_: nullcontext(print))
         header = (tmp_path / 'cloud.ply').read_bytes().split(b'end_header')[0]
         assert f'element vertex {count}\n'.encode() in header
+        assert told[-1].endswith('it saw whole scans.')

@@ -4,15 +4,11 @@
 
 from contextlib import ExitStack
 import time
-import warnings
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-with warnings.catch_warnings():
-    # The parser behind rclpy's type support imports sre_parse, which Python 3.11 calls deprecated.
-    warnings.simplefilter('ignore', DeprecationWarning)
-    import rosidl_generator_py  # noqa: F401
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
 from marigold_ros.live_run.process import own_context, own_node  # noqa: E402
@@ -48,8 +44,11 @@ def test_a_node_that_runs_already_is_listed_at_once(publishers):
         assert opened.nodes() == [NODE]
 
 
-def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publishers):
+def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publishers, monkeypatch):
     images, fits = publishers
+    now = [100.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr('marigold_ros.live_run.viewer.time', clock)
     until(lambda: viewer.nodes() == [NODE])
     assert images.get_subscription_count() == 0
     assert viewer.state(NODE) == {}
@@ -62,13 +61,16 @@ def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publisher
             assert images.get_subscription_count() == 1
         fits.publish(DiagnosticArray())  # of a node of another kind
         time.sleep(0.2)
+        now[0] += 0.5
         images.publish(CompressedImage(format='jpeg', data=b'second'))
         assert viewer.next_image(NODE, 1, 20) == (2, b'second')
+        assert viewer.next_image(NODE, 0, 20) == (2, b'second')
+        now[0] += 3.0
         values = [KeyValue(key='state', value='held'), KeyValue(key='reason', value='no scan')]
         fits.publish(DiagnosticArray(status=[DiagnosticStatus(values=values)]))
         until(lambda: viewer.state(NODE)['reason'] == 'no scan')
         assert viewer.state(NODE)['fit'] == 'held'
-        assert viewer.state(NODE)['hertz'] > 0
+        assert (viewer.state(NODE)['hertz'], viewer.state(NODE)['age']) == (2.0, 3.0)
     until(lambda: images.get_subscription_count() == 0)
 
 
