@@ -95,7 +95,9 @@ def _structure(
     # other, as along the walls of a corridor, there is no step, and no edge in the image.
     inverse = np.exp(-log_z)
     least, most = np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32)
-    least[v, u] = most[v, u] = inverse
+    # Of several points in a cell the nearest counts: it is in front.
+    np.maximum.at(most.ravel(), v * shape[1] + u, inverse)
+    least[v, u] = most[v, u]
     window = np.ones((3, max(3, int(_REACH * max(shape)) | 1)), np.uint8)
     step = 2.0 - (cv2.erode(least, window) + cv2.dilate(most, window))[v, u] / inverse
     step = np.where(step > _SMALLEST_STEP, step, 0.0)
