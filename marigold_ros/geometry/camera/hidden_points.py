@@ -29,17 +29,19 @@ _FINEST, _MOST = 1e-4, 500
 
 
 def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
-    """Return a mask (M,) of the nearest point in each pixel."""
-    if len(z) == 0:
-        return np.zeros(0, dtype=bool)
+    """
+    Return the indices of the nearest point in each pixel, by row, then by column.
+
+    So nothing depends on the order of the points of a cloud, which is arbitrary.
+    """
     pixel = v * width + u
-    nearest = np.full(int(pixel.max()) + 1, np.inf, dtype=z.dtype)
+    nearest = np.full(int(pixel.max(initial=-1)) + 1, np.inf, dtype=z.dtype)
     np.minimum.at(nearest, pixel, z)
     first = np.flatnonzero(z == nearest[pixel])
     winner = np.empty(len(nearest), dtype=np.intp)
     # The last assignment to an index stays: one of equally near returns wins.
     winner[pixel[first]] = first
-    return winner[pixel] == np.arange(len(z))
+    return winner[np.flatnonzero(nearest < np.inf)]
 
 
 def not_hidden(

@@ -94,7 +94,7 @@ def project_lidar(
     u, v = u[inside].astype(np.intp), v[inside].astype(np.intp)
 
     first = nearest_per_pixel(u, v, z, camera.width)
-    counts['farther_in_pixel'] = len(index) - int(first.sum())
+    counts['farther_in_pixel'] = len(index) - len(first)
     index, u, v, z, place = index[first], u[first], v[first], z[first], place[first]
 
     seen = np.ones(len(z), dtype=bool)

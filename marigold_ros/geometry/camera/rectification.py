@@ -113,8 +113,8 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     counts['outside'] = counts.get('outside', 0) + int(len(z) - inside.sum())
     u, v, z = u[inside].astype(int), v[inside].astype(int), z[inside].astype(np.float32)
     first = nearest_per_pixel(u, v, z, camera.width)
-    counts['farther_in_pixel'] = counts.get('farther_in_pixel', 0) + int(len(z) - first.sum())
-    counts['kept'] = int(first.sum())
+    counts['farther_in_pixel'] = counts.get('farther_in_pixel', 0) + len(z) - len(first)
+    counts['kept'] = len(first)
     kept = sparse.kept(np.flatnonzero(inside)[first], counts)
     return replace(kept, u=u[first], v=v[first], z=z[first])
 

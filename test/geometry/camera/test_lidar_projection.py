@@ -78,11 +78,23 @@ def test_projection_agrees_with_opencv():
 def test_one_return_stays_in_each_pixel_and_it_is_a_nearest_one(returns):
     u, v, z = (np.array([item[part] for item in returns], int) for part in range(3))
     kept = nearest_per_pixel(u, v, z.astype(np.float32), 3)
-    winners = {(a, b): c for a, b, c in zip(u[kept], v[kept], z[kept], strict=True)}
-    assert len(winners) == kept.sum()
-    assert winners == {
-        (a, b): min(c for x, y, c in returns if (x, y) == (a, b)) for a, b, _ in returns
-    }
+    nearest = {}
+    for column, row, depth in returns:
+        nearest[row, column] = min(depth, nearest.get((row, column), depth))
+    winners = list(zip(zip(v[kept], u[kept], strict=True), z[kept], strict=True))
+    assert winners == sorted(nearest.items())
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_the_order_of_the_points_of_a_cloud_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform((-4, -3, 1), (4, 3, 9), (20_000, 3))
+    order = rng.permutation(len(points))
+    sparse, mixed = project(points, BESIDE), project(points[order], BESIDE)
+    for name in 'uvz':
+        np.testing.assert_array_equal(getattr(mixed, name), getattr(sparse, name))
+    np.testing.assert_array_equal(order[mixed.index], sparse.index)
+    assert mixed.counts == sparse.counts
 
 
 def test_the_nearest_return_of_a_pixel_wins():
