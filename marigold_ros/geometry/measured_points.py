@@ -6,6 +6,7 @@ Measured points: the sparse depth of a frame's inputs, in its rectified image.
 An input that is missing or refused leaves the others; only without any there is no sparse depth.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from marigold_ros.geometry.camera.depth_images import (
     triangulation_noise,
     unproject_image,
 )
+from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel
 from marigold_ros.geometry.camera.lidar_projection import project_lidar, sparse_from_depth
 from marigold_ros.geometry.camera.rectification import (
     is_rectified,
@@ -218,7 +220,7 @@ def _points_of(
     if item.sparse_image is not None:
         return _points_of_image(item, np.asarray(item.sparse_image), frame, config)
     if item.sparse is not None:
-        known = _with_depth(item.sparse, frame.rgb.shape)
+        known = _nearest_known(item.sparse, frame.rgb.shape)
         return (known if camera is None else rectify_sparse(known, camera)), None
     if item.ground is not None:
         return None, Reason('no_camera')
@@ -247,16 +249,14 @@ def _points_of(
     return seen, None
 
 
-def _with_depth(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
-    """Return the points whose depth is known; AlignmentError if one lies outside of the image."""
+def _nearest_known(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
+    """Return the nearest known depth in each pixel; AlignmentError if a point lies outside."""
     sparse.require_inside(shape)
-    known = np.isfinite(sparse.z) & (sparse.z > 0)
-    if known.all():
-        return sparse
-    missing = int(np.count_nonzero(~known))
-    counts = {**sparse.counts, 'not_finite': sparse.counts.get('not_finite', 0) + missing}
-    counts['kept'] = len(sparse) - missing
-    return sparse.kept(known, counts)
+    known = np.flatnonzero(np.isfinite(sparse.z) & (sparse.z > 0))
+    u, v, z = sparse.u[known], sparse.v[known], sparse.z[known]
+    first, counts = nearest_per_pixel(u, v, z, shape[1]), Counter(sparse.counts)
+    counts.update(not_finite=len(sparse) - len(known), farther_in_pixel=len(known) - len(first))
+    return sparse.kept(known[first], {**counts, 'kept': len(first)})
 
 
 def _why_none(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:

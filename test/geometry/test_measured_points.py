@@ -327,8 +327,22 @@ def test_points_at_pixels_without_a_depth_are_left_out_and_counted():
     z = np.float32([WALL, np.nan, 0.0, -1.0, np.inf])
     measured = gathered(SparseInput('landmarks', sparse=replace(given, z=z)))
     np.testing.assert_array_equal(measured.sparse.z, np.float32([WALL]))
-    assert measured.sparse.counts == {'points': 5, 'not_finite': 4, 'kept': 1}
-    assert gathered(SparseInput('landmarks', sparse=given)).sparse is given
+    assert measured.sparse.counts == {
+        'points': 5,
+        'not_finite': 4,
+        'farther_in_pixel': 0,
+        'kept': 1,
+    }
+    whole = gathered(SparseInput('landmarks', sparse=given)).sparse
+    np.testing.assert_array_equal((whole.u, whole.v, whole.z), (given.u, given.v, given.z))
+
+
+@pytest.mark.parametrize('order', [*permutations([(5, 7, 9.0), (5, 7, 3.0), (4, 8, 6.0)])])
+def test_of_several_points_at_a_pixel_the_nearest_counts_whatever_their_order(order):
+    given = SparseDepth(*map(np.array, zip(*order, strict=True)))
+    measured = gathered(SparseInput('landmarks', sparse=given)).sparse
+    assert [*zip(measured.u, measured.v, measured.z, strict=True)] == [(5, 7, 3.0), (4, 8, 6.0)]
+    assert measured.counts['farther_in_pixel'] == 1
 
 
 def test_a_depth_image_may_be_a_list():

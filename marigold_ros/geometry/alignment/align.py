@@ -87,7 +87,7 @@ def align_map(
         scale_shift = affine.scale, affine.shift
         applied = _apply(prediction, points, config, scale_shift, inlier, fold)
         applied = replace(applied, condition=affine.condition)
-    return applied if some is None else _of_all(applied, some, len(sparse or ()))
+    return applied if some is None else of_all(applied, some, len(sparse or ()))
 
 
 def align_scale(
@@ -135,8 +135,10 @@ def _enough(sparse: SparseDepth, config: AlignmentConfig) -> np.ndarray | None:
     return many[representatives(sparse.u[many], sparse.v[many], sparse.z[many], _FITTED)]
 
 
-def _of_all(fit: Alignment, some: np.ndarray, count: int) -> Alignment:
+def of_all(fit: Alignment, some: np.ndarray, count: int) -> Alignment:
     """Return a fit to some of so many points as one to all; the others were not scored."""
+    if fit.inlier is None:
+        return replace(fit, n_points=count)
     inlier, held_out = np.zeros(count, dtype=bool), np.full(count, np.nan)
     inlier[some] = fit.inlier
     if fit.held_out is not None:

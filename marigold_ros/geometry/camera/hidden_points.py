@@ -29,11 +29,7 @@ _FINEST, _MOST = 1e-4, 500
 
 
 def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
-    """
-    Return the indices of the nearest point in each pixel, by row, then by column.
-
-    So nothing depends on the order of the points of a cloud, which is arbitrary.
-    """
+    """Return the indices of the nearest point in each pixel, in order of pixels."""
     pixel = v * width + u
     nearest = np.full(int(pixel.max(initial=-1)) + 1, np.inf, dtype=z.dtype)
     np.minimum.at(nearest, pixel, z)

@@ -16,7 +16,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_fit import log_ratio, robust_deviation
-from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.align import align_map, of_all
 from marigold_ros.geometry.around_points import difference_of_neighbours
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import (
@@ -89,7 +89,7 @@ def align(
     prediction : Prediction
         Of the model.
     sparse : SparseDepth or None
-        Depth known at its pixels.
+        Depth known at its pixels, in any order.
     config : AlignmentConfig
         Method, noise, rules; its ``fusion`` is not read.
     previous : Alignment or None
@@ -115,10 +115,14 @@ def align(
     if rgb is not None and (rgb.shape != (height, width, 3) or rgb.dtype != np.uint8):
         text = f'rgb is {rgb.dtype} of shape {rgb.shape}; give the image of the prediction'
         raise AlignmentError(f'{text}, ({height}, {width}, 3) uint8')
-    guide = FusionGuide((height, width), rgb, network)
-    points = PointsAtWork(lambda: MeasuredPoints(sparse), config, guide)
-    fit = align_map(prediction, sparse, config, previous)
-    return fuse(fit, sparse, config, guide, points.scored())
+    guide, points = FusionGuide((height, width), rgb, network), sparse
+    if sparse is not None:
+        order = np.lexsort((-sparse.z, sparse.u, sparse.v))
+        points = sparse.chosen(order)
+    work = PointsAtWork(lambda: MeasuredPoints(points), config, guide)
+    fit = align_map(prediction, points, config, previous)
+    fused = fuse(fit, points, config, guide, work.scored())
+    return fused if sparse is None else of_all(fused, order, len(sparse))
 
 
 class PointsAtWork:

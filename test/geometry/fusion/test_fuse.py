@@ -70,6 +70,22 @@ def test_an_image_that_is_not_that_of_the_map_is_refused(change):
         align(prediction, sparse, CONFIG, rgb=change(rgb))
 
 
+@pytest.mark.parametrize('method', ['fused', 'local'])
+def test_the_order_of_the_points_does_not_matter(method, network):
+    prediction, sparse, rgb, _ = street(n=9000)
+    # Of two points at some pixels, one is farther.
+    u, v, z = (np.append(side, side[::50]) for side in (sparse.u, sparse.v, sparse.z))
+    z[len(sparse) :] *= 2.0
+    order, config = np.random.default_rng(0).permutation(len(u)), AlignmentConfig(method=method)
+    one, mixed = (
+        align(prediction, SparseDepth(*points), config, rgb=rgb, network=network)
+        for points in ((u, v, z), (u[order], v[order], z[order]))
+    )
+    np.testing.assert_array_equal(mixed.metric, one.metric)
+    np.testing.assert_array_equal(mixed.sigma, one.sigma)
+    np.testing.assert_array_equal(mixed.inlier, one.inlier[order])
+
+
 def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
     _, sparse, rgb, _ = street(n=40)
     unscored = Alignment(state='fitted', scale=1.0, metric=np.full(SHAPE, 90.0, np.float32))
