@@ -23,13 +23,10 @@ _BEND = 0.04
 
 def pixel_order(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Return the indices (M,) that sort pixels by row, then by column."""
-    width, height = (int(side.max(initial=0)) + 1 for side in (u, v))
-    place = v * width + u
+    place = v * (int(u.max(initial=0)) + 1) + u
     if (place[1:] >= place[:-1]).all():  # as projected points are
         return np.arange(len(place))
-    # Numbers of 16 bits are sorted by radix.
-    order = np.argsort(u.astype(np.min_scalar_type(width)), kind='stable')
-    return order[np.argsort(v[order].astype(np.min_scalar_type(height)), kind='stable')]
+    return np.lexsort((u, v))
 
 
 def some_of(u: np.ndarray, v: np.ndarray, most: int) -> np.ndarray:

@@ -178,8 +178,8 @@ def merge_points(
     others = [part for part in parts if not any(part is one for one in chosen)]
     for camera in [part for part in chosen if part.kind is PointKind.DEPTH_CAMERA]:
         chosen = [_not_behind(camera, part, config.occlusion_window) for part in chosen]
-    # Of equal points in a pixel that of the source with the fewest leads.
-    order = sorted(range(len(chosen)), key=lambda number: len(chosen[number]))
+    # Of equal points in a pixel the last leads: that of the source with the fewest.
+    order = sorted(range(len(chosen)), key=lambda number: -len(chosen[number]))
     lead = SparseDepth.joined([chosen[number] for number in order])
     if len(chosen) > 1:
         lead = replace(lead, part=np.repeat(order, [len(chosen[number]) for number in order]))
@@ -206,10 +206,7 @@ def _least_noise(points: SparseDepth, config: AlignmentConfig) -> np.ndarray:
     noise = config.noise_floor + config.noise_slope * points.z.astype(np.float64)
     if points.sigma is not None:
         noise = np.hypot(noise, points.sigma)
-    order = np.argsort(noise, kind='stable')
-    pixel = points.v[order].astype(np.int64) * (int(points.u.max(initial=0)) + 1) + points.u[order]
-    _, first = np.unique(pixel, return_index=True)
-    return order[first]
+    return nearest_per_pixel(points.u, points.v, noise, int(points.u.max(initial=0)) + 1)
 
 
 def _points_of(
