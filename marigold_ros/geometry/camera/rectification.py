@@ -199,12 +199,19 @@ def _model(key: tuple) -> tuple:
 
 # A robot has few cameras; the maps of one at 1280x720 take 7 MB.
 @lru_cache(maxsize=8)
-def _maps(key: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Compute where each rectified pixel lies in the raw image: two (H, W) float32."""
-    K, R, P, coefficients, fisheye, (width, height) = _model(key)
+def _maps(key: tuple) -> np.ndarray:
+    """Compute where each rectified pixel lies in the raw image: (2, H, W) float32."""
+    K, R, P, coefficients, fisheye, size = _model(key)
     init = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
-    map_x, map_y = init(K, coefficients, R, P, (width, height), cv2.CV_32FC1)
-    return map_x, map_y
+    maps = np.stack(init(K, coefficients, R, P, size, cv2.CV_32FC1))
+    right, down = np.diff(maps)[:, 1:], np.diff(maps, axis=1)[:, :, 1:]
+    folded = right[0] * down[1] < right[1] * down[0]
+    if folded.any():
+        # From where the distortion folds back rays meet the raw image once more, mirrored.
+        rays = cv2.initUndistortRectifyMap(np.eye(3), None, R, P, size, cv2.CV_32FC1)
+        away = np.hypot(*rays)
+        maps[0, away >= away[1:, 1:][folded].min()] = -1.0
+    return maps
 
 
 @lru_cache(maxsize=8)

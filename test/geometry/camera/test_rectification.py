@@ -217,6 +217,30 @@ def test_pixels_without_a_source_are_zero_and_not_valid():
     assert (image[cv2.erode(valid.astype(np.uint8), np.ones((3, 3))).astype(bool)] == 200).all()
 
 
+@pytest.mark.parametrize(
+    ('model', 'distortion', 'angle'),
+    # A camera's rays farther than this from its axis meet its image once more.
+    [
+        ('plumb_bob', (-0.25, 0, 0, 0, 0), np.arctan(np.sqrt(1 / 0.75))),
+        ('equidistant', (-0.3, 0, 0, 0), np.sqrt(1 / 0.9)),
+    ],
+)
+def test_pixels_beyond_where_the_distortion_folds_back_show_nothing(model, distortion, angle):
+    wide = np.array([[80.0, 0, 160], [0, 80.0, 120], [0, 0, 1]])
+    raw = camera(model, distortion, P=wide)
+    v, u = np.mgrid[0:240, 0:320]
+    beyond = np.hypot(u - 160, v - 120) - 80 * np.tan(angle)
+    valid = rectified_valid(raw)
+    assert not valid[beyond > 2].any()
+    image = rectify_image(np.full((240, 320), 200, np.uint8), raw)
+    assert not image[beyond > 2].any()
+    # Nearer ones show the raw image along their ray.
+    rays = np.stack([(u - 160) / 80, (v - 120) / 80, np.ones(u.shape)], axis=-1)
+    x, y = project_raw(rays, raw).T.reshape(2, 240, 320)
+    inside = (x > 0) & (x < 319) & (y > 0) & (y < 239)
+    assert valid[inside & (beyond < -2)].all()
+
+
 def test_nearest_resampling_makes_no_new_values():
     labels = np.random.default_rng(0).integers(0, 2, (240, 320), dtype=np.uint8) * 255
     assert set(np.unique(rectify_image(labels, camera(), nearest=True))) <= {0, 255}
