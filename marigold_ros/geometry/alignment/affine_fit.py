@@ -89,7 +89,7 @@ def fit_by_method(
     if config.method == 'median':
         positive = np.abs(x) > 1e-6
         scale = float(np.median(y[positive] / x[positive])) if positive.any() else 0.0
-        weight = _tukey((y - scale * x) / sigma)
+        weight = tukey_weights((y - scale * x) / sigma)
         return _with_quality(x, y, sigma, (scale, 0.0), weight)
     rounds = 0 if config.method == 'least_squares' else config.robust_rounds
     fit = fit_robustly(x, y, sigma, rounds)
@@ -117,9 +117,9 @@ def fit_robustly(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -
     affine = _best_pair(some_x, some_y, some_sigma)
     base = 1.0 / some_sigma**2
     for _ in range(rounds):
-        weight = base * _tukey((some_y - affine[0] * some_x - affine[1]) / some_sigma)
+        weight = base * tukey_weights((some_y - affine[0] * some_x - affine[1]) / some_sigma)
         affine = weighted_line(some_x, some_y, weight)
-    weight = _tukey((y - affine[0] * x - affine[1]) / sigma)
+    weight = tukey_weights((y - affine[0] * x - affine[1]) / sigma)
     return _with_quality(x, y, sigma, affine, weight)
 
 
@@ -157,8 +157,9 @@ def robust_deviation(residual: np.ndarray) -> float:
     return _DEVIATION_OF_MEDIAN * median(np.abs(residual))
 
 
-def tukey_weights(residual: np.ndarray, floor: float) -> np.ndarray:
+def tukey_weights(residual: np.ndarray, floor: float = 1.0) -> np.ndarray:
     """Return Tukey's biweight of residuals about zero; their deviation is at least ``floor``."""
+    # That is 1 in units of the expected noise: what the sensor explains is no outlier.
     scale = max(robust_deviation(residual), floor)
     return np.square(np.clip(1.0 - np.square(residual / (_TUKEY * scale)), 0.0, None))
 
@@ -177,11 +178,6 @@ def weighted_line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[flo
     spread = weight @ (x - x_mean) ** 2
     scale = float(weight @ ((x - x_mean) * (y - y_mean)) / spread) if spread > 0 else 0.0
     return scale, float(y_mean - scale * x_mean)
-
-
-def _tukey(residual: np.ndarray) -> np.ndarray:
-    # In units of the expected noise: what the sensor explains is no outlier.
-    return tukey_weights(residual, floor=1.0)
 
 
 def _with_quality(

@@ -80,7 +80,7 @@ def align_map(
     elif points is None:
         return _refuse(prediction, None, config, previous, no_points)
     else:
-        fit = _fit(prediction, _joined(points, further), config)
+        fit = _fit(prediction, points, further, config)
         if isinstance(fit, Reason):
             return _refuse(prediction, sparse, config, previous, fit)
         affine, inlier = fit[0], fit[1][: len(points)]
@@ -103,7 +103,7 @@ def align_scale(
     """
     some = _enough(sparse, config)
     points = sparse if some is None else sparse.chosen(some)
-    fit = _fit(prediction, _joined(points, further), config)
+    fit = _fit(prediction, points, further, config)
     if isinstance(fit, Reason):
         return None
     return Alignment(
@@ -146,14 +146,14 @@ def of_all(fit: Alignment, some: np.ndarray, count: int) -> Alignment:
     return replace(fit, inlier=inlier, held_out=held_out, n_points=count)
 
 
-def _joined(sparse: SparseDepth, further: SparseDepth | None) -> SparseDepth:
-    return sparse if further is None else SparseDepth.joined([sparse, further])
-
-
 def _fit(
-    prediction: Prediction, points: SparseDepth, config: AlignmentConfig
+    prediction: Prediction,
+    points: SparseDepth,
+    further: SparseDepth | None,
+    config: AlignmentConfig,
 ) -> tuple[RobustFit, np.ndarray] | Reason:
-    """Return an affine fit and which points (M,) bool agree with it, or why it is refused."""
+    """Return an affine fit and which of all points (M,) bool agree, or why it is refused."""
+    points = points if further is None else SparseDepth.joined([points, further])
     relative = prediction.relative[points.v, points.u].astype(np.float64)
     z = points.z.astype(np.float64)
     usable = usable_points(prediction, points, config)
