@@ -168,10 +168,12 @@ class SparseDepth:
         u, v, z = self.u[which], self.v[which], self.z[which]
         return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma, part=part)
 
-    def kept(self, which: np.ndarray, counts: Mapping[str, int]) -> 'SparseDepth':
-        """Return some of the points as `chosen`, with their rows and other counts."""
+    def kept(self, which: np.ndarray, **dropped: int) -> 'SparseDepth':
+        """Return some of the points as `chosen`, with their rows; count the others by cause."""
         index = None if self.index is None else self.index[which]
-        return replace(self.chosen(which), index=index, counts=counts)
+        some, counts = self.chosen(which), Counter(self.counts)
+        counts.update(dropped, kept=len(some) - counts['kept'])
+        return replace(some, index=index, counts=dict(counts))
 
     def require_inside(self, shape: tuple[int, ...]) -> None:
         """Raise AlignmentError if a point lies outside an image of ``shape`` (H, W)."""
@@ -208,10 +210,9 @@ class SparseDepth:
         if len(parts) == 1:
             return parts[0]
         u, v, z = (np.concatenate([getattr(part, name) for part in parts]) for name in 'uvz')
-        sigma = None
-        if any(part.sigma is not None for part in parts):
-            stated = [np.zeros(len(p), np.float32) if p.sigma is None else p.sigma for p in parts]
-            sigma = np.concatenate(stated)
+        stated = [np.zeros(len(p), np.float32) if p.sigma is None else p.sigma for p in parts]
+        any_stated = any(part.sigma is not None for part in parts)
+        sigma = np.concatenate(stated) if any_stated else None
         counts: Counter[str] = Counter()
         for part in parts:
             counts.update(part.counts)

@@ -6,7 +6,6 @@ Measured points: the sparse depth of a frame's inputs, in its rectified image.
 An input that is missing or refused leaves the others; only without any there is no sparse depth.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -183,7 +182,8 @@ def merge_points(
     lead = SparseDepth.joined([chosen[number] for number in order])
     if len(chosen) > 1:
         lead = replace(lead, part=np.repeat(order, [len(chosen[number]) for number in order]))
-        lead = replace(lead.chosen(_least_noise(lead, config)), counts=lead.counts)
+        least = _least_noise(lead, config)
+        lead = lead.kept(least, farther_in_pixel=len(lead) - len(least))
     return lead, SparseDepth.joined(others) if others else None
 
 
@@ -196,9 +196,7 @@ def _not_behind(camera: SparseDepth, points: SparseDepth, window: int) -> Sparse
     farthest[camera.v, camera.u] = camera.z
     around = cv2.dilate(farthest, np.ones((window, window), np.uint8))[points.v, points.u]
     seen = (around == 0.0) | (points.z <= _BEHIND * around)
-    hidden, kept = points.counts.get('occluded', 0), int(seen.sum())
-    counts = {**points.counts, 'occluded': hidden + len(points) - kept, 'kept': kept}
-    return points if kept == len(points) else points.kept(seen, counts)
+    return points.kept(seen, occluded=int(np.count_nonzero(~seen)))
 
 
 def _least_noise(points: SparseDepth, config: AlignmentConfig) -> np.ndarray:
@@ -251,9 +249,9 @@ def _nearest_known(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
     sparse.require_inside(shape)
     known = np.flatnonzero(np.isfinite(sparse.z) & (sparse.z > 0))
     u, v, z = sparse.u[known], sparse.v[known], sparse.z[known]
-    first, counts = nearest_per_pixel(u, v, z, shape[1]), Counter(sparse.counts)
-    counts.update(not_finite=len(sparse) - len(known), farther_in_pixel=len(known) - len(first))
-    return sparse.kept(known[first], {**counts, 'kept': len(first)})
+    first, missing = nearest_per_pixel(u, v, z, shape[1]), len(sparse) - len(known)
+    farther = len(known) - len(first)
+    return sparse.kept(known[first], not_finite=missing, farther_in_pixel=farther)
 
 
 def _why_none(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:

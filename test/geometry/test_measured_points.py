@@ -465,3 +465,21 @@ def test_a_radar_of_wrong_elevations_gives_about_right_metres_or_a_reason(seed):
     else:
         assert found.reason
         assert found.metric is None
+
+
+T_ABOVE = np.eye(4)
+T_ABOVE[1, 3] = -0.5
+RAW = replace(CAMERA, distortion=(-0.3, 0.1, 0, 0, 0), distortion_model='plumb_bob')
+LARGE = SparseInput('d', sparse_image=np.kron(scene(), np.ones((2, 2))).astype(np.float32))
+ABOVE = SparseInput('l', points_lidar=scan(), T_cam_lidar=T_ABOVE)
+AT_PIXELS = SparseInput('p', sparse=points([WALL, np.nan], [3, 4], [7], counts={'points': 2}))
+
+
+@pytest.mark.parametrize('camera', [CAMERA, RAW])
+@pytest.mark.parametrize('inputs', [[LARGE], [ABOVE], [AT_PIXELS], [LARGE, ABOVE], [ABOVE, ABOVE]])
+def test_each_point_is_kept_or_counted_by_why_it_is_not(inputs, camera):
+    frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), camera, inputs=inputs)
+    sparse = measure_points(frame, None, None, CONFIG).sparse
+    counts = dict(sparse.counts)
+    assert counts['kept'] == len(sparse)
+    assert counts.pop('points') == sum(counts.values())

@@ -108,14 +108,11 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     sparse.require_inside((camera.height, camera.width))
     u, v, stretch = _moved(sparse.u, sparse.v, _key(camera))
     z = sparse.z * stretch
-    inside = (stretch > 0) & (z > 0) & (z < np.inf)
-    counts = dict(sparse.counts)
-    counts['outside'] = counts.get('outside', 0) + int(len(z) - inside.sum())
+    inside = np.flatnonzero((stretch > 0) & (z > 0) & (z < np.inf))
+    outside = len(z) - len(inside)
     u, v, z = u[inside].astype(int), v[inside].astype(int), z[inside].astype(np.float32)
     first = nearest_per_pixel(u, v, z, camera.width)
-    counts['farther_in_pixel'] = counts.get('farther_in_pixel', 0) + len(z) - len(first)
-    counts['kept'] = len(first)
-    kept = sparse.kept(np.flatnonzero(inside)[first], counts)
+    kept = sparse.kept(inside[first], outside=outside, farther_in_pixel=len(z) - len(first))
     return replace(kept, u=u[first], v=v[first], z=z[first])
 
 

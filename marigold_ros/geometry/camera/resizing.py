@@ -40,5 +40,5 @@ def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int
     u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)
     v = ((sparse.v + 0.5) * (new[0] / old[0])).astype(np.intp)
     first = nearest_per_pixel(u, v, sparse.z, new[1])
-    kept = sparse.kept(first, {**sparse.counts, 'kept': len(first)})
+    kept = sparse.kept(first, farther_in_pixel=len(sparse) - len(first))
     return replace(kept, u=u[first], v=v[first])
