@@ -565,7 +565,7 @@ class FrameResult:
     rgb, stamp_ns : (H, W, 3) uint8, int
         The image they belong to (rectified when the input was not), and its stamp.
     sparse : SparseDepth or None
-        The points that were offered to the fit.
+        The points that were offered to the fit, in order of pixels.
     timings_ms : mapping of str to float
         Milliseconds per stage, and ``total``.
     counts : mapping of str to int

@@ -122,12 +122,11 @@ def test_a_region_that_the_model_gets_wrong_guides_all_the_same():
 
 def test_sigma_comes_from_points_that_did_not_guide():
     model = Fake()
-    offered = frame()
-    result = FramePipeline(model, GUIDED).process(offered)
+    result = FramePipeline(model, GUIDED).process(frame())
     whole, half = model.guided_by
-    fold = checkerboard_fold(offered.lidar.sparse.u, offered.lidar.sparse.v, SHAPE)
+    fold = checkerboard_fold(result.sparse.u, result.sparse.v, SHAPE)
     assert 0 < len(half) < len(whole) > 290
-    assert set(half.u.tolist()) <= set(offered.lidar.sparse.u[fold].tolist())
+    assert set(half.u.tolist()) <= set(result.sparse.u[fold].tolist())
     held_out = result.alignment.held_out
     assert np.isnan(held_out[fold]).all()
     assert np.isfinite(held_out[~fold]).all()
@@ -135,7 +134,7 @@ def test_sigma_comes_from_points_that_did_not_guide():
 
     # A model that only repeats its points is wrong between them, and sigma shows it.
     model.answer = truth() * np.where(np.indices(SHAPE).sum(0) % 2, 1.0, 1.2).astype(np.float32)
-    loose = FramePipeline(model, GUIDED).process(offered)
+    loose = FramePipeline(model, GUIDED).process(frame())
     assert np.median(loose.sigma / loose.metric) > 0.1
 
 

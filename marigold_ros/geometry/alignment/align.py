@@ -137,8 +137,6 @@ def _enough(sparse: SparseDepth, config: AlignmentConfig) -> np.ndarray | None:
 
 def of_all(fit: Alignment, some: np.ndarray, count: int) -> Alignment:
     """Return a fit to some of so many points as one to all; the others were not scored."""
-    if fit.inlier is None:
-        return replace(fit, n_points=count)
     inlier, held_out = np.zeros(count, dtype=bool), np.full(count, np.nan)
     inlier[some] = fit.inlier
     if fit.held_out is not None:

@@ -50,8 +50,7 @@ def align_guided(
             return prediction, fit
 
         def prompt(points: SparseDepth) -> Prediction:
-            found: Prediction = model.predict_prompted(rgb, points, **config.prediction)
-            return found
+            return model.predict_prompted(rgb, points, **config.prediction)
 
         try:
             return _predicted_with(prompt, prediction, sparse, fit, config.alignment)

@@ -123,7 +123,7 @@ def align(
     work = PointsAtWork(lambda: MeasuredPoints(points), config, guide)
     fit = align_map(prediction, points, config, previous)
     fused = fuse(fit, points, config, guide, work.scored())
-    return fused if sparse is None else of_all(fused, order, len(sparse))
+    return fused if fused.inlier is None else of_all(fused, order, len(order))
 
 
 class PointsAtWork:
