@@ -160,7 +160,7 @@ def judged_frames(
                 topics.get('image'), topics.get('camera_info'), topics.get('lidar'), None
             )
             found, number = replace(found, truth=None), first - 1
-            how = LidarConfig(), None, topics.get('stamps', 'header')
+            how = LidarConfig(), topics.get('T_cam_lidar'), topics.get('stamps', 'header')
             for number, item in enumerate(bag_frames(reader, found, *how), first):
                 if number not in wanted or item.frame is None or not can_hold_out(item.frame):
                     continue

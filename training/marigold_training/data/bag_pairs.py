@@ -42,7 +42,6 @@ from tqdm import tqdm
 INDEX = 'index.json'
 # Of files and pairs; another number extracts all bags again, as another version of the package.
 LAYOUT = 4
-PROJECTION = AlignmentConfig()  # range of depth, occlusion test
 SUFFIXES = ('.bag', '.mcap', '.db3')
 
 
@@ -55,6 +54,9 @@ class _Choice:
     depth: str | None
     lidar: str | None
     T_cam_lidar: tuple[tuple[float, ...], ...] | None
+    every: int
+    min_depth: float
+    max_depth: float
     stamps: str
 
 
@@ -71,8 +73,6 @@ class BagPairs:
     """
     Images with depth of some bags, or of all bags in a folder.
 
-    Depth out of the range that alignment uses is unknown, infinite depth too: there is no sky.
-
     Parameters
     ----------
     data : Path
@@ -85,6 +85,10 @@ class BagPairs:
         registered to the image and share its stamps.
     T_cam_lidar : 4 lists of 4 numbers or None
         Camera from LiDAR; None reads /tf_static.
+    every : int
+        Uses every n-th image.
+    min_depth, max_depth : float, metres
+        Depth outside is unknown. There is no sky: infinite depth means out of range.
     frames : list of [first, end] or None
         Blocks of images to use, by their numbers over all bags, ``end`` not included; None for
         all.
@@ -104,6 +108,9 @@ class BagPairs:
         depth: str | None = None,
         lidar: str | None = None,
         T_cam_lidar: Sequence[Sequence[float]] | None = None,
+        every: int = 1,
+        min_depth: float = AlignmentConfig.min_depth,
+        max_depth: float = AlignmentConfig.max_depth,
         frames: Sequence[Sequence[int]] | None = None,
         hold_lines: int = 0,
         stamps: str = 'header',
@@ -112,14 +119,19 @@ class BagPairs:
             raise ConfigurationError(
                 f'hold_lines is {hold_lines}; choose 0 for none, or 2 or more for every n-th line'
             )
+        if every < 1:
+            raise ConfigurationError(f'every is {every}; choose 1 for all images, or more')
         if depth and lidar:
             raise ConfigurationError(f'depth is {depth} and lidar {lidar}; give one of them')
+        AlignmentConfig(min_depth=min_depth, max_depth=max_depth)  # checks the range
         pose = None
         if T_cam_lidar is not None:
             pose = tuple(map(tuple, check_transform(np.asarray(T_cam_lidar)).tolist()))
         folders = [folder] if isinstance(folder, str) else list(folder)
         self.name = f'bag {", ".join(folders)}'
-        self._choice = _Choice(image, camera_info, depth, lidar, pose, stamps)
+        self._choice = _Choice(
+            image, camera_info, depth, lidar, pose, every, min_depth, max_depth, stamps
+        )
         self._jobs = [
             (path, data / 'bags' / f'{path.stem}-{_fingerprint(path, self._choice)[:12]}')
             for entry in folders
@@ -299,6 +311,7 @@ def _write_pairs(
     skipped: Counter[str] = Counter()
     images = 0
     pairs: list[tuple[int, int]] = []
+    config = AlignmentConfig(min_depth=choice.min_depth, max_depth=choice.max_depth)
     pose = None if choice.T_cam_lidar is None else np.array(choice.T_cam_lidar)
     with BagReader(path) as reader:
         topics = _topics(reader, choice)
@@ -306,20 +319,22 @@ def _write_pairs(
             bag_frames(reader, topics, LidarConfig(), pose, choice.stamps)
         ):
             images += 1
+            if number % choice.every:
+                continue
             where = f'{path} image {number} of {topics.image} (stamp {item.stamp_ns})'
             if item.error is not None:
                 problems.append(f'{where}: {item.error}')
                 continue
-            pair = pair_of(item)
+            pair = pair_of(item, config)
             if isinstance(pair, str):
                 skipped[pair] += 1
                 continue
             depth = pair.points.z if isinstance(pair, LidarPair) else pair.depth
-            wrong = implausible(depth, (PROJECTION.min_depth, PROJECTION.max_depth))
+            wrong = implausible(depth, (config.min_depth, config.max_depth))
             if wrong:
                 problems.append(f'{where}: its depth {wrong}')
                 continue
-            _write(pair, folder / f'{len(pairs):06d}')
+            _write(pair, folder / f'{len(pairs):06d}', config)
             pairs.append((number, item.stamp_ns))
     return problems, images, pairs, skipped
 
@@ -331,7 +346,7 @@ def _topics(reader: BagReader, choice: _Choice) -> BagTopics:
     return replace(found, lidar=None)
 
 
-def pair_of(item: BagFrame) -> Pair | LidarPair | str:
+def pair_of(item: BagFrame, config: AlignmentConfig) -> Pair | LidarPair | str:
     """Return image and depth, or the reason why there is no pair."""
     frame = item.frame
     if frame is None or (item.truth is None and frame.points_lidar is None):
@@ -347,7 +362,9 @@ def pair_of(item: BagFrame) -> Pair | LidarPair | str:
     if frame.camera is None or frame.T_cam_lidar is None or frame.points_lidar is None:
         return item.warning or 'no camera_info or no transform from LiDAR to camera'
     try:
-        pair = _project(frame.rgb, frame.camera, frame.points_lidar, frame.T_cam_lidar, item.ring)
+        pair = _project(
+            frame.rgb, frame.camera, frame.points_lidar, frame.T_cam_lidar, item.ring, config
+        )
     except (CalibrationError, InputError) as error:
         return str(error)
     return pair if pair.visible.any() else 'no LiDAR point in view'
@@ -359,6 +376,7 @@ def _project(
     points_lidar: np.ndarray,
     T_cam_lidar: np.ndarray,
     ring: np.ndarray | None,
+    config: AlignmentConfig,
 ) -> LidarPair:
     """Project the scan of a frame into its rectified image."""
     finite = np.isfinite(points_lidar).all(axis=1)
@@ -369,16 +387,17 @@ def _project(
         scan,
         T_cam_lidar,
         rectified(camera),
-        replace(PROJECTION, occlusion_window=1),
+        replace(config, occlusion_window=1),
         rectified_valid(camera),
     )
-    occlusion = PROJECTION.occlusion_window, PROJECTION.occlusion_threshold
-    visible = not_hidden(points.u, points.v, points.z, *occlusion)
+    visible = not_hidden(
+        points.u, points.v, points.z, config.occlusion_window, config.occlusion_threshold
+    )
     rgb = rectify_image(rgb, camera)
     return LidarPair(rgb, points, visible, line[points.index], azimuth[points.index])
 
 
-def _write(pair: Pair | LidarPair, stem: Path) -> None:
+def _write(pair: Pair | LidarPair, stem: Path, config: AlignmentConfig) -> None:
     bgr = cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR)
     # Speed over size: the files are read many times.
     _, data = cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -396,6 +415,6 @@ def _write(pair: Pair | LidarPair, stem: Path) -> None:
         )
         return
     depth = pair.depth.astype(np.float32).ravel()
-    within = (depth >= PROJECTION.min_depth) & (depth <= PROJECTION.max_depth)
+    within = (depth >= config.min_depth) & (depth <= config.max_depth)
     pixel = np.flatnonzero(within).astype(np.int32)
     np.savez_compressed(path, pixel=pixel, depth=depth[pixel])

@@ -245,7 +245,7 @@ class FilePairs:
         if size[0] < height or size[1] < width:
             raise InputError(
                 f'{self._path(name)} is {size[0]}x{size[1]}, smaller than the {height}x{width} '
-                'crop; check the data set',
+                'crop; check the data set, or set crop to false',
                 cause='size',
             )
         return size[0] - height, (size[1] - width) // 2, height, width

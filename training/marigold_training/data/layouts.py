@@ -53,7 +53,7 @@ class HypersimPairs(FilePairs):
 
 class VirtualKittiPairs(FilePairs):
     """
-    Read Virtual KITTI 2: streets with depth in cm and a sky, cut to the KITTI benchmark.
+    Read Virtual KITTI 2: streets with depth in cm and a sky.
 
     ``rgb/SceneXX/<condition>/frames/rgb/Camera_N/rgb_00000.jpg`` with
     ``depth/SceneXX/<condition>/frames/depth/Camera_N/depth_00000.png``.
@@ -62,6 +62,8 @@ class VirtualKittiPairs(FilePairs):
     ----------
     data, folder, list, count, sky_above
         As of :class:`HypersimPairs`.
+    crop : bool
+        Whether to cut out the KITTI benchmark's 352x1216 pixels, bottom centre.
     scenes, conditions : list of str or None
         Those to use, such as Scene02 and clone; None uses all.
 
@@ -72,6 +74,7 @@ class VirtualKittiPairs(FilePairs):
         data: Path,
         folder: str,
         list: str | None = None,
+        crop: bool = True,
         count: int | None = None,
         scenes: Sequence[str] | None = None,
         conditions: Sequence[str] | None = None,
@@ -92,11 +95,10 @@ class VirtualKittiPairs(FilePairs):
 
         images = 'rgb/*/*/frames/rgb/*/rgb_*.jpg'
         depths = 'depth/*/*/frames/depth/*/depth_*.png'
+        window = BENCHMARK_CROP if crop else None
         rule = replace(VKITTI_DEPTH, sky_above=sky_above)
         name = f'vkitti {folder}'
-        super().__init__(
-            name, data, folder, images, depths, rule, list, BENCHMARK_CROP, count, chosen
-        )
+        super().__init__(name, data, folder, images, depths, rule, list, window, count, chosen)
 
 
 class FolderPairs(FilePairs):
