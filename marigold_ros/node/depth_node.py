@@ -127,6 +127,7 @@ class DepthNode(ManagedNode):
             self._server.overlaps,
         )
         self._inputs.open()
+        self._warning_log = WarningLog()
         self._clock_watch = watch_clock(self, self._on_clock_jump)
         self._own_timers = [
             # With use_sim_time the ROS clock may stand still: that is to be reported, too.

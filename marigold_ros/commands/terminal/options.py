@@ -118,11 +118,16 @@ def integer(lowest: int, highest: int = 2**31 - 1) -> Callable[[str], int]:
 
 
 positive_number = number_type(float, lambda value: 0 < value < math.inf, 'a number above 0')
+_multiple = number_type(
+    float,
+    lambda value: 0 < value < math.inf,
+    'a number above 0; give auto or a multiple of real time',
+)
 
 
 def speed(text: str) -> float | None:
     """Parse a multiple of real time; None for auto."""
-    return None if text == 'auto' else positive_number(text)
+    return None if text == 'auto' else _multiple(text)
 
 
 def image_size(order: str) -> Callable[[str], tuple[int, int]]:
