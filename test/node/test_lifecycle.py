@@ -62,7 +62,7 @@ def test_a_manager_can_lead_the_node_through_its_whole_life(bench):
         assert state(running) == State.PRIMARY_STATE_INACTIVE
         assert running.robot.image.get_subscription_count() == 0
         serve_one_while_active(running, round_)
-        assert running.node.count_publishers('/diagnostics') == 1
+        running.wait_for(lambda: running.node.count_publishers('/diagnostics') == 1)
         assert change(running, Transition.TRANSITION_CLEANUP)
         assert state(running) == State.PRIMARY_STATE_UNCONFIGURED
         running.wait_for(lambda: running.node.count_publishers('/diagnostics') == 0)
