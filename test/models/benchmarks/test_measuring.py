@@ -12,6 +12,8 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.benchmarks.benchmark import (
     Benchmark,
     benchmark_image,
+    FEWEST,
+    MOST,
     variant,
     variants,
     Work,
@@ -58,6 +60,16 @@ def test_the_stages_of_a_frame_add_up_to_the_frame(benchmark):
     assert found['fps'] == pytest.approx(1e3 / found['frame_ms']['p50'])
     assert found['peak_memory_bytes'] > 10e6
     assert 0.0 < found['share_of_peak'] < 1.5
+    assert found['tflop_per_s'] == pytest.approx(found['tflop']['frame'] * found['fps'])
+    peak = found['matmul_peak_tflop_per_s']
+    assert found['share_of_peak'] == pytest.approx(found['tflop_per_s'] / peak)
+    assert FEWEST <= benchmark.measure(0, no_progress)['runs'] <= MOST
+
+
+def test_a_number_of_pixels_is_an_edge_that_the_reference_knows_too(copy, edit):
+    edit(copy / 'marigold_ros.json', default_processing_pixels=48 * 88)
+    benchmark = Benchmark(lambda: load_networks(copy), Work(75, 133), 'cpu')
+    assert benchmark.edge == max(benchmark.model.processing_size(75, 133, None)) == 88
 
 
 def test_timing_leaves_the_model_and_its_answer_as_they_were(benchmark):
