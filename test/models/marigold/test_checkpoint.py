@@ -50,6 +50,12 @@ def test_the_description_names_what_runs(small_checkpoint):
     assert len(description['sha256']) == 64
 
 
+def test_the_fingerprint_changes_with_the_empty_prompt(copy):
+    before = load_model(str(copy), device='cpu').sha256
+    embedding(torch.ones(1, 2, 32))(copy)
+    assert load_model(str(copy), device='cpu').sha256 != before
+
+
 @pytest.mark.parametrize('name', list_checkpoints())
 def test_every_embedded_checkpoint_opens_under_its_name(name):
     assert load_model(name, device='cpu').description['name'] == name

@@ -35,6 +35,9 @@ def test_features_are_those_of_each_image_alone_and_finite_for_constant_ones():
     assert together.shape == (3, 12)
     assert torch.allclose(together[1:2], image_features(latent[1:2]))
     assert torch.allclose(together[:, :4], latent.mean((2, 3)))
+    down, across = (np.abs(np.diff(latent.numpy(), axis=axis)).mean((2, 3)) for axis in (2, 3))
+    spread = np.concatenate([latent.numpy().std((2, 3)), down + across], axis=1)
+    np.testing.assert_allclose(together[:, 4:], np.log(spread), atol=1e-5)
     assert torch.isfinite(image_features(torch.zeros(1, 4, 8, 8))).all()
 
 

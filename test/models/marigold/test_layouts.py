@@ -289,6 +289,9 @@ def test_a_read_only_checkpoints_embedding_goes_to_the_cache(copy, monkeypatch, 
     assert torch.equal(load_model(str(copy), device='cpu').text, first.text)
     monkeypatch.setattr(CLIPTextModel, 'from_pretrained', None)
     assert torch.equal(load_model(str(copy), device='cpu').text, first.text)
+    os.utime(copy / 'text_encoder' / 'config.json', (0, 0))  # another encoder
+    with pytest.raises(CheckpointError):
+        load_model(str(copy), device='cpu')
 
 
 @pytest.mark.usefixtures('text_encoder')

@@ -135,6 +135,12 @@ def test_the_nearest_point_of_a_cell_counts_and_outliers_squeeze_no_others():
     value, known = rasterise(wild, 'depth', SHAPE, SHAPE)[0]
     assert np.ptp(value[known > 0].sort().values[:-1].numpy()) > 1.9
     assert value.abs().max() <= 3.0
+    alike = points(np.full(SHAPE, 5.0))
+    alike.z[7] = 6.0
+    torch.testing.assert_close(
+        torch.stack(rasterise(alike, 'depth', SHAPE, SHAPE)[0, 0].aminmax()),
+        torch.tensor([-1.0, 1.0]),
+    )
 
 
 @pytest.mark.parametrize('size', [(72, 96), (40, 56), (16, 200)])

@@ -71,6 +71,7 @@ def test_leading_spacing_is_replaced_where_steps_are_few():
         'leading'
     ] * 2
     assert choose_spacing(v1_1(), 1) == 'trailing'
+    assert choose_spacing(v1_0(timestep_spacing='linspace'), 1) == 'linspace'
     assert ddim_schedule(v1_0(), 2, 'trailing').timesteps.tolist() == [999, 499]
 
 
@@ -93,6 +94,7 @@ def test_each_step_is_diffusers_to_the_last_bit(steps, kind, spacing, zero_snr, 
             'timestep_spacing': spacing,
             'rescale_betas_zero_snr': zero_snr,
             'clip_sample': clip,
+            'clip_sample_range': 0.7,
         }
     )
     schedule = ddim_schedule(scheduler, steps)
