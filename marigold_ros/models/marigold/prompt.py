@@ -118,8 +118,7 @@ def spread_points(raster: torch.Tensor, count: int) -> list[torch.Tensor]:
     A cell with points has their mean, another one the value of the coarser levels around it: each
     value is known, and the second channel says whether it was measured there.
     """
-    value, seen = raster.float().split(1, dim=1)
-    sums = [torch.cat([value * seen, seen], dim=1)]
+    sums = [raster.float()]  # both channels are 0 without points
     while len(sums) < count or max(sums[-1].shape[-2:]) > 1:
         sums.append(functional.avg_pool2d(sums[-1], 2, ceil_mode=True))
     levels: list[torch.Tensor] = []
