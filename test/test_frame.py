@@ -10,7 +10,6 @@ from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseDepth
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import as_reason, Reason, SENTENCES
-from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
 
@@ -158,28 +157,11 @@ def test_sparse_depth_and_predictions_hold_arrays_whatever_they_are_given():
     assert Prediction([[0.5, 0.25]]).relative.shape == (1, 2)
 
 
-def test_sparse_depth_knows_its_length():
-    assert len(SparseDepth(np.arange(5), np.arange(5), np.ones(5))) == 5
-    assert len(SparseDepth(*(np.empty(0),) * 3)) == 0
-
-
-@pytest.mark.parametrize('space', SPACES)
-def test_known_spaces_are_accepted(space):
-    assert Prediction(np.zeros((4, 5), np.float32), space=space).space == space
-
-
 def test_an_unknown_space_and_other_dimensions_of_a_prediction_are_refused():
     with pytest.raises(InputError, match="'inverse'; choose one of depth, log, disparity, metric"):
         Prediction(np.zeros((4, 5), np.float32), space='inverse')
     with pytest.raises(InputError, match=r'\(1, 4, 5\)'):
         Prediction(np.zeros((1, 4, 5), np.float32))
-
-
-def test_an_alignment_is_not_metric_until_something_made_it_so():
-    alignment = Alignment()
-    assert alignment.state == 'none'
-    assert alignment.metric is None
-    assert np.isnan(alignment.scale)
 
 
 def test_records_are_frozen():
