@@ -172,3 +172,8 @@ def test_the_near_field_without_any_point_is_a_dash_on_the_terminal():
     scores.add(np.full(9, 44.0), np.full(9, 55.0), np.zeros(9, int))
     text = summary({**unscored(), 'protocols': {'truth': scores.summary()}}, 'out')
     assert 'truth, below 15 m –; from 50 m 0.200' in text
+    assert 'truth: depth at' not in text
+    found = scores.summary()
+    found['macro']['coverage'] = 0.5
+    text = summary({**unscored(), 'protocols': {'truth': found}}, 'out')
+    assert 'truth: depth at 50.0% of the points, elsewhere the nearest fit point' in text
