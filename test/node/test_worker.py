@@ -181,6 +181,18 @@ def test_a_closed_worker_ends_what_is_in_work_and_returns_what_waited(working):
     assert not worker.alive
 
 
+def test_an_item_that_is_predicted_at_the_end_is_finished_too(working):
+    for _ in range(20):  # its second step may begin late
+        steps = Steps(predicting=[1])
+        worker = working(steps)
+        worker.mailbox.put(1)
+        steps.wait('predict', 1)
+        worker.mailbox.close()
+        steps.gates['predict'][1].set()
+        worker.close(10)
+        assert ('finished', 1) in steps.happened
+
+
 class Timed(Steps):
     """Steps of some length, and when they began and ended."""
 
