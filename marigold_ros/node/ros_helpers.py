@@ -134,7 +134,6 @@ def organised_message(header, points):
     message = create_cloud(header, point_fields, np.ascontiguousarray(points).reshape(-1))
     message.height, message.width = points.shape
     message.row_step = message.point_step * message.width
-    message.is_dense = False
     return message
 
 
