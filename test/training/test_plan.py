@@ -18,6 +18,7 @@ from marigold_training.plan import (
     memory_of,
     networks_of,
     plan_recipe,
+    sizes_of,
     work_of_image,
 )
 from marigold_training.run.accelerator import new_accelerator
@@ -26,6 +27,7 @@ from marigold_training.run.stages import read_stages, Stage
 from marigold_training.run.step_time import time_steps
 import pytest
 import torch
+from torch import nn
 import yaml
 
 RECIPES = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
@@ -104,6 +106,19 @@ def test_adapters_alone_have_gradients_and_moments(tmp_path):
     assert plans[1].flop < 0.85 * plans[0].flop
 
 
+def test_half_precision_copies_shrink_with_checkpointing(small):
+    # One cell, so that there is hardly anything but the copies.
+    plain = activations_of(stage('latent', batch_size=1), small, (8, 8), half=True)
+    copies = 2 * sum(
+        count(layer) for layer in small[0].modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
+    )
+    assert copies < plain < 1.2 * copies
+    less = activations_of(
+        stage('latent', batch_size=1, gradient_checkpointing=True), small, (8, 8), half=True
+    )
+    assert less < 0.7 * copies
+
+
 @pytest.mark.parametrize('objective', ['latent', 'autoencoder'])
 def test_activations_are_near_those_kept_by_autograd(small, objective):
     unet, autoencoder = small
@@ -132,6 +147,15 @@ def test_activations_follow_batch_checkpointing_and_precision(small):
     assert less < 0.8 * plain
     half = activations_of(stage('pixel'), small, (96, 128), half=True)
     assert 0.5 * plain < half < plain
+
+
+def test_sizes_are_scaled_to_multiples_of_eight():
+    sources = [
+        {'size': [192, 256], 'count': 3},
+        {'size': [100, 384], 'weight': 0.5},
+        {'size': [8, 8]},
+    ]
+    assert sizes_of(sources, 0.5) == [(3.0, (96, 128)), (0.5, (48, 192)), (1.0, (8, 8))]
 
 
 @pytest.mark.slow  # plans six stages
@@ -216,6 +240,13 @@ def test_tiny_diffusion_has_at_most_seven_million_weights():
     assert [stage.name for stage in stages] == ['autoencoder', 'sight', 'latent', 'finish']
     assert [stage.trains for stage in stages] == [('autoencoder',), *3 * [('unet',)]]
     assert recipe['facts']['noise'] == 'gaussian'
+
+
+def test_an_embedded_checkpoint_is_planned_by_its_shape(tmp_path):
+    recipe = {'init': {'kind': 'checkpoint', 'path': 'tiny'}, 'facts': {'space': 'log'}}
+    unet, autoencoder = networks_of(recipe)
+    assert unet.config.block_out_channels == [64, 128, 192]
+    assert unet.device.type == autoencoder.device.type == 'meta'
 
 
 @pytest.mark.slow  # networks of the published size

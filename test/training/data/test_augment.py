@@ -105,6 +105,14 @@ def test_crops_are_of_the_drawn_size_and_reach_all_borders():
     assert max(depth[-1, -1] for depth in crops) == 30 * 40 - 1
 
 
+def test_mirroring_twice_is_nothing():
+    pair = planted(5, 8)
+    rng = np.random.default_rng(0)
+    twice = flip(flip(pair, ALL, rng), ALL, rng)
+    assert np.array_equal(twice.rgb, pair.rgb)
+    assert flip(pair, NOTHING, rng) is pair
+
+
 @given(SEEDS)
 def test_augmented_images_are_uint8_and_reproducible(seed):
     rgb = image()
