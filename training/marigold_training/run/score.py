@@ -187,7 +187,7 @@ def _fitted_depths(
     v, u = np.nonzero(valid)
     points = SparseDepth(u, v, truth[valid].astype(np.float32))
     size = truth.shape[1], truth.shape[0]
-    rows, columns = np.indices(truth.shape)
+    rows, columns = np.mgrid[: truth.shape[0], : truth.shape[1]]
     prediction = _predicted(model, pair.rgb)
     depths = {
         'model': best_affine(prediction.relative, truth, valid, prediction.space),
