@@ -69,8 +69,11 @@ def test_the_next_command_can_be_run(short_drive, capsys, tmp_path, monkeypatch)
     assert main([*command, '--limit', '1']) == 0
 
 
-def test_what_is_missing_is_said_and_ends_with_1(drive_without, capsys):
-    code, facts = inspected(capsys, drive_without(LIDAR, TRUTH, name='a'))
+def test_what_is_missing_is_said_and_ends_with_1(drive_without, short_drive, capsys):
+    bag = drive_without(LIDAR, TRUTH, name='a')
+    assert main(['inspect', str(bag), str(short_drive)]) == 0  # one can be scored
+    capsys.readouterr()
+    code, facts = inspected(capsys, bag)
     assert (code, facts['scorable'], facts['lidar']) == (1, False, {})
     assert 'no topic holds sparse depth' in facts['reason']
     assert 'sparse_source=ground' in facts['next']
