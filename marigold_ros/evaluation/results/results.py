@@ -252,7 +252,7 @@ def is_dataset(results: Mapping[str, Any]) -> bool:
 def calibration_text(results: Mapping[str, Any]) -> str:
     """Return what is wrong with the LiDAR's mounting or clock; '' if nothing is."""
     found = results.get('calibration') or {}
-    bag = f'{found["bag"]}: ' if len(results['provenance'].get('bags', ())) > 1 else ''
+    bag = f'{found.get("bag")}: ' if len(results['provenance'].get('bags', ())) > 1 else ''
     meaning = 'held-out points share it, and their scores do not show it: correct it first'
     return f'{bag}{found["text"]}; {meaning}' if found.get('text') else ''
 
