@@ -70,6 +70,7 @@ def summary(results: dict[str, Any], folder: str) -> str:
     from marigold_ros.evaluation.metrics.metric_table import METRICS
     from marigold_ros.evaluation.results.results import (
         calibration_text,
+        difference_text,
         images_read,
         is_dataset,
     )
@@ -91,7 +92,8 @@ def summary(results: dict[str, Any], folder: str) -> str:
     for name, values in results['baselines'].items():
         if name != 'global' or not results.get('models'):
             paired = results['baselines_paired'][name]['abs_rel']
-            rows.append((f'baseline {name}', _figures(values) + _difference(paired)))
+            difference = f'{paired["n_frames"]:8d}   difference {difference_text(paired)}'
+            rows.append((f'baseline {name}', _figures(values) + difference))
     width = max(24, *(len(name) for name, _ in rows))
     lines += [f'{name:{width}}{figures}' for name, figures in rows]
     lines += _more(results)
@@ -176,17 +178,6 @@ def _protocol_row(scores: dict[str, Any]) -> str:
     ends = scores['interval'].get('abs_rel')
     interval = f'   {ends[0]:.3f} to {ends[1]:.3f}' if ends else ''
     return f'{_figures(values)}{scores["n_frames"]:8d}{interval}'
-
-
-def _difference(paired: dict[str, Any]) -> str:
-    """Return the frames, and the difference of the model from a baseline with its interval."""
-    low, high = paired['interval']
-    interval = f', {_signed(low)} to {_signed(high)}' if math.isfinite(low) else ''
-    return f'{paired["n_frames"]:8d}   difference {_signed(paired["difference"])}{interval}'
-
-
-def _signed(difference: float) -> str:
-    return f'{"+" * (difference > 0)}{number(difference, 3)}'
 
 
 def _figures(values: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from marigold_ros.evaluation.report.html_page import escape, scrolled, table
 from marigold_ros.evaluation.results.results import (
     bag_labels,
     calibration_text,
+    difference_text,
     flat,
     images_read,
     is_dataset,
@@ -253,7 +254,7 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         rows.append(_row(label, [*_metrics(own), '', *counts], own=True))
     for name, values in _further_baselines(results).items():
         paired = results['baselines_paired'][name]['abs_rel']
-        cells = [*_metrics(values), _difference(paired), str(paired['n_frames']), '']
+        cells = [*_metrics(values), difference_text(paired), str(paired['n_frames']), '']
         rows.append(_row(BASELINE_TEXT.get(name, name), cells))
     if not rows:
         if is_dataset(results):
@@ -284,13 +285,6 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
 def _metrics(values: Mapping[str, Any]) -> list[str]:
     cells = [number(values.get('median_abs_rel'), 3)]
     return cells + [number(values.get(name), digits) for name, digits in _COLUMNS.items()]
-
-
-def _difference(paired: Mapping[str, Any]) -> str:
-    """Return the difference from a baseline with its interval, if there is one."""
-    low, high = paired['interval']
-    interval = f', {low:+.3f} to {high:+.3f}' if is_known(low) else ''
-    return f'{paired["difference"]:+.3f}{interval}'
 
 
 def region_table(results: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ import re
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.errors import escape_controls
+from marigold_ros.errors import escape_controls, number
 from marigold_ros.evaluation.choices import STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
@@ -260,6 +260,17 @@ def calibration_text(results: Mapping[str, Any]) -> str:
 def is_known(figure: Any) -> bool:
     """Return whether a figure was measured: neither missing nor infinite nor NaN."""
     return figure is not None and math.isfinite(figure)
+
+
+def difference_text(paired: Mapping[str, Any]) -> str:
+    """Return the difference from a baseline, and its interval if there is one."""
+
+    def signed(figure: float) -> str:
+        return f'{"+" * (figure > 0)}{number(figure, 3)}'
+
+    low, high = paired['interval']
+    interval = f', {signed(low)} to {signed(high)}' if is_known(low) else ''
+    return signed(paired['difference']) + interval
 
 
 def flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
