@@ -290,8 +290,9 @@ def test_a_camera_info_of_another_frame_is_pointed_out_once(running, capfd):
     assert capfd.readouterr().err.count(text) == 1
 
 
-def test_every_output_carries_stamp_and_frame_of_the_image(bench):
-    running = bench(hear=TOPICS)
+@pytest.mark.parametrize('backend', ['auto', 'openvino'])
+def test_every_output_carries_stamp_and_frame_of_the_image(bench, backend):
+    running = bench({'runtime.backend': backend}, hear=TOPICS)
     stamp = 5 * SECOND + 123
     running.send(stamp)
     for topic in TOPICS:
