@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from marigold_ros.live_run import viewer as watching  # noqa: E402
 from marigold_ros.live_run.process import own_context, own_node  # noqa: E402
 from marigold_ros.live_run.viewer import DepthViewer  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
@@ -48,7 +49,7 @@ def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publisher
     images, fits = publishers
     now = [100.0]
     clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr('marigold_ros.live_run.viewer.time', clock)
+    monkeypatch.setattr(watching, 'time', clock)
     until(lambda: viewer.nodes() == [NODE])
     assert images.get_subscription_count() == 0
     assert viewer.state(NODE) == {}
