@@ -11,8 +11,11 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cv2
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.report.cloud import cloud_section, pack_points
 from marigold_ros.evaluation.report.comparison_page import comparison_page
+from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.results.comparison import compare_runs
 from marigold_ros.evaluation.results.shared_frames import EvaluationRun, share_frames
@@ -150,6 +153,8 @@ def test_pointing_at_a_curve_shows_values_in_linked_charts(opened):
 
 
 def test_keys_move_the_cursor_and_enter_shows_the_nearest_frame(opened):
+    from selenium.webdriver import ActionChains
+
     chart = find(opened, '[data-chart="error_heldout"]')
     plot, readout = find(chart, '.plot'), find(chart, 'output')
     press(plot, 'HOME', 'ARROW_RIGHT')
@@ -161,11 +166,19 @@ def test_keys_move_the_cursor_and_enter_shows_the_nearest_frame(opened):
     press(plot, 'ENTER')
     shown = [f for f in opened.find_elements('css selector', '.frame') if f.is_displayed()]
     assert [frame.get_attribute('data-index') for frame in shown] == ['900']
+    button = opened.switch_to.active_element
+    assert (button.text, button.get_attribute('aria-pressed')) == ('900 · best', 'true')
+    assert 0 <= button.rect['y'] - opened.execute_script('return window.scrollY') < 844
+    show(opened, plot)
+    ActionChains(opened).double_click(plot).perform()
+    assert find(opened, '.choices button[aria-pressed="true"]').text == '400 · worst'
     press(plot, 'ESCAPE')
     assert readout.text.startswith('mean:')
 
 
-def test_the_slider_wipes_between_images_by_keys_and_buttons(opened):
+def test_the_slider_wipes_between_images_by_keys_buttons_and_pointer(opened):
+    from selenium.webdriver import ActionChains
+
     frame = next(f for f in opened.find_elements('css selector', '.frame') if f.is_displayed())
     assert frame.get_attribute('data-index') == '400'  # the worst
     slider = find(frame, 'input[type=range]')
@@ -189,6 +202,22 @@ def test_the_slider_wipes_between_images_by_keys_and_buttons(opened):
     visible = [i for i in frame.find_elements('css selector', 'img') if i.is_displayed()]
     assert len(visible) == 1
     assert opened.execute_script('return arguments[0].naturalWidth', visible[0]) == 320
+    stage, tags = find(frame, '.stage'), frame.find_elements('css selector', '.tag')
+    limit, ratio = stage.value_of_css_property('max-width'), 320 / 240
+    assert float(limit.removesuffix('px')) == pytest.approx(34 * 16 * ratio, abs=1)
+    width, pointer = stage.size['width'], ActionChains(opened, duration=20)
+    pointer.move_to_element_with_offset(stage, width // 4, 0).click_and_hold().perform()
+    assert [tag.text for tag in tags] == ['depth', 'LiDAR']
+    assert state() in ('74 % depth, the rest LiDAR', '75 % depth, the rest LiDAR')
+    assert int(slider.get_attribute('value')) == 175
+    divider = find(frame, '.divider').rect
+    assert divider['x'] - stage.rect['x'] == pytest.approx(0.75 * width, abs=5)
+    pointer.move_to_element(stage).perform()
+    assert state() == '50 % depth, the rest LiDAR'
+    pointer.move_by_offset(0, 0).release().perform()
+    press(slider, 'END')
+    pointer.move_to_element(stage).click().perform()
+    assert state() == '50 % error, the rest depth'
     other = find(opened, '.choices button:first-child')
     click(opened, other)
     assert not frame.is_displayed()
@@ -222,6 +251,90 @@ def test_the_cloud_turns_by_key_and_by_pointer(opened):
         canvas,
     )
     assert colours > 1000  # the points, not an empty canvas
+
+
+def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+
+    # Red is right, green is above, and blue is before grey, which it hides.
+    far = [[0, 0, 12]] * 3
+    xyz = np.array([[0, 0, 8.02], [0, 0, 8], [0, 0, 8.02], [2, 0, 10], [0, -2, 10], *far])
+    grey = [99, 99, 99]
+    rgb = np.array([grey, [0, 0, 255], grey, [255, 0, 0], [0, 255, 0], *[grey] * 3], np.uint8)
+    cloud = {'index': 0, 'stride': 1, **pack_points(xyz, rgb, 0.03)}
+    path = tmp_path / 'page.html'
+    path.write_text(make_page('cloud', cloud_section(cloud), {'charts': {}, 'cloud': cloud}))
+    resize(browser, *DESKTOP)
+    browser.get(path.as_uri())
+    canvas = find(browser, '.cloud canvas')
+
+    def seen():
+        """Return centres of what is red, green and blue, right and above the middle."""
+        painted(browser)
+        url = browser.execute_script('return arguments[0].toDataURL()', canvas)
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(url.split(',')[1]), np.uint8), 1)
+        height, width, _ = image.shape
+        centres = []
+        for bgr in ([0, 0, 255], [0, 255, 0], [255, 0, 0]):
+            v, u = np.nonzero((image == bgr).all(axis=2))
+            assert len(u) == (np.ptp(u) + 1) * (np.ptp(v) + 1)
+            centres.append((u.mean() - width / 2, height / 2 - v.mean()))
+        return np.array(centres)
+
+    def click_on(meaning):
+        find(browser, f'.cloud button[aria-label="{meaning}"]').click()
+
+    home = seen()
+    (right, _), (_, above), _ = home
+    assert right > 100
+    assert above > 100
+    # Parts in front of the middle go with the hand that turns it, those behind against it.
+    for meaning, axis, sign in (
+        ('turn left', 0, -1),
+        ('turn right', 0, 1),
+        ('from above', 1, -1),
+        ('from below', 1, 1),
+    ):
+        click_on('reset')
+        click_on(meaning)
+        assert sign * (seen() - home)[2, axis] > 10, meaning
+    click_on('reset')
+    for meaning, sign in (('closer', 1), ('farther', -1)):
+        click_on(meaning)
+        assert sign * (seen()[0, 0] - right) > 10
+        click_on('reset')
+
+    def wheel():
+        event = 'new WheelEvent("wheel", {deltaY: 100, cancelable: true})'
+        return browser.execute_script(f'return arguments[0].dispatchEvent({event})', canvas)
+
+    assert wheel()  # scrolls the page, until somebody works with the cloud
+    assert np.array_equal(seen(), home)
+    canvas.click()
+    assert not wheel()
+    assert seen()[0, 0] < right - 10
+    click_on('reset')
+    drag = ActionChains(browser, duration=20)
+    drag.move_to_element(canvas).click_and_hold().move_by_offset(60, 0).release().perform()
+    turned = seen()
+    assert (turned - home)[2, 0] > 10
+    drag.move_by_offset(60, 0).perform()  # let go
+    assert np.array_equal(seen(), turned)
+    click_on('reset')
+    apart = ActionBuilder(browser, duration=20)
+    for name, sign in (('thumb', -1), ('finger', 1)):
+        touch = apart.add_pointer_input('touch', name)
+        touch.create_pointer_move(0, sign * 20, 0, origin=canvas)
+        touch.create_pointer_down(button=0)
+        touch.create_pointer_move(20, sign * 40, 0, origin=canvas)
+        touch.create_pointer_up(0)
+    apart.perform()
+    assert 'tilted by 9°, zoom 2.0' in find(browser, '.cloud output').text
+    press(canvas, *['ARROW_UP'] * 40)
+    assert 'tilted by 86°' in find(browser, '.cloud output').text
+    press(canvas, '0', *'+' * 20)
+    assert 'zoom 10.0' in find(browser, '.cloud output').text
 
 
 _LINES_OF_NUMBERS = """
