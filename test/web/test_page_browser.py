@@ -138,6 +138,15 @@ def test_a_dropped_video_plays_beside_its_depth(opened, tmp_path):
     assert slider.get_attribute('aria-valuetext') == 'image 6, 1.0 s'
     slider.send_keys(Keys.HOME)
     assert slider.get_attribute('aria-valuetext') == 'image 1, 0.0 s'
+    assert 'ms an image, 6 images by tiny (' in find(opened, '#depth-view > .note').text
+    slider.send_keys(Keys.END, Keys.ARROW_LEFT)
+    button = find(opened, '.player button')
+    button.click()
+    wait(opened, lambda: slider.get_attribute('aria-valuetext') == 'image 6, 1.0 s')
+    wait(opened, lambda: slider.get_attribute('aria-valuetext') == 'image 1, 0.0 s')
+    assert button.text == 'Pause'
+    button.click()
+    assert button.text == 'Play'
     assert fits(opened)
     assert violations(opened) == []
 
@@ -444,6 +453,14 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
     wait(opened, lambda: find(opened, '#live-text').text == '10.0 images a second')
     state.update(fit='none', reason='no scan')
     wait(opened, lambda: find(opened, '#live-text').text == 'no metric depth: no scan')
+    for changes, words in (
+        ({'fit': 'held'}, '10.0 images a second, with the fit of an earlier image: no scan'),
+        ({'hertz': 0.0, 'fit': 'fitted'}, 'one image'),
+        ({'age': 7.0}, 'no image for 7 s: no scan'),
+        ({'age': None}, 'waiting for the first image'),
+    ):
+        state.update(changes)
+        wait(opened, lambda words=words: find(opened, '#live-text').text == words)
     state.update(silence=9.0)  # it has ended, and its last fit says nothing of now
     gone = 'nothing from the node for 9 s; before that: no scan'
     wait(opened, lambda: find(opened, '#live-text').text == gone)
