@@ -149,8 +149,8 @@ def test_keys_and_pointer_read_values_and_without_them_means_are_read(drawn):
     browser.execute_script('arguments[0].blur()', plot)
     assert read() == means
     pointer = ActionChains(browser, duration=20)
-    pointer.move_to_element_with_offset(plot, plot.size['width'] // 2 - 14, 0).perform()
-    assert read().startswith('frame 158: ')
+    pointer.move_to_element_with_offset(plot, 52 - plot.size['width'] // 2, 0).perform()
+    assert read().startswith('frame 100: ')
     pointer.move_by_offset(0, 300).perform()
     assert read() == means
     assert [text for text, *_ in labels(browser, 'middle')][:2] == ['100', '110']
