@@ -330,10 +330,13 @@ def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
         touch.create_pointer_move(20, sign * 40, 0, origin=canvas)
         touch.create_pointer_up(0)
     apart.perform()
+    painted(browser)
     assert 'tilted by 9°, zoom 2.0' in find(browser, '.cloud output').text
     press(canvas, *['ARROW_UP'] * 40)
+    painted(browser)
     assert 'tilted by 86°' in find(browser, '.cloud output').text
     press(canvas, '0', *'+' * 20)
+    painted(browser)
     assert 'zoom 10.0' in find(browser, '.cloud output').text
 
 
