@@ -62,6 +62,17 @@ def denoise(
     return latent if reference_exact else denoised
 
 
+def check_consistency_steps(scheduler: LCMScheduler, steps: int) -> None:
+    """Raise ConfigurationError if the model was not distilled for as many steps."""
+    try:
+        scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise ConfigurationError(
+            f'denoising_steps is {steps}; this LCM checkpoint was distilled for '
+            f'{scheduler.config.original_inference_steps}: choose 1 to 4'
+        ) from error
+
+
 def denoise_consistency(
     unet: UNet2DConditionModel,
     text: torch.Tensor,
@@ -75,16 +86,9 @@ def denoise_consistency(
     Denoise with a latent consistency model, which adds fresh noise between steps.
 
     Arguments otherwise as of :func:`denoise`; ``generator`` draws the noise between steps: one for
-    all members as in the reference, or one for each. Raises ConfigurationError if the
-    model was not distilled for as many steps.
+    all members as in the reference, or one for each.
     """
-    try:
-        scheduler.set_timesteps(steps, device=noise.device)
-    except ValueError as error:
-        raise ConfigurationError(
-            f'denoising_steps is {steps}; this LCM checkpoint was distilled for '
-            f'{scheduler.config.original_inference_steps}: choose 1 to 4'
-        ) from error
+    scheduler.set_timesteps(steps, device=noise.device)
     condition = rgb_latent.expand(len(noise), -1, -1, -1)  # (E, C, h, w)
     text = text.repeat(len(noise), 1, 1)  # (E, L, D)
     latent = noise

@@ -28,6 +28,7 @@ from marigold_ros.models.image_sizes import common_size, size_by_area, size_by_e
 from marigold_ros.models.locate import fingerprint
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import (
+    check_consistency_steps,
     consistency_generators,
     denoise,
     denoise_consistency,
@@ -163,7 +164,9 @@ class MarigoldModel(FullDepthModel):
         steps = _given(options.denoising_steps, self.facts.denoising_steps)
         members = _given(options.ensemble_size, self.facts.ensemble_size)
         _check_numbers(steps, members, options.seed)
-        if not isinstance(self.scheduler, LCMScheduler):
+        if isinstance(self.scheduler, LCMScheduler):
+            check_consistency_steps(self.scheduler, steps)
+        else:
             self._schedule(steps, options.engine.timestep_spacing, options.reference_exact)
 
     @torch.inference_mode()

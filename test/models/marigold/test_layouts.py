@@ -144,12 +144,19 @@ def test_members_of_an_lcm_draw_noise_of_their_own_with_each_seed():
     assert len({float(torch.randn(1, generator=one)) for one in own}) == 12
 
 
-def test_more_steps_than_an_lcm_checkpoint_knows_are_refused(copy, edit, image):
-    make_lcm(copy, edit)
-    edit(copy / 'scheduler' / 'scheduler_config.json', original_inference_steps=5)
-    model = load_model(str(copy), device='cpu')
-    with pytest.raises(ConfigurationError, match='denoising_steps is 6.*distilled'):
-        model.predict(image(32, 32), 6)
+@pytest.mark.parametrize(
+    ('lcm', 'known', 'words'),
+    [(True, 'original_inference_steps', 'distilled'), (False, 'num_train_timesteps', 'schedule')],
+)
+def test_more_steps_than_a_checkpoint_knows_are_refused(copy, edit, image, lcm, known, words):
+    if lcm:
+        make_lcm(copy, edit)
+    edit(copy / 'scheduler' / 'scheduler_config.json', **{known: 5})
+    model, rgb = load_model(str(copy), device='cpu'), image(32, 32)
+    model.check_options(PredictOptions(5))
+    for call in (lambda: model.check_options(PredictOptions(6)), lambda: model.predict(rgb, 6)):
+        with pytest.raises(ConfigurationError, match=f'denoising_steps is 6.*{words}'):
+            call()
 
 
 def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, oracle, image):
