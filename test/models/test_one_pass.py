@@ -7,7 +7,7 @@ from pathlib import Path
 import shutil
 
 from marigold_ros.config import EngineConfig, RuntimeConfig
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.models import load_model
 import numpy as np
 import pytest
@@ -78,6 +78,18 @@ def test_what_a_model_has_no_choice_of_is_refused_by_name(models, rgb, settings)
     for model in models:
         with pytest.raises(ConfigurationError, match=name):
             model.predict(rgb, **settings)
+
+
+@pytest.mark.parametrize(
+    ('family', 'size', 'resolution'),
+    [('unet', (2, 2), 0), ('diffusion_depth', (1, 1), 0), ('prime_depth', (31, 33), 8)],
+)
+def test_an_image_of_too_few_pixels_for_a_norm_is_a_bad_frame(folders, family, size, resolution):
+    model, rgb = load_model(str(folders[family]), 'cpu'), np.zeros((*size, 3), np.uint8)
+    with pytest.raises(InputError, match=f'{size[1]}x{size[0]} is too small.*larger') as caught:
+        model.predict(rgb, processing_resolution=resolution)
+    assert caught.value.cause == 'shape'
+    assert np.isfinite(model.predict(rgb).relative).all()
 
 
 @pytest.mark.parametrize('family', FAMILIES)

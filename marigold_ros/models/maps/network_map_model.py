@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import EngineConfig, RuntimeConfig
+from marigold_ros.errors import brief, InputError, MarigoldError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.facts import MapFacts
 from marigold_ros.models.image_sizes import up_to_multiple
@@ -44,7 +45,6 @@ class NetworkMapModel(MapModel):
         runtime: RuntimeConfig | None = None,
     ) -> None:
         super().__init__(folder, facts, device, runtime)
-        self._check_runtime()
         self.parameters = count_parameters(network)
         # Bfloat16 would round in each of several steps, which moves the map.
         weighed = self.parameters if self.denoising_steps == 1 else 0
@@ -52,9 +52,6 @@ class NetworkMapModel(MapModel):
         # Of images at the network: those of another runtime are float32.
         self._dtype = torch.float32 if self.runtime.converted else self.arithmetic
         self._network = self._prepared(network)
-
-    def _check_runtime(self) -> None:
-        """Raise ConfigurationError if the runtime cannot run the network."""
 
     def _prepared(self, network: nn.Module) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
@@ -108,7 +105,17 @@ class NetworkMapModel(MapModel):
             image = part.to(self.device).permute(0, 3, 1, 2).float() / 255.0
             seen = fit_image(image, size, self.side) * 2.0 - 1.0
             noise = self._noise(seen.shape[-2], seen.shape[-1], options.seed)
-            maps = self._answer(seen, *noise)[..., : size[0], : size[1]]
+            try:
+                maps = self._answer(seen, *noise)[..., : size[0], : size[1]]
+            except MarigoldError:
+                raise
+            except ValueError as error:  # of a norm that gets a single value
+                raise InputError(
+                    f'an image of {shape[1]}x{shape[0]} is too small for {self.name} at '
+                    f'{size[1]}x{size[0]} ({brief(error)}); give a larger image or '
+                    'processing_resolution',
+                    cause='shape',
+                ) from error
             if options.engine.upsampling == 'bilateral' and size != shape:
                 small = (seen[..., : size[0], : size[1]] + 1.0) / 2.0
                 pairs = zip(maps.split(1), small.split(1), image.split(1), strict=True)

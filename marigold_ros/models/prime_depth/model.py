@@ -56,12 +56,13 @@ class PrimeDepthModel(NetworkMapModel):
         self.kind = f"PrimeDepth on the frozen U-Net of '{self.base.name}'"
         super().__init__(folder, facts, chain, *settings)
 
-    def _check_runtime(self) -> None:
+    def _prepared(self, network: torch.nn.Module) -> Any:
         if self.runtime.compile != 'off':
             raise ConfigurationError(
                 f'runtime.compile is {self.runtime.compile}, and the hooks that read the frozen '
                 f'U-Net of {self.name} cannot be compiled by torch: set it to off'
             )
+        return super()._prepared(network)
 
     def _weight_files(self) -> list[Path]:
         return [*super()._weight_files(), self.base.folder / 'unet', self.base.folder / 'vae']
