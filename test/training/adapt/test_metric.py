@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import CheckpointError
-from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
+from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth, UNBOUNDED
 from marigold_ros.geometry.camera.rectification import focal_share
 from marigold_ros.models import EMBEDDED, load_model
 from marigold_ros.models.metric_scale import FILE, MetricScale, read_metric_scale
@@ -68,10 +68,21 @@ def test_spread_is_carried_over_to_metres(space):
     low, high = ENDS[space]
     scale = MetricScale(space, high - low, low, 1.0, 0.1, 80.0)
     relative = np.full((2, 2), 0.5, np.float32)
-    found = scale.apply(Prediction(relative, np.full((2, 2), 0.01, np.float32), space))
+    given = Prediction(relative, np.full((2, 2), 0.01, np.float32), space, (0.1, 0.9))
+    found = scale.apply(given)
     step = scale.metres(relative + 0.005) - scale.metres(relative - 0.005)
     assert found.space == 'metric'
+    assert found.censored == UNBOUNDED  # a bound of the map is none of metres
+    assert found.relative.dtype == found.spread.dtype == np.float32
     np.testing.assert_allclose(found.spread, np.abs(step), rtol=0.02)
+    assert scale.apply(found) is found
+
+
+@pytest.mark.parametrize('space', ENDS)
+def test_metres_are_between_a_millimetre_and_the_limit(space):
+    scale = MetricScale(space, 1.0, 0.0, 1.0, 0.1, 80.0)
+    ends = sorted(scale.metres(np.array([-1e6, 1e6])))
+    np.testing.assert_allclose(ends, [1e-3, 80.0], rtol=1e-6)
 
 
 @pytest.fixture
@@ -88,7 +99,11 @@ def test_a_checkpoint_with_a_scale_is_metric_without_lidar(folder):
     rgb = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     model, relative = load_model(str(folder), 'cpu'), load_model('tiny', 'cpu').predict(rgb)
     assert model.space == model.description['space'] == 'metric'
-    assert '12.0%' in model.description['notes'][-1]
+    model.notes.append('of the relative model')
+    *_, noted, of_scale = model.description['notes']
+    assert noted == 'of the relative model'
+    assert '12.0%' in of_scale
+    assert model.description['metric_scale']['abs_rel'] == 0.12
     expected = np.exp(3.0 * relative.relative + 1.0)
     metric = model.predict(rgb).relative
     np.testing.assert_allclose(metric, expected.clip(max=80.0), rtol=1e-4)
@@ -110,7 +125,9 @@ def test_a_checkpoint_with_a_scale_is_metric_without_lidar(folder):
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        ({'scale': -1.0}, 'has scale -1.0'),
+        ({'scale': 0.0}, 'has scale 0.0'),
+        ({'focal_share': -1.0}, 'has focal_share -1.0'),
+        ({'max_depth': 0}, 'has max_depth 0'),
         ({'abs_rel': -0.1}, 'has abs_rel -0.1'),
         ({'space': 'metric'}, 'space'),
         ({'more': 1}, 'more'),
