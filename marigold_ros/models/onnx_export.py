@@ -7,8 +7,7 @@ The network takes ``image`` (1, 3, H, W) float32 RGB in [0, 1] and returns ``rel
 (1, 1, H, W) in the space that its metadata name.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -74,33 +73,27 @@ def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, A
     own = model.processing_size(*network.size, None) == network.size
     resolution = None if own else 0
     wanted = model.predict(rgb, ensemble_size=1, processing_resolution=resolution).relative
-    with _written_to(path), TemporaryDirectory(dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        export_network(network, (torch.from_numpy(image),), draft, ['image'], 'relative')
-        _describe(draft, facts)
-        got = onnx_session(draft)([image])[0, 0]
-        difference = float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-6))
-        if not difference <= TOLERANCE:
-            raise MarigoldError(
-                f"the ONNX network's depth differs from PyTorch's by {difference:.2g} of the "
-                f'largest, more than {TOLERANCE:g}; {path} was not written: try other versions of '
-                'torch or onnxruntime'
-            )
-        for file in Path(folder).iterdir():
-            file.replace(path.parent / file.name)
-    return {'size': list(network.size), 'difference': difference}
-
-
-@contextmanager
-def _written_to(path: Path) -> Iterator[None]:
-    """Raise WriteError where a file cannot be written."""
     try:
-        yield
+        with TemporaryDirectory(dir=path.parent) as folder:
+            draft = Path(folder) / path.name
+            export_network(network, (torch.from_numpy(image),), draft, ['image'], 'relative')
+            _describe(draft, facts)
+            got = onnx_session(draft)([image])[0, 0]
+            difference = float(np.abs(got - wanted).max() / max(np.abs(wanted).max(), 1e-6))
+            if not difference <= TOLERANCE:
+                raise MarigoldError(
+                    f"the ONNX network's depth differs from PyTorch's by {difference:.2g} of the "
+                    f'largest, more than {TOLERANCE:g}; {path} was not written: try other '
+                    'versions of torch or onnxruntime'
+                )
+            for file in Path(folder).iterdir():
+                file.replace(path.parent / file.name)
     except OSError as error:
         raise WriteError(
             f'{path} could not be written ({error.strerror}); free some space, or choose another '
             'file'
         ) from error
+    return {'size': list(network.size), 'difference': difference}
 
 
 def _describe(path: Path, facts: dict[str, Any]) -> None:
