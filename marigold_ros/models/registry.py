@@ -126,14 +126,10 @@ def family_name(folder: Path) -> str:
             f'{example}, in the layout of diffusers or transformers'
         )
     kind = read_json(config).get('model_type')
-    if isinstance(kind, str) and kind in NOT_DEPTH:
-        raise CheckpointError(
-            f'{config} has model_type {kind!r}, which predicts {NOT_DEPTH[kind]}, no depth along '
-            f"a camera's axis; choose one of {', '.join(KINDS)}"
-        )
+    other = NOT_DEPTH.get(str(kind), 'is no known depth network')
     raise CheckpointError(
-        f'{config} has model_type {kind!r}, which is no known depth network; choose one of '
-        f'{", ".join(KINDS)}, or a folder with model_index.json'
+        f'{config} has model_type {kind!r}, which {other}; choose one of {", ".join(KINDS)}, or a '
+        'folder with model_index.json'
     )
 
 

@@ -36,9 +36,10 @@ def test_every_embedded_checkpoint_belongs_to_a_family():
 def test_a_folder_of_no_family_is_refused_with_the_layout(tmp_path):
     with pytest.raises(CheckpointError, match='a checkpoint, in the layout of diffusers or trans'):
         load_model(str(tmp_path), device='cpu')
-    (tmp_path / 'config.json').write_text('{}')
-    with pytest.raises(CheckpointError, match='model_type None.*choose one of depth_anything'):
-        load_model(str(tmp_path), device='cpu')
+    for kind in (None, [1]):
+        (tmp_path / 'config.json').write_text(json.dumps({'model_type': kind}))
+        with pytest.raises(CheckpointError, match='no known depth.*; choose one of depth_any'):
+            load_model(str(tmp_path), device='cpu')
 
 
 @pytest.mark.parametrize('place', ['my_model', 'snapshots/0123abc'])
@@ -67,9 +68,10 @@ def test_another_family_is_one_line_of_the_registry(tmp_path, monkeypatch):
 
 
 def test_threads_import_the_networks_of_their_models_one_after_the_other(tmp_path, monkeypatch):
-    package, both, met = ModuleType('dummy_family'), Barrier(2), []
+    package, both, begun, met = ModuleType('dummy_family'), Barrier(2), [], []
 
     def import_networks():
+        begun.append(True)
         with suppress(BrokenBarrierError):
             met.append(both.wait(0.1))
 
@@ -79,6 +81,7 @@ def test_threads_import_the_networks_of_their_models_one_after_the_other(tmp_pat
     family = Family(has_file('config.json'), 'dummy_family:load', diffusers=True)
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(family.load, [tmp_path] * 2))
+    assert len(begun) == 2
     assert met == []
 
 

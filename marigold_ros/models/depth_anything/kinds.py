@@ -21,7 +21,7 @@ KINDS = {
     'zoedepth': 'metric',
 }
 # Networks that transformers lists beside them, and what they predict.
-NOT_DEPTH = {'chmv2': 'the height of trees in images from above'}
+NOT_DEPTH = {'chmv2': 'predicts the height of trees in images from above'}
 
 
 def is_depth_estimator(folder: Path) -> bool:
