@@ -16,7 +16,12 @@ from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth, UNBOUNDED
 from marigold_ros.geometry.camera.rectification import focal_share
 from marigold_ros.models import EMBEDDED, load_model
-from marigold_ros.models.metric_scale import FILE, MetricScale, read_metric_scale
+from marigold_ros.models.metric_scale import (
+    FILE,
+    MetricScale,
+    read_metric_scale,
+    write_metric_scale,
+)
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.spaces import from_metres
 from marigold_training.adapt.judge import MEAN_MAP
@@ -91,7 +96,7 @@ def folder(tmp_path):
     for path in (EMBEDDED / 'tiny').iterdir():
         (tmp_path / path.name).symlink_to(path)
     scale = MetricScale('log', 3.0, 1.0, focal_share(CAMERA), 0.12, 80.0)
-    (tmp_path / FILE).write_text(json.dumps(vars(scale)))
+    write_metric_scale(tmp_path, scale)
     return tmp_path
 
 
