@@ -35,9 +35,7 @@ def size_by_edge(height: int, width: int, edge: int) -> tuple[int, int]:
         raise ConfigurationError(
             f'processing_resolution is {edge!r}; give a whole number of pixels, 0 is native'
         )
-    edge = int(edge)
-    if edge == 0:
-        return height, width
+    edge = int(edge) or max(height, width)
     size = height * edge // max(height, width), width * edge // max(height, width)
     if 0 in size:
         raise InputError(

@@ -172,7 +172,7 @@ def test_what_is_no_image_is_refused_with_its_shape(model, rgb):
         {'denoising_steps': 51},
         {'ensemble_size': 0},
         {'ensemble_size': 21},
-        {'processing_resolution': -3},
+        {'processing_resolution': -1},
         {'denoising_steps': 1.5},
         {'denoising_steps': True},
         {'ensemble_size': '4'},
