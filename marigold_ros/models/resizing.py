@@ -31,8 +31,7 @@ def fit_image(
         image = functional.interpolate(image, size, mode='bilinear', antialias=True)
     padded = [max(side + -side % factor, low) for side, low in zip(size, least, strict=True)]
     below, right = padded[0] - size[0], padded[1] - size[1]
-    pad = (0, right, 0, below)
-    return functional.pad(image, pad, mode='replicate')
+    return functional.pad(image, (0, right, 0, below), mode='replicate')
 
 
 def upsample_bilinear(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -86,8 +86,7 @@ class CompiledUNetModel(MapModel):
     ) -> list[Prediction]:
         if self._torch_model is None:
             self._torch_model = self._load_by_torch()
-        found: list[Prediction] = []
-        for rgb in rgbs:
-            found += self._torch_model.predict_together([rgb], [self._torch_model.stream], options)
+        model = self._torch_model
+        found = [model.predict_together([one], [model.stream], options)[0] for one in rgbs]
         self._answered_by_torch = True
         return found
