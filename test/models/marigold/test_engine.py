@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.models import load_model
+from marigold_ros.models.image_sizes import size_by_area
 from marigold_ros.models.marigold.denoiser import denoise, start_noise
 from marigold_ros.models.marigold.ensemble import merge_members, merge_reference
 from marigold_ros.models.marigold.schedule import ddim_schedule
@@ -143,6 +144,14 @@ def test_the_longest_edge_rule_is_marigolds(model):
     assert model.processing_size(480, 640, 768) == (576, 768)
     assert model.processing_size(720, 1280, 768) == (432, 768)
     assert model.processing_size(480, 640, 0) == (480, 640)
+    assert model.processing_size(375, 1242, 768) == (231, 768)  # rounded down
+    assert model.processing_size(480, 640, np.uint8(64)) == (48, 64)
+
+
+def test_the_stated_area_is_met_as_nearly_as_multiples_of_eight_do():
+    assert size_by_area(480, 640, 442368) == (576, 768)
+    assert size_by_area(375, 1242, 3072) == (32, 104)  # 30.5 and 100.9
+    assert [size_by_area(*size, 3072) for size in ((1, 2000), (2000, 1))] == [(8, 2480), (2480, 8)]
 
 
 @pytest.mark.parametrize(
