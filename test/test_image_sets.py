@@ -63,6 +63,10 @@ def official(folder, name, depth=DEPTH, rgb=RGB):
     return data, str(split)
 
 
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
 @pytest.fixture(autouse=True)
 def small_layouts(monkeypatch):
     """The sizes that layouts fix are too large for a test."""
@@ -104,9 +108,24 @@ def test_arrays_of_either_byte_order_are_depth_and_signed_ones_are_not():
         found[kind] = file.getvalue()
     signed = found.pop('<i2')
     for data in found.values():
-        assert decode_depth_file(data, 'a.npy').tolist() == [[7, 300]]
+        for name in ('a.npy', 'A.NPY'):
+            assert decode_depth_file(data, name).tolist() == [[7, 300]]
     with pytest.raises(InputError, match='holds int16; depth must be unsigned'):
         decode_depth_file(signed, 'a.npy')
+
+
+def test_an_exr_that_cannot_be_read_is_led_to_formats_that_can():
+    with pytest.raises(InputError, match=r'convert it to .npy or float TIFF'):
+        decode_depth_file(b'no exr', 'a.EXR')
+
+
+def test_a_jpeg_that_is_cut_off_is_not_whole_by_the_end_of_its_thumbnail():
+    photo = cv2.imencode('.jpg', RGB.repeat(8, 0).repeat(8, 1))[1].tobytes()
+    head = b'\xff\xe1' + (2 + len(photo)).to_bytes(2, 'big') + photo
+    whole = photo[:2] + head + photo[2:]
+    assert decode_image_file(whole + b'more', 'a.jpg').shape == (48, 64, 3)
+    with pytest.raises(InputError, match='a.jpg is cut off after'):
+        decode_image_file(whole[:-99], 'a.jpg')
 
 
 @pytest.mark.parametrize('form', ['JPEG', 'PNG', 'TIFF', 'WEBP'])
@@ -125,9 +144,11 @@ def test_images_and_depth_stay_as_they_are_stored(form, orientation):
         np.testing.assert_array_equal(decode_depth_file(file.getvalue(), 'a'), depth)
 
 
-@pytest.mark.parametrize('bits', [8, 12, 16])
+@pytest.mark.parametrize('bits', [7, 8, 12, 16])
 def test_of_16_bit_colours_those_count_that_the_image_uses(bits):
     rgb = np.kron(RGB, np.ones((2, 2, 1), np.uint8)) | 0x80
+    if bits == 7:  # a dark image is not made brighter
+        rgb, bits = rgb & 0x7F, 8
     data = cv2.imencode('.png', rgb[..., ::-1].astype(np.uint16) << (bits - 8))[1].tobytes()
     np.testing.assert_array_equal(decode_image_file(data, 'a.png'), rgb)
 
@@ -183,9 +204,17 @@ def test_depth_counts_within_the_range_of_the_data_set(tmp_path, name, low, high
 
 def test_a_saturated_value_is_unknown(tmp_path):
     save(tmp_path / 'one' / 'image.png', RGB)
-    save(tmp_path / 'one' / 'depth_mm.png', np.where(DEPTH > 5, 65.535, DEPTH), 1000)
+    depth = np.where(DEPTH > 5, 65.535, 65.534)
+    save(tmp_path / 'one' / 'depth_mm.png', depth, 1000)
     (item,) = ImageSet(tmp_path, ImageChoice(FOLDER)).frames()
     np.testing.assert_array_equal(np.isnan(item.truth), DEPTH > 5)
+
+
+def test_files_of_floating_point_hold_metres_whatever_the_scale(tmp_path):
+    save(tmp_path / 'a.png', RGB)
+    save(tmp_path / 'a.npy', DEPTH)
+    (item,) = ImageSet(tmp_path, ImageChoice(FOLDER, '', '*.png', '*.npy', 256.0)).frames()
+    np.testing.assert_array_equal(item.truth, DEPTH)
 
 
 def test_diode_goes_by_its_mask_alone(tmp_path):
@@ -204,6 +233,13 @@ def test_kitti_images_without_depth_are_passed_over(tmp_path):
     assert len(ImageSet(data, ImageChoice('kitti', split))) == 1
 
 
+@pytest.mark.parametrize('cut', [np.s_[:3], np.s_[:, :5]])
+def test_an_image_smaller_than_the_crop_is_refused(tmp_path, cut):
+    data, split = official(tmp_path, 'kitti', DEPTH[cut], RGB[cut])
+    (item,) = ImageSet(data, ImageChoice('kitti', split)).frames()
+    assert 'smaller than the crop of 6x4 px' in str(item.error)
+
+
 def test_the_layouts_of_the_benchmarks_have_their_sizes():
     assert LAYOUTS['kitti'].crop == (352, 1216)
     assert LAYOUTS['eth3d'].raw_size == (4032, 6048)
@@ -214,7 +250,9 @@ def test_the_layouts_of_the_benchmarks_have_their_sizes():
     [
         ('nyu', lambda data: (data / NAMES['nyu'][1]).unlink(), 'is missing'),
         ('eth3d', lambda data: (data / NAMES['eth3d'][1]).write_bytes(b'12'), 'has 2 bytes'),
+        ('nyu', lambda data: cut_off(data / NAMES['nyu'][0]), 'cut off'),
         ('kitti', lambda data: save(data / NAMES['kitti'][0], RGB[:3]), 'registered'),
+        ('kitti', lambda data: save(data / NAMES['kitti'][0], RGB[:, :7]), 'registered'),
         ('diode', lambda data: save(data / NAMES['diode'][2], DEPTH[:2]), 'a mask has a value'),
         ('scannet', lambda data: save(data / NAMES['scannet'][1], RGB), 'depth is (H, W)'),
     ],
@@ -418,13 +456,18 @@ def test_wrong_choices_are_one_sentence(evaluate, tmp_path, options, sentence):
     assert len(printed.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize('line', ['alone.png', ''])
-def test_a_list_that_lacks_names_says_which_line(tmp_path, line):
-    data, split = official(tmp_path, 'diode')
-    with open(split, 'w') as file:
-        file.write(line)
-    with pytest.raises(image_set.InputError, match='line 1 is|is empty'):
-        ImageSet(data, ImageChoice('diode', split))
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (b'\nalone.png', "line 2 is 'alone.png'"),
+        (b'', 'is empty'),
+        (b'\xff.png a.npy b.npy', 'cannot be read'),
+    ],
+)
+def test_a_list_that_lacks_names_says_which_line(tmp_path, content, words):
+    (tmp_path / 'list.txt').write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        ImageSet(tmp_path, ImageChoice('diode', str(tmp_path / 'list.txt')))
 
 
 def test_an_image_is_not_scored_against_itself(tmp_path):

@@ -64,7 +64,7 @@ def decode_depth_file(data: bytes, name: str) -> np.ndarray:
                 f'{name} is cut off or not an .npy file ({error})', 'truncated'
             ) from error
     else:
-        depth = _decode(data, name, cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
+        depth = _decode(data, name, cv2.IMREAD_UNCHANGED)
     if depth.ndim == 3 and depth.shape[2] == 1:
         depth = depth[..., 0]
     if depth.ndim != 2:
