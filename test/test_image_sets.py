@@ -18,7 +18,7 @@ from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file
 from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
 from marigold_ros.image_sets.layouts import FOLDER, LAYOUTS
 from marigold_ros.image_sets.listing import match
-from marigold_ros.image_sets.storage import Tar
+from marigold_ros.image_sets.storage import open_storage, Tar
 import numpy as np
 from PIL import Image
 import pytest
@@ -186,6 +186,43 @@ def test_a_tar_whose_member_states_more_than_there_is_is_refused(tmp_path, state
         archive.addfile(member, BytesIO(bytes(512)))
     with pytest.raises(InputError, match='cannot be read as an uncompressed tar'):
         Tar(tmp_path / 'set.tar')
+
+
+def test_a_tar_that_is_cut_off_at_a_header_is_refused(tmp_path):
+    with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
+        for name in ('a.png', 'b.png'):
+            member = tarfile.TarInfo(name)
+            member.size = 512
+            archive.addfile(member, BytesIO(bytes(512)))
+    whole = (tmp_path / 'set.tar').read_bytes()
+    for end in (1024, 2 * 1024):  # after the first member, and without the end mark
+        (tmp_path / 'cut.tar').write_bytes(whole[:end])
+        with pytest.raises(InputError, match=f'no end mark at byte {end}'):
+            Tar(tmp_path / 'cut.tar')
+    (tmp_path / 'cut.tar').write_bytes(whole[:1300])
+    with pytest.raises(InputError, match='cannot be read as an uncompressed tar'):
+        Tar(tmp_path / 'cut.tar')
+
+
+def test_a_folder_and_its_tar_name_and_read_the_same_files(tmp_path):
+    for name in ('b.png', 'a/c.png', 'a/b.png'):
+        save(tmp_path / 'set' / name, RGB)
+    with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
+        archive.add(tmp_path / 'set', '.')
+    (tmp_path / 'linked').mkdir()
+    for name in ('b.png', 'a'):
+        (tmp_path / 'linked' / name).symlink_to(tmp_path / 'set' / name)
+    for hidden in ('set/._b.png', 'set/.cache/b.png'):
+        save(tmp_path / hidden, RGB)
+    for path in (tmp_path / 'set', tmp_path / 'linked', tmp_path / 'set.tar'):
+        storage = open_storage(path)
+        assert storage.names == ('a/b.png', 'a/c.png', 'b.png')
+        data = storage.read('a/b.png')
+        np.testing.assert_array_equal(decode_image_file(data, 'b.png'), RGB)
+        assert storage.state('a/b.png')[0] == len(data)
+        assert storage.state('none.png') is None
+        with pytest.raises(InputError, match=r'is missing|no member none.png'):
+            storage.read('none.png')
 
 
 @pytest.mark.parametrize(
@@ -468,6 +505,35 @@ def test_a_list_that_lacks_names_says_which_line(tmp_path, content, words):
     (tmp_path / 'list.txt').write_bytes(content)
     with pytest.raises(InputError, match=words):
         ImageSet(tmp_path, ImageChoice('diode', str(tmp_path / 'list.txt')))
+
+
+@pytest.mark.parametrize(
+    ('images', 'depths', 'pairs', 'problems'),
+    [
+        ('rgb/*.*', 'depth/*.png', [('rgb/b.1.jpg', 'depth/b.1.png')], ['rgb/a.jpg has no depth']),
+        ('**/*_c.jpg', '**/*_d.png', [('x_c.jpg', 'x_d.png'), ('s/t/x_c.jpg', 's/t/x_d.png')], []),
+        ('*/*_c.jpg', '*/*_d.png', [], ['s/y_d.png has no image']),
+        ('two/*.*', 'depth/*.png', [], ['two/x.png and two/x.jpg match the same pattern']),
+    ],
+)
+def test_files_are_pairs_where_the_stars_match_the_same_texts(images, depths, pairs, problems):
+    names = ['x_d.png', 's/t/x_c.jpg', 'depth/b.1.png', 'x_c.jpg', 's/t/x_d.png', 'rgb/b.1.jpg']
+    names += ['rgb/a.jpg', 'rgb/bb1', 's/y_d.png', 'two/x.png', 'two/x.jpg']
+    found, said = match(names, images, depths)
+    assert found == pairs
+    assert set(problems) <= set(said)
+
+
+@pytest.mark.parametrize(('images', 'depths'), [('*/*.jpg', '*.png'), ('a.jpg', 'b.png')])
+def test_patterns_that_pair_nothing_by_their_stars_are_refused(images, depths):
+    with pytest.raises(ConfigurationError, match='use the same number, at least one, in both'):
+        match([], images, depths)
+
+
+def test_an_image_without_depth_is_named_where_nothing_has_depth(tmp_path):
+    save(tmp_path / 'one' / 'image.png', RGB)
+    with pytest.raises(InputError, match=r'no files like .*\(one/image.png has no depth\)'):
+        ImageSet(tmp_path, ImageChoice(FOLDER))
 
 
 def test_an_image_is_not_scored_against_itself(tmp_path):
