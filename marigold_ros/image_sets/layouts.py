@@ -37,8 +37,8 @@ class Layout:
 LAYOUTS = {
     'nyu': Layout(1000.0, 1e-3, 10.0),
     'kitti': Layout(256.0, 1e-5, 80.0, crop=(352, 1216)),
-    'eth3d': Layout(1.0, 1e-5, raw_size=(4032, 6048)),
+    'eth3d': Layout(low=1e-5, raw_size=(4032, 6048)),
     'scannet': Layout(1000.0, 1e-3, 10.0),
-    'diode': Layout(1.0, 0.6, 350.0, masked=True),
+    'diode': Layout(masked=True),
 }
 FOLDER = 'folder'

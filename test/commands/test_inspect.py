@@ -62,10 +62,11 @@ def test_bags_whose_names_have_dots_are_led_to_folders_of_their_own(short_drive,
 
 def test_the_next_command_can_be_run(short_drive, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, facts = inspected(capsys, short_drive, '--set', 'seed=3')
+    given = '--camera-info', INFO, '--stamps', 'log', '--set', 'seed=3'
+    _, facts = inspected(capsys, short_drive, *given)
     python, dash_m, package, *command = shlex.split(facts['next'])
     assert [python, dash_m, package, command[0]] == ['python', '-m', 'marigold_ros', 'evaluate']
-    assert command[-2:] == ['--set', 'seed=3']
+    assert tuple(command[-len(given) :]) == given
     assert main([*command, '--limit', '1']) == 0
 
 
@@ -100,7 +101,14 @@ def test_true_depth_alone_can_be_scored_against(drive_without, capsys):
 def test_the_text_has_each_role_and_the_next_command(short_drive, capsys):
     assert main(['inspect', str(short_drive)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f'{short_drive}: ')
+    _, facts = inspected(capsys, short_drive)
+    assert lines[0].startswith(f'{short_drive}: {facts["bytes"] / 1e6:.0f} MB, ')
+    image, fx, (first, last) = facts['image'], facts['camera']['fx'], facts['lidar']['rows']
+    assert f'{image["width"]}x{image["height"]} {image["encoding"]}' in lines[1]
+    assert f'fx {fx:.0f} px' in lines[2]
+    assert 0 <= first < last < image['height']
+    assert f'(rows {first} to {last} of {image["height"]})' in lines[5]
+    assert lines[6] == 'transform from LiDAR to camera: known'
     assert [line.split()[0] for line in lines[1:5]] == ['image', 'camera_info', 'lidar', 'truth']
     assert lines[-1].startswith('next: python -m marigold_ros evaluate')
 

@@ -62,7 +62,8 @@ def test_the_list_tells_size_space_and_defaults(with_answer, capsys):
     with_answer(ramp)
     assert main(['models']) == 0
     line = capsys.readouterr().out
-    for part in ('ramp', '1.5 M parameters', '1.0 MiB', 'space log', '2 denoising steps'):
+    parts = 'ramp', '1.5 M parameters', '1.0 MiB', 'space log', '2 denoising steps', '49152 pixels'
+    for part in parts:
         assert part in line
     assert main(['models', '--json']) == 0
     listed = json.loads(capsys.readouterr().out)
