@@ -130,6 +130,24 @@ def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_pat
     assert (third['ensemble_size'], third['engine'].merge) == (3, 'reference')
 
 
+def test_the_timing_is_of_one_image_in_milliseconds(model, image, tmp_path, monkeypatch, capsys):
+    make_video(tmp_path / 'walk.mp4')
+    clock, predict = [0.0], model.predict
+
+    def predict_in_a_quarter(rgb, **options):
+        clock[0] += 0.25
+        return predict(rgb, **options)
+
+    monkeypatch.setattr('marigold_ros.commands.predict.perf_counter', lambda: clock[0])
+    monkeypatch.setattr(model, 'predict', predict_in_a_quarter)
+    inputs = str(image[0]), str(tmp_path / 'walk.mp4')
+    assert main(['predict', *inputs, '--out', str(tmp_path / 'out'), '--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    ((photo,), (video,)) = report['pictures'], report['videos']
+    assert photo['predict_ms'] == video['predict_ms'] == 250.0
+    assert (photo['width'], photo['height'], photo['space']) == (20, 12, 'depth')
+
+
 def test_images_of_one_name_do_not_overwrite_each_other():
     names = ('a/x.png', 'b/x.jpg', 'b/x.png', 'a/b_x.png', 'y.png')
     paths = [Path(name) for name in names]
