@@ -40,7 +40,7 @@ def ramp(rgb):
 
 @pytest.fixture
 def with_answer(monkeypatch, tmp_path):
-    (tmp_path / 'weights').write_bytes(bytes(2**20))
+    (tmp_path / 'weights').write_bytes(bytes(3 * 2**19))
     chosen = []
 
     def use(answer):
@@ -62,12 +62,12 @@ def test_the_list_tells_size_space_and_defaults(with_answer, capsys):
     with_answer(ramp)
     assert main(['models']) == 0
     line = capsys.readouterr().out
-    parts = 'ramp', '1.5 M parameters', '1.0 MiB', 'space log', '2 denoising steps', '49152 pixels'
+    parts = 'ramp', '1.5 M parameters', '1.5 MiB', 'space log', '2 denoising steps', '49152 pixels'
     for part in parts:
         assert part in line
     assert main(['models', '--json']) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert listed['checkpoints'][0]['bytes'] == 2**20
+    assert listed['checkpoints'][0]['bytes'] == 3 * 2**19
     assert {'marigold', 'unet', 'depth_anything', 'average'} <= set(listed['families'])
 
 
@@ -153,6 +153,7 @@ def test_a_path_for_list_is_refused_with_the_right_call(capsys):
         (['list', '--family', 'unet'], 2, '--family is for convert'),
         (['check', '--out', 'new'], 2, '--out is for convert'),
         (['list', '--model', 'tiny'], 2, '--model changes nothing of `models list`'),
+        (['list', '--torch-threads', '2'], 2, '--torch-threads changes nothing'),
         (['get', 'x/y', '--torch-threads', '2'], 2, '--torch-threads changes nothing'),
         (['check', 'tiny', '--model', 'x'], 2, '--model is beside tiny; give one of them'),
     ],
