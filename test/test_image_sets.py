@@ -199,9 +199,6 @@ def test_a_tar_that_is_cut_off_at_a_header_is_refused(tmp_path):
         (tmp_path / 'cut.tar').write_bytes(whole[:end])
         with pytest.raises(InputError, match=f'no end mark at byte {end}'):
             Tar(tmp_path / 'cut.tar')
-    (tmp_path / 'cut.tar').write_bytes(whole[:1300])
-    with pytest.raises(InputError, match='cannot be read as an uncompressed tar'):
-        Tar(tmp_path / 'cut.tar')
 
 
 def test_a_folder_and_its_tar_name_and_read_the_same_files(tmp_path):
@@ -217,9 +214,9 @@ def test_a_folder_and_its_tar_name_and_read_the_same_files(tmp_path):
     for path in (tmp_path / 'set', tmp_path / 'linked', tmp_path / 'set.tar'):
         storage = open_storage(path)
         assert storage.names == ('a/b.png', 'a/c.png', 'b.png')
-        data = storage.read('a/b.png')
+        data = storage.read('./a/b.png')
         np.testing.assert_array_equal(decode_image_file(data, 'b.png'), RGB)
-        assert storage.state('a/b.png')[0] == len(data)
+        assert storage.state('./a/b.png')[0] == len(data)
         assert storage.state('none.png') is None
         with pytest.raises(InputError, match=r'is missing|no member none.png'):
             storage.read('none.png')
@@ -511,15 +508,22 @@ def test_a_list_that_lacks_names_says_which_line(tmp_path, content, words):
     ('images', 'depths', 'pairs', 'problems'),
     [
         ('rgb/*.*', 'depth/*.png', [('rgb/b.1.jpg', 'depth/b.1.png')], ['rgb/a.jpg has no depth']),
-        ('**/*_c.jpg', '**/*_d.png', [('x_c.jpg', 'x_d.png'), ('s/t/x_c.jpg', 's/t/x_d.png')], []),
-        ('*/*_c.jpg', '*/*_d.png', [], ['s/y_d.png has no image']),
+        (
+            '**/x*_c.jpg',
+            '**/x*_d.png',
+            [('x_c.jpg', 'x_d.png'), ('s/t/x_c.jpg', 's/t/x_d.png')],
+            [],
+        ),
+        ('*/*_c.jpg', '*/*_d.png', [('s/z_c.jpg', 's/z_d.png')], ['s/y_d.png has no image']),
         ('two/*.*', 'depth/*.png', [], ['two/x.png and two/x.jpg match the same pattern']),
     ],
 )
 def test_files_are_pairs_where_the_stars_match_the_same_texts(images, depths, pairs, problems):
-    names = ['x_d.png', 's/t/x_c.jpg', 'depth/b.1.png', 'x_c.jpg', 's/t/x_d.png', 'rgb/b.1.jpg']
-    names += ['rgb/a.jpg', 'rgb/bb1', 's/y_d.png', 'two/x.png', 'two/x.jpg']
-    found, said = match(names, images, depths)
+    names = (
+        'x_d.png s/t/x_c.jpg depth/b.1.png x_c.jpg s/t/x_d.png rgb/b.1.jpg rgb/a.jpg depth/a_png'
+    )
+    names += ' s/z_c.jpg s/z_d.png s/y_d.png two/x.png two/x.jpg'
+    found, said = match(names.split(), images, depths)
     assert found == pairs
     assert set(problems) <= set(said)
 
