@@ -179,12 +179,14 @@ def test_camera_infos_without_stamps_count_from_their_time_of_recording(drive):
     assert [item.frame.camera.K[0, 0] for item in drive.read()] == [7.0, 7.0, 9.0, 9.0]
 
 
-def test_after_a_clock_jump_the_last_camera_info_counts(drive):
+@pytest.mark.parametrize(('second', 'before'), [(4, 9.0), (5, 5.0)])
+def test_after_a_clock_jump_the_last_camera_info_counts(drive, second, before):
     drive.info(START)
-    drive.info(START + 4 * S, focal=9.0)  # as it is published where it changes
+    drive.info(START + second * S, focal=9.0)  # as it is published where it changes
     for tenth, delay in ((0, 0), (40, 0), (41, 0), (20, 4 * S), (21, 4 * S)):
         drive.image(START + tenth * 100 * MS, delay)
-    assert [item.frame.camera.K[0, 0] for item in drive.read()] == [5.0, 9.0, 9.0, 9.0, 9.0]
+    focal = [item.frame.camera.K[0, 0] for item in drive.read()]
+    assert focal == [5.0, before, before, 9.0, 9.0]
 
 
 def test_one_latched_camera_info_serves_the_whole_bag(drive):
@@ -248,6 +250,26 @@ def test_images_with_the_stamp_of_the_one_before_get_no_scan_of_it(drive):
         drive.image(START, tick * 100 * MS)
         drive.scan(START + tick * 100 * MS)
     assert [item.error and item.error.cause for item in drive.read()] == [None, 'stamp', 'stamp']
+
+
+def test_of_a_bag_that_was_recorded_twice_each_message_counts_once(drive):
+    for tick in range(3):
+        for _ in range(2):
+            stamp = START + tick * 100 * MS
+            for add in (drive.info, drive.image, drive.scan, drive.truth, drive.poses):
+                add(stamp)
+    read = drive.read(config=LidarConfig(fixed_frame='odom'))
+    assert [item.error and item.error.cause for item in read] == [None, 'stamp'] * 3
+    assert all(item.warning == '' and item.truth is not None for item in read[::2])
+    with BagReader(drive.path) as reader:
+        by_log = list(bag_frames(reader, TOPICS, LidarConfig(), stamps='log'))
+    assert [item.error for item in by_log] == [None] * 6
+
+
+def test_images_without_stamps_are_used_where_nothing_is_paired_with_them(drive):
+    for tick in range(3):
+        drive.image(0, START + tick * 100 * MS)
+    assert [item.error for item in drive.read()] == [None] * 3
 
 
 def test_an_undecodable_message_is_reported_in_its_place(drive, tmp_path):
@@ -367,11 +389,12 @@ def test_truth_of_another_size_is_a_warning_not_a_score(drive):
     assert 'true depth is 12x8 px, the image 6x4' in item.warning
 
 
-@pytest.mark.parametrize('topic', ['/camera/depth_truth', '/camera/camera_info'])
+@pytest.mark.parametrize('topic', ['/camera/depth_truth', '/camera/camera_info', '/tf'])
 def test_unreadable_messages_beside_the_image_warn_once(drive, tmp_path, topic):
     drive.image(START)
     drive.info(START)
     drive.truth(START)
+    drive.poses(START)
     drive.read()
     cut = tmp_path / 'cut'
     with BagReader(drive.path) as reader, BagWriter(cut) as bag:
@@ -379,8 +402,9 @@ def test_unreadable_messages_beside_the_image_warn_once(drive, tmp_path, topic):
             for _ in range(2):
                 bag.write_raw(name, msgtype, data[:20] if name == topic else data, log_ns)
     with BagReader(cut) as reader:
-        first, _ = bag_frames(reader, reader.choose_topics(), LidarConfig())
-    assert first.warning.count(topic) == 1
+        config = LidarConfig(fixed_frame='odom')
+        first, _ = bag_frames(reader, reader.choose_topics(), config)
+    assert first.warning.count(f'{topic}: ') == 1
 
 
 def test_frames_before_damage_are_still_yielded(drive, monkeypatch):
@@ -463,14 +487,16 @@ def test_a_scan_that_cannot_be_read_is_the_reason_of_its_own_image(drive):
     assert read[1].frame.lidar.no_points is not None
 
 
-def test_the_camera_of_a_depth_image_is_the_last_before_it(drive):
+@pytest.mark.parametrize('stamped', [True, False])
+def test_the_camera_of_a_depth_image_is_the_last_before_it(drive, stamped):
     for tick in range(4):
         drive.image(START + tick * S)
         fields = vars(encode_depth(np.full((8, 12), 5.0)))
         drive.add('/tof/sparse_depth', 'Image', fields, START + tick * S, frame_id='lidar')
         camera = Camera(np.diag([10.0 + tick, 10.0 + tick, 1.0]), 12, 8)
         fields = camera_info_fields(camera)
-        drive.add('/tof/camera_info', 'CameraInfo', fields, START + tick * S, frame_id='lidar')
+        times = (START + tick * S, 0) if stamped else (0, START + tick * S)
+        drive.add('/tof/camera_info', 'CameraInfo', fields, *times, frame_id='lidar')
     focal = [item.frame.lidar.sparse_camera.K[0, 0] for item in drive.read(depth_topics())]
     assert focal == [10.0, 11.0, 12.0, 13.0]
 

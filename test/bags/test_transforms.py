@@ -269,35 +269,39 @@ def image(bag, stamp_ns, log_ns):
     bag.write('/camera/image', 'sensor_msgs/msg/Image', fields, log_ns)
 
 
-def pose(bag, stamp_ns, log_ns, x):
+def pose(bag, stamp_ns, log_ns, x, child='camera'):
     transform = {
         'header': {'stamp': stamp_ns, 'frame_id': 'odom'},
-        'child_frame_id': 'camera',
+        'child_frame_id': child,
         'transform': {'translation': (x, 0.0, 0.0), 'rotation': (0.0, 0.0, 0.0, 1.0)},
     }
     bag.write('/tf', 'tf2_msgs/msg/TFMessage', {'transforms': [transform]}, log_ns)
 
 
-def test_each_loop_has_its_own_poses_and_late_ones_are_awaited(tmp_path):
+@pytest.mark.parametrize(('after_ms', 'unknown'), [(20, 0), (-20, 14)])
+def test_each_loop_has_its_own_poses_and_late_ones_are_awaited(tmp_path, after_ms, unknown):
     with BagWriter(tmp_path / 'bag') as bag:
         for loop in range(2):
             for tick in range(15):
                 stamp = START + tick * 100 * MS
                 log = stamp + loop * 10 * S
                 image(bag, stamp, log)
-                pose(bag, stamp + 20 * MS, log + 90 * MS, float(tick + 100 * loop))
+                pose(bag, stamp + after_ms * MS, log + 90 * MS, float(tick + 100 * loop))
+                pose(bag, stamp - 3 * S, log + 90 * MS, 0.0, child='arm')  # 3 s late
+                bag.write('/tf', 'tf2_msgs/msg/TFMessage', {'transforms': []}, log)
     with BagReader(tmp_path / 'bag') as reader:
         topics = BagTopics('/camera/image')
         stream = list(bag_frames(reader, topics, LidarConfig(fixed_frame='odom')))
         other = list(bag_frames(reader, topics, LidarConfig(fixed_frame='map')))
-    found = [None if i.frame.T_world_camera is None else i.frame.T_world_camera for i in stream]
-    for index, T in enumerate(found):
+    assert len(stream) == len(other) == 30
+    for index, T in enumerate(item.frame.T_world_camera for item in stream):
         loop, tick = divmod(index, 15)
-        if tick == 0:
-            assert T is None  # before the first pose of its loop nothing is known
+        assert 'out of order' not in stream[index].warning
+        if tick == unknown:
+            assert T is None  # before the first pose of its loop, or after the last
             assert 'no pose in' in stream[index].warning
         else:
-            assert T[0, 3] == pytest.approx(100 * loop + tick - 0.2)
+            assert T[0, 3] == pytest.approx(100 * loop + tick - after_ms / 100)
     assert all("'camera' has no pose in 'map'" in item.warning for item in other)
 
 
