@@ -287,7 +287,6 @@ class _FrameStream:
         self._truths.clear()
         self._motion.tree.clear()
         self._newest.clear()
-        self._order.clear()
         self._settle(True)
 
     def _is_ready(self, head: _Waiting, log_ns: int) -> bool:

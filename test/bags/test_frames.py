@@ -152,7 +152,7 @@ def test_a_looped_recording_pairs_in_every_loop(drive):
             shift = loop * 2 * S
             drive.info(stamp, shift, focal=5.0 + loop)
             drive.image(stamp, shift + MS, value=10 * loop)
-            drive.truth(stamp, shift + 2 * MS, metres=1.0 + loop)
+            drive.truth(stamp, shift + 60 * MS, metres=1.0 + loop)
             drive.scan(stamp + 3 * MS, shift + 50 * MS, x=float(loop))
     read = drive.read()
     assert len(read) == 45
@@ -492,7 +492,7 @@ def test_the_camera_of_a_depth_image_is_the_last_before_it(drive, stamped):
     for tick in range(4):
         drive.image(START + tick * S)
         fields = vars(encode_depth(np.full((8, 12), 5.0)))
-        drive.add('/tof/sparse_depth', 'Image', fields, START + tick * S, frame_id='lidar')
+        drive.add('/tof/sparse_depth', 'Image', fields, START + tick * S, 1500 * MS, 'lidar')
         camera = Camera(np.diag([10.0 + tick, 10.0 + tick, 1.0]), 12, 8)
         fields = camera_info_fields(camera)
         times = (START + tick * S, 0) if stamped else (0, START + tick * S)
@@ -517,6 +517,15 @@ def test_a_lone_stamp_that_is_out_of_order_costs_its_own_message_only(drive, kin
     assert [item.stamp_ns for item in without] == ([START + 500 * MS] if kind == 'scan' else [])
     assert all('out of order' in item.warning for item in without)
     assert not any('jumped' in item.warning for item in read)
+
+
+def test_a_lone_stamp_right_after_a_clock_jump_costs_its_own_image_only(drive):
+    for log, stamp in enumerate((0, 1, 10_000, 10_001, 2, 10_002, 10_003)):
+        stamp_ns = START + stamp * 100 * MS
+        drive.image(stamp_ns, START + log * 100 * MS - stamp_ns)
+    read = drive.read()
+    assert [item.error is not None for item in read] == 4 * [False] + [True] + 2 * [False]
+    assert ['jumped' in item.warning for item in read].count(True) == 1
 
 
 def test_a_further_sensor_without_stamps_leaves_the_others_alone(drive):
