@@ -3,6 +3,7 @@
 """Which topics a bag offers for which part, and bags that cannot be read."""
 
 import os
+from types import SimpleNamespace
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
@@ -23,6 +24,7 @@ STAMP = 1_700_000_000_000_000_000
 RGB = np.zeros((4, 6, 3), np.uint8)
 COLOUR = ('Image', encode_image(RGB, 'bgr8'))
 GREY = ('Image', encode_image(RGB[..., 0].copy(), 'mono8'))
+INFRARED = ('Image', SimpleNamespace(**vars(GREY[1]) | {'encoding': '8UC1'}))
 DEPTH = ('Image', encode_depth(np.ones((4, 6))))
 JPEG = ('CompressedImage', encode_jpeg(RGB))
 COMPRESSED_DEPTH = ('CompressedImage', encode_compressed_depth(np.ones((4, 6))))
@@ -53,6 +55,7 @@ def chosen(path, topics, **given):
         ({'/a/image/compressedDepth': COMPRESSED_DEPTH, '/c/image': GREY}, '/c/image'),
         ({'/a/image': COLOUR, '/b/image': COLOUR, '/b/camera_info': INFO}, '/b/image'),
         ({'/a/image': GREY, '/b/image': COLOUR}, '/b/image'),
+        ({'/a/image': INFRARED, '/b/image': COLOUR}, '/b/image'),
         ({'/a/image/compressed': JPEG, '/b/image': COLOUR}, '/b/image'),
         (
             {'/a/image': COLOUR, '/b/image/compressed': JPEG, '/b/camera_info': INFO},

@@ -95,7 +95,7 @@ def test_a_loop_is_refused():
     ('translation', 'rotation'),
     [
         ((0, 0), IDENTITY),
-        ((0, 0, 0), (0, 0, 0)),
+        ((0, 0, 0), (0, 0, 1)),
         ((0, np.nan, 0), IDENTITY),
         ((0, 0, 0), (0, 0, 0, 0)),
         ((0, 0, 0), (0, 0, 0, 1.01)),
