@@ -164,6 +164,8 @@ def test_split_with_and_without_metadata(drive, expected, tmp_path, storage, met
         (bag / 'metadata.yaml').write_text(yaml.safe_dump(facts))
     (bag / f'._{names[0]}').write_bytes(b'attributes of macOS')
     same(frames_of(bag), expected)
+    with BagReader(bag) as split, BagReader(whole) as one:
+        assert split.topics == one.topics
 
 
 @pytest.mark.parametrize('kept', [0, 100])

@@ -220,6 +220,9 @@ def test_of_a_damaged_bag_the_time_that_is_asked_for_is_read(tmp_path, storage):
         part = reader.raw(['/image'], STAMP + 100, STAMP + 103)
         with pytest.raises(BagError, match='cut off'):
             found.extend(log_ns - STAMP for *_, log_ns in part)
+        first_ns, last_ns = reader.span_ns
+    assert first_ns == STAMP
+    assert 200 < last_ns - STAMP < 299
     assert found == [100, 101, 102]
 
 
