@@ -68,6 +68,14 @@ def test_the_image_is_found_by_content(tmp_path, topics, image):
     assert chosen(tmp_path / 'bag', topics).image == image
 
 
+def test_of_images_alike_the_most_frequent_are_taken(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for topic in ('/a/image', '/b/image', '/b/image'):
+            bag.write(topic, 'sensor_msgs/msg/Image', vars(COLOUR[1]), STAMP)
+    with BagReader(bag.path) as reader:
+        assert reader.choose_topics().image == '/b/image'
+
+
 def test_topics_beside_the_image_are_found(tmp_path):
     topics = {
         '/camera/image_raw/compressed': JPEG,

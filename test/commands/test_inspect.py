@@ -197,6 +197,21 @@ def test_places_are_spread_over_the_bag(short_drive):
     assert all(sample.can_be_scored for sample in samples)
 
 
+def test_an_image_whose_scan_comes_just_before_a_place_keeps_it(tmp_path):
+    grey = np.full((4, 6, 3), 99, np.uint8)
+    with BagWriter(tmp_path / 'bag') as bag:
+        for stamp_ns in (1_000_000_000 * second for second in range(100, 104)):
+            header = {'stamp': stamp_ns, 'frame_id': 'camera'}
+            cloud = vars(encode_cloud(np.ones((1, 4), [(axis, '<f4') for axis in 'xyz'])))
+            kind = 'sensor_msgs/msg/PointCloud2'
+            bag.write('/points', kind, {'header': header, **cloud}, stamp_ns - 10_000_000)
+            fields = {'header': header, **vars(encode_image(grey, 'rgb8'))}
+            bag.write('/image', 'sensor_msgs/msg/Image', fields, stamp_ns)
+    with BagReader(bag.path) as reader:
+        samples = sample_bag(reader, reader.choose_topics(), ReplayOptions())
+    assert [sample.item.scan_stamp_ns == sample.item.stamp_ns for sample in samples] == [True] * 4
+
+
 def test_a_damaged_bag_says_so(cut_drive):
     facts = inspect_bag(cut_drive()[0], ReplayOptions())
     assert any('is cut off' in text for text in facts['problems'])
