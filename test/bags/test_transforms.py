@@ -174,6 +174,13 @@ def test_poses_ahead_of_time_are_forgotten_once_time_goes_on():
     assert tree.lookup('odom', 'base', START + 3 * S // 2)[0, 3] == 1.5
 
 
+def test_a_moving_frame_is_below_its_last_parent():
+    tree = TransformTree()
+    for second, parent in enumerate(('odom', 'odom', 'map')):
+        tree.add_message(message(parent, 'base', START + second * S, (5.0, 0, 0)), moving=True)
+    assert tree.lookup('map', 'base', START + 2 * S)[0, 3] == 5.0
+
+
 @pytest.mark.parametrize('moving', [False, True])
 def test_a_broken_pose_does_not_corrupt_the_others(moving):
     tree, stamp = TransformTree(), START if moving else None
