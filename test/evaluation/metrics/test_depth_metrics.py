@@ -79,6 +79,19 @@ def test_metrics_equal_their_published_formulas_to_a_millionth(truth, seed, fact
     assert scores['n'] == truth.size
 
 
+@given(images, st.floats(0.2, 5.0))
+def test_a_multiple_of_the_truth_has_no_scale_invariant_error(truth, factor):
+    accumulator, truth = MetricAccumulator(), truth.astype(float)
+    # Sums over points lose half of the digits.
+    assert accumulator.add(factor * truth, truth)['silog'] == pytest.approx(0, abs=1e-9)
+    assert accumulator.micro()['silog'] == pytest.approx(0, abs=1e-4)
+
+
+def test_deltas_count_ratios_strictly_below_their_thresholds():
+    scores = depth_metrics(np.array([1.25, 1.0]), np.array([1.0, 1.25]))
+    assert (scores['delta1'], scores['delta2']) == (0, 1)
+
+
 def test_missing_truth_is_not_scored_missing_depth_is_coverage():
     truth = np.array([1.0, 2.0, np.nan, np.inf, 0.0, -1.0, 4.0, 8.0])
     predicted = np.array([2.0, np.nan, 9.0, 9.0, 9.0, 9.0, 4.0, 8.0])
