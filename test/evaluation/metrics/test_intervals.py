@@ -57,12 +57,6 @@ def test_intervals_of_correlated_frames_cover_the_mean(correlation, frames, shar
     assert covered > LEAST
 
 
-def test_intervals_of_long_recordings_cover_the_mean():
-    with_interval, covered = measured(series(0.9, 5000, 60))
-    assert with_interval == 1.0
-    assert covered > LEAST
-
-
 @pytest.mark.parametrize(('correlation', 'frames'), [(0.5, 40), (0.8, 80), (0.95, 80)])
 def test_intervals_of_skewed_errors_cover_the_mean(correlation, frames):
     errors = TRUE_MEAN * np.exp(0.5 * series(correlation, frames) - 0.125)
@@ -125,6 +119,14 @@ def test_units_and_order_of_time_do_not_matter(values, scale, shift):
     expected = pytest.approx((scale * low + shift, scale * high + shift), abs=1e-6, nan_ok=True)
     if np.ptp(values) > 1e-3:
         assert mean_interval(scale * values[::-1] + shift) == expected
+
+
+@pytest.mark.parametrize('figure', [mean_interval, error_of_mean])
+def test_frames_without_a_figure_are_left_out_and_neighbours_of_long_recordings_pooled(figure):
+    (values,) = series(0.5, 2000, 1)
+    expected = pytest.approx(figure(values))
+    assert figure(np.append(values, [np.nan, np.inf])) == expected
+    assert figure(np.repeat(values, 3)) == expected
 
 
 def test_few_frames_have_no_interval_equal_frames_zero_width():
