@@ -59,7 +59,7 @@ def test_boundary_f1_is_its_definition(depth, truth):
 def test_a_blurred_edge_flies_and_a_sharp_one_does_not():
     truth = box()
     ramp = truth.copy()
-    ramp[80:160, 100] = 5.0  # a column between box and wall
+    ramp[80:160, 103] = 5.0  # the fourth column from the wall, as deep as no surface
     assert flying_rate(truth, truth) == 0.0
     assert flying_rate(ramp, truth) == pytest.approx(80 / (240 * 320 - 80))
     assert math.isnan(flying_rate(3 * truth, truth))
@@ -95,10 +95,20 @@ def test_only_tiles_that_are_flat_in_the_truth_are_scored():
     half[:, :160] = slanted(0.0)[:, :160]
     assert planarity(half, half, K)['planes'] == 7 * 5
     assert math.isnan(planarity(half, half, None)['plane_angle_deg'])
+    for factor in (1.01, 0, np.nan):
+        dented = slanted(0.0)
+        dented[5, 5] *= factor
+        assert planarity(slanted(0.0), dented, K)['planes'] == 69
+        found = planarity(dented, slanted(0.0), K)
+        # Flat is what the truth says is flat; of its tiles the median counts.
+        assert found['planes'] == (70 if factor == 1.01 else 69)
+        assert found['planarity'] == pytest.approx(0, abs=1e-9)
 
 
 def test_means_are_over_the_frames_that_have_a_figure():
     scores = SurfaceScores()
+    assert scores.summary() == {}
+    scores.add(box(), np.full(box().shape, np.nan), K)
     assert scores.summary() == {}
     scores.add(box(), box(), K)
     scores.add(slanted(10), slanted(0), K)
@@ -121,6 +131,14 @@ def test_depth_between_two_surfaces_flies_only_beside_the_step():
     assert np.argwhere(flying).tolist() == [[10, 31]]
     assert not good[10, [31, 50]].any()
     assert good.sum() == good.size - 2
+
+
+def test_surfaces_reach_five_per_cent_to_either_side():
+    depth = step()
+    depth[10, 26:34] = 5 * 1.04, 5 * 0.96, 5 * 1.06, 5 * 0.94, 10 * 1.04, 9.6, 9.4, 10 * 1.06
+    flying, good = flying_and_good(depth, step(), 4)
+    assert flying[10, 26:34].tolist() == [False, False, True, False, False, False, True, False]
+    assert good[10, 26:34].tolist() == [True, True, False, False, True, True, False, False]
 
 
 def test_wrong_but_outside_the_two_surfaces_is_neither():
