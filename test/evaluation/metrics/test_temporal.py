@@ -33,7 +33,10 @@ def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=N
             pose = np.eye(4)
             pose[2, 3] = number * step_m
         frame = Frame(
-            rgb, Camera(K, 160, 120), stamp_ns=NOW_NS + number * gap_ns, T_world_camera=pose
+            rgb,
+            Camera(np.diag([2, 2, 1]) @ K, 160, 120, P=K),
+            stamp_ns=NOW_NS + number * gap_ns,
+            T_world_camera=pose,
         )
         scale = scales[number] if scales else 2.0
         alignment = Alignment('fitted', scale=scale, shift=1.0 - scale)
@@ -67,10 +70,12 @@ def test_moving_camera_without_pose_has_drift_but_no_flicker():
     assert found['scale_drift']['pairs'] == 1
 
 
-def test_black_images_do_not_pass_for_a_camera_at_rest():
+def test_black_images_do_not_pass_for_a_camera_at_rest_but_a_pose_will_do():
     found = played([1.0, 1.02], step_m=0.2, dark=True)
     assert 'flicker' not in found
     assert found['scale_drift']['pairs'] == 1
+    posed = played([1.0, 1.02], step_m=0.2, dark=True, posed=True)
+    assert posed['flicker']['value'] == pytest.approx(0.02, rel=0.1)
 
 
 def test_drift_of_the_fitted_scale_is_a_ratio():
@@ -99,8 +104,12 @@ def test_drift_compares_the_points_of_one_protocol():
     temporal = TemporalScores()
     for number, ratios in enumerate(frames):
         frame = Frame(rgb, Camera(K, 160, 120), stamp_ns=number * STEP_NS)
-        scores.append(temporal.add(frame, rgb, depth, Alignment('fitted'), ratios)['drift_ratio'])
+        fit = Alignment('fitted', scale=2.0)
+        scores.append(temporal.add(frame, rgb, depth, fit, ratios)['drift_ratio'])
     np.testing.assert_array_equal(scores, [np.nan, 0, 0, np.nan, 0, 0])
+    found = temporal.summary()['scale_drift']
+    assert (found['ratio'], found['scale'], found['pairs']) == (0, 0, 5)
+    assert math.isnan(found['shift'])  # of no fit
 
 
 @pytest.mark.parametrize('gap_ns', [0, -STEP_NS, 2_000_000_000])
@@ -110,5 +119,10 @@ def test_frames_that_are_no_neighbours_are_not_compared(gap_ns):
     assert all(math.isnan(value) for value in rows[1].values())
 
 
-def test_a_frame_without_metres_parts_its_neighbours():
+def test_a_frame_without_metres_or_of_another_size_parts_its_neighbours():
     assert played([1.0, None, 1.0]) == {}
+    scores, (rgb, depth) = TemporalScores(), wall(10.0)
+    for stamp_ns, half in ((0, np.s_[:]), (STEP_NS, np.s_[:60])):
+        frame = Frame(rgb[half], Camera(K, 160, len(rgb[half])), stamp_ns=stamp_ns)
+        scores.add(frame, rgb[half], depth[half], Alignment('fitted', scale=2.0), {'truth': 1.0})
+    assert scores.summary() == {}
