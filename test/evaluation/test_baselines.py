@@ -77,20 +77,6 @@ def test_constant_is_as_good_as_the_best_of_all_constants():
     assert np.mean(np.abs(found - z) / z) < best * 1.01
 
 
-def test_linear_is_exact_on_a_wall_and_nearest_outside_the_hull():
-    truth = image(lambda x, y: 1 / (0.2 + 0.05 * x + 0.03 * y))
-    v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
-    sparse = SparseDepth(u, v, truth[v, u])
-    rows, columns = np.mgrid[8:41, 8:57]
-    _, in_disparity = interpolate_linear(sparse, columns, rows)
-    assert in_disparity == pytest.approx(truth[8:41, 8:57], rel=1e-9)
-    assert interpolate_linear(sparse, np.array([0]), np.array([0])) == (truth[8, 8],) * 2
-    plane = image(lambda x, y: 10 + 3 * x - 2 * y)
-    sparse = SparseDepth(sparse.u, sparse.v, plane[sparse.v, sparse.u])
-    in_depth, _ = interpolate_linear(sparse, columns, rows)
-    assert in_depth == pytest.approx(plane[8:41, 8:57], rel=1e-9)
-
-
 @pytest.mark.parametrize(
     ('name', 'exact'),
     [
@@ -98,10 +84,12 @@ def test_linear_is_exact_on_a_wall_and_nearest_outside_the_hull():
         ('disparity', image(lambda x, y: 1 / (0.2 + 0.05 * x + 0.03 * y))),
     ],
 )
-def test_each_interpolation_is_exact_in_the_space_of_its_name(name, exact):
+def test_each_interpolation_is_exact_in_the_space_of_its_name_and_nearest_outside(name, exact):
     v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
     rows, columns = np.mgrid[8:41, 8:57]
-    found = baseline_depths(SparseDepth(u, v, exact[v, u]), columns, rows, SIZE)
+    sparse = SparseDepth(u, v, exact[v, u])
+    assert baseline_depths(sparse, np.zeros(1, int), np.zeros(1, int), SIZE)[name] == exact[8, 8]
+    found = baseline_depths(sparse, columns, rows, SIZE)
     assert found[name] == pytest.approx(exact[8:41, 8:57], rel=1e-9)
     (other,) = {'linear', 'disparity'} - {name}
     assert np.abs(found[other] / exact[8:41, 8:57] - 1).max() > 1e-3
