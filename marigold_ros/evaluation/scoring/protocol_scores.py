@@ -33,7 +33,7 @@ class Breakdown:
     """Sums points by depth and by ninth of the image; the last bin has all beyond max_depth."""
 
     def __init__(self, max_depth: float) -> None:
-        bins = max(1, math.ceil(max_depth / (_STEP_M * _STEPS_A_BIN)))
+        bins = math.ceil(max_depth / (_STEP_M * _STEPS_A_BIN))
         self._sums = np.zeros((1 + len(_BROKEN_DOWN), bins * _STEPS_A_BIN, _CELLS))
         # By frame the points, and the sum of their relative errors, in each bin of by_range.
         self._frames: list[np.ndarray] = []

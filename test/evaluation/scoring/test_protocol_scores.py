@@ -32,7 +32,7 @@ def chosen(seed, which):
 
 
 def broken_down(seed):
-    parts = Breakdown(70.0)
+    parts = Breakdown(65.0)
     for u, v, g, p in planted(seed):
         parts.add(PointErrors(p, g), cells_at(u, v, SHAPE))
     return parts.summary()
@@ -53,13 +53,20 @@ def test_every_ten_metres_have_the_metrics_of_their_points(seed):
     assert figures(found['near_field']) == chosen(seed, lambda u, v, g: g < 15)
 
 
-def test_the_interval_of_a_bin_is_that_of_the_mean_over_its_frames():
-    parts, depth = Breakdown(30.0), np.full(5, 8.0)
-    relative = np.random.default_rng(0).uniform(0, 0.2, (20, 5))
-    for errors in relative:
-        parts.add(PointErrors(depth * (1 + errors), depth), np.zeros(5, int))
-    (found,) = parts.summary()['by_range']
-    assert found['abs_rel_interval'] == pytest.approx(mean_interval(relative.mean(axis=1)))
+def test_the_interval_of_a_bin_is_that_of_the_ratio_of_the_sums_of_its_frames():
+    parts, rng, sums = Breakdown(20.0), np.random.default_rng(0), []
+    counts = rng.integers(2, 9, 40)
+    for count in counts:
+        errors = rng.uniform(0, 0.2, count)
+        sums.append(errors.sum())
+        for depth in np.full((2, count), [[8.0], [15.0]]):
+            parts.add(PointErrors(depth * (1 + errors), depth), np.zeros(count, int))
+    ratio, weights = np.sum(sums) / np.sum(counts), 1 + 1e-6 * np.eye(40)
+    change = (weights @ sums / (weights @ counts) - ratio) / 1e-6  # with the weight of a frame
+    expected = pytest.approx(mean_interval(ratio + 40 * change), rel=1e-4)
+    near, far = parts.summary()['by_range']
+    assert (near['to'], near['abs_rel_interval']) == (10, expected)
+    assert (far['to'], far['abs_rel_interval']) == (20, expected)
 
 
 @given(st.integers(0, 2**32 - 1))
