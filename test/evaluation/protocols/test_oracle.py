@@ -32,8 +32,17 @@ def test_oracle_recovers_a_planted_scale_and_shift(space, seed):
     )
 
 
-def test_oracle_refuses_a_constant_prediction():
-    assert np.isnan(oracle_depth(np.full(9, 0.5), np.arange(1.0, 10), 'depth', (0.1, 100))).all()
+def test_oracle_refuses_a_constant_prediction_and_no_truth():
+    rising, limits = np.arange(1.0, 10), (0.1, 100)
+    assert np.isnan(oracle_depth(np.full(9, 0.5), rising, 'depth', limits)).all()
+    assert np.isnan(oracle_depth(rising, np.full(9, np.nan), 'depth', limits)).all()
+
+
+def test_disparity_that_is_fitted_below_zero_is_a_thousand_metres_or_the_limit():
+    relative, truth = np.array([0.0, 0.5, 0.9]), np.array([np.nan, 10.0, 2.0])
+    for high in (80.0, np.inf):
+        fitted = oracle_depth(relative, truth, 'disparity', (0.1, high))
+        assert fitted == pytest.approx([min(high, 1000.0), 10.0, 2.0])
 
 
 LIMITS = {

@@ -71,6 +71,9 @@ def test_frames_without_baselines_do_not_count():
     found, expected = scored(without).paired(), scored(parts).paired()
     np.testing.assert_equal(found['linear'], expected['linear'])
     assert scored(planted(3, fit=19)).paired() == {}
+    fit, score, predicted = parts[0]
+    nothing = SparseDepth(score.u[:0], score.v[:0], score.z[:0])
+    assert scored([(fit, nothing, predicted[:0])]).paired() == {}
 
 
 def test_a_prediction_that_is_a_baseline_does_not_differ_from_it():
@@ -129,9 +132,11 @@ def test_the_mean_of_earlier_images_is_scaled_to_the_truth_by_least_squares():
         assert found['mean_map_abs_rel'] == pytest.approx(expected, abs=1e-5)
 
 
-def test_further_models_and_few_points_have_no_baselines_fitted_to_the_truth():
+def test_further_models_and_few_points_have_no_baselines():
     truth = dense(truth_of(np.random.default_rng(2)))
     own = depth_metrics(truth.z, truth.z)
     assert BaselineScores(CONFIG, of_points=False).add_fitted_to_truth(truth, own, SIZE) == {}
     few = SparseDepth(truth.u[:5], truth.v[:5], truth.z[:5])
     assert BaselineScores(CONFIG).add_fitted_to_truth(few, own, SIZE) == {}
+    scores = BaselineScores(AlignmentConfig(min_points=3))
+    assert scores.add(scores.begin(few, truth, SIZE), own, None) == {}
