@@ -175,11 +175,6 @@ class MetricAccumulator:
         self._counts = np.zeros(2, np.int64)
         self.n_frames = 0
 
-    @property
-    def n_points(self) -> int:
-        """Scored points so far."""
-        return int(self._sums[0])
-
     def add(
         self, predicted: np.ndarray, truth: np.ndarray, published: np.ndarray | None = None
     ) -> dict[str, float]:
@@ -226,5 +221,5 @@ class MetricAccumulator:
             'micro': self.micro(),
             'median_abs_rel': self.median_abs_rel(),
             'n_frames': self.n_frames,
-            'n_points': self.n_points,
+            'n_points': int(self._sums[0]),
         }

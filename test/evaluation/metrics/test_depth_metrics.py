@@ -156,7 +156,8 @@ def test_micro_pools_points_and_macro_averages_images():
         exact = 3e-3 if name.endswith('abs_error') else 1e-6
         assert micro[name] == pytest.approx(all_points[name], rel=exact)
         assert macro[name] == pytest.approx(np.mean([scores[name] for scores in per_image]))
-    assert (accumulator.n_frames, accumulator.n_points) == (3, 743)
+    summary = accumulator.summary()
+    assert (summary['n_frames'], summary['n_points']) == (3, 743)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.99), st.integers(1, 5))
