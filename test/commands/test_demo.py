@@ -184,15 +184,16 @@ def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
     assert bag.thinned
     with BagReader(bag_without_truth) as reader:
         stream = bag_frames(reader, bag.topics, LidarConfig(), bag.T_cam_lidar)
-        splits = [hold_out(f.frame, NodeConfig().pipeline.alignment, 8, f.ring) for f in stream]
+        alignment = NodeConfig().pipeline.alignment
+        splits = [(f.frame, hold_out(f.frame, alignment, 8, f.ring)) for f in stream]
         sent = [
             to_points(reader.decode(message.data, message.msgtype))
             for message in played_messages(reader, bag, 8)
             if message.role == 'lidar'
         ]
     assert len(sent) == len(splits) == FRAMES
-    for points, split in zip(sent, splits, strict=True):
-        np.testing.assert_array_equal(points, split.points_fit)
+    for points, (frame, split) in zip(sent, splits, strict=True):
+        np.testing.assert_array_equal(points, split.to_fit(frame).points_lidar)
         assert len(split.score) > 0
 
 

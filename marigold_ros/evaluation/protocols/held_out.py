@@ -25,7 +25,6 @@ class HeldOut:
     """One scan, split into points to fit and points to score, which share no pixel."""
 
     in_fit: np.ndarray  # (N,) bool, rows of the scan that the fit may see
-    points_fit: np.ndarray  # (n, 3) metres, these rows in the LiDAR's frame
     fit: SparseDepth  # those in view of the camera
     score: SparseDepth  # points of the other scan lines in view; ``index`` counts in the scan
     scan_lines: ScanLines
@@ -34,7 +33,8 @@ class HeldOut:
         """Return the frame that was split, with the points that the fit may see."""
         scan, *others = frame.inputs
         sigma = None if scan.points_sigma is None else scan.points_sigma[self.in_fit]
-        scan = replace(scan, points_lidar=self.points_fit, points_sigma=sigma)
+        points = np.asarray(scan.points_lidar)[self.in_fit, :3]
+        scan = replace(scan, points_lidar=points, points_sigma=sigma)
         return replace(frame, inputs=(scan, *others))
 
 
@@ -87,8 +87,7 @@ def hold_out(
     if not can_hold_out(frame):
         raise _unfit()
     points = np.asarray(frame.points_lidar)[:, :3]
-    by_azimuth = held_out == 'azimuth'
-    lines = azimuth_blocks(points) if by_azimuth else find_scan_lines(points, ring)
+    lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
     in_fit = choose_fit_lines(lines, every)
     seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)
@@ -97,7 +96,7 @@ def hold_out(
     fitted[fit.v, fit.u] = True
     scored = ~in_fit[index] & ~fitted[seen.v, seen.u]
     score = SparseDepth(seen.u[scored], seen.v[scored], seen.z[scored], index[scored])
-    return HeldOut(in_fit, points[in_fit], fit, score, lines)
+    return HeldOut(in_fit, fit, score, lines)
 
 
 def can_hold_out(frame: Frame) -> bool:

@@ -56,13 +56,13 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
             f'ring has shape {np.shape(ring)} for {len(points)} points; needs one value each',
             'shape',
         )
-    measured = points[:, :3].any(axis=1)  # drivers write a ray without a return as 0 0 0
+    measured = points.any(axis=1)
     if 0 < np.count_nonzero(measured) < len(points):
         lines = find_scan_lines(points[measured], None if ring is None else ring[measured])
         index = np.zeros(len(points), np.int64)
         index[measured] = lines.index
         return replace(lines, index=index)
-    x, y, z = points[:, :3].T
+    x, y, z = points.T
     elevation = np.degrees(np.arctan2(z, np.hypot(x, y)))
     if ring is not None and np.ptp(ring) > 0:
         return _ranked(np.asarray(ring), elevation, 'ring')
@@ -86,10 +86,12 @@ def azimuth_blocks(points_lidar: np.ndarray) -> ScanLines:
 
 
 def _checked(points_lidar: np.ndarray) -> np.ndarray:
+    """Return points (N, 3); rays without a return, which drivers write as 0 or NaN, are 0 0 0."""
     points = np.asarray(points_lidar, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0:
         raise InputError(f'the scan has shape {points.shape}; it must be (N, 3), N > 0', 'shape')
-    return points
+    points = points[:, :3]
+    return np.where(np.isfinite(points).all(axis=1, keepdims=True), points, 0.0)
 
 
 def _ranked(label: np.ndarray, elevation: np.ndarray, found_by: str) -> ScanLines:

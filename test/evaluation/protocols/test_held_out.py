@@ -50,12 +50,16 @@ def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped):
 
 
 @pytest.mark.parametrize('has_ring', [False, True])
-def test_rays_without_a_return_disturb_no_line(has_ring):
+@pytest.mark.parametrize('nothing', [0.0, np.nan, np.inf])
+def test_rays_without_a_return_disturb_no_line_or_degree(has_ring, nothing):
     points, line = scan(np.random.default_rng(0), 64)
     lost = np.random.default_rng(1).random(len(points)) < 0.6
-    found = find_scan_lines(np.where(lost[:, None], 0.0, points), line if has_ring else None)
+    scanned = np.where(lost[:, None], nothing, points)
+    found = find_scan_lines(scanned, line if has_ring else None)
     assert (found.found_by, found.count) == ('ring' if has_ring else 'order', 64)
     assert (found.index[~lost] == line[~lost]).all()
+    degrees = [azimuth_blocks(rays).index[~lost] for rays in (scanned, points)]
+    assert np.ptp(degrees[0] - degrees[1]) == 0
 
 
 def test_near_points_of_an_offset_laser_keep_their_line():
@@ -145,7 +149,7 @@ def test_fit_and_score_share_no_line_or_degree_point_or_pixel(
         assert fitted.isdisjoint(line[split.score.index])
     assert not split.in_fit[split.score.index].any()
     assert pixels(split.fit).isdisjoint(pixels(split.score))
-    assert (split.points_fit == points[split.in_fit]).all()
+    assert (split.to_fit(frame).points_lidar == points[split.in_fit]).all()
     again = hold_out(frame, config, every, ring, held_out, project_scan(frame, points, config))
     assert (again.score.index == split.score.index).all()
 
