@@ -172,7 +172,7 @@ def interpolate_linear(
     z = np.asarray(sparse.z, np.float64)
     try:
         plane = LinearNDInterpolator(points, np.column_stack([z, 1.0 / z]))
-    except (QhullError, ValueError):
+    except QhullError:
         return nearest, nearest
     depth, disparity = np.moveaxis(plane(np.asarray(u, float), np.asarray(v, float)), -1, 0)
     inside = np.isfinite(depth)

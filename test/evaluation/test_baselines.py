@@ -12,10 +12,13 @@ from marigold_ros.evaluation.baselines import (
     fit_surface,
     interpolate_linear,
     interpolate_nearest,
+    to_limited_metres,
 )
 from marigold_ros.frame import SparseDepth
+from marigold_ros.spaces import from_metres
 import numpy as np
 import pytest
+from scipy import ndimage
 
 SIZE = (64, 48)
 PIXELS = np.meshgrid(*map(np.arange, SIZE))  # columns, rows
@@ -96,11 +99,12 @@ def test_each_interpolation_is_exact_in_the_space_of_its_name_and_nearest_outsid
 
 
 def test_points_on_one_line_fall_back_to_the_nearest_one():
-    u = np.arange(0, 60, 6)
-    sparse = SparseDepth(u, np.full(10, 20), np.linspace(1, 10, 10))
     at = np.array([1, 30, 63]), np.array([0, 47, 20])
-    nearest = interpolate_nearest(sparse, *at)
-    assert all((found == nearest).all() for found in interpolate_linear(sparse, *at))
+    for count in (1, 2, 3, 10):
+        u = np.arange(0, 6 * count, 6)
+        sparse = SparseDepth(u, np.full(count, 20), np.linspace(1, 10, count))
+        nearest = interpolate_nearest(sparse, *at)
+        assert all((found == nearest).all() for found in interpolate_linear(sparse, *at))
 
 
 def filled(sparse):
@@ -124,22 +128,39 @@ def test_filled_depth_stays_within_the_points_wherever_they_lie(seed, count, cor
     assert depth.max() <= z.max() * (1 + 1e-5)
 
 
-def test_a_hole_between_a_near_and_a_far_wall_becomes_near():
-    v, u = (part.ravel() for part in np.mgrid[0 : SIZE[1], 0 : SIZE[0] : 4])
-    beside = (u <= 16) | (u >= 40)
-    sparse = SparseDepth(u[beside], v[beside], np.where(u <= 16, 2.0, 20.0)[beside])
-    depth = filled(sparse)
-    # The middle of the hole is column 28; the far wall reaches no more than a small hole into it.
-    assert depth[:, :33] == pytest.approx(2.0, rel=1e-5)
-    assert depth[:, 38:] == pytest.approx(20.0, rel=1e-5)
+def as_published(sparse):
+    """IP-Basic in disparity, step by step with SciPy."""
+
+    def dilated(image, footprint):
+        return ndimage.grey_dilation(image, footprint=footprint, mode='constant', cval=-np.inf)
+
+    image, (y, x) = np.zeros(SIZE[::-1]), np.mgrid[-2:3, -2:3]
+    image[sparse.v, sparse.u] = 1 / sparse.z
+    image = dilated(dilated(image, abs(x) + abs(y) <= 2), np.ones((5, 5)))
+    image = ndimage.grey_erosion(image, footprint=np.ones((5, 5)), mode='constant', cval=np.inf)
+    image = np.where(image > 0, image, dilated(image, np.ones((7, 7))))
+    for column in image.T:
+        for first in np.flatnonzero(column)[:1]:
+            column[:first] = column[first]
+    while (image == 0).any():
+        image = np.where(image > 0, image, dilated(image, np.ones((31, 31))))
+    image = ndimage.median_filter(image, 5, mode='nearest')
+    for axis in (0, 1):
+        image = ndimage.correlate1d(image, np.array([1, 4, 6, 4, 1]) / 16, axis, mode='mirror')
+    return 1 / image
 
 
-def test_above_the_first_scan_line_a_column_keeps_its_depth():
-    u = np.arange(SIZE[0])
-    sparse = SparseDepth(u, np.full(SIZE[0], 30), np.where(u < 32, 3.0, 12.0))
-    depth = filled(sparse)
-    assert depth[:30, :28] == pytest.approx(3.0, rel=1e-5)
-    assert depth[:30, 40:] == pytest.approx(12.0, rel=1e-5)
+@pytest.mark.parametrize('count', [1, 20, 200])
+def test_filling_is_that_of_ip_basic(count):
+    rng = np.random.default_rng(count)
+    sparse = sparse_of(rng.uniform(1, 50, SIZE[::-1]), rng, count)
+    assert filled(sparse) == pytest.approx(as_published(sparse), rel=1e-5)
+
+
+@pytest.mark.parametrize('space', SURFACES)
+def test_depth_is_limited_in_every_space(space):
+    value = from_metres(np.array([0.05, 5.0, 500.0]), space)
+    assert to_limited_metres(value, space, (0.1, 100.0)) == pytest.approx([0.1, 5.0, 100.0])
 
 
 def test_filling_without_a_point_is_an_error():
