@@ -230,4 +230,4 @@ def _thinned(shape: tuple[int, ...], most: int) -> tuple[slice, np.ndarray | sli
         return np.s_[:, :]
     step = np.float32(1.0 / share)
     places = np.floor(np.arange(int(width * share), dtype=np.float32) * step)
-    return np.s_[:, np.minimum(places.astype(np.intp), width - 1)]
+    return np.s_[:, places.astype(np.intp)]
