@@ -339,9 +339,8 @@ def test_the_reliability_curve_goes_through_its_points(some):
 
 def test_the_cloud_holds_the_points_of_the_best_frame_in_metres(some):
     best = some.sample(4, abs_rel=0.01)
-    data = cloud_data(
-        [some.sample(1, abs_rel=0.2), best, some.sample(2, metric=False, abs_rel=0.0)]
-    )
+    others = (some.sample(3, abs_rel=math.nan), some.sample(1, abs_rel=0.2))
+    data = cloud_data([*others, best, some.sample(2, metric=False, abs_rel=0.0)])
     assert data['index'] == 4
     xyz = np.frombuffer(base64.b64decode(data['xyz']), '<i2').reshape(-1, 3) * data['unit']
     rgb = np.frombuffer(base64.b64decode(data['rgb']), np.uint8).reshape(-1, 3)
@@ -359,9 +358,12 @@ def test_the_cloud_holds_the_points_of_the_best_frame_in_metres(some):
     assert (best.rgb[pixels[:, 1], pixels[:, 0]] == rgb).all()
 
 
-def test_no_cloud_without_metres_or_intrinsics(some):
+def test_no_cloud_without_published_metres_or_intrinsics(some):
     assert cloud_data([]) is None
     assert cloud_data([some.sample(metric=False)]) is None
+    assert cloud_data([replace(some.sample(), K=None)]) is None
+    fitted_to_truth = replace(some.sample(), truth=some.sample().metric)
+    assert cloud_data([fitted_to_truth]) is None
 
 
 def test_images_shrink_to_what_a_page_can_carry():
