@@ -81,6 +81,24 @@ def test_large_errors_are_brighter_than_small_ones():
     assert (drawn[10, 35] == NO_VALUE).all()
 
 
+def test_the_largest_error_is_on_top_and_half_the_depth_ends_the_scale():
+    rgb, v = np.zeros((20, 40, 3), np.uint8), np.full(3, 10)
+    apart = np.array([5, 20, 35])
+    half, less, _ = error_image(rgb, apart, v, np.array([0.5, 0.4, 0.0]))[10, apart].tolist()
+    assert half != less
+    u, error = np.array([10, 11, 12]), np.array([2.0, 0.4, np.nan])
+    for order in (slice(None), slice(None, None, -1)):
+        drawn = error_image(rgb, u[order], v, error[order])
+        assert drawn[10, [11, 12]].tolist() == [half, less]
+
+
+def test_points_outside_or_at_the_border_colour_no_other_side():
+    u, v = np.array([-1, 40, 5, 0]), np.array([5, 5, 20, 0])
+    drawn = overlay_points(np.full((20, 40, 3), 90, np.uint8), u, v, np.full(4, 2.0), 1, 100)
+    coloured = np.argwhere((drawn != 54).any(axis=2))
+    assert coloured.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
 def test_an_image_without_points_is_darkened_only():
     rgb, nothing = np.full((20, 40, 3), 90, np.uint8), np.zeros(0, int)
     assert (overlay_points(rgb, nothing, nothing, np.zeros(0), 1, 100) == 54).all()
