@@ -33,12 +33,17 @@ def rays():
     return np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(u.shape)], -1)
 
 
+def road(plane):
+    """Depth of ground and a wall far away."""
+    v, u = np.mgrid[:HEIGHT, :WIDTH]
+    return np.fmin(plane_depth(plane, K, u, v), FAR)
+
+
 def street(plane):
     """Depth of ground, two boxes on it, and a wall far away."""
-    v, u = np.mgrid[:HEIGHT, :WIDTH]
-    depth = np.fmin(plane_depth(plane, K, u, v), FAR)
+    depth = road(plane)
     for left, right, z in ((30, 90, 6.0), (240, 300, 9.0)):
-        box = (u >= left) & (u < right) & (v > 90)
+        box = np.s_[91:, left:right]
         depth[box] = np.minimum(depth[box], z)
     return depth
 
@@ -96,18 +101,40 @@ def test_points_lie_on_the_ground_and_not_on_the_boxes(space):
     assert points.kind is PointKind.GROUND
 
 
-def test_ground_beyond_something_that_divides_it_is_left_out():
+@pytest.mark.parametrize('space', ['log', 'disparity', 'depth'])
+def test_the_pixels_of_the_ground_do_not_depend_on_the_unit(space):
+    plane, any_depth = plane_of(), replace(CONFIG, min_depth=1e-3, max_depth=1e4)
+    prediction = prediction_of(street(plane), space, 0.002)
+    lower = replace(plane, height=0.3 * plane.height)
+    one, other = (find_ground(prediction, K, at, any_depth)[0] for at in (plane, lower))
+    np.testing.assert_array_equal(one.u, other.u)
+    np.testing.assert_array_equal(one.v, other.v)
+    np.testing.assert_allclose(other.z, 0.3 * one.z, rtol=1e-6)
+
+
+def test_points_lie_within_the_range_of_depth_and_where_the_pitch_is_certain():
     plane = plane_of()
-    depth = np.fmin(plane_depth(plane, K, *np.mgrid[:HEIGHT, :WIDTH][::-1]), FAR)
-    depth[:, 250:262] = 1.0
+    limited = replace(CONFIG, min_depth=6.0, max_depth=15.0)
+    points, _ = find_ground(prediction_of(road(plane)), K, plane, limited)
+    assert 6.0 <= points.z.min() < 7.0 < 13.0 < points.z.max() <= 15.0
+    unsure = plane_of(replace(SETTINGS, pitch_error=3.0))
+    points, _ = find_ground(prediction_of(road(plane)), K, unsure, CONFIG)
+    assert 0.18 < (points.sigma / points.z).max() <= 0.2
+
+
+@pytest.mark.parametrize('gap', [0, 6])
+def test_ground_beyond_something_that_divides_it_is_left_out(gap):
+    plane = plane_of()
+    depth = road(plane)
+    depth[:200, 250:262] = depth[200 + gap :, 250:262] = 1.0
     points, _ = find_ground(prediction_of(depth), K, plane, CONFIG)
     assert 240 < points.u.max() < 250
 
 
 @pytest.mark.parametrize('unknown', [np.nan, 1.0])
 def test_ground_is_not_looked_for_where_the_map_is_unknown_or_clipped(unknown):
-    plane, (v, u) = plane_of(), np.mgrid[:HEIGHT, :WIDTH]
-    clear = prediction_of(np.fmin(plane_depth(plane, K, u, v), FAR))
+    plane = plane_of()
+    clear = prediction_of(road(plane))
     holed = clear.relative.copy()
     holed[:, 100:130] = unknown
     holed = replace(clear, relative=holed, censored=(-np.inf, 1.0))
@@ -200,6 +227,18 @@ def test_what_is_not_level_is_refused(kind):
     assert refusal(surface(HEIGHTS[kind], plane), plane)
 
 
+@pytest.mark.parametrize('degrees', [-15.0, -6.0, 6.0, 9.0, 15.0])
+def test_ground_that_is_tilted_by_more_than_ten_degrees_is_refused(degrees):
+    plane = plane_of()
+    wrong = tilted(plane, np.deg2rad(degrees))
+    _, reason = find_ground(prediction_of(road(plane), noise=0.002), K, wrong, CONFIG)
+    if abs(degrees) < 10.0:
+        assert reason is None
+    else:
+        assert reason.code == 'ground_tilted'
+        assert reason.values['tilt'] == -degrees
+
+
 def test_a_wall_at_one_metre_is_refused():
     wall = 1.0 / np.maximum(rays() @ np.array([0.05, 0.0, 1.0]), 0.1)
     assert refusal(wall, plane_of())
@@ -253,16 +292,18 @@ def test_the_pose_of_a_frame_on_the_ground_gives_the_same_plane_as_height_and_pi
     T = np.eye(4)
     T[:3, :3] = np.stack([forward, np.cross(up, forward), up], axis=1)
     T[:3, 3] = -height * up + 0.7 * forward  # the frame may lie ahead of the camera
-    plane, expected = plane_of_pose(T, SETTINGS), plane_of()
+    plane, expected = ground_plane(GroundConfig(frame='floor'), {'floor': T}.get), plane_of()
     np.testing.assert_allclose(plane.normal, expected.normal, atol=1e-12)
     assert plane.height == pytest.approx(height)
+    assert plane.pitch_error == expected.pitch_error == np.deg2rad(1.0)
 
 
-def test_a_camera_below_its_ground_and_an_unknown_height_are_errors():
+@pytest.mark.parametrize('height', [-1.2, 0.0])
+def test_a_camera_below_its_ground_and_an_unknown_height_are_errors(height):
     T = np.eye(4)
     T[:3, :3] = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
-    T[1, 3] = -1.2
-    with pytest.raises(CalibrationError, match=r'-1\.20 m above base_footprint'):
+    T[1, 3] = height
+    with pytest.raises(CalibrationError, match=rf'{height:.2f} m above base_footprint'):
         plane_of_pose(T, GroundConfig())
     with pytest.raises(CalibrationError, match='height of the camera is unknown'):
         ground_plane(GroundConfig(frame=''), pose=None)
