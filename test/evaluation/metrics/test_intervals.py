@@ -103,11 +103,12 @@ def test_the_standard_error_counts_correlated_frames_less(correlation, frames):
 
 
 @pytest.mark.parametrize('length', [5, 20, 40])
-def test_longer_blocks_never_narrow_an_interval(length):
+def test_blocks_widen_an_interval_to_students_of_their_means_at_least(length):
     for values in series(0.5, 80, 20):
-        low, high = mean_interval(values)
-        wider = mean_interval(values, length)
-        assert wider[0] <= low < high <= wider[1]
+        means = values.reshape(-1, length).mean(axis=1)
+        of_means = stats.t.interval(0.95, len(means) - 1, means.mean(), stats.sem(means))
+        low, high = zip(mean_interval(values), of_means, strict=True)
+        assert mean_interval(values, length) == pytest.approx((min(low), max(high)))
     assert np.isnan(mean_interval(values, 60)).all()  # a single block
 
 
