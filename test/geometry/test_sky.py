@@ -31,6 +31,11 @@ def street():
     return rgb, Prediction(1 - nearness.astype(np.float32)), metric, sky
 
 
+def enlarged(*images):
+    """Repeat each pixel four times in both directions."""
+    return [image.repeat(4, axis=0).repeat(4, axis=1) for image in images]
+
+
 def test_the_sky_is_found_up_to_its_edge():
     rgb, prediction, metric, sky = street()
     mask = sky_mask(rgb, prediction, metric)
@@ -67,13 +72,22 @@ def test_its_edge_is_that_of_the_whole_image():
 @pytest.mark.parametrize('width', [2, 6])
 def test_a_thin_white_pole_in_a_large_image_stays_too(width):
     rgb, prediction, metric, _ = street()
-    large = [
-        image.repeat(4, axis=0).repeat(4, axis=1) for image in (rgb, prediction.relative, metric)
-    ]
-    large[0][:, 640 : 640 + width] = 255
-    mask = sky_mask(large[0], Prediction(large[1]), large[2])
+    rgb, relative, metric = enlarged(rgb, prediction.relative, metric)
+    rgb[:, 640 : 640 + width] = 255
+    mask = sky_mask(rgb, Prediction(relative), metric)
     assert not mask[:320, 640 : 640 + width].any()
     assert mask[:320, :632].mean() > 0.99
+
+
+def test_noise_of_pixels_and_depth_unknown_at_some_hide_none_of_a_large_image():
+    rgb, prediction, *others = street()
+    rgb, relative, metric, sky = enlarged(rgb, prediction.relative, *others)
+    noise = np.random.default_rng(1).normal(0, 25, rgb.shape)
+    rgb = np.clip(rgb + noise, 0, 255).astype(np.uint8)
+    metric[1::4, 1::4] = np.nan
+    mask = sky_mask(rgb, Prediction(relative), metric)
+    assert mask[sky].mean() > 0.9
+    assert not mask[480:].any()
 
 
 def test_where_no_depth_is_known_there_is_none():

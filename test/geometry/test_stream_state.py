@@ -51,6 +51,8 @@ def test_held_fit_has_its_age_and_no_arrays_per_pixel():
     held = state_after().held_fit(12 * SECOND)
     assert (held.scale, held.shift, held.age_ns) == (2.0, 1.0, 2 * SECOND)
     assert held.metric is None
+    assert state_after().held_fit(9 * SECOND).age_ns == SECOND
+    assert state_after().held_fit(10 * SECOND) is None  # stamps that stand still show no age
     assert StreamState().held_fit(0) is None
 
 

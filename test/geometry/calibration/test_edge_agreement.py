@@ -65,6 +65,17 @@ def test_a_scan_of_its_image_is_right(light):
     assert evidence.contradiction(scan(SCENES[0].depth)) is None
 
 
+def test_of_points_that_are_right_one_frame_in_eight_is_compared():
+    evidence, compared = seen(), []
+    for _ in range(10):
+        before, points = evidence, scan(SCENES[0].depth)
+        evidence = observe(before, SCENES[0].rgb, points)
+        assert evidence.frames == before.frames + 1
+        if evidence.steps is not before.steps:
+            compared.append(evidence.frames)
+    assert compared == [8, 16]
+
+
 def test_an_image_of_one_row_is_no_evidence():
     rgb = np.repeat(np.arange(WIDTH, dtype=np.uint8)[None, :, None], 3, axis=2)
     u = np.arange(WIDTH)

@@ -147,6 +147,18 @@ def test_robot_at_rest_observes_one_image_only():
     assert (found.text, found.errors) == ('', {})
 
 
+def test_images_within_the_period_are_not_observed():
+    state, counts = CalibrationState(), []
+    for index, stamp_ms in enumerate((0, 100, 149, 150, 250, 300)):
+        rgb, depth = scene(index)
+        prediction = Prediction((np.log(depth) / 6).astype(np.float32), space='log')
+        current = CurrentFrame(thumbnail(rgb), stamp_ms * 1_000_000, K)
+        sparse = scan_of(depth, np.eye(4), index)
+        state = update_calibration(state, current, prediction, sparse, Alignment(), CONFIG)
+        counts.append(state.count)
+    assert counts == [1, 1, 1, 2, 2, 3]
+
+
 @pytest.mark.parametrize(('delay', 'words'), [(0.08, 'late'), (-0.06, 'early')])
 def test_yaw_rate_separates_delay_from_angle(delay, words):
     found = drive(turned(1.5, 0.0), delay=delay, rate=25.0, images=48)

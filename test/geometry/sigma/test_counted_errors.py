@@ -88,7 +88,7 @@ def test_sigma_follows_a_model_that_gets_worse_and_better():
             'good': good,
             'worse': good + poor,
             'poor': poor,
-            'better': poor + 4 * good,
+            'better': poor + 2 * good,
         }.items()
     }
     assert level['worse'] > 0.7 * level['poor'] > 2 * level['good']
