@@ -137,6 +137,10 @@ def dark(rgb, prediction, metric):
     return rgb // 4, prediction, metric
 
 
+def darker_than_the_ground(rgb, prediction, metric):
+    return np.where(rgb > 120, rgb // 2, rgb + np.uint8(120)), prediction, metric
+
+
 def rough(rgb, prediction, metric):
     noise = np.random.default_rng(1).integers(-60, 61, (60, 80, 1)).repeat(4, 0).repeat(4, 1)
     return (rgb.astype(int) + noise).clip(0, 255).astype(np.uint8), prediction, metric
@@ -194,6 +198,7 @@ def metric_space(rgb, prediction, metric):
     'change',
     [
         dark,
+        darker_than_the_ground,
         rough,
         fitted_near,
         below_a_roof,

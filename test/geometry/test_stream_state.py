@@ -2,9 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """The state between frames: what is kept, how a held fit ages, and which breaks end a stream."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 from marigold_ros.frame import Alignment, CurrentFrame
+from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.sigma.fused_sigma import SigmaHistory, SigmaScale
 from marigold_ros.geometry.stream import is_break, StreamState
@@ -77,13 +78,14 @@ def test_only_a_map_that_was_refused_and_has_no_share_at_all_is_idle(changes, id
 
 
 def test_forgetting_fits_keeps_stream_and_calibration():
-    state = state_after()
+    state = replace(state_after(), edges=EdgeEvidence(frames=3))
     forgotten = state.without_fits()
     assert (forgotten.fit, forgotten.previous) == (None, None)
     assert state.sigma.scale is not None
     assert forgotten.sigma == SigmaHistory()
     assert (forgotten.stamp_ns, forgotten.shape) == (state.stamp_ns, state.shape)
     assert forgotten.calibration is state.calibration
+    assert forgotten.edges is state.edges
 
 
 def test_state_is_immutable():

@@ -36,6 +36,10 @@ WIDTH, HEIGHT, FOCAL, HORIZON = 640, 480, 420.0, 200.0
 K = np.array([[FOCAL, 0, 319.5], [0, FOCAL, HORIZON], [0, 0, 1]])
 CAMERA = Camera(K, WIDTH, HEIGHT)
 STEP = 200_000_000
+NOTHING_SEEN = (
+    {pair: np.zeros([len(axis) for axis in axes.values()]) for pair, axes in ERRORS.items()},
+    np.nan,
+)
 
 
 @lru_cache(maxsize=32)
@@ -147,8 +151,8 @@ def test_robot_at_rest_observes_one_image_only():
     assert (found.text, found.errors) == ('', {})
 
 
-def test_images_within_the_period_are_not_observed():
-    state, counts = CalibrationState(), []
+def test_images_within_the_period_are_not_observed_and_the_last_120_are_kept():
+    state, counts = CalibrationState(observations=(NOTHING_SEEN,) * 119), []
     for index, stamp_ms in enumerate((0, 100, 149, 150, 250, 300)):
         rgb, depth = scene(index)
         prediction = Prediction((np.log(depth) / 6).astype(np.float32), space='log')
@@ -157,6 +161,8 @@ def test_images_within_the_period_are_not_observed():
         state = update_calibration(state, current, prediction, sparse, Alignment(), CONFIG)
         counts.append(state.count)
     assert counts == [1, 1, 1, 2, 2, 3]
+    assert len(state.observations) == state.calibration.n_images == 120
+    assert [one is NOTHING_SEEN for one in state.observations] == [True] * 117 + [False] * 3
 
 
 @pytest.mark.parametrize(('delay', 'words'), [(0.08, 'late'), (-0.06, 'early')])
@@ -189,9 +195,7 @@ def test_beside_a_delay_the_mounting_is_judged_where_the_camera_hardly_turns(T, 
 
 def angles(scores):
     """Agreement by angles (21, 17), and none by other errors."""
-    others = ('rolled', 'shifted')
-    none = {pair: np.zeros([len(axis) for axis in ERRORS[pair].values()]) for pair in others}
-    return {'turned': scores.astype(np.float32), **none}
+    return NOTHING_SEEN[0] | {'turned': scores.astype(np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -215,6 +219,13 @@ def test_what_lies_beyond_the_search_is_not_stated_as_exact(peak, delay, words):
 def test_a_delay_far_beyond_the_search_is_stated_as_the_least():
     found = drive(delay=1.0, rate=25.0, images=60)
     assert found.text.startswith('LiDAR is at least 0.1')
+
+
+def test_a_steady_turn_shows_the_yaw_and_no_delay():
+    seen = angles(np.exp(-np.square(np.hypot(YAW_DEG[:, None] - 2.0, PITCH_DEG) / 3.0)))
+    found = estimate_calibration([(seen, np.deg2rad(10.0))] * 32)
+    assert found.text == 'LiDAR looks 2.0° to the right of the image'
+    assert np.isnan(found.delay_s)
 
 
 def test_turning_without_a_delay_raises_no_alarm():
