@@ -165,6 +165,18 @@ def test_images_within_the_period_are_not_observed_and_the_last_120_are_kept():
     assert [one is NOTHING_SEEN for one in state.observations] == [True] * 117 + [False] * 3
 
 
+def test_yaw_rates_are_those_of_the_poses_and_unknown_over_gaps():
+    state = CalibrationState()
+    for index, (stamp_s, heading) in enumerate(((0.0, 0.0), (0.4, 8.0), (0.8, 4.0), (2.0, 9.0))):
+        rgb, depth = scene(index)
+        prediction = Prediction((np.log(depth) / 6).astype(np.float32), space='log')
+        current = CurrentFrame(thumbnail(rgb), round(stamp_s * 1e9), K, turned(heading, 0.0))
+        sparse = scan_of(depth, np.eye(4), index)
+        state = update_calibration(state, current, prediction, sparse, Alignment(), CONFIG)
+    rates = np.rad2deg([rate for _, rate in state.observations])
+    np.testing.assert_allclose(rates, [np.nan, 20.0, -10.0, np.nan])
+
+
 @pytest.mark.parametrize(('delay', 'words'), [(0.08, 'late'), (-0.06, 'early')])
 def test_yaw_rate_separates_delay_from_angle(delay, words):
     found = drive(turned(1.5, 0.0), delay=delay, rate=25.0, images=48)

@@ -165,6 +165,19 @@ def test_without_points_sigma_of_a_metric_map_is_that_of_a_map_without_correctio
     assert np.median(ratio) == pytest.approx(1 - 1 / 1.2, rel=0.1)
 
 
+def test_a_few_points_that_agree_with_a_metric_map_prove_nothing_until_there_were_enough():
+    metric = truth_of(0).astype(np.float32)
+    prediction = Prediction(metric, space='metric')
+    fit = Alignment('fitted', scale=1.0, shift=0.0, metric=metric, space='metric')
+    few, errors, known = frame(0, n=8)[1], None, []
+    for _ in range(3):
+        errors = count_errors(errors, prediction, few, fit, CONFIG)
+        known.append(sigma_map(errors, prediction, fit, CONFIG, few) is not None)
+    assert known == [False, False, True]  # of 8, 15 and 22 points, 20 are needed
+    stated = sigma_map(None, replace(prediction, relative_error=0.2), fit, CONFIG, few)
+    np.testing.assert_allclose(stated, 0.2 * metric, rtol=1e-6)
+
+
 @pytest.mark.parametrize('shape', [(1, 800), (2, 1600), (1600, 2)])
 def test_sigma_of_an_image_of_a_few_rows_or_columns_is_that_of_its_errors(shape):
     rng = np.random.default_rng(0)

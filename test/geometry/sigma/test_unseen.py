@@ -21,10 +21,10 @@ def points_at(seen, depth, **more):
     return SparseDepth(u, v, depth[v, u].astype(np.float32), **more)
 
 
-def widened(points, depth, **more):
-    """Sigma that was 0.1 everywhere, of depth (H, W)."""
+def widened(points, depth, sigma=0.1, **more):
+    """Sigma that was the same everywhere, of depth (H, W)."""
     fit = Alignment('fitted', metric=np.broadcast_to(np.float32(depth), SHAPE), **more)
-    return widen_unseen(np.full(SHAPE, 0.1, np.float32), fit, points)
+    return widen_unseen(np.full(SHAPE, sigma, np.float32), fit, points)
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_of_a_sensor_that_fills_areas_what_may_be_beyond_its_range_is_widened(le
     np.testing.assert_allclose(sigma[:, :32], 0.1)
     np.testing.assert_allclose(sigma[:, 44:], 0.45 * 4.0, rtol=1e-6)
     np.testing.assert_allclose(widened(points, 2.0), 0.1)
+    np.testing.assert_array_equal(widened(points, 4.0, sigma=2.0), 2.0)  # nor does it shrink
 
 
 def test_a_frame_is_widened_by_what_its_points_could_not_see(left):
