@@ -128,6 +128,11 @@ def test_points_within_a_hundredth_of_the_width_are_on_a_line(width, part, on_li
     assert is_line(0.8 * along - 0.6 * across, 0.6 * along + 0.8 * across, width) == on_line
 
 
+@pytest.mark.parametrize('count', [1, 2])
+def test_fewer_than_three_points_are_on_a_line(count):
+    assert is_line(np.array([3, 50])[:count], np.array([4, 9])[:count], 64)
+
+
 @pytest.mark.parametrize('stride', [1, 2, 3, 4])
 def test_depth_images_of_any_stride_fill_areas_and_points_anywhere_do_not(stride):
     rng = np.random.default_rng(1)
