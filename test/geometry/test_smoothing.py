@@ -263,8 +263,9 @@ def test_memory_alone_holds_fused_depth_without_any_fit_of_the_map():
     assert held.reason == nothing.reason
     assert np.isnan(held.scale)
     assert np.abs(held.metric / depth - 1).mean() < 0.01
-    late = CurrentFrame(thumbnail(rgb), round(config.hold_limit * 1e9) + 1)
-    assert carry_over(nothing, previous, late, config, refit) is nothing
+    for stamp_ns in (0, round(config.hold_limit * 1e9) + 1):  # an age that is none, or too much
+        other = CurrentFrame(thumbnail(rgb), stamp_ns)
+        assert carry_over(nothing, previous, other, config, refit) is nothing
 
 
 def test_sigma_of_remembered_depth_covers_an_obstacle_that_appears():

@@ -52,11 +52,13 @@ def test_a_frame_is_widened_by_what_its_points_could_not_see(left):
     np.testing.assert_allclose(sigma[:, 44:], 0.45 * 4.0, rtol=1e-6)
 
 
-def test_lines_of_a_lidar_are_not_taken_for_limited(left):
+def test_lines_of_a_lidar_are_not_taken_for_limited_as_those_of_a_depth_camera_are(left):
     seen, depth = left
     lines = np.zeros(SHAPE, bool)
     lines[::8, ::2] = True
     np.testing.assert_allclose(widened(points_at(seen & lines, depth), 4.0), 0.1)
+    few = points_at(seen & lines, depth, kind=PointKind.DEPTH_CAMERA)
+    np.testing.assert_allclose(widened(few, 4.0)[:, 60:], 0.45 * 4.0, rtol=1e-6)
 
 
 def test_points_of_the_ground_and_of_a_radar_say_nothing_of_what_is_beside_them(left):
