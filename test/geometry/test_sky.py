@@ -224,6 +224,28 @@ def test_where_light_returns_there_is_no_sky():
     assert mask[:50][sky[:50]].mean() > 0.9
 
 
+def test_a_white_sign_that_returns_light_is_no_cloud():
+    rgb, prediction, metric, sky = street()
+    sign = np.s_[20:40, 60:100]
+    rgb[sign] = 255
+    v, u = (axis.ravel() for axis in np.mgrid[20:40:4, 60:100:4])
+    sparse = SparseDepth(u, v, np.full(len(u), 40, dtype=np.float32))
+    mask = sky_mask(rgb, prediction, metric, sparse)
+    assert not mask[sign].any()
+    assert mask[sky].mean() > 0.8
+
+
+def test_dark_trees_that_return_light_end_it_nearer_than_walls_of_its_brightness():
+    seen = []
+    for brightness in (40, 230):
+        rgb, prediction, metric, _ = street()
+        rgb[82, 230:] = brightness
+        u = np.arange(230, WIDTH, 4)
+        sparse = SparseDepth(u, np.full_like(u, 82), np.full(len(u), 40, dtype=np.float32))
+        seen.append(sky_mask(rgb, prediction, metric, sparse)[:80, 235:].sum())
+    assert seen[0] > seen[1] > 0
+
+
 def test_a_white_tower_that_is_higher_than_the_beams_is_none_and_the_sky_beside_it_is():
     rgb, prediction, metric, _ = street()
     tower, sky = np.zeros((2, *metric.shape), dtype=bool)
