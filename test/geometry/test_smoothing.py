@@ -266,6 +266,8 @@ def test_memory_alone_holds_fused_depth_without_any_fit_of_the_map():
     for stamp_ns in (0, round(config.hold_limit * 1e9) + 1):  # an age that is none, or too much
         other = CurrentFrame(thumbnail(rgb), stamp_ns)
         assert carry_over(nothing, previous, other, config, refit) is nothing
+    demanding = replace(config, min_points=100_000)
+    assert carry_over(nothing, previous, current, demanding, refit) is nothing
 
 
 def test_sigma_of_remembered_depth_covers_an_obstacle_that_appears():
@@ -280,8 +282,8 @@ def test_sigma_of_remembered_depth_covers_an_obstacle_that_appears():
     relative = held.sigma / held.metric
     differs = np.abs(now[obstacle][..., 0].astype(float) - rgb[obstacle][..., 0]) > 12
     assert relative[obstacle][differs].min() > 0.4
-    assert np.median(relative[:30]) < 0.02
-    assert np.median(relative[90:]) < 0.02
+    assert 0.009 < np.median(relative[:30]) < 0.02
+    assert 0.009 < np.median(relative[90:]) < 0.02
 
 
 def drive(**more):

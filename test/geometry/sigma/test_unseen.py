@@ -41,7 +41,7 @@ def test_of_a_sensor_that_fills_areas_what_may_be_beyond_its_range_is_widened(le
     sigma = widened(points, 4.0)
     np.testing.assert_allclose(sigma[:, :32], 0.1)
     np.testing.assert_allclose(sigma[:, 44:], 0.45 * 4.0, rtol=1e-6)
-    np.testing.assert_allclose(widened(points, 2.0), 0.1)
+    np.testing.assert_allclose(widened(points, 3.2), 0.1)  # below 0.85 of the farthest
     np.testing.assert_array_equal(widened(points, 4.0, sigma=2.0), 2.0)  # nor does it shrink
 
 
@@ -146,3 +146,6 @@ def test_depth_images_of_any_stride_fill_areas_and_points_anywhere_do_not(stride
     rows = np.ones((480, 640), np.uint8)
     rows[:: 480 // 64, ::stride] = 0
     assert not fills_areas(rows)
+    patch = np.ones((480, 640), np.uint8)
+    patch[:40, :40:stride] = 0
+    assert not fills_areas(patch)  # as it is not a tenth of the image
