@@ -78,8 +78,9 @@ class ReplayPlan:
 
     def named(self, text: str) -> str:
         """Return a text in which bags have no folders, so that it can be passed on."""
-        for path in self.paths:
-            text = text.replace(f'{path.parent}/', '')
+        # Longest first: 'data/drive' has 'a/drive' in it.
+        for path in sorted(self.paths, key=lambda path: -len(str(path))):
+            text = text.replace(str(path), path.name) if path.name else text
         return text
 
 

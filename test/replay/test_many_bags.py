@@ -18,7 +18,7 @@ from marigold_ros.replay.bag_label import copy_bytes, LabelOptions
 from marigold_ros.replay.bag_part import BagPart, PartStore
 from marigold_ros.replay.bag_replay import empty_scorer
 from marigold_ros.replay.inspection import inspect_bag
-from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
+from marigold_ros.replay.replay_plan import BagJob, ReplayOptions, ReplayPlan
 import numpy as np
 import pytest
 
@@ -28,6 +28,18 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def bags(short_drive, tmp_path):
     return [str(shutil.copytree(short_drive, tmp_path / f'bag{i}')) for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ('bags', 'text', 'named'),
+    [
+        (['a', '../b/c'], '../b/c is damaged, data/x is not', 'c is damaged, data/x is not'),
+        (['a/drive', 'data/drive'], 'data/drive, a/drive/0.mcap', 'drive, drive/0.mcap'),
+        (['.'], 'a file. ./0.mcap', 'a file. ./0.mcap'),
+    ],
+)
+def test_bags_are_named_without_their_folders_and_all_else_is_kept(bags, text, named):
+    assert ReplayPlan([Path(bag) for bag in bags]).named(text) == named
 
 
 def test_images_of_a_bag_that_is_given_twice_are_not_counted_double(bags, capsys, tmp_path):
