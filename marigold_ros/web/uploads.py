@@ -90,7 +90,7 @@ def check_length(upload: Upload, text: str | None, limits: Limits) -> int:
     """Return the length of an upload from its header; raises Refused before a byte is read."""
     if text is None or not (text.isascii() and text.isdecimal()):
         raise Refused(411, f'{upload.name} comes without its length; send a Content-Length')
-    length = int(text)
+    length = int(text) if len(text) < 19 else 10**19
     most = limits.photo if upload.kind == 'photo' else limits.other
     if length > most:
         remedy = 'reduce it' if upload.kind == 'photo' else 'cut it, or start with --max-upload'
