@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import cv2
 from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel
 import numpy as np
 
 # Errors tried, two at once; estimates lie between them. Points lie to the right of and above the
@@ -95,9 +96,8 @@ def _structure(
     # other, as along the walls of a corridor, there is no step, and no edge in the image.
     inverse = np.exp(-log_z)
     least, most = np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32)
-    # Of several points in a cell the nearest counts: it is in front.
-    np.maximum.at(most.ravel(), v * shape[1] + u, inverse)
-    least[v, u] = most[v, u]
+    first = nearest_per_pixel(u, v, log_z, shape[1])
+    least[v[first], u[first]] = most[v[first], u[first]] = inverse[first]
     window = np.ones((3, max(3, int(_REACH * max(shape)) | 1)), np.uint8)
     step = 2.0 - (cv2.erode(least, window) + cv2.dilate(most, window))[v, u] / inverse
     step = np.where(step > _SMALLEST_STEP, step, 0.0)
