@@ -244,7 +244,7 @@ class FrameServer:
             self._health.report('camera', problem)
         if rgb.shape[:2] != self._image_size:
             self._image_size = rgb.shape[:2]
-            if config.runtime.backend != 'torch':  # it answers any size at once
+            if config.runtime.backend != 'torch':  # the others compile for each size
                 folder = cache_folder(config.runtime.cache_dir)
                 remember_size(folder, config.model.model, rgb.shape[:2])
         return rgb

@@ -53,7 +53,7 @@ class BagPart:
     recorded_s: float = 0.0  # length of the recording, seconds
     wall_s: float = 0.0  # of the work, seconds
     calibration: Any = None  # estimated errors of the LiDAR's mounting and clock
-    calibrated: int = 0  # place in ``bags`` of the one that they are of
+    calibrated: int = 0  # index in ``bags`` of the bag they were estimated on
     compared: dict[str, Any] = field(default_factory=dict)  # scorers by name
     compared_checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     peak_bytes: int = 0  # peak memory, of the GPU or of the process

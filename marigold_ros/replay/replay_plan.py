@@ -77,7 +77,7 @@ class ReplayPlan:
     failed: dict[str, str] = field(default_factory=dict)
 
     def named(self, text: str) -> str:
-        """Return a text in which bags have no folders, so that it can be passed on."""
+        """Return a text with the names of bags in place of their paths."""
         # Longest first: 'data/drive' has 'a/drive' in it.
         for path in sorted(self.paths, key=lambda path: -len(str(path))):
             text = text.replace(str(path), path.name) if path.name else text

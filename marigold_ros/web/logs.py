@@ -13,7 +13,7 @@ MOST_RECORDS, PERIOD_S = 20, 60.0
 
 
 class Limit(logging.Filter):
-    """Makes messages one line, lets so many of a period pass, and says then how many did not."""
+    """Makes each message one line and limits their number; the next period reports the rest."""
 
     def __init__(self) -> None:
         super().__init__()

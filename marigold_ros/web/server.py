@@ -98,7 +98,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close connections, and end the process if that or what follows takes too long."""
         self._last.start()
-        # It would print each request that it cancels, with a traceback.
+        # uvicorn would log each cancelled request with a traceback.
         logging.getLogger('uvicorn.error').disabled = True
         await super().shutdown(sockets)
 

@@ -309,8 +309,8 @@ def test_the_cloud_of_a_live_run_keeps_to_the_settings_of_the_node(tmp_path, mon
     }
     for name, answer in answers.items():
         monkeypatch.setattr(session, name, lambda *_, answer=answer: answer)
-    told = []
-    monkeypatch.setattr(session, 'write_all', lambda *given: told.append(given[-1]))
+    notes = []
+    monkeypatch.setattr(session, 'write_all', lambda *given: notes.append(given[-1]))
     bag = SimpleNamespace(images=1, path=tmp_path, thinned=False, sees_lidar=True, inputs={})
     bag.is_compressed, bag.topics = False, SimpleNamespace(image='/image')
     bag.sources, bag.size, bag.T_cam_sensor = (), None, None
@@ -319,4 +319,4 @@ def test_the_cloud_of_a_live_run_keeps_to_the_settings_of_the_node(tmp_path, mon
         session.run_demo(job, print, lambda *_: nullcontext(print))
         header = (tmp_path / 'cloud.ply').read_bytes().split(b'end_header')[0]
         assert f'element vertex {count}\n'.encode() in header
-        assert told[-1].endswith('it saw whole scans.')
+        assert notes[-1].endswith('it saw whole scans.')

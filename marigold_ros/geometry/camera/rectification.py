@@ -204,7 +204,8 @@ def _maps(key: tuple) -> np.ndarray:
     right, down = np.diff(maps)[:, 1:], np.diff(maps, axis=1)[:, :, 1:]
     folded = right[0] * down[1] < right[1] * down[0]
     if folded.any():
-        # From where the distortion folds back rays meet the raw image once more, mirrored.
+        # Beyond the angle at which the distortion folds back rays project into the raw image a
+        # second time, mirrored.
         rays = cv2.initUndistortRectifyMap(np.eye(3), None, R, P, size, cv2.CV_32FC1)
         away = np.hypot(*rays)
         maps[0, away >= away[1:, 1:][folded].min()] = -1.0

@@ -117,7 +117,7 @@ def align(
         raise AlignmentError(f'{text}, ({height}, {width}, 3) uint8')
     guide, points = FusionGuide((height, width), rgb, network), sparse
     if sparse is not None:
-        # Of several points at a pixel the last is published there: the nearest.
+        # The last point at a pixel is published there: the nearest is sorted last.
         order = np.lexsort((-sparse.z, sparse.u, sparse.v))
         points = sparse.chosen(order)
     work = PointsAtWork(lambda: MeasuredPoints(points), config, guide)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 KEPT = 16
 SIZES_KEPT = 4  # of the images of a model, the last
 SIZES = 'image_sizes.json'
-_LONGEST = 2**14  # side of an image; what is longer is damage
+_LONGEST = 2**14  # side of an image, pixels; a longer one is damage
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
 _DIGEST = hashlib.sha256().digest_size
 _FORMAT = b'checksum, network'  # of files: others of the same network have other names
