@@ -33,6 +33,7 @@ _ERRORS = 2.1
 # So many times the frames are not extrapolated beyond.
 _FAR = 10
 _NO_INTERVAL = (math.nan, math.nan)
+_UNSCORED = 'no metric depth could be scored'
 # Strength at which corruptions are compared, the middle one.
 _STRENGTH = 3
 # Published models in place of the demonstration: name, size and licence.
@@ -74,8 +75,7 @@ def judge(
         which have nothing else; ``text``: all of it in words.
 
     """
-    main = results['provenance']['scoring'].get('baselines_protocol', 'heldout')
-    protocol = main if main in results['protocols'] else 'oracle'
+    protocol = results['provenance']['scoring'].get('baselines_protocol', 'heldout')
     scores = results['protocols'].get(protocol, {})
     found: dict[str, Any] = {
         'usable_range': usable_range(scores, usable_error),
@@ -83,7 +83,7 @@ def judge(
         'speed': _speed(results),
         'weakest': _weakest(results, protocol),
         'demonstration': demonstration,
-        'fitted_to_truth': main == 'oracle',
+        'fitted_to_truth': protocol == 'oracle',
     }
     grade, title, needed = _grade(results, scores, found)
     trained = ', '.join(results['provenance'].get('trained_on', ()))
@@ -170,7 +170,7 @@ def _speed(results: Mapping[str, Any]) -> dict[str, Any]:
 def _weakest(results: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     """Return the corruption, or else the part of the image, with the largest error."""
     found = results.get('robustness', {})
-    if found.get('corruptions'):
+    if found.get('corruptions') and protocol in results['protocols']:
         place = found['strengths'].index(_STRENGTH)
         curves = {k: p[protocol]['abs_rel'] for k, p in found['corruptions'].items()}
         errors = {f'{kind} at strength {_STRENGTH}': c[place] for kind, c in curves.items()}
@@ -230,7 +230,7 @@ def _grade(
         poor = [finding.text for finding in findings if finding.grade == 'red']
         if poor and results['frames']['read'] - results['frames']['dropped'] >= FEWEST:
             return 'red', f'Poor: {poor[0]}', None
-        return 'unknown', f'Cannot tell: {TOO_FEW}', ENOUGH
+        return 'unknown', f'Cannot tell: {TOO_FEW if n else _UNSCORED}', ENOUGH if n else None
     if not found['fitted_to_truth']:
         findings = [*_judge_range(found['usable_range'], n), *findings, *_judge_sigma(scores, n)]
     findings += _judge_baselines(compared)
@@ -375,7 +375,7 @@ def _conditions(results: Mapping[str, Any]) -> str:
 def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
     """Say up to which distance depth is usable, and the error beyond."""
     if not n_frames:
-        return 'no frame could be scored'
+        return _UNSCORED
     if n_frames < FEWEST:
         frames = '1 scored frame is' if n_frames == 1 else f'{n_frames} scored frames are'
         return f'{frames} too few to tell; about {ENOUGH} are needed'

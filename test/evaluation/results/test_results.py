@@ -100,7 +100,7 @@ def unscored():
         'verdict': {
             'grade': 'unknown',
             'title': 'Unknown: too few independent frames to tell',
-            'text': {'range': 'no frame could be scored'},
+            'text': {'range': 'no metric depth could be scored'},
         },
     }
 
@@ -121,7 +121,7 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
     text = summary(results, 'out')
     assert text.splitlines()[:2] == [
         'verdict: Unknown: too few independent frames to tell',
-        '  range     no frame could be scored',
+        '  range     no metric depth could be scored',
     ]
     assert 'drift' not in text
     (fog_line,) = (line for line in text.splitlines() if line.startswith('fog'))

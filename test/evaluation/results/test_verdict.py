@@ -54,15 +54,15 @@ def results(differences=(-0.1,) * 4, by_range=(), n_frames=40, metric=40, half=0
                 'n_frames': n_frames,
                 'by_range': list(parts),
                 'by_region': {
-                    'top': {'abs_rel': 0.4, 'n': 5000},
-                    'left': {'abs_rel': 0.2, 'n': 4000},
+                    'top': {'abs_rel': 0.2, 'n': 5000},
+                    'left': {'abs_rel': 0.4, 'n': 4000},
                     'right': {'abs_rel': 9.0, 'n': 40},  # fewer than 1 % of such a third
                 },
             }
         },
         'baselines': {'linear': linear, 'plane': far, 'global': dict.fromkeys(NAMES, 0.0)},
         'baselines_paired': {'linear': compared},
-        'latency_ms': {'total': {'p95': 125.0}},
+        'latency_ms': {'total': {'p50': 90.0, 'p95': 125.0}},
         'provenance': {
             'scoring': {'baselines_protocol': 'heldout'},
             'checkpoint': {'name': 'tiny'},
@@ -78,7 +78,7 @@ def test_a_run_that_is_better_throughout_is_green():
     assert found['text']['best'] == 'linear: LiDAR interpolated in depth'
     assert found['usable_range']['to'] == 10.0
     assert found['speed'] == {'hertz': 8.0, 'dropped': 0}
-    assert found['weakest'] == {'condition': 'the top third of the image', 'abs_rel': 0.4}
+    assert found['weakest'] == {'condition': 'the left third of the image', 'abs_rel': 0.4}
     words = found['text']
     assert words['range'].startswith('within 10 % to about 10 m: AbsRel 0.200 from 10 to 20 m')
     assert words['speed'].startswith('fast enough for 8.0 Hz')
@@ -130,9 +130,9 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
     ('changed', 'title', 'words'),
     [
         (
-            {'differences': (-0.1, 0.1, -0.1, -0.01)},
-            'Mixed: more than 5 % worse than the best baseline (linear) in RMSE',
-            'worse in RMSE',
+            {'differences': (-0.1, -0.1, 0.1, -0.01)},
+            'Mixed: more than 5 % worse than the best baseline (linear) in MAE',
+            '; worse in MAE',
         ),
         (
             {'differences': (0.045, -0.1, -0.1, -0.1), 'half': 0.05},
@@ -142,9 +142,9 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
         (
             {'differences': (0.1, -0.1, -0.1, -0.1)},
             'Poor: worse than the best baseline (linear) in AbsRel',
-            'worse in AbsRel',
+            '; worse in AbsRel',
         ),
-        ({'metric': 34}, 'Mixed: metric depth in only 85 % of the frames', 'better in AbsRel'),
+        ({'metric': 21}, 'Mixed: metric depth in only 52 % of the frames', 'better in AbsRel'),
         ({'metric': 19}, 'Poor: metric depth in only 48 % of the frames', 'better in AbsRel'),
         (
             {'by_range': [a_bin(0.0, 0.13, 0.11, 0.15)]},
@@ -177,6 +177,7 @@ def test_few_frames_are_no_verdict():
     assert found['title'] == 'Cannot tell: too few independent frames to tell'
     assert '7 scored frames are too few to tell; about 20 are needed' in found['text']['range']
     assert 'baselines' not in found['text']
+    assert judge(results(n_frames=8))['grade'] == 'green'
 
 
 def test_frames_without_metric_depth_are_a_verdict_however_few_have_some():
@@ -185,7 +186,7 @@ def test_frames_without_metric_depth_are_a_verdict_however_few_have_some():
     assert found['title'] == 'Poor: metric depth in only 12 % of the frames'
     none = {**results(metric=0), 'protocols': {}, 'baselines': {}}
     assert judge(none)['title'] == 'Poor: no frame has metric depth'
-    none['frames']['read'] = 7
+    none['frames']['dropped'] = 33
     assert judge(none)['grade'] == 'unknown'
 
 
@@ -200,7 +201,7 @@ def test_images_that_a_live_run_dropped_do_not_lack_depth():
 @pytest.mark.parametrize(
     ('changed', 'reason'),
     [
-        ({'metric': 37}, 'whether 95 % of the frames have metric depth; about 80 are needed'),
+        ({'metric': 36}, 'whether 95 % of the frames have metric depth; about 80 are needed'),
         (
             {'differences': (-0.02, -0.1, -0.1, -0.1), 'half': 0.01},
             'AbsRel against the best baselines; it is too close to a limit',
@@ -225,6 +226,15 @@ def test_correlated_frames_without_any_interval_are_no_verdict():
     assert found['text']['baselines'].startswith('too few independent frames to tell in AbsRel')
     few['protocols']['heldout']['by_range'] = [a_bin(20.0, 0.05)]
     assert 'whether the nearest points (20 to 30 m) are within 10 %;' in judge(few)['title']
+    assert judge(few)['title'].endswith('; about 280 are needed')
+    # However small the error seems, of twice as many frames at least.
+    seen = {**paired(-0.1, math.nan), 'standard_error': 0.01}
+    few['baselines_paired']['linear'] = dict.fromkeys(NAMES, seen)
+    few['protocols']['heldout'] |= {'sigma_coverage': {'2': 0.9}, 'sigma_interval': None}
+    verdict = judge(few)
+    assert verdict['title'].endswith('; about 80 are needed')
+    assert '; whether 90 % of the errors are within two sigma;' in verdict['title']
+    assert 'two sigma (too few independent frames to tell;' in verdict['text']['sigma']
     # What is known without an interval is said all the same.
     few['frames']['metric'] = 19
     assert judge(few)['title'] == 'Poor: metric depth in only 48 % of the frames'
@@ -234,7 +244,23 @@ def test_a_run_without_scores_says_so():
     empty = {**results(), 'protocols': {}, 'baselines': {}, 'latency_ms': {}}
     found = judge(empty)
     assert (found['grade'], found['against_baselines'], found['weakest']) == ('unknown', {}, {})
-    assert found['text'] == {'range': 'no frame could be scored'}
+    assert found['text'] == {'range': 'no metric depth could be scored'}
+
+
+@pytest.mark.parametrize('protocols', [('oracle',), ()])
+def test_scores_of_the_relative_depth_alone_are_no_verdict_on_metric_depth(protocols):
+    scores = results()['protocols']['heldout']
+    found = {**results(), 'protocols': dict.fromkeys(protocols, scores), 'baselines': {}}
+    found['provenance']['scoring']['baselines_protocol'] = 'truth'
+    curves = dict.fromkeys(protocols, {'abs_rel': [0.1] * 6})
+    found['robustness'] = {'strengths': list(range(6)), 'corruptions': {'fog': curves}}
+    verdict = judge(found)
+    assert (verdict['grade'], verdict['needed']) == ('unknown', None)
+    assert verdict['title'] == 'Cannot tell: no metric depth could be scored'
+    assert verdict['text']['range'] == 'no metric depth could be scored'
+    assert (verdict['usable_range']['to'], verdict['weakest']) == (None, {})
+    found['frames']['metric'] = 0
+    assert judge(found)['title'] == 'Poor: no frame has metric depth'
 
 
 def test_the_range_ends_before_the_first_bin_that_is_not_shown_to_be_usable():
@@ -278,6 +304,7 @@ def test_the_weakest_corruption_is_named_where_they_were_measured():
     ('changed', 'grade', 'title'),
     [
         ({}, 'unknown', 'Cannot tell: scored on its own training data (drive)'),
+        ({'n_frames': 7}, 'unknown', 'Cannot tell: scored on its own training data (drive)'),
         (
             {'metric': 19},
             'red',
@@ -344,10 +371,21 @@ def test_few_frames_cannot_tell_and_about_as_many_as_are_needed_can():
     assert sum(found['grade'] == 'green' for found in more) >= 3
 
 
-def test_the_number_that_is_needed_is_not_extrapolated_beyond_ten_times_the_frames():
-    found = judge(results((-0.1, 0.0, -0.1, -0.1), half=0.09))
-    assert found['needed'] == 400
-    assert found['title'].endswith('; more than 400 are needed')
+@pytest.mark.parametrize(
+    ('changed', 'needed'),
+    [
+        # (half of the interval / half of the gap to the limit)² times 40 frames, two digits
+        ({'differences': (-0.1, -0.02, -0.1, -0.1), 'half': 0.04}, 'about 200'),
+        ({'by_range': [a_bin(0.0, 0.12, 0.09, 0.15)]}, 'about 360'),
+        ({'differences': (-0.1, 0.0, -0.1, -0.1), 'half': 0.09}, 'more than 400'),
+    ],
+)
+def test_the_number_that_is_needed_is_not_extrapolated_beyond_ten_times_the_frames(
+    changed, needed
+):
+    found = judge(results(**changed))
+    assert found['title'].endswith(f'; {needed} are needed')
+    assert found['needed'] == int(needed.split()[-1])
 
 
 @pytest.mark.parametrize(
@@ -373,7 +411,7 @@ def test_a_model_that_is_no_better_than_a_plane_alone_adds_nothing(difference, w
     alone['plane'] = {'abs_rel': 0.3, **paired(difference, 0.05)}
     text = judge({**results(), 'alone': alone})['text'].get('alone', '')
     assert words in text
-    assert ('it adds nothing here' in text) == (difference == 0.2)
+    assert ('(AbsRel 0.500, plane 0.300): it adds nothing here' in text) == (difference == 0.2)
 
 
 @given(st.floats(-1, 1), st.floats(0, 1))
