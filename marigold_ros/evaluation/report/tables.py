@@ -381,12 +381,10 @@ def provenance_tables(results: Mapping[str, Any]) -> str:
         options = [pair for pair in options if not pair[0].startswith(_OF_BAGS)]
         run = _texts(provenance)
         provenance = {name: text for name, text in run if not name.startswith(_OF_BAGS)}
-    tables = (
-        *(_facts(title, facts) for title, facts in zip(titles, (bags, topics), strict=True)),
-        _facts('Checkpoint', checkpoint),
-    )
+    shown = zip((*titles, 'Checkpoint'), (bags, topics, checkpoint), strict=True)
     folded = {'Versions and machine': versions + machine, 'All options': options}
     folded['Run and scoring'] = _texts(provenance)
+    tables = [_facts(*entry) for entry in shown]
     return ''.join([*tables, *(_facts(*entry, folded=True) for entry in folded.items())])
 
 
