@@ -43,7 +43,7 @@ def choose_fit_lines(scan_lines: ScanLines, every: int) -> np.ndarray:
     if every < 2:
         raise AlignmentError(f'fit-every is {every}; at least 2, or no scan line is left to score')
     # The middle of each group, so that neither the sky nor the bumper's edge is always the fit's.
-    middle = min(every // 2, scan_lines.count - 1)
+    middle = min(every, scan_lines.count) // 2
     return np.asarray(scan_lines.index % every == middle)
 
 

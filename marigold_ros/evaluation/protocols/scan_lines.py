@@ -17,6 +17,8 @@ _FEWEST, _MOST = 4, 300
 _BANDS = 64
 # Degrees of azimuth in a block: of every eight one is for the fit, the same share as of lines.
 _BLOCK = 1.0
+# Degrees by which rounding moves first points of lasers over their seam, and some.
+_HAIR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,8 @@ def azimuth_blocks(points_lidar: np.ndarray) -> ScanLines:
 def _checked(points_lidar: np.ndarray) -> np.ndarray:
     """Return points (N, 3); rays without a return, which drivers write as 0 or NaN, are 0 0 0."""
     points = np.asarray(points_lidar, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0:
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) == 0:
         raise InputError(f'the scan has shape {points.shape}; it must be (N, 3), N > 0', 'shape')
-    points = points[:, :3]
     return np.where(np.isfinite(points).all(axis=1, keepdims=True), points, 0.0)
 
 
@@ -148,7 +149,8 @@ def _seam(azimuth: np.ndarray, elevation: np.ndarray, direction: float) -> float
     best, best_change = None, 0.1
     step = _wrapped(np.diff(azimuth))
     change = np.diff(elevation)
-    for candidate in (0.0, 180.0, float(azimuth[0])):
+    for start in (0.0, 180.0, float(azimuth[0])):
+        candidate = start - _HAIR * direction
         before = _wrapped(azimuth[:-1] - candidate) * direction
         crossing = (before < 0) & (before + step * direction >= 0) & (np.abs(step) < 5.0)
         if np.count_nonzero(crossing) < _FEWEST:

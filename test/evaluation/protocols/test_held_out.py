@@ -17,9 +17,9 @@ K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
 T_CAM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0.3], [1, 0, 0, 0], [0, 0, 0, 1]])
 
 
-def scan(rng, beams=32, steps=90, half_view=40.0):
-    """Scan lines of a spinning scanner, laser after laser, right to left, and their numbers."""
-    azimuth = np.radians(np.linspace(-half_view, half_view, steps))
+def scan(rng, beams=32, steps=90, view=(-40.0, 40.0)):
+    """Scan lines of a spinning scanner, laser after laser, over its view, and their numbers."""
+    azimuth = np.radians(np.linspace(*view, steps))
     elevation = np.radians(np.linspace(-20, 4, beams))
     range_m = rng.uniform(4, 40, (beams, steps))
     x = range_m * np.cos(elevation)[:, None] * np.cos(azimuth)
@@ -34,10 +34,10 @@ def frame_of(points):
     return Frame(rgb, Camera(K, 160, 120), points, T_CAM_LIDAR)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(8, 64), st.floats(0, 0.3))
-def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped):
+@given(st.integers(0, 2**32 - 1), st.integers(8, 64), st.floats(0, 0.3), st.sampled_from([-1, 1]))
+def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped, turn):
     rng = np.random.default_rng(seed)
-    points, line = scan(rng, beams)
+    points, line = scan(rng, beams, view=(-40.0 * turn, 40.0 * turn))
     kept = rng.random(len(points)) >= dropped
     points, line = points[kept], line[kept]
     found = find_scan_lines(points)
@@ -46,6 +46,27 @@ def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped):
     shuffled = rng.permutation(len(points))
     found = find_scan_lines(points[shuffled])
     assert (found.found_by, found.count) == ('elevation', beams)
+    assert (found.index == line[shuffled]).all()
+
+
+@pytest.mark.parametrize('turn', [1, -1])
+@pytest.mark.parametrize('first', [0.0, 180.0, 37.0, -140.0, 360.0, 1e-5, -1e-5])
+def test_a_line_is_a_whole_turn_from_where_the_scanner_begins(first, turn):
+    view = (first, first + turn * (360.0 - 360.0 / 512))
+    points, line = scan(np.random.default_rng(0), 16, 512, view)
+    found = find_scan_lines(points.astype(np.float32))
+    assert (found.found_by, found.count) == ('order', 16)
+    assert (found.index == line).all()
+
+
+def test_stray_points_between_the_lines_join_the_nearest():
+    rng = np.random.default_rng(0)
+    points, line = scan(rng, 16)
+    stray = rng.random(len(points)) < 0.03
+    points[stray, 2] += (np.hypot(*points.T[:2]) * rng.uniform(-0.01, 0.01, len(points)))[stray]
+    shuffled = rng.permutation(len(points))
+    found = find_scan_lines(points[shuffled])
+    assert (found.found_by, found.count) == ('elevation', 16)
     assert (found.index == line[shuffled]).all()
 
 
@@ -66,6 +87,7 @@ def test_near_points_of_an_offset_laser_keep_their_line():
     rng = np.random.default_rng(0)
     points, line = scan(rng, 64)
     points[:, 2] += np.where(line % 2 == 0, 0.1, -0.1)  # lasers beside the scanner's centre
+    points[:, 1] += points[:, 0] * rng.normal(0, 0.007, len(points))  # azimuths of a shaken mount
     found = find_scan_lines(points)
     assert found.found_by == 'order'
     assert found.count == 64
@@ -90,11 +112,17 @@ def test_ring_field_precedes_geometry_and_counts_from_below():
     assert (same.found_by, same.count) == ('order', 16)
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([(0, 1), (7, 3), (-5, 2), (70_000, 1)]))
-def test_rings_may_have_any_numbers(seed, numbering):
-    points, line = scan(np.random.default_rng(seed), 16, steps=30)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(0, 1), (7, 3), (-5, 2), (70_000, 1)]),
+    st.sampled_from([16, 300]),
+)
+def test_rings_may_have_any_numbers_in_any_order(seed, numbering, beams):
+    rng = np.random.default_rng(seed)
+    points, line = scan(rng, beams, steps=30)
+    points[rng.integers(0, len(points), 9), 2] = rng.uniform(-30, 30, 9)  # as of rain
     first, step = numbering
-    found = find_scan_lines(points, ring=first + step * line)
+    found = find_scan_lines(points, ring=first + step * rng.permutation(beams)[line])
     assert (found.index == line).all()
 
 
@@ -162,15 +190,16 @@ def test_a_flat_scanner_has_blocks_of_azimuth_too():
 
 
 def test_every_eighth_line_is_for_the_fit():
-    points, _ = scan(np.random.default_rng(0), 64)
+    points, line = scan(np.random.default_rng(0), 64)
     chosen = choose_fit_lines(find_scan_lines(points), 8)
+    assert set(line[chosen]) == set(range(4, 64, 8))
     assert chosen.sum() == 8 * 90
 
 
-def test_few_lines_still_leave_one_for_the_fit():
-    points, _ = scan(np.random.default_rng(0), 4)
-    chosen = choose_fit_lines(find_scan_lines(points), 12)
-    assert chosen.sum() == 90
+@pytest.mark.parametrize('beams', [4, 5, 16])
+def test_of_few_lines_a_middle_one_is_for_the_fit(beams):
+    points, line = scan(np.random.default_rng(0), beams)
+    assert set(line[choose_fit_lines(find_scan_lines(points), 20)]) == {beams // 2}
 
 
 def test_lines_of_the_real_drive_are_those_of_a_64_beam_scanner(shared_data):
