@@ -10,8 +10,11 @@ import re
 
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
+from marigold_ros.evaluation import depth_metrics
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
+from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import METRICS
+from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
 from marigold_ros.evaluation.protocols.held_out import hold_out
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, describe_bag
@@ -137,8 +140,12 @@ def test_truth_of_a_camera_that_rectification_turns_is_scored_along_its_new_axis
     metric = np.tile(10.0 / (R[0, 2] * columns + R[2, 2]), (120, 1)).astype(np.float32)
     frame = replace(frame, camera=Camera(K, 160, 120, R=R))
     prediction = Prediction(normalised(metric, 'depth'))
-    row = add(scorer_of(), frame, prediction, metric, wall)
+    scorer = Scorer(AlignmentConfig())
+    row = add(scorer, frame, prediction, metric, wall)
     assert row['truth_abs_rel'] < 1e-5
+    # At the held-out points too, which themselves are not of the wall.
+    heldout = scorer.results()['protocols']['heldout']
+    assert heldout['at_truth']['macro']['abs_rel'] < 1e-5 < heldout['macro']['abs_rel']
     # Truth of the rectified image is along that axis already.
     row = add(scorer_of(), frame, prediction, metric, metric, truth_is_rectified=True)
     assert row['truth_abs_rel'] == 0
@@ -150,6 +157,87 @@ def test_ten_per_cent_too_far_is_a_tenth_and_the_median_too():
     assert scores['macro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
     assert scores['micro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
     assert scores['median_abs_rel'] == pytest.approx(0.1, rel=0.004)
+
+
+def test_parts_of_the_image_and_surfaces_have_the_scores_of_their_pixels():
+    frame, truth, ring = planted()
+    v, u = np.mgrid[0:120, 0:160]
+    metric = (truth * (1.1 + 0.3 * (u > 120) + 0.1 * (v < 30))).astype(np.float32)
+    scorer = Scorer(AlignmentConfig())
+    row = add(scorer, frame, Prediction(normalised(truth, 'depth')), metric, truth, ring)
+    parts = scorer.results()['protocols']['truth']['by_region']
+    for name, valid in {'left': u < 54, 'right': u >= 107, 'top': v < 40}.items():
+        expected = depth_metrics(metric, truth, valid)
+        assert parts[name]['abs_rel'] == pytest.approx(expected['abs_rel'], rel=1e-6)
+    assert row.items() >= SurfaceScores().add(metric, truth, K).items()
+
+
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+@pytest.mark.parametrize('every', [3, 8])
+def test_the_depth_is_scored_at_the_points_of_the_chosen_split(held_out, every):
+    frame, truth, ring = planted()
+    metric = np.float32(1.1) * truth
+    scorer = Scorer(AlignmentConfig(), None, every, held_out)
+    row = add(scorer, frame, Prediction(normalised(truth, 'depth')), metric, truth, ring)
+    split = hold_out(frame, AlignmentConfig(), every, ring, held_out)
+    expected = len(split.fit), len(split.score), split.scan_lines.count
+    assert (row['n_fit'], row['n_score'], row['n_lines']) == expected
+    assert scorer.line_sources == {split.scan_lines.found_by: 1}
+    # The report shows the frame at these points, beside the best baseline at them.
+    ((_, shown),) = scorer.report_frames
+    assert (shown.score.z == split.score.z).all()
+    assert shown.abs_rel == pytest.approx(row['heldout_abs_rel'])
+    errors = {name: row[f'heldout_{name}_abs_rel'] for name in BASELINES if name != 'global'}
+    assert shown.baseline == min(errors, key=errors.get)
+    assert shown.baseline_abs_rel == min(errors.values())
+    assert (shown.K == K).all()
+
+
+def test_scans_without_metric_depth_leave_the_baselines_of_the_truth_alone():
+    frame, truth, ring = planted()
+    scorer = Scorer(AlignmentConfig())
+    add(scorer, frame, Prediction(normalised(truth, 'depth')), None, truth, ring)
+    assert list(scorer.results()['protocols']) == ['oracle']
+    assert (scorer.baselines_protocol, scorer.results()['baselines']) == ('truth', {})
+
+
+@pytest.mark.parametrize('has_truth', [False, True])
+def test_depth_that_grows_by_a_tenth_drifts_by_a_tenth(has_truth):
+    frame, truth, ring = planted()
+    scorer = Scorer(AlignmentConfig())
+    for number, factor in enumerate((1.0, 1.1)):
+        now = replace(frame, stamp_ns=number * 100_000_000)
+        metric = (factor * truth).astype(np.float32)
+        dense = truth if has_truth else None
+        add(scorer, now, Prediction(normalised(truth, 'depth')), metric, dense, ring)
+    drift = scorer.results()['temporal']['scale_drift']['ratio']
+    assert drift == pytest.approx(np.log(1.1), rel=1e-3)
+
+
+def test_figures_of_a_run_are_those_of_its_rows():
+    rng = np.random.default_rng(0)
+    scorer = Scorer(AlignmentConfig())
+    scored_with_holes(0.0, scorer)
+    one, two, alone, plane = rng.uniform(0.97, 1, (4, 40))
+    two[:3] = 0.5
+    scorer.rows = [
+        {'heldout_within_1_sigma': a, 'heldout_within_2_sigma': b}
+        | {'oracle_abs_rel': c, 'alone_plane_abs_rel': d}
+        for a, b, c, d in zip(one, two, alone, plane, strict=True)
+    ]
+    low, high = mean_interval(two)
+    assert high > 1
+    assert scorer.results()['protocols']['heldout']['sigma_interval'] == [low, 1.0]
+    assert set(scorer.alone()) == {'plane'}
+    paired = scorer.alone()['plane']
+    assert paired['abs_rel'] == pytest.approx(plane.mean())
+    assert paired['difference'] == pytest.approx(alone.mean() - plane.mean())
+    scorer.rows = scorer.rows[:7]
+    assert scorer.results()['protocols']['heldout']['sigma_interval'] is None
+    for milliseconds in range(101):
+        scorer.time('predict', milliseconds)
+    expected = {'p50': 50, 'p95': 95, 'p99': 99, 'max': 100, 'mean': 50, 'n': 101}
+    assert scorer.results()['latency_ms']['predict'] == expected
 
 
 def test_points_that_are_held_out_do_not_change_the_depth_scored_at_them():
@@ -235,9 +323,9 @@ def with_holes(share, seed=5):
     return frame, truth, ring, metric
 
 
-def scored_with_holes(share):
+def scored_with_holes(share, scorer=None):
     frame, truth, ring, metric = with_holes(share)
-    scorer, sigma = Scorer(AlignmentConfig()), np.full_like(metric, 1.0)
+    scorer, sigma = scorer or Scorer(AlignmentConfig()), np.full_like(metric, 1.0)
     prediction = Prediction(normalised(truth, 'depth'))
     row = add(scorer, frame, prediction, metric, truth, ring, sigma=sigma)
     return row, scorer.results()
@@ -411,6 +499,9 @@ def test_per_frame_csv_has_a_row_a_frame_and_empty_cells(written):
     with (written / 'per_frame.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [row['stamp_ns'] for row in rows] == ['0', '100000000', '200000000']
+    assert {(row['width'], row['height'], row['scan_dt_ms']) for row in rows} == {
+        ('160', '120', '3')
+    }
     assert rows[2]['state'] == 'none'
     assert rows[2]['truth_abs_rel'] == ''
     assert float(rows[0]['heldout_abs_rel']) < 2e-3
