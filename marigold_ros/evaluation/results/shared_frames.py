@@ -140,6 +140,8 @@ def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
     keys = sorted(shared, key=lambda key: (bags[key.bag], key))
     rows = {name: [found[key] for key in keys] for name, found in keyed.items()}
     protocols, left_out = _shared_protocols(runs, rows)
+    if not (protocols or left_out):
+        raise InputError('none of them has a score; the report of each says why', 'shape')
     if not protocols:
         raise InputError(f'scored differently: {" ".join(left_out)}', 'shape')
     more = {name: len(run.rows) - len(keys) for name, run in runs.items()}

@@ -92,8 +92,7 @@ def judge(
         title = f'Cannot tell: scored on its own training data ({trained})'
     elif trained:
         title = title.replace(':', f', on its own training data ({trained}):', 1)
-    words = _words(results, scores, found)
-    text = {name: text for name, text in words.items() if text}
+    text = {name: text for name, text in _words(results, scores, found).items() if text}
     return {'grade': grade, 'title': title, 'needed': needed, **found, 'text': text}
 
 
@@ -161,8 +160,7 @@ def outcome(low: float | None, high: float | None) -> str:
 
 def _speed(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rate at which 95 of 100 frames are in time, Hz, and the dropped images."""
-    stages = results['latency_ms']
-    p95 = stages.get('total', {}).get('p95')
+    p95 = results['latency_ms'].get('total', {}).get('p95')
     hertz = 1e3 / p95 if is_known(p95) and p95 > 0 else None
     return {'hertz': hertz, 'dropped': results['frames']['dropped']}
 

@@ -417,6 +417,8 @@ def test_other_points_are_refused_even_where_no_setting_tells(errors):
 def test_nothing_in_common_is_refused(errors):
     with pytest.raises(InputError, match='120 frames of drive'):
         compared(run_of(errors), run_of(errors, stamps=range(500, 500 + N)))
+    with pytest.raises(InputError, match='^none of them has a score; the report of each'):
+        compared(*(run_of(np.full(N, np.nan)) for _ in 'AB'))
     gaps = [np.where(np.arange(N) % 2 == part, errors, np.nan) for part in (0, 1)]
     with pytest.raises(InputError) as refusal:
         compared(*map(run_of, gaps))
