@@ -27,6 +27,11 @@ import pytest
 from scipy import stats
 
 N = 120
+# Options, beside the largest depth, that decide which points are scored.
+OF_POINTS = (
+    *('alignment.min_depth', 'alignment.occlusion_window', 'alignment.occlusion_threshold'),
+    *('lidar.max_dt', 'lidar.time_offset', 'lidar.fixed_frame'),
+)
 
 
 def run_of(abs_rel, delta1=None, total_ms=None, stamps=None, **columns):
@@ -338,9 +343,9 @@ def changed(run, path, value):
         (('scoring', 'held_out'), 'azimuth', "held_out is 'rings' in A, 'azimuth' in B"),
         (('scoring', 'missing_depth'), 'nearest', "missing_depth is None in A, 'nearest' in B"),
         (('topics', 'camera_info'), '/other', "topic of camera_info is '/info' in A"),
+        (('topics', 'image'), '/other', "topic of image is '/image' in A"),
         (('options', 'alignment.max_depth'), 50.0, 'alignment.max_depth is 100.0 in A'),
-        (('options', 'alignment.occlusion_window'), 9, 'alignment.occlusion_window is None in A'),
-        (('options', 'lidar.time_offset'), 0.1, 'lidar.time_offset is None in A, 0.1 in B'),
+        *((('options', name), 0.1, f'{name} is None in A, 0.1 in B') for name in OF_POINTS),
         (('extrinsics',), 'given', 'extrinsics is'),
     ],
 )
