@@ -21,7 +21,8 @@ def test_bars_of_a_page_share_one_scale_with_their_whiskers():
     html = page_bars([Bar('<a>', 1.0, '1', whisker=(0.5, 4.0)), Bar('b', 2.0, '2', own=False)])
     widths = re.findall(r'class="fill" width="([\d.]+)%"', html)
     assert widths == ['25.00', '50.00']
-    assert 'x1="12.50%" x2="100.00%"' in html
+    ends = re.findall(r'x1="([\d.]+)%" x2="([\d.]+)%"', html)
+    assert ends == [('12.50', '100.00'), ('12.50', '12.50'), ('100.00', '100.00')]
     assert '&lt;a&gt;' in html
     assert html.count('class="name own"') == 1
 

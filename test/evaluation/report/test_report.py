@@ -307,10 +307,57 @@ def test_compared_maps_fitted_to_the_truth_alone_have_its_scale_in_metres(tmp_pa
     assert far in text
 
 
-def test_compared_models_have_a_curve_of_their_own(some):
-    rows = [{**row, 'plain:heldout_abs_rel': 0.5} for row in some.rows(3)]
+OF_SURFACES = {'this model': '', 'best quadric': 'quadric_'}
+OF_LIDAR = {**OF_SURFACES, 'LiDAR interpolated in disparity': 'disparity_'}
+OF_BAGS = {
+    'error_heldout': {name: f'heldout_{part}abs_rel' for name, part in OF_LIDAR.items()}
+    | {'plain': 'plain:heldout_abs_rel'},  # a compared model
+    'error_truth': {name: f'truth_{part}abs_rel' for name, part in OF_LIDAR.items()},
+    'time': {'total': 'total_ms'},
+    'scale': {'scale': 'scale', 'shift': 'shift'},
+    'points': {'in view': 'n_points', 'inliers': 'n_inliers'},
+    'coverage': {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in (1, 2)},
+}
+OF_IMAGES = {
+    'error_oracle': {name: f'oracle_{part}abs_rel' for name, part in OF_SURFACES.items()}
+    | {'scaled mean of earlier images': 'oracle_mean_map_abs_rel'},
+    'time': {'total': 'total_ms'},
+}
+
+
+@pytest.mark.parametrize(('expected', 'protocol'), [(OF_BAGS, 'heldout'), (OF_IMAGES, 'oracle')])
+def test_every_curve_over_time_is_that_of_its_column(some, expected, protocol):
+    results, rng = some.results(), np.random.default_rng(0)
+    results['provenance']['scoring']['baselines_protocol'] = protocol
+    if protocol == 'oracle':
+        results['provenance']['topics']['dataset'] = 'folder'
+    columns = [column for part in expected.values() for column in part.values()]
+    rows = [
+        {'index': i, 'stamp_ns': i * 100_000_000, 'state': 'fitted'}
+        | {column: float(f'{rng.random():.6g}') for column in columns}
+        for i in range(3)
+    ]
+    rows[0]['map_reason'] = 'a constant map'
+    specs = chart_specs(results, rows)
+    drawn = {
+        name: {c['name']: c['values'] for c in spec['curves'] if 'reference' not in c}
+        for name, spec in specs.items()
+        if 'x' in spec and spec['x'] == [0, 1, 2]
+    }
+    assert drawn == {
+        name: {label: [row[column] for row in rows] for label, column in part.items()}
+        for name, part in expected.items()
+    }
+    time = specs['time']
+    of_images = protocol == 'oracle'
+    assert time['x_label'] == ('image' if of_images else 'frame')
+    assert time.get('remarks', [''])[0] == ('' if of_images else '0.0 s, fitted, a constant map')
+
+
+def test_a_column_that_no_frame_has_is_no_curve(some):
+    rows = [{**row, 'heldout_quadric_abs_rel': math.nan} for row in some.rows(3)]
     curves = chart_specs(some.results(), rows)['error_heldout']['curves']
-    assert {'name': 'plain', 'values': [0.5, 0.5, 0.5]} in curves
+    assert [curve['name'] for curve in curves] == ['this model']
 
 
 def test_errors_stand_over_their_own_distances_whatever_bins_others_lack(some):
@@ -331,7 +378,8 @@ def test_errors_stand_over_their_own_distances_whatever_bins_others_lack(some):
 def test_the_reliability_curve_goes_through_its_points(some):
     spec = chart_specs(some.results(), [])['reliability']
     curve = next(c for c in spec['curves'] if c['name'] == 'held-out LiDAR points')
-    assert dict(zip(spec['x'], curve['values'], strict=True))[0.5] == 0.6
+    through = dict(zip(spec['x'], curve['values'], strict=True))
+    assert (through[0.0], through[0.5]) == (0.0, 0.6)
     assert curve['values'][spec['x'].index(1.0)] is None
     ideal = next(c for c in spec['curves'] if c.get('reference'))
     assert ideal['values'] == spec['x']
