@@ -173,8 +173,9 @@ def test_other_models_with_the_same_figures_are_said_not_to_be_compared(errors):
 def test_frames_are_paired_by_stamp_not_by_place(errors):
     b = run_of(errors)
     b.results['provenance']['bags'][0]['name'] = 'copy'
-    found = compared(run_of(errors), EvaluationRun(b.results, b.rows[5:]))
-    assert found['bags'] == ['copy']  # of several names the first
+    b = EvaluationRun(b.results, b.rows[5:])
+    found = compared(run_of(errors), b)
+    assert found['bags'] == compared(b, run_of(errors))['bags'] == ['copy']  # the first by letter
     assert found['frames'] == N - 5
     assert found['left_out'] == ['Frames that not all runs have are left out: A 5.']
     assert rows_of(found)['B']['outcome'] == 'identical'
@@ -182,9 +183,11 @@ def test_frames_are_paired_by_stamp_not_by_place(errors):
 
 def test_stamps_that_return_are_paired_in_their_order(errors):
     stamps = [i % 60 for i in range(N)]
-    found = compared(run_of(errors, stamps=stamps), run_of(errors, stamps=stamps))
+    a, b = (run_of(errors, stamps=stamps) for _ in 'AB')
+    found = compared(a, b)
     assert found['frames'] == N
     assert rows_of(found)['B']['outcome'] == 'identical'
+    assert share_frames({'A': a, 'B': b}).rows['B'] == b.rows  # one turn after the other
 
 
 def two_bags(errors, order):
@@ -410,13 +413,17 @@ def test_few_frames_say_nothing():
 def test_other_points_are_refused_even_where_no_setting_tells(errors):
     b = run_of(errors)
     b.rows[3].update(heldout_n='900')
-    with pytest.raises(InputError, match='1000 in A, 900 in B'):
-        compared(run_of(errors), b)
+    with pytest.raises(InputError, match='1000 in A, 900 in C'):
+        compared(run_of(errors), run_of(errors), b)
     # The same truth with fewer predictions is a difference of the depth, reported as coverage:
     # they are left out (``oracle``, ``raw``) or have a substitute (``heldout``, ``truth``).
     for n in ('900', '1000'):
         b.rows[3].update(heldout_n=n, heldout_coverage='0.9')
         assert compared(run_of(errors), b)['frames'] == N
+    a = run_of(errors)
+    a.rows[3].update(heldout_n='123457')
+    b.rows[3].update(heldout_n='41152', heldout_coverage='0.333331')  # of six digits
+    assert compared(a, b)['frames'] == N
 
 
 def test_nothing_in_common_is_refused(errors):
