@@ -56,6 +56,7 @@ def test_the_table_of_accuracy_has_means_over_frames_and_differences(results):
 
 
 def test_the_cards_count_images_and_give_shares_in_percent(results):
+    results['latency_ms']['round_trip'] = {'p50': 900.0}
     text = headline(results)
     parts = re.findall(r'label">(.*?)</span><b>(.*?)</b><span class="more">(.*?)<', text)
     cards = {label: (figure, more) for label, figure, more in parts}
@@ -75,8 +76,14 @@ def test_bars_have_the_mean_of_the_model_and_grey_those_of_baselines(results):
     html = accuracy_bars(results)
     found = re.findall(r'name( own)?">(.*?)<.*?figure.*?">(.*?)<', html)
     assert found == [(' own', 'this model', '0.100'), ('', 'LiDAR interpolated in depth', '0.200')]
-    results['baselines']['linear']['abs_rel'] = None
-    assert 'interpolated' not in accuracy_bars(results)
+    results['baselines'] = {'linear': {'abs_rel': None}, 'global': {'abs_rel': 0.3}}
+    results['baselines_paired']['global'] = results['baselines_paired']['linear']
+    results['models'] = {'other': {**results}}
+    # Of several models the fit of scale and shift alone, which is of a model, leads.
+    labels = re.findall(r'name own">(.*?)<', accuracy_bars(results))
+    alone = [f'{name}, one scale and shift' for name in ('this model', 'other')]
+    assert labels == [*alone, 'this model', 'other']
+    assert 'name">' not in accuracy_bars(results)
 
 
 def test_the_error_by_part_of_the_image_is_abs_rel(results):
