@@ -333,7 +333,7 @@ def test_every_curve_over_time_is_that_of_its_column(some, expected, protocol):
         results['provenance']['topics']['dataset'] = 'folder'
     columns = [column for part in expected.values() for column in part.values()]
     rows = [
-        {'index': i, 'stamp_ns': i * 100_000_000, 'state': 'fitted'}
+        {'index': i, 'stamp_ns': i * 100_000_000, 'state': 'fitted', 'scale': 1.0, 'n_points': 0}
         | {column: float(f'{rng.random():.6g}') for column in columns}
         for i in range(3)
     ]
