@@ -17,8 +17,8 @@ _FEWEST, _MOST = 4, 300
 _BANDS = 64
 # Degrees of azimuth in a block: of every eight one is for the fit, the same share as of lines.
 _BLOCK = 1.0
-# Degrees by which rounding moves first points of lasers over their seam, and some.
-_HAIR = 1e-3
+# Degrees; single precision moves the first points of lasers about their seam by less.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _seam(azimuth: np.ndarray, elevation: np.ndarray, direction: float) -> float
     step = _wrapped(np.diff(azimuth))
     change = np.diff(elevation)
     for start in (0.0, 180.0, float(azimuth[0])):
-        candidate = start - _HAIR * direction
+        candidate = start - _ROUNDING * direction
         before = _wrapped(azimuth[:-1] - candidate) * direction
         crossing = (before < 0) & (before + step * direction >= 0) & (np.abs(step) < 5.0)
         if np.count_nonzero(crossing) < _FEWEST:

@@ -382,9 +382,9 @@ def provenance_tables(results: Mapping[str, Any]) -> str:
         run = _texts(provenance)
         provenance = {name: text for name, text in run if not name.startswith(_OF_BAGS)}
     shown = zip((*titles, 'Checkpoint'), (bags, topics, checkpoint), strict=True)
+    tables = [_facts(*entry) for entry in shown]
     folded = {'Versions and machine': versions + machine, 'All options': options}
     folded['Run and scoring'] = _texts(provenance)
-    tables = [_facts(*entry) for entry in shown]
     return ''.join([*tables, *(_facts(*entry, folded=True) for entry in folded.items())])
 
 

@@ -121,11 +121,6 @@ def test_images_fitted_to_the_truth_are_graded_by_baselines_alone(differences, g
     assert 'fit' not in judge(results())['text']
 
 
-def test_the_model_itself_with_one_scale_is_no_baseline():
-    compared = judge(results())['against_baselines']
-    assert {values['baseline'] for values in compared.values()} == {'linear'}
-
-
 @pytest.mark.parametrize(
     ('changed', 'title', 'words'),
     [
