@@ -54,9 +54,11 @@ def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped, 
 def test_a_line_is_a_whole_turn_from_where_the_scanner_begins(first, turn):
     view = (first, first + turn * (360.0 - 360.0 / 512))
     points, line = scan(np.random.default_rng(0), 16, 512, view)
-    found = find_scan_lines(points.astype(np.float32))
-    assert (found.found_by, found.count) == ('order', 16)
-    assert (found.index == line).all()
+    # Where drivers usually begin, the first points may be lost.
+    for lost in (0, 9) if first in (0.0, 180.0) else (0,):
+        found = find_scan_lines(points[lost:].astype(np.float32))
+        assert (found.found_by, found.count) == ('order', 16)
+        assert (found.index == line[lost:]).all()
 
 
 def test_stray_points_between_the_lines_join_the_nearest():
