@@ -20,7 +20,7 @@ from marigold_ros.geometry.camera.depth_images import (
     triangulation_noise,
     unproject_image,
 )
-from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel
+from marigold_ros.geometry.camera.hidden_points import nearest_known, nearest_per_pixel
 from marigold_ros.geometry.camera.lidar_projection import project_lidar, sparse_from_depth
 from marigold_ros.geometry.camera.rectification import (
     is_rectified,
@@ -215,7 +215,8 @@ def _points_of(
     if item.sparse_image is not None:
         return _points_of_image(item, np.asarray(item.sparse_image), frame, config)
     if item.sparse is not None:
-        known = _nearest_known(item.sparse, frame.rgb.shape)
+        item.sparse.require_inside(frame.rgb.shape)
+        known = nearest_known(item.sparse, frame.rgb.shape[1])
         return (known if camera is None else rectify_sparse(known, camera)), None
     if item.ground is not None:
         return None, Reason('no_camera')
@@ -242,16 +243,6 @@ def _points_of(
         sigma = np.nan_to_num(np.asarray(item.points_sigma, np.float32)[seen.index])
         seen = replace(seen, sigma=np.maximum(sigma, 0.0))
     return seen, None
-
-
-def _nearest_known(sparse: SparseDepth, shape: tuple[int, ...]) -> SparseDepth:
-    """Return the nearest known depth in each pixel; AlignmentError if a point lies outside."""
-    sparse.require_inside(shape)
-    known = np.flatnonzero(np.isfinite(sparse.z) & (sparse.z > 0))
-    u, v, z = sparse.u[known], sparse.v[known], sparse.z[known]
-    first, missing = nearest_per_pixel(u, v, z, shape[1]), len(sparse) - len(known)
-    farther = len(known) - len(first)
-    return sparse.kept(known[first], not_finite=missing, farther_in_pixel=farther)
 
 
 def _why_none(metres: np.ndarray, config: AlignmentConfig) -> Reason | None:

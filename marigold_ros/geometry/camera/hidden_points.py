@@ -13,6 +13,7 @@ Baker and Binford 1981).
 """
 
 import cv2
+from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.median import median
 from marigold_ros.kernels.compiled import compiled
 import numpy as np
@@ -38,6 +39,14 @@ def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -
     # The last assignment to an index stays: one of equally near returns wins.
     winner[pixel[first]] = first
     return winner[np.flatnonzero(nearest < np.inf)]
+
+
+def nearest_known(sparse: SparseDepth, width: int) -> SparseDepth:
+    """Return the nearest known depth in each pixel of an image so wide."""
+    known = np.flatnonzero(np.isfinite(sparse.z) & (sparse.z > 0))
+    first = nearest_per_pixel(sparse.u[known], sparse.v[known], sparse.z[known], width)
+    unknown, farther = len(sparse) - len(known), len(known) - len(first)
+    return sparse.kept(known[first], not_finite=unknown, farther_in_pixel=farther)
 
 
 def not_hidden(

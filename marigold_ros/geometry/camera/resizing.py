@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import cv2
 from marigold_ros.frame import Frame, SparseDepth
-from marigold_ros.geometry.camera.hidden_points import nearest_per_pixel
+from marigold_ros.geometry.camera.hidden_points import nearest_known
 from marigold_ros.geometry.camera.rectification import rescale
 import numpy as np
 
@@ -15,7 +15,8 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
     """
     Resize image, camera and points at pixels of a frame to ``size`` (height, width).
 
-    LiDAR points stay in the LiDAR's frame; of points in one pixel the nearest stays.
+    LiDAR points stay in the LiDAR's frame; of points in one pixel the nearest known depth stays.
+    Raises AlignmentError if a point at a pixel lies outside of the image.
     """
     height, width = size
     old_height, old_width = frame.rgb.shape[:2]
@@ -37,8 +38,7 @@ def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int
     """Move points from an image of one size (height, width) to the same places in another."""
     if old == new:
         return sparse
+    sparse.require_inside(old)
     u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)
     v = ((sparse.v + 0.5) * (new[0] / old[0])).astype(np.intp)
-    first = nearest_per_pixel(u, v, sparse.z, new[1])
-    kept = sparse.kept(first, farther_in_pixel=len(sparse) - len(first))
-    return replace(kept, u=u[first], v=v[first])
+    return nearest_known(replace(sparse, u=u, v=v), new[1])

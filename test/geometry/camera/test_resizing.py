@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Camera, Frame, SparseDepth, SparseInput
 from marigold_ros.geometry.camera.resizing import resize_frame
 import numpy as np
+import pytest
 
 K = np.array([[90.0, 0, 59.5], [0, 90.0, 39.5], [0, 0, 1]])
 
@@ -40,15 +42,23 @@ def test_halving_averages_four_pixels_and_halves_the_camera():
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(0, 300),
 )
-def test_resized_points_keep_their_place_and_nearest_wins(height, width, seed, count):
+def test_resized_points_keep_their_place_and_the_nearest_known_wins(height, width, seed, count):
     rng = np.random.default_rng(seed)
     u, v = rng.integers(0, 120, count), rng.integers(0, 80, count)
     z = rng.uniform(1, 50, count).astype(np.float32)
+    z[::3] = rng.choice([np.nan, 0.0, -1.0, np.inf], len(z[::3]))
     resized = resize_frame(frame_with(SparseDepth(u, v, z)), (height, width)).lidar.sparse
     best = {}
     for column, row, depth in zip(u, v, z, strict=True):
         place = int((row + 0.5) * (height / 80)), int((column + 0.5) * (width / 120))
-        best[place] = min(depth, best.get(place, np.inf))
+        if 0 < depth < np.inf:
+            best[place] = min(depth, best.get(place, np.inf))
     found = zip(resized.v, resized.u, resized.z, strict=True)
     assert {(row, column): depth for row, column, depth in found} == best
     assert len(resized) == len(best)
+
+
+@pytest.mark.parametrize('u', [-1, 120])
+def test_a_point_outside_of_the_image_is_not_moved_into_it(u):
+    with pytest.raises(AlignmentError, match='image is 120x80'):
+        resize_frame(frame_with(SparseDepth(np.array([u]), np.array([5]), np.ones(1))), (40, 60))
