@@ -21,7 +21,11 @@ from marigold_ros.geometry.camera.depth_images import (
     unproject_image,
 )
 from marigold_ros.geometry.camera.hidden_points import nearest_known, nearest_per_pixel
-from marigold_ros.geometry.camera.lidar_projection import project_lidar, sparse_from_depth
+from marigold_ros.geometry.camera.lidar_projection import (
+    checked_depth,
+    project_lidar,
+    sparse_from_depth,
+)
 from marigold_ros.geometry.camera.rectification import (
     is_rectified,
     rectified,
@@ -213,7 +217,7 @@ def _points_of(
     """Return the points of an input in the rectified image of its frame, or None and why."""
     camera = frame.camera
     if item.sparse_image is not None:
-        return _points_of_image(item, np.asarray(item.sparse_image), frame, config)
+        return _points_of_image(item, checked_depth(item.sparse_image), frame, config)
     if item.sparse is not None:
         item.sparse.require_inside(frame.rgb.shape)
         known = nearest_known(item.sparse, frame.rgb.shape[1])

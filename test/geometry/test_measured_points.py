@@ -4,6 +4,7 @@
 
 from dataclasses import replace
 from itertools import permutations
+import re
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -354,6 +355,16 @@ def test_a_depth_image_may_be_a_list():
         frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=[source])
         found.append(measure_points(frame, None, CAMERA.K, CONFIG).sparse)
     assert len(found[0]) == len(found[1]) == 192
+
+
+@pytest.mark.parametrize(
+    'wrong', [np.zeros(5), np.zeros((0, 0)), np.ones((4, 5, 1)), np.ones((4, 5), object)]
+)
+def test_a_depth_image_that_is_none_is_refused_and_leaves_other_sources(wrong):
+    bad, scanner = SparseInput('a', sparse_image=wrong), SparseInput('b', scan(), np.eye(4))
+    with pytest.raises(InputError, match=re.escape(f'depth has shape {wrong.shape}')):
+        gathered(bad)
+    assert [one.points for one in gathered(bad, scanner).reports] == [0, len(scan())]
 
 
 @pytest.mark.parametrize('u', [-1, WIDTH])

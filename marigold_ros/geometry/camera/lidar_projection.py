@@ -115,15 +115,9 @@ def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 
     Sample sparse depth from every n-th row and column of a registered depth image (H, W), metres.
 
     Values that are not finite and positive are invalid; the result's ``index`` counts into the
-    flattened depth image. Raises InputError if it is not two-dimensional or ``stride`` is below 1.
+    flattened depth image. Raises InputError as `checked_depth`.
     """
-    depth = np.asarray(depth)
-    if depth.ndim != 2 or stride < 1:
-        raise InputError(
-            f'depth has shape {depth.shape} and stride is {stride}; give an (H, W) image and a '
-            'stride of at least 1',
-            cause='shape',
-        )
+    depth = checked_depth(depth, stride)
     z = depth[::stride, ::stride].astype(np.float32)
     known = np.isfinite(z) & (z > 0)
     kept = known & (z >= config.min_depth) & (z <= config.max_depth)
@@ -140,6 +134,18 @@ def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 
     z = z[kept]
     u, v = u * stride, v * stride
     return SparseDepth(u, v, z, v * depth.shape[1] + u, counts)
+
+
+def checked_depth(depth: np.ndarray, stride: int = 1) -> np.ndarray:
+    """Return depth (H, W) as an array; InputError if it holds no numbers or a step is below 1."""
+    depth = np.asarray(depth)
+    if depth.ndim != 2 or not depth.size or depth.dtype.kind not in 'fiu' or stride < 1:
+        raise InputError(
+            f'depth has shape {depth.shape}, dtype {depth.dtype} and stride {stride}; give an '
+            '(H, W) image of numbers and a stride of at least 1',
+            cause='shape',
+        )
+    return depth
 
 
 def check_transform(T: np.ndarray) -> np.ndarray:
@@ -168,8 +174,7 @@ def _checked_scan(points_lidar: np.ndarray, camera: Camera) -> np.ndarray:
             'projected into rectified images only: use rectified(camera) and rectify_image'
         )
     points = np.asarray(points_lidar)
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise InputError(
-            f'points have shape {points.shape}; a scan is (N, 3): x, y, z in metres', cause='shape'
-        )
+    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in 'fiu':
+        text = f'points have shape {points.shape} and dtype {points.dtype}'
+        raise InputError(f'{text}; a scan is (N, 3) floats: x, y, z in metres', cause='shape')
     return points

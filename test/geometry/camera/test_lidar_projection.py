@@ -216,20 +216,26 @@ def test_a_distorted_camera_is_refused():
         project(np.ones((5, 3)), camera=Camera(CAMERA.K, 160, 120, (0.1, 0, 0, 0, 0)))
 
 
-@pytest.mark.parametrize('shape', [(5, 4), (3,), (5, 3, 1)])
-def test_points_of_a_wrong_shape_are_refused(shape):
-    with pytest.raises(InputError, match=r'\(N, 3\)'):
-        project(np.ones(shape))
+@pytest.mark.parametrize(
+    ('shape', 'dtype'),
+    [((5, 4), float), ((3,), float), ((5, 3, 1), float), ((5, 3), object), ((5, 3), complex)],
+)
+def test_points_of_a_wrong_shape_or_type_are_refused(shape, dtype):
+    with pytest.raises(InputError, match=rf'dtype {np.dtype(dtype)}; a scan is \(N, 3\) floats'):
+        project_lidar(np.ones(shape, dtype), np.eye(4), CAMERA, CONFIG)
 
 
 def test_points_may_be_a_list():
     assert len(project_lidar([[0.0, 0.0, 5.0]], np.eye(4), CAMERA, CONFIG)) == 1
 
 
-@pytest.mark.parametrize(('shape', 'stride'), [((4, 5, 1), 1), ((4, 5), 0)])
-def test_a_depth_image_of_a_wrong_shape_or_stride_is_refused(shape, stride):
-    with pytest.raises(InputError, match='stride of at least 1'):
-        sparse_from_depth(np.ones(shape), CONFIG, stride)
+@pytest.mark.parametrize(
+    ('shape', 'dtype', 'stride'),
+    [((4, 5, 1), float, 1), ((0, 0), float, 1), ((4, 5), object, 1), ((4, 5), float, 0)],
+)
+def test_a_depth_image_of_a_wrong_shape_type_or_stride_is_refused(shape, dtype, stride):
+    with pytest.raises(InputError, match=rf'{np.dtype(dtype)}.*stride of at least 1'):
+        sparse_from_depth(np.ones(shape, dtype), CONFIG, stride)
 
 
 def test_a_depth_image_becomes_points_at_its_own_pixels():
