@@ -19,6 +19,7 @@ from marigold_ros.frame import (
     UNBOUNDED,
 )
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.fusion.fuse import align
 from marigold_ros.geometry.ground.plane import plane_depth
 from marigold_ros.geometry.measured_points import measure_points, merge_points
@@ -68,6 +69,25 @@ def test_each_point_of_a_scan_has_its_own_deviation(count):
     inputs = SparseInput('radar', scan(), np.eye(4), points_sigma=np.ones(count))
     with pytest.raises(InputError, match=rf'points_sigma \({count},\); .*each point'):
         gathered(inputs)
+
+
+def test_deviations_follow_their_points_and_unknown_ones_add_nothing():
+    given = np.float32(np.arange(len(scan())) + 1.0)
+    given[[3, 7]] = np.nan, -1.0
+    order = np.random.default_rng(0).permutation(len(given))
+    radar = SparseInput('radar', scan()[order], np.eye(4), points_sigma=given[order])
+    expected = np.nan_to_num(given).clip(0.0)
+    np.testing.assert_array_equal(gathered(radar).sparse.sigma, expected)
+
+
+def test_no_point_lies_where_rectification_leaves_the_image_empty():
+    P = CAMERA.K * [[0.6, 1, 1], [1, 0.6, 1], [1, 1, 1]]
+    camera = replace(CAMERA, distortion=(-0.05, 0, 0, 0, 0), P=P)
+    wide = SparseInput('scan', scan() * (3.0, 1.0, 1.0), np.eye(4))
+    frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), camera, inputs=[wide])
+    sparse = measure_points(frame, None, None, CONFIG).sparse
+    assert rectified_valid(camera)[sparse.v, sparse.u].all()
+    assert 0 < len(sparse) < np.count_nonzero(np.abs(wide.points_lidar[:, 0]) < WALL * 80 / 60)
 
 
 def test_one_source_alone_has_no_report():
@@ -267,7 +287,7 @@ def test_what_a_lidar_sees_past_a_thing_in_front_of_a_depth_camera_is_hidden():
     thing[60:, 60:100] = True
     v, u = (part.ravel() for part in np.mgrid[:HEIGHT:2, :WIDTH:2])
     z = np.float32(np.where(thing, 0.9, scene()))[v, u]
-    seen = SparseDepth(u, v, z, kind=PointKind.DEPTH_CAMERA)
+    seen = SparseDepth(u, v, z, kind=PointKind.DEPTH_CAMERA).chosen(u < 120)
     camera = SparseInput('depth_image', sparse=seen)
     v, u = (part.ravel() for part in np.mgrid[5:HEIGHT:7, 1:WIDTH:4])
     past = SparseInput('pointcloud', sparse=SparseDepth(u, v, np.float32(scene()[v, u])))
@@ -276,8 +296,14 @@ def test_what_a_lidar_sees_past_a_thing_in_front_of_a_depth_camera_is_hidden():
         lidar = lidar.chosen(lidar.part == inputs.index(past))
         inner = cv2.erode(thing.astype(np.uint8), np.ones((7, 7))) > 0
         assert not inner[lidar.v, lidar.u].any()
+        # What it sees beside the thing, and where the camera sees nothing, stays.
         far = cv2.dilate(thing.astype(np.uint8), np.ones((7, 7)))[v, u] == 0
-        assert np.count_nonzero(far) <= len(lidar)
+        assert set(zip(u[far], v[far], strict=True)) <= set(zip(lidar.u, lidar.v, strict=True))
+    behind = replace(seen, z=2.0 * seen.z, kind=PointKind.LIDAR)
+    for window in (1, 3):
+        config = AlignmentConfig(occlusion_window=window)
+        hidden = merge_points([seen, behind], config)[0].counts.get('occluded', 0)
+        assert hidden == (0 if window == 1 else len(behind))
 
 
 def test_a_source_without_points_is_named_and_leaves_the_others():
@@ -285,9 +311,13 @@ def test_a_source_without_points_is_named_and_leaves_the_others():
         SparseInput('pointcloud', no_points=as_reason('no scan')),
         SparseInput('radar', points_lidar=np.zeros((3, 2)), T_cam_lidar=np.eye(4)),
         SparseInput('landmarks', points_lidar=scan(), T_cam_lidar=None),
+        SparseInput('behind', points_lidar=-scan(), T_cam_lidar=np.eye(4)),
+        SparseInput('mirrored', points_lidar=scan(), T_cam_lidar=np.diag([-1.0, 1.0, 1.0, 1.0])),
         SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4)),
     )
     reasons = {report.source: report.reason for report in found.reports}
+    assert found.reports[3].refusal.code == 'none_in_view'
+    assert 'T_cam_lidar' in reasons['mirrored']
     assert reasons['pointcloud'] == 'no scan'
     assert 'shape (3, 2)' in reasons['radar']
     assert 'no transform' in reasons['landmarks']
@@ -389,8 +419,10 @@ def test_of_two_points_in_a_pixel_the_one_of_less_noise_stays():
     assert set(found.z.tolist()) == {5.0}
     assert found.part.tolist() == [1] * 60
     assert found.chosen(np.arange(3)).part.tolist() == [1] * 3
-    found, _ = merge_points([points(5.0, [5], range(30)), points(4.0, [5], range(30))], CONFIG)
-    assert set(found.z.tolist()) == {4.0}  # noise grows with depth
+    for pair in permutations(
+        (points(5.0, [5], range(30), sigma=np.zeros(30)), replace(near, sigma=None))
+    ):
+        assert set(merge_points(pair, CONFIG)[0].z.tolist()) == {4.0}  # noise grows with depth
 
 
 def test_points_that_extend_lead_and_the_others_count_in_the_fit_only():
@@ -484,6 +516,21 @@ RAW = replace(CAMERA, distortion=(-0.3, 0.1, 0, 0, 0), distortion_model='plumb_b
 LARGE = SparseInput('d', sparse_image=np.kron(scene(), np.ones((2, 2))).astype(np.float32))
 ABOVE = SparseInput('l', points_lidar=scan(), T_cam_lidar=T_ABOVE)
 AT_PIXELS = SparseInput('p', sparse=points([WALL, np.nan], [3, 4], [7], counts={'points': 2}))
+
+
+@pytest.mark.parametrize('camera', [CAMERA, RAW])
+def test_points_at_pixels_and_those_of_a_registered_depth_image_are_the_same(camera):
+    v, u = (part.ravel() for part in np.mgrid[5:HEIGHT:11, 4:WIDTH:9])
+    z = np.float32(scene()[v, u])
+    image = np.zeros((HEIGHT, WIDTH), np.float32)
+    image[v, u] = z
+    found = []
+    for given in ({'sparse': SparseDepth(u, v, z)}, {'sparse_image': image}):
+        rgb, inputs = np.zeros((HEIGHT, WIDTH, 3), np.uint8), [SparseInput('one', **given)]
+        sparse = measure_points(Frame(rgb, camera, inputs=inputs), None, None, CONFIG).sparse
+        found.append(np.stack([sparse.u, sparse.v, sparse.z]))
+    np.testing.assert_array_equal(*found)
+    assert (found[0].shape == (3, len(u))) == (camera is CAMERA)
 
 
 @pytest.mark.parametrize('camera', [CAMERA, RAW])
