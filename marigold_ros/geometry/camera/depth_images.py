@@ -37,7 +37,7 @@ def is_depth_camera(depth: np.ndarray) -> bool:
 
 def stride_of(depth: np.ndarray) -> int:
     """Return the step between rows and columns that leaves 310 000 points of depth (h, w)."""
-    return stride_within(int(np.count_nonzero(np.isfinite(depth))), _POINTS)
+    return stride_within(int(np.count_nonzero((depth > 0) & (depth < np.inf))), _POINTS)
 
 
 def stride_within(pixels: int, most: int) -> int:

@@ -103,6 +103,14 @@ def test_a_scan_projected_into_an_image_keeps_all_points_and_has_no_such_noise()
     assert (len(sparse), sparse.sigma, sparse.kind) == (30 * 80, None, PointKind.LIDAR)
 
 
+@pytest.mark.parametrize('unknown', [np.nan, 0.0, np.inf])
+def test_pixels_without_depth_thin_out_no_others(unknown):
+    image = np.full((600, 800), 3.0)
+    image[:300] = unknown
+    frame = Frame(np.zeros((600, 800, 3), np.uint8), inputs=[SparseInput('d', sparse_image=image)])
+    assert len(sparse_of_frame(frame, CONFIG)[0]) == 300 * 800
+
+
 @pytest.mark.parametrize(('height', 'width', 'least'), [(480, 640, 307_200), (720, 1280, 230_000)])
 def test_the_image_of_a_depth_camera_is_used_whole_or_thinned_out_evenly(height, width, least):
     rgb, image = np.zeros((height, width, 3), np.uint8), np.full((height, width), 3.0)
