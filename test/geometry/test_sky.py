@@ -191,7 +191,7 @@ def not_saturated(rgb, prediction, metric):
 
 
 def metric_space(rgb, prediction, metric):
-    return rgb, replace(prediction, relative=metric, space='metric'), metric
+    return rgb, replace(prediction, space='metric'), metric
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """What stands on the ground is not taken for it, even where the map does not show it."""
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.frame import GroundPlane
@@ -57,6 +58,15 @@ def test_a_grey_box_or_the_edge_at_its_foot_alone_ends_it(box):
     rgb = scene(seed=4)
     rgb[box] = 60
     shown = visible_ground(rgb, DEPTH, K, PLANE)
+    assert not shown[:87, 64:96].any()
+    assert shown[95:118, 64:96].all()
+
+
+@pytest.mark.parametrize('channel', [1, 2])  # red against green, yellow against blue
+def test_a_box_as_light_as_the_road_but_of_another_colour_ends_it(channel):
+    lab = cv2.cvtColor(scene(seed=4), cv2.COLOR_RGB2LAB)
+    lab[50:90, 60:100, channel] += 20
+    shown = visible_ground(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), DEPTH, K, PLANE)
     assert not shown[:87, 64:96].any()
     assert shown[95:118, 64:96].all()
 
