@@ -153,16 +153,16 @@ def test_robot_at_rest_observes_one_image_only():
 
 def test_images_within_the_period_are_not_observed_and_the_last_120_are_kept():
     state, counts = CalibrationState(observations=(NOTHING_SEEN,) * 119), []
-    for index, stamp_ms in enumerate((0, 100, 149, 150, 250, 300)):
+    for index, stamp_ms in enumerate((0, 100, 149, 150, 250, 300, 50)):
         rgb, depth = scene(index)
         prediction = Prediction((np.log(depth) / 6).astype(np.float32), space='log')
         current = CurrentFrame(thumbnail(rgb), stamp_ms * 1_000_000, K)
         sparse = scan_of(depth, np.eye(4), index)
         state = update_calibration(state, current, prediction, sparse, Alignment(), CONFIG)
         counts.append(state.count)
-    assert counts == [1, 1, 1, 2, 2, 3]
+    assert counts == [1, 1, 1, 2, 2, 3, 4]  # also after a clock that goes back
     assert len(state.observations) == state.calibration.n_images == 120
-    assert [one is NOTHING_SEEN for one in state.observations] == [True] * 117 + [False] * 3
+    assert [one is NOTHING_SEEN for one in state.observations] == [True] * 116 + [False] * 4
 
 
 def test_yaw_rates_are_those_of_the_poses_and_unknown_over_gaps():
