@@ -222,11 +222,9 @@ def _points_of(
         item.sparse.require_inside(frame.rgb.shape)
         known = nearest_known(item.sparse, frame.rgb.shape[1])
         return (known if camera is None else rectify_sparse(known, camera)), None
-    if item.ground is not None:
-        return None, Reason('no_camera')
-    if item.points_lidar is None:
+    if item.points_lidar is None and item.ground is None:
         return None, item.no_points or NO_SPARSE_DEPTH
-    if camera is None:
+    if camera is None or item.points_lidar is None:
         return None, Reason('no_camera')
     if item.T_cam_lidar is None:
         return None, Reason('no_transform')
@@ -279,9 +277,8 @@ def _points_of_image(
         scan = replace(item, points_lidar=points, sparse=None, sparse_image=None)
         known, refusal = _points_of(scan, frame, config)
     else:
-        height, width = frame.rgb.shape[:2]
         known, refusal = sparse_from_depth(depth, config, stride), None
-        known = resize_points(known, (depth.shape[0], depth.shape[1]), (height, width))
+        known = resize_points(known, depth.shape, frame.rgb.shape[:2])
         if frame.camera is not None and not item.is_rectified:
             known = rectify_sparse(known, frame.camera)
     if known is not None and not len(known) and (why := _why_none(depth, config)):

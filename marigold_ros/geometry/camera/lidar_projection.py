@@ -140,11 +140,8 @@ def checked_depth(depth: np.ndarray, stride: int = 1) -> np.ndarray:
     """Return depth (H, W) as an array; InputError if it holds no numbers or a step is below 1."""
     depth = np.asarray(depth)
     if depth.ndim != 2 or not depth.size or depth.dtype.kind not in 'fiu' or stride < 1:
-        raise InputError(
-            f'depth has shape {depth.shape}, dtype {depth.dtype} and stride {stride}; give an '
-            '(H, W) image of numbers and a stride of at least 1',
-            cause='shape',
-        )
+        text = f'depth has shape {depth.shape}, dtype {depth.dtype} and stride {stride}'
+        raise InputError(f'{text}; give (H, W) floats and a stride of at least 1', cause='shape')
     return depth
 
 

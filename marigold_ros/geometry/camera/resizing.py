@@ -18,23 +18,20 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
     LiDAR points stay in the LiDAR's frame; of points in one pixel the nearest known depth stays.
     Raises AlignmentError if a point at a pixel lies outside of the image.
     """
-    height, width = size
-    old_height, old_width = frame.rgb.shape[:2]
-    if (old_height, old_width) == size:
+    old, (height, width) = frame.rgb.shape[:2], size
+    if old == size:
         return frame
     # Area means where it shrinks; OpenCV takes linear weights where it grows.
     rgb = cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA)
     camera = None if frame.camera is None else rescale(frame.camera, width, height)
     inputs = tuple(
-        item
-        if item.sparse is None
-        else replace(item, sparse=resize_points(item.sparse, (old_height, old_width), size))
-        for item in frame.inputs
+        one if one.sparse is None else replace(one, sparse=resize_points(one.sparse, old, size))
+        for one in frame.inputs
     )
     return replace(frame, rgb=rgb, camera=camera, inputs=inputs)
 
 
-def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int]) -> SparseDepth:
+def resize_points(sparse: SparseDepth, old: tuple[int, ...], new: tuple[int, ...]) -> SparseDepth:
     """Move points from an image of one size (height, width) to the same places in another."""
     if old == new:
         return sparse
