@@ -27,6 +27,19 @@ def test_a_blind_camera_is_named(value, word, size):
     assert word in ImageHealth().check(np.full((*size, 3), value, np.uint8))
 
 
+@pytest.mark.parametrize(('value', 'other', 'word'), [(0, 99, 'black'), (255, 99, 'white')])
+def test_an_image_is_blind_up_to_a_tenth_of_other_pixels(value, other, word):
+    for share, named in ((0.06, True), (0.2, False)):
+        image = np.full((640, 640, 3), value, np.uint8)
+        image[: round(share * 640)] = other
+        assert (word in ImageHealth().check(image)) == named
+
+
+@pytest.mark.parametrize('value', [12, 240])
+def test_dusk_and_snow_are_not_blind(value):
+    assert ImageHealth().check(np.full((480, 640, 3), value, np.uint8)) == ''
+
+
 def test_a_strong_colour_is_neither_black_nor_white():
     red = np.zeros((48, 64, 3), np.uint8)
     red[..., 0] = 255

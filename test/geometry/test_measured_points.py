@@ -156,8 +156,11 @@ def test_sources_that_disagree_in_depth_are_named_with_their_ratio(source, facto
     further = SparseInput(source, sparse_image=np.float32(factor * scene()))
     if source == 'ground':
         further = SparseInput(source, ground=replace(PLANE, height=factor * PLANE.height))
-    first, report = gathered(lidar, further).reports
+    found = gathered(lidar, further)
+    first, report = found.reports
     assert report.points > 0
+    # The ground does not lead beside a LiDAR, so that no depth is in dispute.
+    assert (found.dispute > 0) == (source == 'depth_image' and abs(factor - 1.0) > 0.1)
     if abs(factor - 1.0) < 0.1:
         assert first.reason == report.reason == ''
     else:  # which of the two errs is unknown
@@ -198,7 +201,27 @@ def test_of_three_sources_the_one_that_two_contradict_is_left_out(factor, place)
 def test_where_each_of_three_sources_differs_none_is_left_out():
     found = gathered(*depth_images(1.0, 0.7, 1.5))
     assert {one.refusal.code for one in found.reports} == {'sources_disagree'}
+    assert [one.refusal.values['other'] for one in found.reports] == ['c', 'c', 'b']
     assert found.dispute == pytest.approx(1.5 / 0.7 - 1.0)
+
+
+@pytest.mark.parametrize(
+    'factors',
+    [
+        (1.0, 1.2, 1.15, 1.07),  # the second is contradicted as often as the first
+        (1.0, 1.2, 1.34, 1.27),  # of those that contradict the first, two contradict each other
+    ],
+)
+def test_none_is_left_out_where_the_others_agree_on_no_other_depth(factors):
+    reports = gathered(*depth_images(*factors)).reports
+    assert {one.refusal.code for one in reports} == {'sources_disagree'}
+
+
+def test_none_is_left_out_between_one_that_is_nearer_and_one_that_is_farther():
+    whole, nearer, farther = depth_images(1.0, 0.7, 1.3)
+    nearer.sparse_image[:, WIDTH // 2 :] = farther.sparse_image[:, : WIDTH // 2] = np.nan
+    reports = gathered(whole, nearer, farther).reports
+    assert {one.refusal.code for one in reports} == {'sources_disagree'}
 
 
 @pytest.mark.parametrize('factors', [(1.0, 1.0, 1.4, 1.4), (1.0, 1.3, 0.7), (1.0, 1.0, 0.5)])
