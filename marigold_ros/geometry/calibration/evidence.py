@@ -51,7 +51,7 @@ def agreement(
     image by the affine fit, float32 of any size, without which the image alone counts; ``K`` (3,
     3) and ``size`` (height, width) in pixels belong to the full image. Returns (A, B) float32 for
     each pair of :data:`ERRORS`, about 1 for full agreement, about 0 for none; None with too few
-    points or steps in depth.
+    points or steps in depth, or an image of one grey, where all errors agree alike.
     """
     if len(sparse) < _LEAST_POINTS:
         return None
@@ -59,7 +59,7 @@ def agreement(
     pixels = np.stack([sparse.u, sparse.v], axis=1)
     cell = pixels * (shape[1], shape[0]) // (size[1], size[0])
     step, difference = _structure(cell, np.log(sparse.z), shape)
-    if np.count_nonzero(step) < _LEAST_POINTS // 5:
+    if np.count_nonzero(step) < _LEAST_POINTS // 5 or grey.min() == grey.max():
         return None
     parts = [(_draw(step, rng), _edges(grey))]
     signs = [np.ones(_SAMPLES, np.float32)]

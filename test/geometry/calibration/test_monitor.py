@@ -259,6 +259,17 @@ def test_images_without_structure_or_points_are_no_evidence():
     assert state.calibration.n_images == 0
 
 
+def test_images_of_one_grey_are_no_evidence():
+    state, flat = CalibrationState(), Prediction(np.full((HEIGHT, WIDTH), 0.5, np.float32))
+    for index in range(12):
+        rgb, depth = scene(index)
+        grey = np.full_like(thumbnail(rgb), 255.0 * (index % 2))  # as exposure goes up and down
+        current = CurrentFrame(grey, index * STEP, K, turned(25.0 * index, 0.0))
+        points = scan_of(depth, np.eye(4), index)
+        state = update_calibration(state, current, flat, points, Alignment(), CONFIG)
+    assert (state.calibration.n_images, state.calibration.text) == (0, '')
+
+
 def test_without_a_fit_image_edges_alone_are_evidence():
     rgb, depth = scene(1)
     sparse = scan_of(depth, turned(2, 0), 0)
