@@ -11,7 +11,6 @@ from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-from marigold_ros.geometry.postprocess import confidence
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -488,27 +487,6 @@ def test_conservative_depth_is_nearer_and_keeps_obstacles():
     assert np.isnan(unknown.metric).all()
     assert unknown.counts['invalid'] == unknown.metric.size
     assert unknown.counts['below_min_depth'] == 0
-
-
-def test_doubtful_pixels_are_invalid_where_that_is_wanted():
-    def processed(**more):
-        settings = AlignmentConfig(method='global', **more)
-        return FramePipeline(Oracle(spread=0.05), PipelineConfig(alignment=settings)).process(
-            scene()[0]
-        )
-
-    plain = processed()
-    sure = confidence(plain.metric, plain.sigma)
-    np.testing.assert_allclose(sure, 100 * (1 - plain.sigma / plain.metric), atol=1e-3)
-    limit = float(np.nanmedian(sure))
-    careful = processed(min_confidence=limit)
-    np.testing.assert_array_equal(np.isnan(careful.metric), sure < limit)
-    known = np.isfinite(careful.metric)
-    np.testing.assert_array_equal(careful.metric[known], plain.metric[known])
-    assert careful.counts['invalid'] == np.count_nonzero(~known)
-    assert careful.counts['below_min_depth'] == 0
-    assert (confidence(plain.metric, None) == 0).all()
-    assert (confidence(np.array([2.0, np.nan]), np.array([np.nan, 1.0])) == 0).all()
 
 
 def test_an_unknown_distortion_stops_the_frame():

@@ -36,6 +36,7 @@ def test_all_of_the_sky_has_its_value_and_no_sigma(of_sky, value):
 def test_pixels_of_too_little_confidence_are_invalid_by_sigma_of_the_depth_itself():
     np.testing.assert_array_equal(confidence(DEPTH, SIGMA), [[75, 25, 0, 0, 90, 0, 90, 0]])
     np.testing.assert_array_equal(confidence(DEPTH, 9 * SIGMA), [[0, 0, 0, 0, 10, 0, 10, 0]])
+    assert not confidence(DEPTH, None).any()
     sure = np.float32([[4, NAN, NAN, NAN, 50, NAN, 200, NAN]])
     np.testing.assert_array_equal(published(sky=None, min_confidence=75.0).metric, sure)
     # The margin makes depth nearer, not less certain.
