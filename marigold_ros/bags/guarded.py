@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote
 import apsw
 from lz4.frame import LZ4FrameDecompressor
 from marigold_ros.bags.limited import allowed_seconds
+from marigold_ros.errors import shown
 from rosbags.highlevel import AnyReader, anyreader
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import reader as rosbag1_reader
@@ -238,8 +239,7 @@ def reason(error: BaseException) -> str:
     """Return an error of the library in one short line, by its type where it has no text."""
     if isinstance(error, MemoryError):
         return 'it states more bytes than there is memory for'
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f'{text[:197]}...'
+    return shown(' '.join(str(error).split()) or type(error).__name__, 200)
 
 
 anyreader.Reader1 = GuardedBag1  # type: ignore[misc]

@@ -128,8 +128,9 @@ def check_content(upload: Upload, path: Path) -> None:
     try:
         {'photo': _check_photo, 'video': _check_video, 'bag': check_bag}[upload.kind](path)
     except MarigoldError as error:
-        text = str(error).replace(str(path), upload.name)
-        text = text if upload.name in text else f'{upload.name}: {text}'
+        # Names in errors can be changed: their spaces are single ones.
+        text = str(error).replace(f'{path.parent}/', '')
+        text = text if text != str(error) else f'{upload.name}: {text}'
         raise Refused(422, text) from error
 
 

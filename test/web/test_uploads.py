@@ -107,11 +107,14 @@ BROKEN = [
     ('length.bag', b'#ROSBAG V2.0\n' + b'\xff' * 64, 422),
     ('text.db3', b'not a database', 422),
     ('head.db3', b'SQLite format 3\0' + bytes(100), 422),
+    ('two  spaces.mcap', bytes(4096), 422),
+    ('\u5199\u771f\u30001.db3', b'not a database', 422),
+    ('a' * 190 + '.db3', b'not a database', 422),
 ]
 
 
 # A process looks at each that is refused with 422; of each kind one is enough for a quick run.
-LOOKED_AT = {'zeros.png', 'huge.png', 'pickle.png', 'text.mp4', 'zeros.mcap', 'text.db3'}
+LOOKED_AT = {'zeros.png', 'huge.png', 'pickle.png', 'text.mp4', 'two  spaces.mcap', 'text.db3'}
 
 
 def one_sentence(text):
@@ -135,7 +138,9 @@ def test_broken_files_get_one_sentence(server, name, body, status, capfd):
     assert one_sentence(answer.json['error'])
     assert str(server.folder) not in answer.json['error']
     if status == 422:
-        assert name in answer.json['error']
+        assert ' '.join(name.split()) in answer.json['error']
+    if name.endswith('.db3'):
+        assert 'file is not a database' in answer.json['error']
     assert list(server.folder.iterdir()) == []
 
 
