@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.bags.frames import Excerpt
-from marigold_ros.errors import BagError, number
+from marigold_ros.errors import BagError, counted, number
 from marigold_ros.evaluation.report.verdict_section import verdict_section
 from marigold_ros.evaluation.results.results import RESULT_FILES
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -65,8 +65,8 @@ def bag_words(facts: Mapping[str, Any]) -> dict[str, str]:
 def _shown(results: Mapping[str, Any]) -> dict[str, Any]:
     frames = results['frames']
     count, metric = frames['processed'], frames['metric']
-    depth = 'all' if metric == count else f'{metric}'
+    depth = 'all' if metric == count else metric
     return {
         'verdict': verdict_section(results['verdict']),
-        'facts': f'{count} images were processed, {depth} of them with metric depth.',
+        'facts': f'{counted(count, "image")} processed, {depth} with metric depth.',
     }

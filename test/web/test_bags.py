@@ -25,7 +25,7 @@ def test_a_bag_by_its_path_gives_verdict_and_report(server, short_drive):
     job = server.wait(answer.json)
     assert (job['state'], job['name']) == ('done', 'drive'), job['text']
     assert job['result']['verdict'].startswith('<section class="verdict ')
-    assert job['result']['facts'] == '3 images were processed, all of them with metric depth.'
+    assert job['result']['facts'] == '3 images processed, all with metric depth.'
     assert job['result']['bag']['lidar'].startswith('/velodyne_points, ')
     report = server.file(job, 'report.html')
     assert report.headers['content-type'].startswith('text/html')
