@@ -26,8 +26,11 @@ const [name, content] = arguments;
 const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
 const transfer = new DataTransfer();
 transfer.items.add(new File([bytes], name));
-const drop = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});
-document.getElementById('drop').dispatchEvent(drop);
+const options = {dataTransfer: transfer, bubbles: true, cancelable: true};
+for (const kind of ['dragover', 'drop']) {
+  const left = document.getElementById('drop').dispatchEvent(new DragEvent(kind, options));
+  if (left) throw Error('the browser opens the file instead');
+}
 """
 
 
@@ -37,12 +40,12 @@ def a_photo():
     return cv2.imencode('.png', rgb[..., ::-1].astype(np.uint8))[1].tobytes()
 
 
-def a_video(folder):
-    """Return a video of six ever brighter frames."""
+def a_video(folder, frames=6):
+    """Return a video of ever brighter frames."""
     path = folder / 'drive.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 5.0, (64, 48))
-    for number in range(6):
-        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), 2 * number, np.uint8))
     writer.release()
     return path.read_bytes()
 
@@ -54,8 +57,7 @@ def opened(request, browser, server):
     width, height = request.param
     size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
-    browser.get(server.address)
-    wait(browser, lambda: find(browser, '#model').text)
+    visit(browser, server)
     yield browser
     noted = browser.get_log('browser')
     browser.close()
@@ -73,12 +75,17 @@ def wait(browser, condition):
     return WebDriverWait(browser, PATIENCE_S, 0.05).until(lambda _: condition())
 
 
+def visit(browser, server):
+    browser.get(server.address)
+    wait(browser, lambda: find(browser, '#model').text)
+
+
 def drop(browser, name, data):
     browser.execute_script(DROP, name, base64.b64encode(data).decode())
 
 
-def finished(browser):
-    wait(browser, lambda: 'finished' in find(browser, '#status').text)
+def finished(browser, name=''):
+    wait(browser, lambda: f'{name}: finished' in find(browser, '#status').text)
 
 
 def violations(browser):
@@ -96,21 +103,23 @@ def fits(browser):
 
 
 def test_a_dropped_photo_shows_its_depth(opened):
-    drop(opened, 'street.png', a_photo())
+    drop(opened, '50% of street #1.png', a_photo())
     finished(opened)
     images = opened.find_elements('css selector', '#depth-view img')
     loaded = 'return arguments[0].complete && arguments[0].naturalWidth'
     wait(opened, lambda: all(opened.execute_script(loaded, image) == 400 for image in images))
     assert [image.get_attribute('alt') for image in images] == [
-        'image of street.png',
-        'depth of street.png',
+        'image of 50% of street #1.png',
+        'depth of 50% of street #1.png',
     ]
     slider = find(opened, '#depth-view input[type=range]')
     assert slider.get_attribute('aria-valuetext') == '50 % depth, the rest image'
     texts = [text.text for text in opened.find_elements('css selector', '.ramps text')]
     assert texts == ['near', 'far']
-    names = [link.text for link in opened.find_elements('css selector', '.downloads a')]
-    assert '⤓ street_relative.npy' in names
+    links = opened.find_elements('css selector', '.downloads a')
+    assert '⤓ 50% of street #1_relative.npy' in [link.text for link in links]
+    fetched = 'fetch(arguments[0].href).then((answer) => arguments[1](answer.status))'
+    assert {opened.execute_async_script(fetched, link) for link in links} == {200}
     wait(opened, lambda: 'points' in find(opened, '.cloud output').text)
     assert fits(opened)
     assert violations(opened) == []
@@ -123,6 +132,7 @@ def test_a_file_is_chosen_by_keyboard_and_the_slider_moves_by_keys(opened, tmp_p
     path.write_bytes(a_photo())
     find(opened, '#file').send_keys(str(path))
     finished(opened)
+    assert not find(opened, '#file').get_attribute('value')  # the same file can be chosen again
     slider = find(opened, '#depth-view input[type=range]')
     slider.send_keys(Keys.END)
     assert slider.get_attribute('aria-valuetext') == 'depth'
@@ -132,21 +142,26 @@ def test_a_file_is_chosen_by_keyboard_and_the_slider_moves_by_keys(opened, tmp_p
 def test_a_dropped_video_plays_beside_its_depth(opened, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
-    drop(opened, 'drive.avi', a_video(tmp_path))
+    drop(opened, 'drive.avi', a_video(tmp_path, 103))  # every other one is shown
     finished(opened)
     slider = find(opened, '#frame-number')
-    assert slider.get_attribute('aria-valuetext') == 'image 6, 1.0 s'
+    assert slider.get_attribute('aria-valuetext') == 'image 103, 20.4 s'
     slider.send_keys(Keys.HOME)
     assert slider.get_attribute('aria-valuetext') == 'image 1, 0.0 s'
-    assert 'ms an image, 6 images by tiny (' in find(opened, '#depth-view > .note').text
+    assert find(opened, '.player label').text == 'Image 1 of the video, at 0.0 s'
+    assert 'ms an image, 103 images by tiny (' in find(opened, '#depth-view > .note').text
     slider.send_keys(Keys.END, Keys.ARROW_LEFT)
     button = find(opened, '.player button')
     button.click()
-    wait(opened, lambda: slider.get_attribute('aria-valuetext') == 'image 6, 1.0 s')
+    wait(opened, lambda: slider.get_attribute('aria-valuetext') == 'image 103, 20.4 s')
     wait(opened, lambda: slider.get_attribute('aria-valuetext') == 'image 1, 0.0 s')
-    assert button.text == 'Pause'
-    button.click()
+    for after in ('Play', 'Pause'):
+        button.click()
+        assert button.text == after
+    slider.send_keys(Keys.END)
     assert button.text == 'Play'
+    assert slider.get_attribute('aria-valuetext') == 'image 103, 20.4 s'
+    assert find(opened, '.player label').text == 'Image 103 of the video, at 20.4 s'
     assert fits(opened)
     assert violations(opened) == []
 
@@ -178,6 +193,32 @@ def test_a_job_can_be_cancelled(opened, server):
     gate.set()
     server.settles(lambda: not server.is_busy)
     assert not find(opened, '#result').is_displayed()
+    assert server.jobs.all()[-1].state == 'cancelled'
+    visit(opened, server)
+    drop(opened, 'street.png', a_photo())
+    finished(opened)
+    assert len(texts(opened, '.thumb')) == 1
+
+
+def test_cancelled_files_are_not_sent_and_the_next_one_is(browser, server):
+    visit(browser, server)
+    before = server.jobs.all()
+    limit_network(browser, uploadThroughput=30_000)  # bytes a second
+    for name, data in (('slow', bytes(900_000)), ('unsent', b'never'), ('street', a_photo())):
+        drop(browser, f'{name}.png', data)
+    slow, unsent, _ = browser.find_elements('css selector', '.thumb')
+    slow.click()
+    wait(browser, lambda: 0 < float(find(browser, '#bar').get_attribute('value')) < 1)
+    assert find(browser, '#status').text == 'sending slow.png'
+    for thumb in (unsent, slow):
+        thumb.click()
+        find(browser, '#cancel').click()
+    limit_network(browser)
+    wait(browser, lambda: server.jobs.all() != before)
+    find(browser, '.thumb')
+    assert [job.name for job in server.jobs.all() if job not in before] == ['street.png']
+    assert not find(browser, '#gallery').is_displayed()
+    assert browser.get_log('browser') == []
 
 
 def test_a_bag_that_is_cancelled_while_it_is_looked_at_is_not_scored(
@@ -187,8 +228,7 @@ def test_a_bag_that_is_cancelled_while_it_is_looked_at_is_not_scored(
     monkeypatch.setattr(app, 'check_bag', lambda path: looked.wait(20))
     gate.clear()
     before = server.jobs.all()
-    browser.get(server.address)
-    wait(browser, lambda: find(browser, '#model').text)
+    visit(browser, server)
     find(browser, '#drop summary').click()
     find(browser, '#path').send_keys(str(short_drive))
     find(browser, '#path-form button').click()
@@ -208,16 +248,15 @@ def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):
     # A sparse file of the browser: 60 MB that are never read.
     opened.execute_script(
         'const transfer = new DataTransfer();'
-        'transfer.items.add(new File([new ArrayBuffer(6e7)], "large.jpg"));'
+        'transfer.items.add(new File([new ArrayBuffer(6e7)], "LARGE.JPG"));'
         'document.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, cancelable: true}))'
     )
-    assert find(opened, '#problem').text == 'large.jpg has 60.0 MB, and may have 50.0 MB'
+    assert find(opened, '#problem').text == 'LARGE.JPG has 60.0 MB, and may have 50.0 MB'
     assert not find(opened, '#progress').is_displayed()
 
 
 def test_a_file_that_is_broken_shows_its_sentence(browser, server):
-    browser.get(server.address)
-    wait(browser, lambda: find(browser, '#model').text)
+    visit(browser, server)
     drop(browser, 'broken.png', b'not an image')
     wait(browser, lambda: find(browser, '#problem').is_displayed())
     assert 'broken.png' in find(browser, '#problem').text
@@ -229,19 +268,21 @@ def test_a_file_that_is_broken_shows_its_sentence(browser, server):
     assert all('422' in message for message in noted)
 
 
+def limit_network(browser, **limits):
+    network = {'offline': False, 'latency': 0, 'downloadThroughput': -1, 'uploadThroughput': -1}
+    browser.execute_cdp_cmd('Network.emulateNetworkConditions', {**network, **limits})
+
+
 def test_a_job_is_followed_further_once_the_network_is_back(browser, server):
-    browser.get(server.address)
-    wait(browser, lambda: find(browser, '#model').text)
+    visit(browser, server)
     gate = server.models.get('tiny').gate
     gate.clear()
     drop(browser, 'street.png', a_photo())
     wait(browser, lambda: 'predicting with tiny' in find(browser, '#status').text)
-    network = {'latency': 0, 'downloadThroughput': -1, 'uploadThroughput': -1}
-    offline = 'Network.emulateNetworkConditions'
-    browser.execute_cdp_cmd(offline, {**network, 'offline': True})
+    limit_network(browser, offline=True)
     browser.get_log('browser')
     wait(browser, lambda: any('DISCONNECTED' in e['message'] for e in browser.get_log('browser')))
-    browser.execute_cdp_cmd(offline, {**network, 'offline': False})
+    limit_network(browser)
     gate.set()
     finished(browser)
     assert not find(browser, '#problem').is_displayed()
@@ -249,8 +290,7 @@ def test_a_job_is_followed_further_once_the_network_is_back(browser, server):
 
 def test_a_server_that_has_ended_is_named_everywhere(browser, serving, tmp_path):
     with serving(tmp_path) as server:
-        browser.get(server.address)
-        wait(browser, lambda: find(browser, '#model').text)
+        visit(browser, server)
     ended = 'the server does not answer; is it still running?'
     find(browser, '#live summary').click()
     wait(browser, lambda: find(browser, '#live-text').text == ended)
@@ -302,8 +342,7 @@ def test_several_files_wait_in_a_gallery_where_going_back_works(opened, server, 
 def test_a_result_that_newer_ones_replaced_says_so(opened, server):
     for name in ('first.png', 'second.png'):
         drop(opened, name, a_photo())
-        wait(opened, lambda name=name: texts(opened, '#depth-view h2') == [name])
-        finished(opened)
+        finished(opened, name)
     for number in range(13):
         server.wait(server.send(f'{number}.png', a_photo()).json)
     find(opened, '.thumb:first-child').click()
@@ -316,9 +355,10 @@ def test_a_result_that_newer_ones_replaced_says_so(opened, server):
 def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
     from selenium.webdriver.support.ui import Select
 
-    find(opened, '.example').click()
+    drop(opened, 'another.png', a_photo())
     finished(opened)
-    assert find(opened, '#depth-view h2').text == 'room.jpg'
+    find(opened, '.example').click()
+    finished(opened, 'room.jpg')
     Select(find(opened, '#model')).select_by_visible_text('unet')
     assert find(opened, '#again').text == 'Again with unet'
     find(opened, '#again').click()
@@ -326,8 +366,29 @@ def test_a_photo_runs_again_with_another_model_beside_the_first(opened):
     slider = find(opened, '#depth-view input[type=range]')
     assert slider.get_attribute('aria-valuetext') == '50 % unet, the rest tiny'
     assert texts(opened, '.tag') == ['unet', 'tiny']
-    assert len(texts(opened, '.thumb')) == 2
+    assert len(texts(opened, '.thumb')) == 3
     assert violations(opened) == []
+
+
+def test_steps_are_asked_of_the_models_that_have_them(opened, monkeypatch, server):
+    from selenium.webdriver.support.ui import Select
+
+    asked = []
+    for name in ('tiny-diffusion', 'unet'):
+        model = server.models.get(name)
+
+        def predict(rgb, *, real=model.predict, **options):
+            asked.append(options['denoising_steps'])
+            return real(rgb, **options)
+
+        monkeypatch.setattr(model, 'predict', predict)
+        Select(find(opened, '#model')).select_by_visible_text(name)
+        if name == 'tiny-diffusion':
+            Select(find(opened, '#steps')).select_by_visible_text('2')
+        assert find(opened, '#steps').is_displayed() == (name == 'tiny-diffusion')
+        drop(opened, f'{name}.png', a_photo())
+        finished(opened, f'{name}.png')
+    assert asked == [2, None]
 
 
 def test_models_of_other_units_have_a_scale_each(opened, monkeypatch, server):
@@ -394,8 +455,7 @@ def test_a_reload_shows_the_same_result(opened):
 
 def test_the_address_with_the_token_opens_the_page(browser, serving, tmp_path):
     with serving(tmp_path, host='0.0.0.0') as server:
-        browser.get(server.address)
-        wait(browser, lambda: find(browser, '#model').text)
+        visit(browser, server)
         assert browser.current_url == f'http://{server.host}/'
         drop(browser, 'street.png', a_photo())
         finished(browser)
@@ -411,17 +471,23 @@ def test_a_link_of_another_site_opens_the_page(browser, serving, tmp_path):
         assert browser.current_url == f'http://{server.host}/'
 
 
-def test_a_bag_by_its_path_shows_its_verdict_and_opens_its_report(opened, short_drive):
+def test_a_bag_by_its_path_shows_its_verdict_and_opens_its_report(opened, short_drive, tmp_path):
+    (whole,), path = short_drive.glob('*.mcap'), tmp_path / 'drive.mcap'
+    path.write_bytes(whole.read_bytes()[:-20])
     find(opened, '#drop summary').click()
-    find(opened, '#path').send_keys(str(short_drive))
+    find(opened, '#path').send_keys(str(path))
+    find(opened, '#every').clear()
+    find(opened, '#every').send_keys('2')
     find(opened, '#path-form button').click()
     finished(opened)
     assert find(opened, '.verdict h2').text
+    assert texts(opened, '#result > .note') == ['2 images processed, all with metric depth.']
+    assert 'drive.mcap is incomplete' in find(opened, '#result > .warning').text
     assert '/velodyne_points' in find(opened, '.found').text
     assert fits(opened)
     assert violations(opened) == []
     opened.get(find(opened, 'a.open').get_attribute('href'))
-    assert find(opened, 'h1').text == 'Depth on drive'
+    assert find(opened, 'h1').text == 'Depth on drive.mcap'
     # Its script runs: charts have curves.
     assert opened.find_elements('css selector', '.plot .curve')
 

@@ -216,7 +216,7 @@ class Page {
     showProblem(item.problem || '');
     byId('progress').hidden = Boolean(item.problem);
     byId('again').hidden = !(item.file && job && job.state === 'done');
-    const ended = Boolean(job && job.ended), count = item.total > 1 && item.done > 1 && item.total < 1e6 && !ended ? `, ${item.done} of ${item.total}` : '';
+    const ended = Boolean(job && job.ended), count = job && !ended && item.total > 1 && item.done > 1 ? `, ${item.done} of ${item.total}` : '';
     byId('status').textContent = (item.text || '') + count;
     for (const id of ['cancel', 'bar']) byId(id).hidden = ended;
     if (item.total) byId('bar').value = item.done / item.total;
