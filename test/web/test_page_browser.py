@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import base64
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 import threading
 import time
@@ -294,6 +294,8 @@ def test_a_server_that_has_ended_is_named_everywhere(browser, serving, tmp_path)
     ended = 'the server does not answer; is it still running?'
     find(browser, '#live summary').click()
     wait(browser, lambda: find(browser, '#live-text').text == ended)
+    assert find(browser, '#watch').is_enabled()
+    assert find(browser, '#watch').text == 'Look again'
     find(browser, '.example').click()
     wait(browser, lambda: find(browser, '#problem').text == ended)
     find(browser, '#drop summary').click()
@@ -492,25 +494,35 @@ def test_a_bag_by_its_path_shows_its_verdict_and_opens_its_report(opened, short_
     assert opened.find_elements('css selector', '.plot .curve')
 
 
+class PlantedViewer:
+    """Has the same image of a node again and again; ``watched`` are the nodes that are watched."""
+
+    def __init__(self, images, state=None):
+        self.images, self.planted, self.watched = images, state or {}, []
+
+    def nodes(self):
+        return [*self.images]
+
+    @contextmanager
+    def watching(self, name):
+        self.watched.append(name)
+        try:
+            yield
+        finally:
+            self.watched.remove(name)
+
+    def next_image(self, name, after, seconds):
+        time.sleep(0.05)
+        return after + 1, self.images[name]
+
+    def state(self, name):
+        return self.planted
+
+
 def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
-    image = a_photo()
     state = {'hertz': 10.0, 'age': 0.1, 'silence': 0.1, 'fit': 'fitted', 'reason': ''}
-
-    class Viewer:
-        def nodes(self):
-            return ['/marigold_depth']
-
-        def watching(self, name):
-            return nullcontext()
-
-        def next_image(self, name, after, seconds):
-            time.sleep(0.05)
-            return after + 1, image
-
-        def state(self, name):
-            return state
-
-    monkeypatch.setattr(server.live, '_viewer', Viewer())
+    viewer = PlantedViewer({'/marigold_depth': a_photo()}, state)
+    monkeypatch.setattr(server.live, '_viewer', viewer)
     find(opened, '#live summary').click()
     wait(opened, lambda: find(opened, '#node').text.strip() == '/marigold_depth')
     find(opened, '#watch').click()
@@ -536,12 +548,41 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
     assert not find(opened, '#live-view').is_displayed()
 
 
+def test_the_node_that_is_chosen_is_watched_until_the_view_is_stopped(
+    browser, server, monkeypatch
+):
+    from selenium.webdriver.support.ui import Select
+
+    images = {'/front': a_photo(), '/rear': cv2.imencode('.png', np.zeros((60, 80)))[1].tobytes()}
+    viewer = PlantedViewer(images)
+    monkeypatch.setattr(server.live, '_viewer', viewer)
+    browser.get(server.address)
+    find(browser, '#live summary').click()
+    wait(browser, lambda: find(browser, '#node').text.split() == [*images])
+    find(browser, '#watch').click()
+    shown = 'return document.getElementById("live-image").naturalWidth'
+    wait(browser, lambda: browser.execute_script(shown) == 400)
+    Select(find(browser, '#node')).select_by_visible_text('/rear')
+    wait(browser, lambda: browser.execute_script(shown) == 80)
+    server.settles(lambda: viewer.watched == ['/rear'])
+    find(browser, '#watch').click()
+    server.settles(lambda: viewer.watched == [])
+    find(browser, '#watch').click()
+    server.settles(lambda: viewer.watched == ['/rear'])
+    find(browser, '#live summary').click()
+    server.settles(lambda: viewer.watched == [])
+
+
 def test_a_live_view_that_is_refused_says_so(browser, server, monkeypatch):
-    seen = ['/marigold_depth']
+    seen = []
     viewer = SimpleNamespace(nodes=lambda: list(seen), state=lambda name: {})
     monkeypatch.setattr(server.live, '_viewer', viewer)
     browser.get(server.address)
     find(browser, '#live summary').click()
+    wait(browser, lambda: find(browser, '#live-text').text.startswith('No depth node is seen. '))
+    assert find(browser, '#watch').text == 'Look again'
+    seen.append('/marigold_depth')
+    find(browser, '#watch').click()
     wait(browser, lambda: find(browser, '#node').text.strip() == '/marigold_depth')
     seen.clear()
     find(browser, '#watch').click()

@@ -13,6 +13,7 @@ class LiveView {
     this.image = box.querySelector('#live-image');
     box.querySelector('details').addEventListener('toggle', (event) => (event.target.open ? this.list() : this.stop()));
     this.button.addEventListener('click', () => (this.timer ? this.stop() : this.start()));
+    this.select.addEventListener('change', () => { if (this.timer) { this.stop(); this.start(); } });
     this.image.addEventListener('error', () => this.refused());
   }
 
@@ -23,10 +24,10 @@ class LiveView {
       const { nodes, scale } = await ask('/api/live');
       for (const end of ['near', 'far']) document.getElementById(`live-${end}`).textContent = `${end}, ${scale[end]} m unless the node has another scale`;
       this.select.replaceChildren(...nodes.map((name) => element('option', {}, name)));
-      this.button.disabled = false;
       this.text.textContent = nodes.length ? '' : 'No depth node is seen. Start one, and check that ROS_DOMAIN_ID is the same.';
-      this.button.textContent = nodes.length ? 'Watch' : 'Look again';
     } catch (error) { this.text.textContent = error.message; }
+    this.button.textContent = this.select.value ? 'Watch' : 'Look again';
+    this.button.disabled = false;
   }
 
   start() {
