@@ -8,7 +8,7 @@ more than they have is refused while it is built on the meta device, where it ta
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, ExitStack
+from contextlib import contextmanager, ExitStack, suppress
 from math import prod
 import os
 from pathlib import Path
@@ -202,5 +202,10 @@ def _replace(folder: Path, draft: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
-    os.replace(draft, folder)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        with suppress(OSError):  # there was none, or another program has put one there
+            os.replace(old, folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)

@@ -13,7 +13,7 @@ from marigold_ros.errors import CheckpointError
 from marigold_ros.models.convert import pickles
 from marigold_ros.models.convert.keys import rename, require_fit
 from marigold_ros.models.convert.pickles import Released, unpack
-from marigold_ros.models.weights import read_weights
+from marigold_ros.models.weights import read_weights, whole_folder
 import pytest
 import torch
 
@@ -141,3 +141,24 @@ def test_half_precision_whose_sum_is_beyond_its_range_is_finite(tmp_path):
     network = torch.nn.Linear(300, 300, bias=False)
     tensors = {'weight': torch.ones(300, 300, dtype=torch.float16)}
     require_fit(Released(tmp_path / 'x.pt', tensors, {}), tensors, network)
+
+
+def test_a_folder_that_cannot_be_replaced_stays_and_nothing_beside_it(tmp_path, monkeypatch):
+    folder, replace = tmp_path / 'model', os.replace
+    for text in ('first', 'second'):
+        with whole_folder(folder) as draft:
+            (draft / 'weights').write_text(text)
+
+    def refuse(source, target):
+        if target == folder and source.name != '.model-old':
+            raise OSError('the disk is gone')
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', refuse)
+    with (
+        pytest.raises(CheckpointError, match='the disk is gone.*and export again'),
+        whole_folder(folder) as draft,
+    ):
+        (draft / 'weights').write_text('third')
+    assert (folder / 'weights').read_text() == 'second'
+    assert list(tmp_path.iterdir()) == [folder]
