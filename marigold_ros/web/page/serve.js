@@ -154,7 +154,7 @@ class Page {
   }
 
   follow(item, job, missed = 0) {
-    if (!this.items.includes(item)) { this.end(job); return; } // cancelled before it had a job
+    if (!this.items.includes(item)) { this.end(job); return; } // cancelled meanwhile
     if (!item.job) {
       item.job = job;
       this.remember();
@@ -171,7 +171,6 @@ class Page {
         if (error instanceof TypeError && missed < MOST_MISSED) [next, count] = [job, missed + 1];
         else problem = error.message;
       }
-      if (!this.items.includes(item)) return; // cancelled meanwhile
       if (next) this.follow(item, next, count);
       else this.fail(item, problem);
     }, missed ? WAIT_MS : POLL_MS);
