@@ -34,7 +34,7 @@ class Cloud {
 
   listen() {
     const { canvas } = this;
-    canvas.addEventListener('keydown', (event) => this.key(event));
+    canvas.addEventListener('keydown', (event) => { if (this.act(event.key)) event.preventDefault(); });
     canvas.addEventListener('pointerdown', (event) => {
       canvas.setPointerCapture(event.pointerId);
       this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
@@ -54,10 +54,6 @@ class Cloud {
   home() {
     Object.assign(this, { yaw: -0.15, pitch: 0.15, zoom: 1 });
     this.later();
-  }
-
-  key(event) {
-    if (this.act(event.key)) event.preventDefault();
   }
 
   act(key) {

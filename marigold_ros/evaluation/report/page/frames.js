@@ -3,12 +3,11 @@
 
 class Wipe {
   constructor(frame) {
-    const figures = [...frame.querySelectorAll('.layers figure')];
-    this.names = figures.map((figure) => figure.dataset.name);
-    this.images = figures;
+    this.images = [...frame.querySelectorAll('.layers figure')];
+    this.names = this.images.map((figure) => figure.dataset.name);
     this.stage = element('div', { class: 'stage' });
     // The whole image fits a screen, whatever its shape.
-    const size = (name) => Number(figures[0].querySelector('img').getAttribute(name));
+    const size = (name) => Number(this.images[0].querySelector('img').getAttribute(name));
     this.stage.style.maxWidth = `${(34 * size('width')) / size('height')}rem`;
     this.divider = element('div', { class: 'divider' });
     this.tags = ['left', 'right'].map((side) => element('span', { class: `tag ${side}` }));
