@@ -218,6 +218,10 @@ def test_the_slider_wipes_between_images_by_keys_buttons_and_pointer(opened):
     press(slider, 'END')
     pointer.move_to_element(stage).click().perform()
     assert state() == '50 % error, the rest depth'
+    pointer.click_and_hold().move_by_offset(-width // 2 - 20, 0).perform()
+    assert state() == 'depth'  # no further than to the edge
+    pointer.release().move_to_element(stage).perform()
+    assert state() == 'depth'  # let go
     other = find(opened, '.choices button:first-child')
     click(opened, other)
     assert not frame.is_displayed()
@@ -234,9 +238,10 @@ def test_the_cloud_turns_by_key_and_by_pointer(opened):
         painted(opened)
         return opened.execute_script('return arguments[0].toDataURL()', canvas), readout.text
 
-    views = [image()]
-    press(canvas, 'ARROW_LEFT')
+    views, scrolled = [image()], opened.execute_script('return window.scrollY')
+    press(canvas, 'ARROW_UP')
     views.append(image())
+    assert opened.execute_script('return window.scrollY') == scrolled
     press(canvas, '+')
     views.append(image())
     ActionChains(opened, duration=20).drag_and_drop_by_offset(canvas, 60, 20).perform()
@@ -257,11 +262,12 @@ def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
-    # Red is right, green is above, and blue is before grey, which it hides.
-    far = [[0, 0, 12]] * 3
-    xyz = np.array([[0, 0, 8.02], [0, 0, 8], [0, 0, 8.02], [2, 0, 10], [0, -2, 10], *far])
-    grey = [99, 99, 99]
-    rgb = np.array([grey, [0, 0, 255], grey, [255, 0, 0], [0, 255, 0], *[grey] * 3], np.uint8)
+    # Red is right, green is above, and blue is before grey, which it hides. White lines go from
+    # edge to edge.
+    lines = [[x, y, 10] for x in np.linspace(-12, 12, 1500) for y in (-3, 3)]
+    xyz = np.array([[0, 0, 8.02], [0, 0, 8], [0, 0, 8.02], [2, 0, 10], [0, -2, 10], *lines])
+    grey, white = [99, 99, 99], [255, 255, 255]
+    rgb = np.array([grey, [0, 0, 255], grey, [255, 0, 0], [0, 255, 0], *[white] * 3000], np.uint8)
     cloud = {'index': 0, 'stride': 1, **pack_points(xyz, rgb, 0.03)}
     path = tmp_path / 'page.html'
     path.write_text(make_page('cloud', cloud_section(cloud), {'charts': {}, 'cloud': cloud}))
@@ -269,16 +275,18 @@ def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
     browser.get(path.as_uri())
     canvas = find(browser, '.cloud canvas')
 
-    def seen():
-        """Return centres of what is red, green and blue, right and above the middle."""
+    def image():
         painted(browser)
         url = browser.execute_script('return arguments[0].toDataURL()', canvas)
-        image = cv2.imdecode(np.frombuffer(base64.b64decode(url.split(',')[1]), np.uint8), 1)
-        height, width, _ = image.shape
-        centres = []
+        return cv2.imdecode(np.frombuffer(base64.b64decode(url.split(',')[1]), np.uint8), 1)
+
+    def seen():
+        """Return centres of what is red, green and blue, right and above the middle."""
+        drawn, centres = image(), []
+        height, width, _ = drawn.shape
         for bgr in ([0, 0, 255], [0, 255, 0], [255, 0, 0]):
-            v, u = np.nonzero((image == bgr).all(axis=2))
-            assert len(u) == (np.ptp(u) + 1) * (np.ptp(v) + 1)
+            v, u = np.nonzero((drawn == bgr).all(axis=2))
+            assert len(u) == (np.ptp(u) + 1) * (np.ptp(v) + 1) <= 12**2
             centres.append((u.mean() - width / 2, height / 2 - v.mean()))
         return np.array(centres)
 
@@ -289,6 +297,9 @@ def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
     (right, _), (_, above), _ = home
     assert right > 100
     assert above > 100
+    for column in (0, -1):  # each line ends there once, and does not begin again at the other side
+        (ends,) = np.nonzero((image()[:, column] == 255).all(axis=1))
+        assert np.count_nonzero(np.diff(ends) > 1) == 1
     # Parts in front of the middle go with the hand that turns it, those behind against it.
     for meaning, axis, sign in (
         ('turn left', 0, -1),
@@ -305,12 +316,15 @@ def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
         assert sign * (seen()[0, 0] - right) > 10
         click_on('reset')
 
-    def wheel():
-        event = 'new WheelEvent("wheel", {deltaY: 100, cancelable: true})'
+    def wheel(pinch='false'):
+        event = f'new WheelEvent("wheel", {{deltaY: 100, cancelable: true, ctrlKey: {pinch}}})'
         return browser.execute_script(f'return arguments[0].dispatchEvent({event})', canvas)
 
     assert wheel()  # scrolls the page, until somebody works with the cloud
     assert np.array_equal(seen(), home)
+    assert not wheel('true')  # as browsers report a pinch on a touchpad
+    assert seen()[0, 0] < right - 10
+    click_on('reset')
     canvas.click()
     assert not wheel()
     assert seen()[0, 0] < right - 10
@@ -335,9 +349,10 @@ def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
     press(canvas, *['ARROW_UP'] * 40)
     painted(browser)
     assert 'tilted by 86°' in find(browser, '.cloud output').text
-    press(canvas, '0', *'+' * 20)
+    press(canvas, '0', *'+' * 20, 'ARROW_RIGHT', 'ARROW_DOWN')
     painted(browser)
     assert 'zoom 10.0' in find(browser, '.cloud output').text
+    assert not (image() == [255, 0, 0]).all(axis=2).any()  # it is behind the eye now
 
 
 _LINES_OF_NUMBERS = """
