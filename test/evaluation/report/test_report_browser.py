@@ -39,11 +39,12 @@ def page(tmp_path_factory, some) -> Path:
         row['heldout_abs_rel'] = (
             np.nan if row['index'] == 5 else 0.09 + row['heldout_abs_rel'] / 20
         )
+        row['index'] += 100  # its first images had no scan yet
     samples = [
-        ('first', some.sample(0, abs_rel=0.1)),
-        ('worst', some.sample(400, abs_rel=0.2)),
-        (EVIL, some.sample(700, abs_rel=0.15, metric=False)),
-        ('best', some.sample(900, abs_rel=0.05)),
+        ('first', some.sample(100, abs_rel=0.1)),
+        ('worst', some.sample(500, abs_rel=0.2)),
+        (EVIL, some.sample(800, abs_rel=0.15, metric=False)),
+        ('best', some.sample(1000, abs_rel=0.05)),
     ]
     folder = tmp_path_factory.mktemp('page')
     return write_report(folder, some.results(EVIL, EVIL), rows, samples, EVIL, EVIL)
@@ -147,7 +148,7 @@ def test_pointing_at_a_curve_shows_values_in_linked_charts(opened):
     assert 'this model' in readout.text
     assert EVIL in readout.text  # the reason of the row, as text
     frame = int(readout.text.split(':')[0].removeprefix('frame '))
-    assert 400 < frame < 600
+    assert 500 < frame < 700
     assert find(opened, '[data-chart="scale"] output').text.startswith(f'frame {frame}:')
     assert find(opened, '[data-chart="reliability"] output').text.startswith('Point at')
 
@@ -158,20 +159,21 @@ def test_keys_move_the_cursor_and_enter_shows_the_nearest_frame(opened):
     chart = find(opened, '[data-chart="error_heldout"]')
     plot, readout = find(chart, '.plot'), find(chart, 'output')
     press(plot, 'HOME', 'ARROW_RIGHT')
-    assert readout.text.startswith('frame 1:')
+    assert readout.text.startswith('frame 101:')
+    assert find(opened, '[data-chart="reliability"] output').text.startswith('Point at')
     press(plot, 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT')
-    assert 'this model –' in readout.text  # frame 5 has no score
+    assert 'this model –' in readout.text  # frame 105 has no score
     press(plot, 'END', 'PAGE_DOWN')
-    assert readout.text.startswith('frame 899:')
+    assert readout.text.startswith('frame 999:')
     press(plot, 'ENTER')
     shown = [f for f in opened.find_elements('css selector', '.frame') if f.is_displayed()]
-    assert [frame.get_attribute('data-index') for frame in shown] == ['900']
+    assert [frame.get_attribute('data-index') for frame in shown] == ['1000']
     button = opened.switch_to.active_element
-    assert (button.text, button.get_attribute('aria-pressed')) == ('900 · best', 'true')
+    assert (button.text, button.get_attribute('aria-pressed')) == ('1000 · best', 'true')
     assert 0 <= button.rect['y'] - opened.execute_script('return window.scrollY') < 844
     show(opened, plot)
     ActionChains(opened).double_click(plot).perform()
-    assert find(opened, '.choices button[aria-pressed="true"]').text == '400 · worst'
+    assert find(opened, '.choices button[aria-pressed="true"]').text == '500 · worst'
     press(plot, 'ESCAPE')
     assert readout.text.startswith('mean:')
 
@@ -180,7 +182,7 @@ def test_the_slider_wipes_between_images_by_keys_buttons_and_pointer(opened):
     from selenium.webdriver import ActionChains
 
     frame = next(f for f in opened.find_elements('css selector', '.frame') if f.is_displayed())
-    assert frame.get_attribute('data-index') == '400'  # the worst
+    assert frame.get_attribute('data-index') == '500'  # the worst
     slider = find(frame, 'input[type=range]')
 
     def state():
@@ -199,6 +201,11 @@ def test_the_slider_wipes_between_images_by_keys_buttons_and_pointer(opened):
     assert state() == 'image'
     click(opened, find(frame, '.stops button:nth-child(2)'))
     assert state() == 'LiDAR'
+    stops = frame.find_elements('css selector', '.stops button')
+    pressed = [button.get_attribute('aria-pressed') for button in stops]
+    assert pressed == ['false', 'true', 'false', 'false']
+    assert not find(frame, '.divider').is_displayed()
+    assert not find(frame, '.tag.right').is_displayed()
     visible = [i for i in frame.find_elements('css selector', 'img') if i.is_displayed()]
     assert len(visible) == 1
     assert opened.execute_script('return arguments[0].naturalWidth', visible[0]) == 320
@@ -394,22 +401,45 @@ def test_on_paper_all_fits_the_width_in_light_colours_without_controls(opened):
         opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': '', 'features': []})
 
 
+def looks(browser, parent):
+    """Return kind, text and look of all that is drawn in an element, the cursor apart."""
+    return browser.execute_script(
+        'const names = ["fill", "stroke", "stroke-width", "stroke-dasharray", "font-size"];'
+        'const drawn = document.querySelector(arguments[0]).querySelectorAll(":scope > :not(g)");'
+        'return [...drawn].map((node) => [node.tagName, node.textContent, node.getAttribute("d"),'
+        '  ...names.map((name) => getComputedStyle(node).getPropertyValue(name))]);',
+        parent,
+    )
+
+
+def texts_of(browser, selector):
+    return [found.text for found in browser.find_elements('css selector', selector)]
+
+
 def test_charts_and_tables_are_saved_as_files(opened, tmp_path):
     from selenium.webdriver.support.ui import WebDriverWait
 
     behaviour = {'behavior': 'allow', 'downloadPath': str(tmp_path)}
     opened.execute_cdp_cmd('Browser.setDownloadBehavior', behaviour)
-    chart = find(opened, '[data-chart="error_heldout"] .save')
-    assert chart.accessible_name.endswith('as SVG')
-    click(opened, chart)
+    assert not opened.find_elements('css selector', '.save:has(+ .facts)')
+    chart = find(opened, '[data-chart="error_heldout"]')
+    press(find(chart, '.plot'), 'HOME')  # what is read there is not saved
+    drawn_on_page = looks(opened, '[data-chart="error_heldout"] .plot')
+    title = find(chart, 'figcaption').text
+    assert find(chart, '.save').accessible_name == f'Save «{title}» as SVG'
+    click(opened, find(chart, '.save'))
     click(opened, find(opened, '.wide ~ .save, .save:has(+ .wide)'))
     WebDriverWait(opened, 10).until(lambda _: len([*tmp_path.glob('*.[sc][vs][gv]')]) == 2)
-    (drawn,), (listed,) = tmp_path.glob('*.svg'), tmp_path.glob('*.csv')
-    root = ElementTree.parse(drawn).getroot()
-    assert root.tag == '{http://www.w3.org/2000/svg}svg'
-    curves = [node for node in root.iter() if node.tag.endswith('path')]
-    assert all(node.get('stroke').startswith('rgb') for node in curves)
-    assert 'this model' in ' '.join(root.itertext())
+    drawn = tmp_path / 'absrel_at_held_out_lidar_points_lower_is_better.svg'
+    listed = tmp_path / 'accuracy.csv'
+    paper = 'return getComputedStyle(document.querySelector(".chart")).backgroundColor'
+    paper = opened.execute_script(paper)
+    opened.get(drawn.as_uri())
+    assert looks(opened, 'svg > g') == drawn_on_page
+    assert not opened.find_elements('css selector', 'svg > g > g')
+    assert find(opened, 'svg > text').text == title
+    assert find(opened, 'svg > rect').value_of_css_property('fill') == paper
+    assert 'this model' in texts_of(opened, 'svg > text')
     rows = list(csv.reader(listed.read_text('utf-8').splitlines()))
     assert rows[0][:3] == ['method', 'median', 'AbsRel']
     assert len({len(row) for row in rows}) == 1

@@ -15,7 +15,7 @@ class Wipe {
     frame.querySelector('.layers').replaceWith(this.stage, this.controls(frame.id));
     this.stage.addEventListener('pointerdown', (event) => this.drag(event));
     this.stage.addEventListener('pointermove', (event) => event.buttons && this.drag(event));
-    this.set(100 * Math.max(0, Math.min(this.names.findIndex((name) => name === 'depth' || name === 'fitted'), this.images.length - 1)));
+    this.set(100 * this.names.findIndex((name) => name === 'depth' || name === 'fitted')); // without one the first
   }
 
   controls(id) {
