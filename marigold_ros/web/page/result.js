@@ -154,7 +154,6 @@ class ResultView {
   }
 
   reveal() {
-    if (!this.section.hidden) return;
     this.section.hidden = false;
     // Phones show the result below the screen otherwise.
     this.section.scrollIntoView({ block: 'nearest' });
