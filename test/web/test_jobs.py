@@ -69,6 +69,7 @@ def test_a_running_job_is_cancelled_at_its_next_step_with_its_files(busy):
     gate.set()
     ended = server.wait(job)
     assert (ended['state'], ended['files'], ended['result']) == ('cancelled', [], {})
+    assert not server.jobs.find(job['id']).folder.exists()
     assert server.file(job, 'photo_depth.jpg').status == 404
 
 
