@@ -189,7 +189,7 @@ def _check_answer(response: Any) -> None:
     if response.request.method == 'HEAD':
         found = (response.headers.get(name, '') for name in _HASH_HEADERS)
         _check_names([{'oid': value.removeprefix('W/').strip('"')} for value in found])
-    elif 'json' in response.headers.get('Content-Type', '') and '/api/' in response.url.path:
+    elif '/api/' in response.url.path:
         response.read()
         with suppress(ValueError, RecursionError):  # huggingface_hub reports what is no JSON
             _check_names(response.json())
