@@ -105,6 +105,7 @@ def local_folder(name: str) -> Path | None:
 
 def checkpoint_name(folder: Path) -> str:
     """Return the name of a folder; in the hub's cache that of the repository, not of a commit."""
+    folder = Path(os.path.abspath(folder))  # . has a name, too
     cached = re.fullmatch('models--.+--(.+)', folder.parent.parent.name)
     return cached[1] if cached and folder.parent.name == 'snapshots' else folder.name
 

@@ -42,8 +42,9 @@ def test_weights_of_eight_bits_open(copy):
     assert load_model(str(copy), device='cpu', dtype='float32').unet.dtype == torch.float32
 
 
-def test_the_description_names_what_runs(small_checkpoint):
-    description = load_model(str(small_checkpoint), device='cpu').description
+def test_the_description_names_what_runs(small_checkpoint, monkeypatch):
+    monkeypatch.chdir(small_checkpoint)
+    description = load_model('.', device='cpu').description
     assert description['name'] == 'small'
     assert description['space'] == 'depth'
     assert description['dtype'] == 'float32'
