@@ -177,7 +177,7 @@ def whole_folder(folder: Path, task: str = 'export') -> Iterator[Path]:
     Raises CheckpointError, which names the ``task``, if it cannot be written; the existing folder
     stays.
     """
-    draft = None
+    draft, folder = None, Path(os.path.realpath(folder))  # a link to it stays
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))

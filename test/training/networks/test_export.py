@@ -214,6 +214,16 @@ def test_an_overflowing_weight_keeps_the_old_checkpoint(chain, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['toy']
 
 
+def test_a_link_to_a_checkpoint_stays_one(tmp_path):
+    (tmp_path / 'link').symlink_to('toy')
+    for card in ('# first\n', '# second\n', '# third\n'):
+        with new_checkpoint(tmp_path / 'link', card):
+            pass
+        assert (tmp_path / 'toy' / 'README.md').read_text() == card
+    there = {path.name: path.is_symlink() for path in tmp_path.iterdir()}
+    assert there == {'link': True, 'toy': False}
+
+
 def test_an_overflowing_weight_of_a_single_network_is_refused_too(tmp_path):
     network = torch.nn.Linear(1, 1)
     network.bias.data[0] = 1e6
