@@ -119,8 +119,8 @@ def load_or_compile(
     data = compiled.export_model().getvalue()
     if _write(path, hashlib.sha256(data).digest() + data):
         with suppress(OSError):  # of a folder that another process tidies up too
-            stored = sorted(path.parent.glob('*.blob'), key=lambda file: file.stat().st_mtime)
-            for file in stored[:-KEPT]:
+            others = {*path.parent.glob('*.blob')} - {path}  # this one, whatever the clock says
+            for file in sorted(others, key=lambda file: file.stat().st_mtime)[: 1 - KEPT]:
                 file.unlink(missing_ok=True)
     return compiled
 

@@ -120,6 +120,11 @@ def test_the_networks_used_last_are_kept(tmp_path):
     assert paths[0].is_file()
     assert not paths[1].is_file()
     assert paths[-1].is_file()
+    for path in tmp_path.glob('*.blob'):
+        os.utime(path, (2**33, 2**33))  # written before the clock was set back
+    load_or_compile(paths[1], never, lambda: Compiled(b'code'))
+    assert len(list(tmp_path.glob('*.blob'))) == KEPT
+    assert paths[1].is_file()
 
 
 def test_a_file_that_another_process_removes_meanwhile_costs_nothing(tmp_path):
