@@ -199,13 +199,17 @@ def fetched(hub):
 
 
 def test_a_checkpoint_is_fetched_once(hub, environment):
+    parts = 'fusion/config.json', 'prompt/model.safetensors', 'tokenizer/merges.txt'
+    for name in ('metric_scale.json', 'preprocessor_config.json', *parts):
+        (hub.folder / name).parent.mkdir(exist_ok=True)
+        (hub.folder / name).write_text(name)
     code, output, error = got(environment, 'someone/tiny')
     assert (code, error) == (0, '')
     assert 'licence apache-2.0' in output
     assert f'commit {COMMIT[:12]}' in output
-    names = fetched(hub)
-    assert WEIGHTS in names
-    assert not {name for name in names if name.endswith(('.bin', '.md')) or 'fp16' in name}
+    unwanted = {name for name in hub.files() if name.endswith(('.bin', '.md')) or 'fp16' in name}
+    assert len(unwanted) == 3
+    assert fetched(hub) == set(hub.files()) - unwanted
     hub.asked.clear()
     assert got(environment, 'someone/tiny')[0] == 0
     assert fetched(hub) == set()
