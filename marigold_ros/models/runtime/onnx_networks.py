@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import brief, ConfigurationError
 from marigold_ros.models.runtime.tracing import tracing
 import numpy as np
 import torch
@@ -96,9 +96,8 @@ def export_network(
                 dynamo=False,
             )
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
             raise ConfigurationError(
-                f'a network of this model cannot be written as ONNX ({reason}); run it by torch'
+                f'this model cannot be written as ONNX ({brief(error)}); run it by torch'
             ) from error
 
 

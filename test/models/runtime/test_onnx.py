@@ -142,5 +142,11 @@ def test_what_onnx_lacks_is_named(tmp_path):
         def forward(self, matrix):
             return torch.linalg.eigh(matrix)[0]
 
-    with pytest.raises(ConfigurationError, match='cannot be written as ONNX.*eigh.*by torch'):
-        export_network(Eigenvalues(), (torch.eye(3),), tmp_path / 'network.onnx')
+    class Wordless(torch.nn.Module):
+        def forward(self, matrix):
+            raise RuntimeError
+
+    for network, reason in ((Eigenvalues(), '.*eigh.*'), (Wordless(), 'RuntimeError')):
+        words = rf'cannot be written as ONNX \({reason}\); run it by torch'
+        with pytest.raises(ConfigurationError, match=words):
+            export_network(network, (torch.eye(3),), tmp_path / 'network.onnx')
