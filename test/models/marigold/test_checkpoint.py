@@ -7,6 +7,7 @@ import math
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import list_checkpoints, load_model
+from marigold_ros.models.locate import find_folder
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
@@ -30,11 +31,13 @@ def test_pickled_weights_are_never_opened(copy, part):
         load_model(str(copy))
 
 
-def test_a_single_pickle_file_is_refused(tmp_path):
-    path = tmp_path / 'model.ckpt'
-    torch.save({}, path)
-    with pytest.raises(CheckpointError, match='single file'):
-        load_model(str(path))
+def test_a_single_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'model.safetensors').touch()
+    for name in ('~/model.safetensors', '~/missing.ckpt'):
+        with pytest.raises(CheckpointError, match='single file'):
+            find_folder(name)
+    assert find_folder('~') == tmp_path
 
 
 def test_weights_of_eight_bits_open(copy):
