@@ -224,6 +224,16 @@ def test_a_link_to_a_checkpoint_stays_one(tmp_path):
     assert there == {'link': True, 'toy': False}
 
 
+def test_a_kill_leaves_nothing_in_the_way_and_all_users_may_read_a_checkpoint(tmp_path):
+    for _ in range(2):
+        (tmp_path / '.toy-old' / 'unet').mkdir(parents=True)  # of a writing that was killed
+        with new_checkpoint(tmp_path / 'toy', '# toy\n') as draft:
+            (draft / 'unet').mkdir(0o700)
+            (draft / 'unet' / 'config.json').touch(0o600)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob('*')}
+    assert modes == {'toy': 0o755, 'unet': 0o755, 'README.md': 0o644, 'config.json': 0o644}
+
+
 def test_an_overflowing_weight_of_a_single_network_is_refused_too(tmp_path):
     network = torch.nn.Linear(1, 1)
     network.bias.data[0] = 1e6
