@@ -245,6 +245,8 @@ def test_a_fetched_autoencoder_is_found_beside_weights_of_other_programs(hub, en
 def asked_here(hub, monkeypatch):
     """Let this process ask the hub."""
     monkeypatch.setattr(constants, 'ENDPOINT', hub.address)
+    files = f'{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}'
+    monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE', files)
 
 
 @pytest.mark.usefixtures('asked_here')
@@ -300,13 +302,20 @@ def test_a_killed_download_fetches_only_what_is_missing(hub, environment, tmp_pa
     assert not fetched(hub) & there
 
 
-def test_a_file_that_arrives_damaged_is_removed_and_named(hub, environment):
-    hub.damaged = {WEIGHTS}
-    code, _, error = got(environment, 'someone/tiny')
-    assert code == 1
-    assert f'{WEIGHTS} of someone/tiny arrived damaged' in error
+@pytest.mark.usefixtures('asked_here')
+def test_a_damaged_file_is_removed_and_named(hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
+    hub.damaged, found, config = {WEIGHTS}, look_up('someone/tiny'), 'unet/config.json'
+    with pytest.raises(CheckpointError, match=f'{WEIGHTS} of someone/tiny arrived damaged'):
+        fetch(found)
     hub.damaged = set()
-    assert got(environment, 'someone/tiny')[0] == 0
+    folder = fetch(found)
+    os.truncate(folder / config, 0)  # as a power cut does
+    with pytest.raises(CheckpointError, match=f'{config} of someone/tiny arrived damaged'):
+        fetch(found)
+    assert fetch(found) == folder
+    for name in found.files:
+        assert (folder / name).read_bytes() == (hub.folder / name).read_bytes()
 
 
 @pytest.mark.parametrize(
