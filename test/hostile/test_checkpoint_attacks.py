@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Checkpoints that mean harm end in one sentence: nothing is run, fetched or read elsewhere."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 import json
 from pathlib import Path
@@ -15,8 +16,10 @@ from marigold_ros.models import EMBEDDED, load_model
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.locate import offline
 from marigold_ros.models.runtime.usage import PeakMemory
+from marigold_ros.models.weights import build_within
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 import torch
 
 CPU = torch.device('cpu')
@@ -133,6 +136,18 @@ def test_a_fusion_network_that_its_weights_do_not_hold_is_refused(tmp_path, chan
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(CheckpointError, match='must belong together'):
         load_fusion_network(folder)
+
+
+def test_parts_that_another_thread_builds_are_not_counted(tmp_path):
+    """As of the model that a node loads beside the one in use."""
+    save_file({'weight': torch.ones(1, 1)}, tmp_path / 'model.safetensors')
+
+    def build():
+        with ThreadPoolExecutor(1) as other:
+            other.submit(lambda: [torch.nn.Linear(1, 1) for _ in range(300)]).result()
+        return torch.nn.Linear(1, 1)
+
+    assert build_within([tmp_path / 'model.safetensors'], build).weight.is_meta
 
 
 def test_check_reports_a_binary_list_of_sums_of_any_family(sound, tmp_path, capsys):

@@ -5,6 +5,7 @@
 import json
 import math
 
+from diffusers.utils import logging
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import list_checkpoints, load_model
 from marigold_ros.models.locate import find_folder
@@ -206,6 +207,16 @@ def test_a_damaged_folder_is_refused_with_what_is_wrong(copy, damage, words):
         load_model(str(copy), device='cpu')
 
 
-def test_loading_draws_no_bars(small_checkpoint, capfd):
+@pytest.mark.parametrize('shown', [False, True])
+def test_loading_is_silent_and_leaves_the_reports_of_diffusers_as_they_were(
+    small_checkpoint, capfd, shown
+):
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.INFO)
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
     load_model(str(small_checkpoint))
+    after = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(before)
+    logging.enable_progress_bar()
+    assert after == (logging.INFO, shown)
     assert capfd.readouterr().err == ''
