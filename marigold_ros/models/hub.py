@@ -101,9 +101,9 @@ def fetch(repository: Repository) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     cache = Path(constants.HF_HUB_CACHE)
-    _check_space(repository, cache)
     name, revision, wanted = repository.name, repository.revision, list(repository.files)
     with _checked_answers(), _failures(name, revision, begun=True):
+        _check_space(repository, cache)
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
         for file, (size, digest) in repository.files.items():
             path = folder / file

@@ -384,6 +384,10 @@ def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch
         )
         with pytest.raises(CheckpointError, match=f'needs {missing} more, and .* free; make room'):
             fetch(found)
+    # As where another user's folder may not be looked into.
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / (300 * 'x')))
+    with pytest.raises(CheckpointError, match='broke off .*File name too long'):
+        fetch(found)
 
 
 @pytest.mark.parametrize(
