@@ -151,9 +151,9 @@ class GuardedMcap(Chunks, McapReader):
         start: int | None = None,
         stop: int | None = None,
     ) -> Any:
-        """Yield messages by log time, of the sound chunks."""
+        """Yield messages by log time, of the sound chunks; as recorded where none is indexed."""
         if not self.chunks:
-            yield from super().messages(connections, start, stop)
+            yield from self.messages_scan(connections, start, stop)
             return
         wanted = {c.id: c for c in connections}
         first = 0 if start is None else start
@@ -163,7 +163,7 @@ class GuardedMcap(Chunks, McapReader):
             for chunk in self.chunks
             if chunk.message_end_time >= first
             and chunk.message_start_time < last
-            and chunk.channel_count.keys() & wanted.keys()
+            and (not chunk.channel_count or chunk.channel_count.keys() & wanted.keys())
         ]
         for log_ns, offset, connection, data in heapq.merge(*chunks):
             if offset and connection is not None and data is not None:

@@ -151,6 +151,8 @@ class BagReader:
         """
         Yield topic, type, serialised message and log time in ns, in the order of log time.
 
+        Files without an index, as damaged ones, are read in the order of their recording.
+
         With ``start_ns`` and ``stop_ns`` from the one log time to before the other, which an
         undamaged bag finds by its index.
 

@@ -107,39 +107,76 @@ def test_compressed_with_zstd(drive, expected, tmp_path, storage, mode):
     same(frames_of(rewritten(drive, tmp_path / 'bag', storage, **options)), expected)
 
 
-def recompressed(data, name):
-    """Pack the chunks of an uncompressed .mcap anew, as the definition of the format says."""
-    packers = {'lz4': lz4.frame.compress, 'zstd': zstd.compress, '': bytes}
-    out, place, chunks = bytearray(data[:8]), 8, 0
-    while True:
+def record(code, body):
+    return struct.pack('<BQ', code, len(body)) + body
+
+
+def records_of(data):
+    """Yield code and content of the records of an .mcap file, or of a chunk."""
+    place = 0
+    while place < len(data):
         code, length = struct.unpack_from('<BQ', data, place)
-        body = data[place + 9 : place + 9 + length]
+        yield code, data[place + 9 : place + 9 + length]
         place += 9 + length
-        if code == 0x0F:  # the data section ends; no summary follows
+
+
+def unindexed(data, pack):
+    """Copy an uncompressed .mcap without a summary, its chunks packed by a function."""
+    out, chunks = bytearray(data[:8]), 0
+    for code, body in records_of(data[8:-8]):
+        if code == 0x0F:  # the data section ends
             break
         if code == 0x06:
-            start, end, size, crc, n = struct.unpack_from('<QQQII', body)
-            (stored,) = struct.unpack_from('<Q', body, 32 + n)
-            records = body[40 + n : 40 + n + stored]
-            if n:
-                records = {b'zstd': zstd.decompress, b'lz4': lz4.frame.decompress}[
-                    bytes(body[32 : 32 + n])
-                ](records)
-            packed = packers[name](records)
-            head = struct.pack('<QQQII', start, end, size, crc, len(name)) + name.encode()
-            body = head + struct.pack('<Q', len(packed)) + packed
+            out += pack(body[:28], body[40:])
             chunks += 1
-        if code in (0x01, 0x03, 0x04, 0x05, 0x06):
-            out += struct.pack('<BQ', code, len(body)) + body
+        elif code in (0x01, 0x03, 0x04):
+            out += record(code, body)
     assert chunks
-    out += struct.pack('<BQI', 0x0F, 4, 0) + struct.pack('<BQQQI', 0x02, 20, 0, 0, 0) + data[:8]
-    return bytes(out)
+    end = record(0x0F, bytes(4)) + record(0x02, bytes(20))
+    return bytes(out) + end + data[:8]
 
 
-@pytest.mark.parametrize('name', ['', 'lz4', 'zstd'])
+PACKERS = {'': bytes, 'lz4': lz4.frame.compress, 'zstd': zstd.compress}
+
+
+@pytest.mark.parametrize('name', PACKERS)
 def test_compressed_mcap_chunks_without_an_index(drive, expected, tmp_path, name):
+    def pack(head, content):
+        packed = PACKERS[name](content)
+        head += struct.pack('<I', len(name)) + name.encode() + struct.pack('<Q', len(packed))
+        return record(0x06, head + packed)
+
     path = tmp_path / 'bag.mcap'
-    path.write_bytes(recompressed(file_of(drive).read_bytes(), name))
+    path.write_bytes(unindexed(file_of(drive).read_bytes(), pack))
+    same(frames_of(path), expected)
+
+
+def test_an_mcap_without_chunks_may_be_out_of_order(drive, expected, tmp_path):
+    """So does the preset fastwrite of rosbag2 record, where topics overtake each other."""
+
+    def exchanged(head, content):
+        found = [record(*one) for one in records_of(content)]
+        messages = [one for one in found if one[0] == 0x05]
+        messages[1::2], messages[::2] = messages[::2], messages[1::2]
+        return b''.join([one for one in found if one[0] != 0x05] + messages)
+
+    path = tmp_path / 'bag.mcap'
+    path.write_bytes(unindexed(file_of(drive).read_bytes(), exchanged))
+    same(frames_of(path), expected)
+
+
+def test_an_mcap_may_index_its_chunks_and_not_their_messages(drive, expected, tmp_path):
+    """So does rosbag2 record with the option noMessageIndex."""
+    data = file_of(drive).read_bytes()
+    (summary,) = struct.unpack_from('<Q', data, len(data) - 28)
+    out = bytearray(data[:summary])
+    for code, body in records_of(data[summary:-8]):
+        if code == 0x08:
+            (length,) = struct.unpack_from('<I', body, 32)
+            body = body[:32] + bytes(12) + body[32 + 12 + length :]
+        out += record(code, body)
+    path = tmp_path / 'bag.mcap'
+    path.write_bytes(bytes(out) + data[:8])
     same(frames_of(path), expected)
 
 
