@@ -159,25 +159,29 @@ class GuardedMcap(Chunks, McapReader):
         first = 0 if start is None else start
         last = storage_mcap.MAXSIZE if stop is None else stop
         chunks = [
-            self._messages_of(chunk, wanted, first, last)
+            self._messages_of(chunk, wanted)
             for chunk in self.chunks
             if chunk.message_end_time >= first
             and chunk.message_start_time < last
             and (not chunk.channel_count or chunk.channel_count.keys() & wanted.keys())
         ]
         for log_ns, offset, connection, data in heapq.merge(*chunks):
-            if offset and connection is not None and data is not None:
+            if offset and connection is not None and data is not None and first <= log_ns < last:
                 yield connection, log_ns, data
 
-    def _messages_of(
-        self, chunk: ChunkInfo, wanted: dict[int, Connection], start: int, stop: int
-    ) -> Iterator[Msg]:
+    def _messages_of(self, chunk: ChunkInfo, wanted: dict[int, Connection]) -> Iterator[Msg]:
+        """Yield the wanted messages of a chunk, of any time: its index counts them."""
         file: Any = self.bio
+        missing = sum(chunk.channel_count.get(number, 0) for number in wanted)
         try:
-            messages = msgsrc(chunk, wanted, start, stop, file)
+            messages = msgsrc(chunk, wanted, 0, storage_mcap.MAXSIZE, file)
             yield next(messages)  # its time, before anything is unpacked
             self.unpack(chunk.uncompressed_size)
-            yield from messages
+            for message in messages:
+                missing -= 1
+                yield message
+            if missing > 0:
+                raise ReaderError('it lacks messages that its index counts')
         except Exception as error:  # a damaged chunk can fail anywhere in the library
             self.damage[chunk.chunk_start_offset] = reason(error)
 

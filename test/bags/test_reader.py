@@ -3,7 +3,9 @@
 """Which topics a bag offers for which part, and bags that cannot be read."""
 
 import os
+import struct
 from types import SimpleNamespace
+import zlib
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
@@ -232,6 +234,37 @@ def test_of_a_damaged_bag_the_time_that_is_asked_for_is_read(tmp_path, storage):
     assert first_ns == STAMP
     assert 200 < last_ns - STAMP < 299
     assert found == [100, 101, 102]
+
+
+@pytest.mark.parametrize(
+    ('distance', 'lost', 'why'),
+    [
+        (0, {30}, 'it lacks messages that its index counts'),  # the code of a record
+        (100, set(range(27, 54)), 'Chunk checksum mismatch'),  # a byte of a message
+    ],
+)
+def test_a_part_of_a_bag_misses_what_its_chunks_have_lost(tmp_path, distance, lost, why):
+    """Chunks of 27 messages each; with checksums, as rosbag2 writes them, or without."""
+    with BagWriter(tmp_path / 'bag') as bag:
+        for number in range(60):
+            fields = {'format': 'jpeg', 'data': bytes([number]) * 40_000}
+            bag.write('/image', 'sensor_msgs/msg/CompressedImage', fields, STAMP + number)
+    path = tmp_path / 'bag' / 'bag.mcap'
+    data = bytearray(path.read_bytes())
+    chunk = data.index(struct.pack('<QQ', STAMP + 27, STAMP + 53)) - 9
+    (size,) = struct.unpack_from('<Q', data, chunk + 25)
+    if distance:
+        checksum = zlib.crc32(data[chunk + 49 : chunk + 49 + size])
+        struct.pack_into('<I', data, chunk + 33, checksum)
+    record = data.index(struct.pack('<Q', STAMP + 30), chunk + 49) - 15
+    data[record + distance] = 0
+    path.write_bytes(data)
+    found = []
+    with BagReader(path) as reader:
+        assert len(list(reader.raw(['/image'], STAMP + 2, STAMP + 27))) == 25
+        with pytest.raises(BagError, match=rf'is damaged: cannot read 1 chunks \({why}'):
+            found.extend(ns - STAMP for *_, ns in reader.raw(['/image'], STAMP + 20, STAMP + 58))
+    assert found == [number for number in range(20, 58) if number not in lost]
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
