@@ -72,13 +72,11 @@ class DamagedMcap(GuardedMcap):
             raise ReaderError('it does not begin as an .mcap file')
         described: dict[bytes, None] = {}
         counts: Counter[int] = Counter()
-        times = [2**63 - 1, 0]
         self.stated = 0  # number of messages by the file's own statistics
         for code, data in self._records():
             if code == _MESSAGE:
-                channel, _, log_ns = _MESSAGE_HEAD.unpack_from(data)
+                channel, _, _ = _MESSAGE_HEAD.unpack_from(data)
                 counts[channel] += 1
-                times = [min(times[0], log_ns), max(times[1], log_ns)]
             elif code in (_SCHEMA, _CHANNEL):
                 described[RECORD_HEAD.pack(code, len(data)) + data] = None
             elif code == _STATISTICS:
@@ -89,10 +87,6 @@ class DamagedMcap(GuardedMcap):
         self.read_index()
         self.bio = file
         self.connections = [c._replace(msgcount=counts[c.id]) for c in self.connections]
-        start, end = (times[0], times[1] + 1) if counts else (2**63 - 1, 0)
-        self.metadata = self.metadata._replace(
-            start_time=start, end_time=end, duration=end - start, message_count=counts.total()
-        )
 
     def messages(
         self,
