@@ -236,15 +236,31 @@ def test_of_a_damaged_bag_the_time_that_is_asked_for_is_read(tmp_path, storage):
     assert found == [100, 101, 102]
 
 
+def part_of(path, first, last):
+    """Return the numbers of the images of a part, by their stamps, and what was said."""
+    found = []
+    with BagReader(path) as reader:
+        try:
+            part = reader.raw(['/image'], STAMP + first, STAMP + last)
+            found.extend(log_ns - STAMP for *_, log_ns in part)
+        except BagError as error:
+            return found, str(error)
+    return found, ''
+
+
 @pytest.mark.parametrize(
-    ('distance', 'lost', 'why'),
+    ('distance', 'why', 'lost', 'lost_without_index'),
     [
-        (0, {30}, 'it lacks messages that its index counts'),  # the code of a record
-        (100, set(range(27, 54)), 'Chunk checksum mismatch'),  # a byte of a message
+        # The code of a record; without an index the record before it is not known to be sound.
+        (0, 'it lacks messages that its index counts', {30}, range(29, 54)),
+        # A byte of a message, where there are checksums, as of rosbag2.
+        (100, 'Chunk checksum mismatch', range(27, 54), range(27, 54)),
     ],
 )
-def test_a_part_of_a_bag_misses_what_its_chunks_have_lost(tmp_path, distance, lost, why):
-    """Chunks of 27 messages each; with checksums, as rosbag2 writes them, or without."""
+def test_a_part_of_a_bag_misses_what_a_chunk_has_lost(
+    tmp_path, distance, why, lost, lost_without_index
+):
+    """Chunks of 27 messages each."""
     with BagWriter(tmp_path / 'bag') as bag:
         for number in range(60):
             fields = {'format': 'jpeg', 'data': bytes([number]) * 40_000}
@@ -259,12 +275,14 @@ def test_a_part_of_a_bag_misses_what_its_chunks_have_lost(tmp_path, distance, lo
     record = data.index(struct.pack('<Q', STAMP + 30), chunk + 49) - 15
     data[record + distance] = 0
     path.write_bytes(data)
-    found = []
-    with BagReader(path) as reader:
-        assert len(list(reader.raw(['/image'], STAMP + 2, STAMP + 27))) == 25
-        with pytest.raises(BagError, match=rf'is damaged: cannot read 1 chunks \({why}'):
-            found.extend(ns - STAMP for *_, ns in reader.raw(['/image'], STAMP + 20, STAMP + 58))
+    assert part_of(path, 26, 27) == ([26], '')
+    found, said = part_of(path, 20, 58)
     assert found == [number for number in range(20, 58) if number not in lost]
+    assert f'is damaged: cannot read 1 chunks ({why}' in said
+    path.write_bytes(data[:-100])
+    found, said = part_of(path, 20, 58)
+    assert found == [number for number in range(20, 58) if number not in lost_without_index]
+    assert 'is cut off or damaged' in said
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])

@@ -17,6 +17,7 @@ import sqlite3
 import struct
 
 from hostile_images import large_png, slow_jpeg
+import lz4.frame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.frame import Camera
@@ -34,6 +35,7 @@ MAGIC = b'\x89MCAP0\r\n'
 IMAGES = 6  # in every bag that holds any
 _STORE = get_typestore(Stores.ROS2_HUMBLE)
 _PERIOD = 100_000_000  # ns
+_PACKERS = {'': bytes, 'lz4': lz4.frame.compress, 'zstd': zstd.compress}
 Message = tuple[str, str, bytes, int]  # topic, type, serialised, log time in ns
 
 
@@ -93,6 +95,7 @@ class Mcap:
 
     definitions: dict[str, tuple[str, str]] = field(default_factory=dict)  # others are true ones
     qos: str = ''
+    compression: str = 'zstd'
     data: bytes = MAGIC + record(1, _text('ros2'), _text('hostile'))
     summary: list[bytes] = field(default_factory=list)
     counts: dict[int, int] = field(default_factory=dict)
@@ -125,11 +128,11 @@ class Mcap:
         body = b''.join(self.message(*one) for one in messages)
         for topic, _, _, _ in messages:
             self.counts[self.topics[topic]] = self.counts.get(self.topics[topic], 0) + 1
-        packed = _zeros_after(body, pad) if pad else zstd.compress(body)
+        packed = _zeros_after(body, pad) if pad else _PACKERS[self.compression](body)
         size = len(body) + (pad + 9 if pad else 0) if states is None else states
         first, last = messages[0][3], messages[-1][3]
         at = len(self.data)
-        parts = struct.pack('<QQQI', first, last, size, 0), _text('zstd')
+        parts = struct.pack('<QQQI', first, last, size, 0), _text(self.compression)
         chunk = record(6, *parts, struct.pack('<Q', len(packed)), packed)
         self.data += chunk
         offsets: dict[int, int] = {}
@@ -146,7 +149,7 @@ class Mcap:
                 struct.pack('<QQQQ', first, last, at, len(chunk)),
                 _text(index),
                 struct.pack('<Q', len(self.data) - at - len(chunk)),
-                _text('zstd'),
+                _text(self.compression),
                 struct.pack('<QQ', len(packed), size),
             )
         )

@@ -147,13 +147,14 @@ def cut(path, at, count=446):
     return path
 
 
-def chunked(folder):
-    return mcap_of(good_messages(folder)).write(folder / 'bag.mcap')
+def chunked(folder, **options):
+    return mcap_of(good_messages(folder), **options).write(folder / 'bag.mcap')
 
 
 @SHARES
-def test_after_a_gap_reading_goes_on_at_the_next_chunk(tmp_path, share):
-    path = chunked(tmp_path)
+@pytest.mark.parametrize('compression', ['', 'lz4', 'zstd'])
+def test_after_a_gap_reading_goes_on_at_the_next_chunk(tmp_path, share, compression):
+    path = chunked(tmp_path, compression=compression)
     path = cut(path, int(path.stat().st_size * share))
     reading = hostile_reading.read(path)
     assert reading.images >= COUNT - 2
