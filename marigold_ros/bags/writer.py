@@ -107,7 +107,7 @@ class BagWriter:
         self._writer: Any = None
 
     def __enter__(self) -> BagWriter:
-        if self.path.exists():
+        if os.path.lexists(self.path):
             raise BagError(f'{self.path} exists already; choose another path or remove it')
         if self._storage == StoragePlugin.SQLITE3 and set('%?#') & set(str(self.path)):
             raise BagError(

@@ -104,8 +104,10 @@ def test_a_failed_run_leaves_nothing_behind(tmp_path):
 
 def test_an_existing_path_is_never_touched(tmp_path):
     (tmp_path / 'bag').mkdir()
-    with pytest.raises(BagError, match='exists already'), BagWriter(tmp_path / 'bag'):
-        pass
+    (tmp_path / 'link').symlink_to(tmp_path / 'a disk that is not there')
+    for name in ('bag', 'link'):
+        with pytest.raises(BagError, match='exists already'), BagWriter(tmp_path / name):
+            pass
 
 
 @pytest.mark.parametrize(
@@ -145,15 +147,16 @@ with BagWriter(sys.argv[1]) as bag:
 
 
 def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
-    run = [sys.executable, '-c', KILLED, tmp_path / 'bag']
+    path = tmp_path / 'bag[1]'
+    run = [sys.executable, '-c', KILLED, path]
     assert subprocess.run(run, check=False).returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
-    (tmp_path / '.bag.settings').mkdir()
-    with BagWriter(tmp_path / 'bag') as bag:
+    (tmp_path / '.bag[1].settings').mkdir()
+    with BagWriter(path) as bag:
         assert not left.exists()
         remove_partial(tmp_path)
         bag.write('/image', IMAGE, {}, 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['.bag.settings', 'bag']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.bag[1].settings', 'bag[1]']
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
