@@ -106,7 +106,6 @@ class DamagedMcap(GuardedMcap):
     def _records(self) -> Iterator[tuple[int, bytes]]:
         """Yield code and content of the sound records, those inside of chunks among them."""
         file: Any = self.bio
-        self.damage.clear()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             at = len(_MAGIC)
             while at + RECORD_HEAD.size <= len(data):

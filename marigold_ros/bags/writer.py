@@ -249,8 +249,7 @@ class BagWriter:
             return _base_type(detail[0])(0 if value is None else value)
         (element_kind, element), length = detail
         if element_kind == Nodetype.NAME:
-            items = [{}] * length if value is None and kind == Nodetype.ARRAY else value or []
-            return [self._message(element, item) for item in items]
+            return [self._message(element, item) for item in value or []]
         if element[0] == 'string':
             return [] if value is None else list(value)
         dtype = np.dtype(element[0])
