@@ -8,7 +8,7 @@ from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.transforms import TransformTree
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import AlignmentConfig, LidarConfig
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.frame import Camera
 from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
@@ -264,6 +264,13 @@ def test_of_a_bag_that_was_recorded_twice_each_message_counts_once(drive):
     with BagReader(drive.path) as reader:
         by_log = list(bag_frames(reader, TOPICS, LidarConfig(), stamps='log'))
     assert [item.error for item in by_log] == [None] * 6
+
+
+def test_times_of_another_kind_are_refused(drive):
+    drive.image(START)
+    drive.read()
+    with BagReader(drive.path) as reader, pytest.raises(ConfigurationError, match='header, log'):
+        next(bag_frames(reader, TOPICS, LidarConfig(), stamps='publish'))
 
 
 def test_images_without_stamps_are_used_where_nothing_is_paired_with_them(drive):

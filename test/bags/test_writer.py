@@ -135,6 +135,16 @@ def test_wrong_uses_are_refused(tmp_path):
         writer.write('/image', IMAGE, {}, 0)
         with pytest.raises(BagError, match='another topic'):
             writer.write('/image', 'sensor_msgs/msg/CompressedImage', {}, 0)
+        with pytest.raises(BagError, match='name the type as'):
+            writer.write_raw('/other', 'sensor_msgs/msg/Photo', b'', 0)
+
+
+@pytest.mark.parametrize(('name', 'about'), [('file/bag', {}), ('bag', {'a': 5})])
+def test_a_bag_that_cannot_be_begun_leaves_nothing_behind(tmp_path, name, about):
+    (tmp_path / 'file').touch()
+    with pytest.raises(WriteError, match='folder you may write to'):
+        BagWriter(tmp_path / name, about=about).__enter__()
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
 KILLED = """
