@@ -24,7 +24,6 @@ from marigold_ros.bags.guarded import (
     GuardedDatabase,
     GuardedMcap,
     MOST_UNPACKED,
-    reason,
     RECORD_HEAD,
 )
 from rosbags.interfaces import (
@@ -124,8 +123,7 @@ class DamagedMcap(GuardedMcap):
                     elif code in _NEEDED:
                         yield code, data[begin:end]
                     at = end
-                except Exception as error:  # damaged data can fail anywhere in a decompressor
-                    self.damage[at] = reason(error)
+                except Exception:  # damaged data can fail anywhere in a decompressor
                     at = _next_chunk(data, at + 1)
 
 
@@ -196,8 +194,7 @@ class DamagedBag1(GuardedBag1):
                     Header.read(file)
                     file.seek(read_uint32(file), os.SEEK_CUR)
                 at = file.tell()
-            except Exception as error:  # damaged data can fail anywhere in a decompressor
-                self.damage[at] = reason(error)
+            except Exception:  # damaged data can fail anywhere in a decompressor
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                     at = _next_record(data, at + 1)
         self.indexes = {c.id: sorted(found[c.id]) for c in described}
