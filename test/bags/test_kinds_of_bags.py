@@ -8,6 +8,7 @@ has none, by hand from the format's definition: MCAP chunks compressed with lz4,
 the first version.
 """
 
+import os
 import shutil
 import sqlite3
 import struct
@@ -21,6 +22,7 @@ from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
+from marigold_ros.errors import BagError
 from marigold_ros.replay.bag_label import label_name
 from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
@@ -105,6 +107,16 @@ def test_a_link_may_lead_to_a_file_without_suffix(drive, expected, tmp_path):
 def test_compressed_with_zstd(drive, expected, tmp_path, storage, mode):
     options = {'mode': mode, 'fmt': CompressionFormat.ZSTD}
     same(frames_of(rewritten(drive, tmp_path / 'bag', storage, **options)), expected)
+
+
+def test_a_damaged_file_of_compressed_messages_is_not_read_as_if_they_were_not(drive, tmp_path):
+    """Its metadata.yaml alone says how they are compressed."""
+    options = {'mode': CompressionMode.MESSAGE, 'fmt': CompressionFormat.ZSTD}
+    bag = rewritten(drive, tmp_path / 'bag', StoragePlugin.MCAP, **options)
+    path = file_of(bag)
+    os.truncate(path, path.stat().st_size - 100)
+    with pytest.raises(BagError, match='cannot read .* as a bag'), BagReader(bag):
+        pass
 
 
 def record(code, body):
