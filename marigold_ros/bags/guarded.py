@@ -158,6 +158,7 @@ class GuardedMcap(Chunks, McapReader):
         wanted = {c.id: c for c in connections}
         first = 0 if start is None else start
         last = storage_mcap.MAXSIZE if stop is None else stop
+        # An option of rosbag2 leaves out which messages a chunk holds.
         chunks = [
             self._messages_of(chunk, wanted)
             for chunk in self.chunks
