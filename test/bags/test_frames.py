@@ -494,6 +494,27 @@ def test_a_scan_that_cannot_be_read_is_the_reason_of_its_own_image(drive):
     assert read[1].frame.lidar.no_points is not None
 
 
+@pytest.mark.parametrize('another', [True, False])
+def test_why_a_scan_was_refused_is_not_said_of_later_images(drive, another):
+    if another:
+        drive.scan(START)
+    drive.scan(0, START + MS)
+    drive.image(START + 2 * MS)
+    drive.image(START + 10 * S)
+    read = drive.read()
+    assert [item.frame.points_lidar is not None for item in read] == [another, False]
+    assert ['the stamp is 0' in item.warning for item in read] == [not another, False]
+
+
+def test_an_image_without_a_frame_is_in_that_of_its_camera_info(drive):
+    drive.info(START)
+    drive.image(START, header={'stamp': START})
+    drive.scan(START)
+    (item,) = drive.read()
+    assert item.frame_id == 'camera'
+    assert item.frame.T_cam_lidar[:3, 3].tolist() == [1, 2, 3]
+
+
 @pytest.mark.parametrize('stamped', [True, False])
 def test_the_camera_of_a_depth_image_is_the_last_before_it(drive, stamped):
     for tick in range(4):
