@@ -529,6 +529,19 @@ def test_the_camera_of_a_depth_image_is_the_last_before_it(drive, stamped):
     assert focal == [10.0, 11.0, 12.0, 13.0]
 
 
+def test_after_a_clock_jump_the_last_camera_of_a_depth_image_counts(drive):
+    for second in (0, 5):
+        fields = camera_info_fields(Camera(np.diag([10.0 + second] * 2 + [1.0]), 12, 8))
+        drive.add('/tof/camera_info', 'CameraInfo', fields, START + second * S, frame_id='lidar')
+    for tenth, delay in ((0, 0), (40, 0), (41, 0), (20, 4 * S), (21, 4 * S)):
+        stamp = START + tenth * 100 * MS
+        drive.image(stamp, delay)
+        fields = vars(encode_depth(np.full((8, 12), 5.0)))
+        drive.add('/tof/sparse_depth', 'Image', fields, stamp, delay, 'lidar')
+    focal = [item.frame.lidar.sparse_camera.K[0, 0] for item in drive.read(depth_topics())]
+    assert focal == [10.0, 10.0, 10.0, 15.0, 15.0]
+
+
 @pytest.mark.parametrize('seconds', [-1000, 1000])
 @pytest.mark.parametrize('kind', ['image', 'info', 'scan', 'truth', 'poses'])
 def test_a_lone_stamp_that_is_out_of_order_costs_its_own_message_only(drive, kind, seconds):
