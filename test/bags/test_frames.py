@@ -279,6 +279,13 @@ def test_images_without_stamps_are_used_where_nothing_is_paired_with_them(drive)
     assert [item.error for item in drive.read()] == [None] * 3
 
 
+def test_the_clock_of_a_simulator_may_begin_at_zero(drive):
+    for tick in range(3):
+        drive.image(tick * 100 * MS)
+        drive.scan(tick * 100 * MS)
+    assert [item.frame.points_lidar is not None for item in drive.read()] == [False, True, True]
+
+
 def test_an_undecodable_message_is_reported_in_its_place(drive, tmp_path):
     drive.image(START)
     drive.read()
@@ -459,8 +466,9 @@ def test_a_depth_camera_of_another_frame_and_size_is_moved_into_the_image(drive)
     assert set(sparse.z.tolist()) == {8.0}  # 3 m behind the image's camera
 
 
-def test_a_depth_image_of_the_images_frame_and_another_size_needs_no_transform(drive):
-    depth_camera(drive, frame_id='camera')
+@pytest.mark.parametrize('frame_id', ['camera', ''])
+def test_a_depth_image_of_the_images_frame_and_another_size_needs_no_transform(drive, frame_id):
+    depth_camera(drive, frame_id)
     (item,) = drive.read(depth_topics(), extrinsics=False)
     np.testing.assert_array_equal(item.frame.T_cam_lidar, np.eye(4))
 
