@@ -586,7 +586,9 @@ def test_a_further_sensor_without_stamps_leaves_the_others_alone(drive):
     drive.read()
     topics = BagTopics('/camera/image', lidar='/lidar', further=('/radar',))
     with BagReader(drive.path) as reader:
-        read = list(bag_frames(reader, topics, LidarConfig()))
+        read = list(bag_frames(reader, topics, LidarConfig(), np.eye(4)))
     found = [[one.points_lidar is not None for one in item.frame.inputs] for item in read]
     assert found == [[True, False]] * 3
+    given = [one.T_cam_lidar is not None for one in read[0].frame.inputs]
+    assert given == [True, False]  # extrinsics are those of the first
     assert 'the stamp is 0' in read[0].warning
