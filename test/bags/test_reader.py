@@ -214,6 +214,7 @@ def test_a_file_with_spaces_in_its_name_is_found_when_it_is_cut_off(tmp_path, st
     with BagReader(folder) as reader:
         assert path.name in reader.lost
         assert '%20' not in reader.lost
+        assert 'is missing' not in reader.lost
         assert reader.choose_topics().notes == ()
 
 

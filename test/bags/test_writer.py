@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Bags that are written can be read, say what Humble needs, and appear only when complete."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -34,6 +35,7 @@ def transform(x=1.0):
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_what_is_written_is_read_back(tmp_path, storage):
     path = tmp_path / 'new' / 'drive'
+    open_files = len(os.listdir('/proc/self/fd'))
     cloud = np.zeros((1, 3), [(name, '<f4') for name in 'xyz'])
     cloud['x'] = [[1, 2, 3]]
     with BagWriter(path, storage) as bag:
@@ -57,6 +59,7 @@ def test_what_is_written_is_read_back(tmp_path, storage):
         assert to_points(read['/points'][0])[:, 0].tolist() == [1, 2, 3]
         assert reader.static_transforms().lookup('base', 'lidar')[0, 3] == 1.0
     assert [entry.name for entry in path.parent.iterdir()] == ['drive']
+    assert len(os.listdir('/proc/self/fd')) <= open_files
 
 
 def test_metadata_is_what_humble_reads(tmp_path):
