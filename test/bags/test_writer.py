@@ -197,3 +197,16 @@ def test_what_is_noted_about_a_bag_is_read_again(tmp_path):
     with BagReader(tmp_path / 'bag') as reader:
         assert reader.about == {'a': 'b: &c'}
         assert reader.contents == '1 messages from 5 to 6 ns'
+
+
+def test_lists_of_texts_and_inner_messages_are_written(tmp_path):
+    header = {'frame_id': 'arm'}
+    for name in ('a', 'b'):
+        with BagWriter(tmp_path / name) as bag:
+            fields = {'header': header, 'name': ['x', 'y']}
+            bag.write('/joints', 'sensor_msgs/msg/JointState', fields, STAMP)
+        with BagReader(tmp_path / name) as reader:
+            message = reader.first('/joints')
+        header = message.header  # is written next
+        assert message.name == ['x', 'y']
+        assert (header.frame_id, header.stamp.sec) == ('arm', STAMP // 10**9)
