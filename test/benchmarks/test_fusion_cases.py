@@ -3,6 +3,7 @@
 """The scores of fused depth: planted truth, missing depth, networks that are known."""
 
 from functools import partial
+import time
 
 from fusion_cases import (
     ABLATIONS,
@@ -164,14 +165,16 @@ def test_eight_scenes_have_an_interval_around_the_mean_difference():
 
 
 @pytest.mark.parametrize('network', [None, only('smooth')])
-def test_every_stage_is_timed_and_they_make_up_the_total(room, network):
+def test_every_stage_is_timed_and_they_make_up_the_total(room, network, monkeypatch):
+    # Of this process alone: on a busy machine, parts and total wait for different times.
+    monkeypatch.setattr('fusion_cost.perf_counter', time.process_time)
     stages = stage_ms(room, 400, network, 5)
     assert ('network' in stages) == (network is not None)
     for times in stages.values():
         assert 0 < times['p50'] <= times['p95']
     whole = ('total', 'scoring sigma', 'scaling sigma')
     parts = sum(times['p50'] for name, times in stages.items() if name not in whole)
-    assert 0.3 < parts / stages['total']['p50'] < 1.5
+    assert 0.5 < parts / stages['total']['p50'] < 1.3
 
 
 def test_claims_are_those_at_points_held_out_beside_the_true_errors(room):
