@@ -16,7 +16,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.commands import evaluate
 from marigold_ros.commands.evaluate import corruptions
 from marigold_ros.commands.terminal.output import summary
-from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig, RuntimeConfig
+from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, UsageError
 from marigold_ros.evaluation.choices import CORRUPTIONS
 from marigold_ros.frame import Prediction
@@ -333,10 +333,3 @@ def test_a_protocol_settles_steps_members_size_and_seed():
         evaluate.predicted_as_published(marigold, replace(config, seed=3))
     with pytest.raises(UsageError, match='needs a --dataset of publications'):
         evaluate.predicted_as_published(given('--protocol', 'marigold'), config)
-
-
-def test_compared_models_of_one_name_are_told_apart(monkeypatch):
-    monkeypatch.setattr(evaluate, 'load_chosen_model', lambda *_, model='', **__: model)
-    args = given('--against', 'a/net', '--against', 'b/net', '--against', 'c/net')
-    found = evaluate._load(args, RuntimeConfig()).compared
-    assert found == {'net': 'a/net', "net'": 'b/net', "net''": 'c/net'}

@@ -76,16 +76,18 @@ def test_the_command_scores_compared_models_by_frame(
         return truth_model(items, 0.2 if name == 'some/folder' else 0.0)
 
     monkeypatch.setattr('marigold_ros.models.load_model', load)
-    call = ['evaluate', str(short_drive), '--out', str(tmp_path), '--against', 'some/folder']
-    assert main([*call, '--against', 'folder', '--oracle', 'marigold-scannet']) == 0
+    call = ['evaluate', str(short_drive), '--out', str(tmp_path), '--oracle', 'marigold-scannet']
+    for name in ('some/folder', 'folder', 'other/folder'):
+        call += ['--against', name]
+    assert main(call) == 0
     text = capsys.readouterr().out
-    names = ('', 'folder: ', "folder': ")
+    names = ('', 'folder: ', "folder': ", "folder'': ")
     protocols = ('oracle (model alone)', 'global', 'heldout (fused)', 'truth (fused)')
     shown = [re.split(r'  +', line)[0] for line in text.splitlines()]
     # What compares models leads.
     first = shown.index('oracle (model alone)')
-    assert shown[first : first + 6] == [name + p for p in protocols[:2] for name in names]
-    assert {name + p for p in protocols[2:] for name in names} <= set(shown[first + 6 :])
+    assert shown[first : first + 8] == [name + p for p in protocols[:2] for name in names]
+    assert {name + p for p in protocols[2:] for name in names} <= set(shown[first + 8 :])
     assert 'baseline global' not in shown
     assert 'oracle marigold-scannet: truth strictly between 0.001 and 10 m' in text
     results = json.loads((tmp_path / 'results.json').read_text())
@@ -93,10 +95,11 @@ def test_the_command_scores_compared_models_by_frame(
     assert results['memory']['peak_mb'] > 1
     assert {'read', 'score'} <= set(results['latency_ms'])
     assert results['provenance']['options']['alignment.method'] == 'fused'
-    own, worse, same = (
+    own, worse, *same = (
         found['baselines']['global']['abs_rel'] for found in (results, *results['models'].values())
     )
-    assert same == own < 0.25 * worse
+    assert same == [own, own]
+    assert own < 0.25 * worse
     with (tmp_path / 'per_frame.csv').open() as file:
         rows = list(csv.DictReader(file))
     folder = results['models']['folder']
