@@ -184,6 +184,16 @@ def _no_known_sizes(_cache: Path) -> None:
 
 
 @pytest.fixture
+def without_rclpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let modules that need rclpy be imported anew, and fail; other tests find the ones of now."""
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    for name in [name for name in sys.modules if name.startswith('marigold_ros.live_run.')]:
+        package, _, module = name.rpartition('.')
+        monkeypatch.delattr(sys.modules[package], module)
+        monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give a test of the cache itself an empty one."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'own_cache'))

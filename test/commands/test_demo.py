@@ -171,11 +171,7 @@ def test_without_rclpy_the_same_pipeline_runs_offline(
     assert all((tmp_path / name).exists() for name in FILES)
 
 
-def test_where_rclpy_cannot_be_imported_there_is_no_live_runner(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'rclpy', None)
-    shells = ('marigold_ros.node', 'marigold_ros.live_run')
-    for name in [name for name in sys.modules if name.startswith(shells)]:
-        monkeypatch.delitem(sys.modules, name)
+def test_where_rclpy_cannot_be_imported_there_is_no_live_runner(without_rclpy):
     assert demo.live_runner() is None
 
 

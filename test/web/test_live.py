@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 import socket
-import sys
 import threading
 from unittest.mock import AsyncMock
 
@@ -107,10 +106,7 @@ def test_nodes_and_their_state_are_listed_and_others_are_refused(server, planted
     assert 'ROS_DOMAIN_ID' in answer.json['error']
 
 
-def test_without_ros_one_sentence_says_so(server, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'rclpy', None)
-    for name in [n for n in sys.modules if n.startswith('marigold_ros.live_run')]:
-        monkeypatch.delitem(sys.modules, name)
+def test_without_ros_one_sentence_says_so(server, without_rclpy):
     for address in ('/api/live', '/api/live/state', '/api/live/images'):
         answer = server.ask('GET', address)
         assert answer.status == 422
