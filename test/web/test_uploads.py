@@ -117,6 +117,13 @@ BROKEN = [
 LOOKED_AT = {'zeros.png', 'huge.png', 'pickle.png', 'text.mp4', 'two  spaces.mcap', 'text.db3'}
 
 
+@pytest.fixture
+def left(server):
+    """Return a function that lists what the uploads of a test have left."""
+    of_others = set(server.folder.iterdir())
+    return lambda: [path for path in server.folder.iterdir() if path not in of_others]
+
+
 def one_sentence(text):
     return text and '\n' not in text and 'Traceback' not in text and len(text) < 700
 
@@ -132,7 +139,7 @@ def one_sentence(text):
         for broken in BROKEN
     ],
 )
-def test_broken_files_get_one_sentence(server, name, body, status, capfd):
+def test_broken_files_get_one_sentence(server, left, name, body, status, capfd):
     answer = server.send(name, body)
     assert answer.status == status, answer.data
     assert one_sentence(answer.json['error'])
@@ -141,7 +148,7 @@ def test_broken_files_get_one_sentence(server, name, body, status, capfd):
         assert ' '.join(name.split()) in answer.json['error']
     if name.endswith('.db3'):
         assert 'file is not a database' in answer.json['error']
-    assert list(server.folder.iterdir()) == []
+    assert left() == []
 
 
 @pytest.mark.parametrize(
@@ -175,7 +182,7 @@ def test_wrong_choices_get_one_sentence(server, query, word):
         ('photo.jpg', 'many', 400),
     ],
 )
-def test_the_length_is_refused_before_the_body_is_read(server, name, length, status):
+def test_the_length_is_refused_before_the_body_is_read(server, left, name, length, status):
     path = f'/api/files?name={name}'
     headers = {} if length is None else {'Content-Length': length}
     answer = server.ask('POST', path, headers=headers)  # no body follows
@@ -183,7 +190,7 @@ def test_the_length_is_refused_before_the_body_is_read(server, name, length, sta
     if status == 413:
         assert one_sentence(answer.json['error'])
         assert answer.headers['connection'] == 'close'
-    assert list(server.folder.iterdir()) == []
+    assert left() == []
 
 
 def begun_upload(server):
@@ -195,29 +202,29 @@ def begun_upload(server):
     return connection
 
 
-def test_an_upload_that_ends_early_leaves_nothing_behind(server):
+def test_an_upload_that_ends_early_leaves_nothing_behind(server, left):
     with begun_upload(server):
-        server.settles(lambda: list(server.folder.iterdir()))
-    server.settles(lambda: list(server.folder.iterdir()) == [])
+        server.settles(left)
+    server.settles(lambda: left() == [])
 
 
-def test_only_so_many_uploads_come_at_once(server):
+def test_only_so_many_uploads_come_at_once(server, left):
     with ExitStack() as begun:
         for _ in range(MOST_WAITING):
             begun.enter_context(begun_upload(server))
         server.settles(lambda: len(list(server.folder.glob('*/upload'))) == MOST_WAITING)
         answer = server.ask('POST', '/api/files?name=a.png', headers={'Content-Length': '9'})
         assert answer.status == 429
-    server.settles(lambda: list(server.folder.iterdir()) == [])
+    server.settles(lambda: left() == [])
 
 
-def test_an_upload_whose_sender_is_gone_without_a_word_ends(server, monkeypatch):
+def test_an_upload_whose_sender_is_gone_without_a_word_ends(server, left, monkeypatch):
     monkeypatch.setattr(uploads, 'SILENCE_S', 0.05)
     with begun_upload(server) as connection, connection.makefile('rb') as answers:
         answer = answers.read()
     assert answer.split()[1] == b'400'
     assert b'has 100 bytes where 1000 were announced' in answer
-    server.settles(lambda: list(server.folder.iterdir()) == [])
+    server.settles(lambda: left() == [])
 
 
 def test_images_of_too_many_pixels_are_refused_by_their_size(server, monkeypatch, tmp_path):
