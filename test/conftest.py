@@ -185,7 +185,7 @@ def _no_known_sizes(_cache: Path) -> None:
 
 @pytest.fixture
 def without_rclpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let modules that need rclpy be imported anew, and fail; other tests find the ones of now."""
+    """Let imports of rclpy fail, also of modules that had it; after the test those are back."""
     monkeypatch.setitem(sys.modules, 'rclpy', None)
     for name in [name for name in sys.modules if name.startswith('marigold_ros.live_run.')]:
         package, _, module = name.rpartition('.')
