@@ -4,7 +4,8 @@
 Show what a bag holds for depth, what is missing, and the command to run next.
 
 Topics by role with their rates, calibration, LiDAR points in view, clocks and transforms, from a
-few images of the bag; no model is loaded. The exit code is 1 if nothing could be scored.
+few images of the bag; no model is loaded. The exit code is 1 if a bag cannot be read, or if none
+could be scored.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from marigold_ros.commands.terminal.options import (
     ReplayConfig,
     ROLES,
 )
-from marigold_ros.commands.terminal.output import page
-from marigold_ros.errors import number, shown
+from marigold_ros.commands.terminal.output import note, page
+from marigold_ros.errors import BagError, number, shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,21 +35,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Inspect and print; return 1 if none of the bags could be scored."""
+    """Inspect and print; return 1 if a bag cannot be read, or none could be scored."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.replay.inspection import inspect_bag
 
     options = replay_options(args, config)
-    found = [inspect_bag(bag, options) for bag in args.bags]
-    for facts in found:
-        facts['next'] = _next_command(args, facts)
+    found = []
+    for bag in args.bags:
+        try:
+            facts = inspect_bag(bag, options)
+        except BagError as error:
+            note(f'error: {error}')
+        else:
+            found.append({**facts, 'next': _next_command(args, facts)})
     if args.json:
         from marigold_ros.evaluation.results.results import to_json
 
         print(to_json(found))
-    else:
+    elif found:
         print('\n\n'.join(_text(facts) for facts in found))
-    return 0 if any(facts['scorable'] for facts in found) else 1
+    is_whole = len(found) == len(args.bags)
+    return 0 if is_whole and any(facts['scorable'] for facts in found) else 1
 
 
 def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:

@@ -218,10 +218,14 @@ def test_a_damaged_bag_says_so(cut_drive):
     assert 0 < facts['seconds'] < 0.3
 
 
-def test_a_file_of_another_kind_is_no_bag(tmp_path, capsys):
+def test_a_file_that_is_no_bag_is_named_and_the_others_are_shown(short_drive, tmp_path, capsys):
     path = tmp_path / 'photo.jpg'
     path.write_bytes(b'\xff\xd8')
-    assert main(['inspect', str(path)]) == 1
-    error = capsys.readouterr().err
+    assert main(['inspect', str(path), str(short_drive)]) == 1
+    printed = capsys.readouterr()
+    (error,) = printed.err.splitlines()
     assert 'photo.jpg is no bag, which is a folder, .mcap, .db3 or .bag file' in error
     assert 'reindex' not in error
+    assert main(['inspect', str(short_drive)]) == 0
+    assert printed.out == capsys.readouterr().out
+    assert inspected(capsys, path, short_drive) == (1, inspected(capsys, short_drive)[1])
