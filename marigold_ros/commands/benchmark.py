@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     print(text if args.json else table(results))
     if folder is not None:
         path = folder / 'benchmark.json'
-        path.write_text(f'{text}\n', encoding='utf-8')
+        write_whole(path, f'{text}\n'.encode())
         note(str(path))
     return 0
 
