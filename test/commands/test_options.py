@@ -77,6 +77,14 @@ def test_two_runs_at_once_never_share_a_folder(command, held_by_another, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']
 
 
+@pytest.mark.parametrize('command', ['predict x.png', 'benchmark', 'label bag', 'demo'])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(command, capsys):
+    assert main([*command.split(), '--out', '/proc/sys']) == 1  # closed to root, too
+    assert capsys.readouterr().err == (
+        'error: --out /proc/sys cannot be written; give a writable folder\n'
+    )
+
+
 def test_a_folder_is_free_once_its_process_has_ended(tmp_path):
     process = get_context('fork').Process(target=own_folder, args=(tmp_path,))
     process.start()

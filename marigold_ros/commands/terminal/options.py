@@ -214,6 +214,8 @@ def make_folder(path: str | Path) -> Path:
         raise ConfigurationError(
             f'--out {folder} cannot be created ({error.strerror}); give a writable folder'
         ) from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigurationError(f'--out {folder} cannot be written; give a writable folder')
     return folder
 
 
@@ -227,7 +229,7 @@ def own_folder(path: str | Path) -> Path:
         text = f'another process is writing to {folder}; wait for its end, or give another --out'
         raise ConfigurationError(text) from None
     except OSError:
-        pass  # no permission, which the first result reports, or no locks on this disk
+        pass  # no locks on this disk, or that of another user
     return folder
 
 
