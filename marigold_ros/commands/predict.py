@@ -38,7 +38,7 @@ from marigold_ros.commands.terminal.options import (
 )
 from marigold_ros.commands.terminal.output import frame_bar, note, page
 from marigold_ros.config import PredictionConfig, RuntimeConfig
-from marigold_ros.errors import InputError, UsageError
+from marigold_ros.errors import counted, InputError, UsageError
 from marigold_ros.settings import group, Settings
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
         facts = {'images': joined.written, 'files': [str(joined.path)]}
         found['videos'].append({'input': 'all images', **facts})
         if not args.json:
-            print(f'{joined.written} images: {JOINED}')
+            print(f'{counted(joined.written, "image")}: {JOINED}')
     if work.not_joined:
         text = f'{work.not_joined[0]}; left out: {len(work.not_joined)}'
         note(f'error: {text}')
