@@ -116,17 +116,17 @@ def run(args: argparse.Namespace) -> int:
     with VideoWriter(folder / JOINED, JOINED_HZ) as joined:
         work = _Work(load, config.prediction.prediction, folder, joined, args)
         for name, source in sources.items():
+            shown = f'camera {source}' if isinstance(source, int) else str(source)
             try:
                 facts = work.add(source, name)
             except InputError as error:
-                shown = f'camera {source}' if isinstance(source, int) else str(source)
                 note(f'error: {shown}: {error}')
                 found['failed'].append({'input': shown, 'error': str(error)})
                 continue
-            found['videos' if 'images' in facts else 'pictures'].append(facts)
+            found['videos' if 'images' in facts else 'pictures'].append({'input': shown, **facts})
             if not args.json:
                 written = ', '.join(Path(file).name for file in facts['files'])
-                print(page([f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {written}']))
+                print(page([f'{shown}: {facts["predict_ms"]:.0f} ms, {written}']))
     done = bool(found['pictures'] or found['videos'])
     if joined.written:
         facts = {'images': joined.written, 'files': [str(joined.path)]}
@@ -207,7 +207,6 @@ class _Work:
         height, width = prediction.relative.shape
         files = write_prediction(self._folder, name, rgb, prediction)
         facts = {
-            'input': str(path),
             'width': width,
             'height': height,
             'space': prediction.space,
@@ -254,11 +253,10 @@ class _Work:
                     writer.add(side_by_side(rgb, prediction))
                     bar(writer.written)
         if not writer.written:
-            raise InputError('it has no image that OpenCV can read; check the file')
+            raise InputError('it has no image that OpenCV can read; check the file or camera')
         if not limit and (missing := video.missing(writer.written)):
             note(f'{source}: {missing}')
         return {
-            'input': str(source),
             'images': writer.written,
             'files': [str(path)],
             'predict_ms': round(1e3 * seconds / writer.written, 1),

@@ -3,8 +3,10 @@
 """Images in, four files each out; videos in, videos out."""
 
 import argparse
+from contextlib import nullcontext
 import json
 from pathlib import Path
+import re
 import resource
 import signal
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import WriteError
 from marigold_ros.frame import Prediction
 from marigold_ros.replay import video_writer
-from marigold_ros.replay.photos import USUAL_FOV
+from marigold_ros.replay.photos import USUAL_FOV, Video
 import numpy as np
 import pytest
 
@@ -25,7 +27,7 @@ class RedChannelModel:
     description = {'name': 'ramp', 'path': '/nowhere'}
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.loads = [], []
 
     def predict(self, rgb, **options):
         self.calls.append(options)
@@ -35,7 +37,12 @@ class RedChannelModel:
 @pytest.fixture
 def model(monkeypatch):
     replacement = RedChannelModel()
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: replacement)
+
+    def load(*options):
+        replacement.loads.append(options)
+        return replacement
+
+    monkeypatch.setattr('marigold_ros.models.load_model', load)
     return replacement
 
 
@@ -100,7 +107,9 @@ def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_pat
     main(call)
     main([*call, '--set', 'denoising_steps=4', '--set', 'processing_resolution=0'])
     main([*call, '--set', 'profile=balanced', '--set', 'engine.merge=reference'])
-    first, second, third = model.calls
+    main([*call, '--set', 'runtime.backend=torch'])
+    assert [options[-1].backend for options in model.loads] == ['auto'] * 3 + ['torch']
+    first, second, third, _ = model.calls
     assert first == PipelineConfig().prediction
     assert (second['denoising_steps'], second['processing_resolution']) == (4, 0)
     assert (third['ensemble_size'], third['engine'].merge) == (3, 'reference')
@@ -114,6 +123,11 @@ def test_the_timing_is_of_one_image_in_milliseconds(model, image, tmp_path, monk
         clock[0] += 0.25
         return predict(rgb, **options)
 
+    def load(*options):
+        clock[0] += 9.0
+        return model
+
+    monkeypatch.setattr('marigold_ros.models.load_model', load)
     monkeypatch.setattr('marigold_ros.commands.predict.perf_counter', lambda: clock[0])
     monkeypatch.setattr(model, 'predict', predict_in_a_quarter)
     inputs = str(image[0]), str(tmp_path / 'walk.mp4')
@@ -125,20 +139,24 @@ def test_the_timing_is_of_one_image_in_milliseconds(model, image, tmp_path, monk
 
 
 def test_images_of_one_name_do_not_overwrite_each_other():
-    names = ('a/x.png', 'b/x.jpg', 'b/x.png', 'a/b_x.png', 'y.png')
+    names = ('a/x.png', 'b/x.jpg', 'b/x.png', 'a/b_x.png', 'y.png', '/x.png')
     paths = [Path(name) for name in names]
-    assert unique_names(paths) == ['a_x', 'b_x', 'b_x_2', 'b_x_3', 'y']
+    assert unique_names(paths) == ['a_x', 'b_x', 'b_x_2', 'b_x_3', 'y', 'x']
 
 
 def test_results_replace_no_input_and_say_what_they_replace(model, image, tmp_path, capsys):
     path, rgb = image
-    taken = write_png(tmp_path / f'{path.stem}_color.png', rgb)
+    link = tmp_path / 'link'
+    link.symlink_to(tmp_path)
+    taken = write_png(link / f'{path.stem}_color.png', rgb)
     command = ['predict', str(path), str(taken), '--out']
-    assert main([*command, str(tmp_path)]) == 2
-    assert f'would replace {taken}; give another --out' in capsys.readouterr().err
+    for folder in (tmp_path, link):
+        assert main([*command, str(folder)]) == 2
+        assert f'would replace {taken}; give another --out' in capsys.readouterr().err
     assert np.array_equal(read_png(taken), rgb[..., ::-1])
     assert main([*command, str(tmp_path / 'out')]) == 0
     assert 'in place of earlier ones' not in capsys.readouterr().err
+    (tmp_path / 'out' / 'notes.txt').touch()
     assert main([*command, str(tmp_path / 'out')]) == 0
     assert '8 of them in place of earlier ones' in capsys.readouterr().err
 
@@ -146,10 +164,14 @@ def test_results_replace_no_input_and_say_what_they_replace(model, image, tmp_pa
 def test_an_image_without_a_surface_has_depth_and_says_why_no_mesh(model, tmp_path, capsys):
     path = write_png(tmp_path / 'dot.png', np.full((1, 1, 3), 90, np.uint8))
     out = tmp_path / 'out'
-    assert main(['predict', str(path), '--glb', '--out', str(out)]) == 0
-    assert 'dot: no mesh, as no 2x2 pixels' in capsys.readouterr().err
+    assert main(['predict', str(path), '--glb', '--out', str(out), '--json']) == 0
+    printed = capsys.readouterr()
+    assert 'dot: no mesh, as no 2x2 pixels' in printed.err
+    (photo,) = json.loads(printed.out)['pictures']
+    assert photo['mesh'].startswith('no unit; assumes')
     assert np.load(out / 'dot_relative.npy').shape == (1, 1)
-    assert not (out / 'dot.glb').exists()
+    assert sorted(photo['files']) == sorted(map(str, out.iterdir()))
+    assert not list(out.glob('dot.*'))
 
 
 def make_video(path, count=5, size=(20, 31)):
@@ -179,7 +201,54 @@ def test_a_video_becomes_a_video_of_image_and_depth(
     model.calls.clear()
     assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(out), '--limit', '2']) == 0
     assert len(model.calls) == 2
-    assert ('browsers do not play' in capsys.readouterr().err) == (not has_av)
+    said = capsys.readouterr().err
+    assert ('browsers do not play' in said) == (not has_av)
+    assert 'can be read' not in said
+
+
+def test_of_a_damaged_video_the_readable_images_are_predicted(model, tmp_path, capsys):
+    make_video(tmp_path / 'walk.avi')
+    data = (tmp_path / 'walk.avi').read_bytes()
+    images = data.index(b'movi') + 4
+    (tmp_path / 'cut.avi').write_bytes(data[: (images + len(data)) // 2])
+    (tmp_path / 'none.avi').write_bytes(data[:images] + bytes(len(data) - images))
+    inputs = [str(tmp_path / name) for name in ('cut.avi', 'none.avi')]
+    assert main(['predict', *inputs, '--out', str(tmp_path / 'out'), '--json']) == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    ((video,), (failed,)) = report['videos'], report['failed']
+    assert 0 < video['images'] == len(model.calls) < 5
+    assert f'{inputs[0]}: {len(model.calls)} images can be read, where its header' in printed.err
+    assert failed == {
+        'input': inputs[1],
+        'error': 'it has no image that OpenCV can read; check the file or camera',
+    }
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['cut_depth.mp4']
+
+
+def test_ctrl_c_ends_a_camera_and_its_video_is_whole(model, tmp_path, monkeypatch, capsys):
+    def images():
+        yield from np.zeros((3, 20, 32, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        'marigold_ros.replay.photos.open_video',
+        lambda source: nullcontext(Video(images(), 10.0 + source, 0)),
+    )
+    assert main(['predict', '--camera', '0', '--out', str(tmp_path)]) == 0
+    assert re.match('camera 0: .* ms, camera_0_depth.mp4\n', capsys.readouterr().out)
+    written = cv2.VideoCapture(str(tmp_path / 'camera_0_depth.mp4'))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(10.0)
+
+
+def test_a_signal_that_the_user_ignores_stays_ignored(model, image, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
@@ -322,6 +391,7 @@ def test_cloud_and_mesh_of_a_photo_say_that_they_have_no_unit(model, image, tmp_
     captured = capsys.readouterr()
     assert f'{path.stem}.ply, {path.stem}.glb' in captured.out
     assert 'no unit; assumes that the farthest is 5 times the nearest' in captured.err
+    assert 'a field of view of 90 degrees' in captured.err
     header, _, body = (out / f'{path.stem}.ply').read_bytes().partition(b'end_header\n')
     assert b'comment no unit; assumes' in header
     assert b'element vertex 240' in header
@@ -340,6 +410,7 @@ def test_images_become_one_video(model, image, tmp_path, capsys):
     call = ['predict', str(path), str(tmp_path / 'second.png'), '--out', str(out)]
     assert main([*call, '--video']) == 0
     assert '2 images: images_depth.mp4' in capsys.readouterr().out
+    assert len(model.loads) == 1
     written = cv2.VideoCapture(str(out / 'images_depth.mp4'))
     assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 2
     assert written.get(cv2.CAP_PROP_FRAME_WIDTH) == 40
@@ -376,7 +447,8 @@ def test_images_of_several_sizes_make_no_video(model, image, tmp_path, capsys):
     ('arguments', 'words'),
     [
         (['walk.mp4', '--video'], '--video joins images'),
-        (['walk.mp4', '--glb'], '--ply and --glb are for images'),
+        (['x.png', 'walk.mp4', '--glb'], '--ply and --glb are for images'),
+        (['--camera', '0', '--ply'], '--ply and --glb are for images'),
         (['x.png', '--fov', '0'], 'not a number of degrees'),
         (['x.png', '--fov', '90'], '--fov is for --ply and --glb'),
         (['x.png', '--limit', '2'], '--limit is for videos and cameras'),
