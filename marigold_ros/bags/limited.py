@@ -157,6 +157,9 @@ def _child(function: str, size: str, seconds: str, path: str, *more: str) -> int
     except MarigoldError as error:
         sys.stdout.write(str(error))
         return _REFUSED
+    except PermissionError as error:
+        sys.stdout.write(f'{error.filename} cannot be read ({error.strerror})')
+        return _REFUSED
     except MemoryError:
         return _NO_MEMORY
     except OSError as error:

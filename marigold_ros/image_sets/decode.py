@@ -122,6 +122,7 @@ def try_image(path: Path) -> None:
 
 def try_video(path: Path) -> None:
     """Decode the first image of a video file; raises InputError if images are too large."""
+    path.open('rb').close()  # raises where it may not be read, which OpenCV does not name
     capture = cv2.VideoCapture(str(path))
     width, height = (
         int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)

@@ -3,6 +3,7 @@
 """Which topics a bag offers for which part, and bags that cannot be read."""
 
 import os
+from pathlib import Path
 import struct
 from types import SimpleNamespace
 import zlib
@@ -17,7 +18,7 @@ from marigold_ros.message_codec import (
     encode_image,
     encode_jpeg,
 )
-from marigold_ros.replay.photos import expand, read_image
+from marigold_ros.replay.photos import expand, open_video, read_image
 from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 import numpy as np
 import pytest
@@ -202,6 +203,22 @@ def test_what_may_not_be_seen_is_an_error_and_not_missing(closed):
     with pytest.raises(InputError, match='Permission denied'):
         read_image(closed / 'a.png')
     assert expand([f'{closed}/a.png']) == ([closed / 'a.png'], [])
+
+
+@pytest.mark.usefixtures('looks_in_a_child')
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path):
+    closed = Path('/proc/sys/vm/drop_caches')  # to root, too
+    if not closed.exists() or os.access(closed, os.R_OK):
+        pytest.skip('the kernel has no file that is only written')
+    for name in ('metadata.yaml', 'film.mp4'):
+        (tmp_path / name).symlink_to(closed)
+    with pytest.raises(BagError, match='cannot be read .Permission denied'), BagReader(tmp_path):
+        pass
+    with (
+        pytest.raises(InputError, match='cannot be read .Permission denied'),
+        open_video(tmp_path / 'film.mp4'),
+    ):
+        pass
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
