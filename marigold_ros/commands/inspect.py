@@ -83,11 +83,11 @@ def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
 
 def _text(facts: dict[str, Any]) -> str:
     lines = [f'{facts["bag"]}: {number(facts["bytes"] / 1e6, 0)} MB, {facts["seconds"]:.1f} s']
-    remarks = {'image': _image_words(facts), 'camera_info': _camera_words(facts)}
-    remarks |= facts['sources']
-    topics = {role: topic for role, topic in facts['topics'].items() if topic}
-    shown_topics = {role: shown(topic['topic'], 100) for role, topic in topics.items()}
-    width = max(map(len, shown_topics.values()))
+    remarks = {'camera_info': _camera_words(facts), **facts['sources']}
+    if image := facts['image']:
+        remarks['image'] = f'{image["width"]}x{image["height"]} {image["encoding"]}'
+    names = {role: shown(t['topic'], 100) for role, t in facts['topics'].items() if t}
+    width = max(map(len, names.values()))
     for role, topic in facts['topics'].items():
         if topic is None:
             lines.append(f'  {role:12}none')
@@ -95,7 +95,7 @@ def _text(facts: dict[str, Any]) -> str:
         rate = '' if not topic['hertz'] else f'{number(topic["hertz"], 1)} Hz'
         words = remarks.get(role) or topic['type'].rpartition('/')[2]
         count = topic['count']
-        lines.append(f'  {role:12}{shown_topics[role]:{width}}{count:8d} {rate:>8}  {words}')
+        lines.append(f'  {role:12}{names[role]:{width}}{count:8d} {rate:>8}  {words}')
     lidar = facts['lidar']
     if lidar:
         first, last = lidar['rows']
@@ -120,11 +120,6 @@ def _text(facts: dict[str, Any]) -> str:
     if facts['next']:
         lines.append(f'next: {facts["next"]}')
     return page(lines)
-
-
-def _image_words(facts: dict[str, Any]) -> str:
-    image = facts['image']
-    return f'{image["width"]}x{image["height"]} {image["encoding"]}' if image else ''
 
 
 def _camera_words(facts: dict[str, Any]) -> str:

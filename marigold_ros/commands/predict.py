@@ -16,7 +16,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice, product
 import os
@@ -167,26 +167,22 @@ def _check_options(args: argparse.Namespace, are_videos: list[bool]) -> None:
         refuse_given(args, add_arguments, ['video'], 'joins images; name some, or leave it out')
 
 
+@dataclass
 class _Work:
     """Predicts images and videos with one model, and writes the results to one folder."""
 
-    def __init__(
-        self,
-        load: Callable[[], DepthModel],
-        settings: dict[str, Any],
-        folder: Path,
-        joined: VideoWriter,
-        args: argparse.Namespace,
-    ) -> None:
-        self._load, self._settings = load, settings
-        self._folder, self._joined, self._args = folder, joined, args
-        self.not_joined: list[str] = []  # why images are not in it
-        self.mesh_note = ''  # what cloud and mesh of the last image assume
+    load: Callable[[], DepthModel]
+    settings: dict[str, Any]
+    folder: Path
+    joined: VideoWriter
+    args: argparse.Namespace
+    not_joined: list[str] = field(default_factory=list)  # why images are not in it
+    mesh_note: str = ''  # what cloud and mesh of the last image assume
 
     @cached_property
     def model(self) -> DepthModel:
         """The model, loaded once there is an image for it."""
-        return self._load()
+        return self.load()
 
     def add(self, source: Path | int, name: str) -> dict[str, Any]:
         """Predict an image, a video or the camera of a number; raises InputError."""
@@ -202,10 +198,10 @@ class _Work:
         rgb = read_image(path, lambda text: note(f'{path}: {text}'))
         model = self.model  # not part of the time
         start = perf_counter()
-        prediction = model.predict(rgb, **self._settings)
+        prediction = model.predict(rgb, **self.settings)
         predict_ms = 1e3 * (perf_counter() - start)
         height, width = prediction.relative.shape
-        files = write_prediction(self._folder, name, rgb, prediction)
+        files = write_prediction(self.folder, name, rgb, prediction)
         facts = {
             'width': width,
             'height': height,
@@ -213,22 +209,22 @@ class _Work:
             'files': [str(file) for file in files + self._write_mesh(name, rgb, prediction)],
             'predict_ms': round(predict_ms, 1),
         }
-        if self._args.video:
+        if self.args.video:
             try:
-                self._joined.add(side_by_side(rgb, prediction))
+                self.joined.add(side_by_side(rgb, prediction))
             except InputError as error:
                 self.not_joined.append(str(error))
         return {**facts, 'mesh': self.mesh_note} if self.mesh_note else facts
 
     def _write_mesh(self, name: str, rgb: Any, prediction: Prediction) -> list[Path]:
         """Write the cloud and the mesh that are asked for."""
-        if not (self._args.ply or self._args.glb):
+        if not (self.args.ply or self.args.glb):
             return []
         from marigold_ros.replay.photos import mesh_note, write_meshes
 
-        fov, kinds = self._args.fov, [k for k in ('ply', 'glb') if getattr(self._args, k)]
+        fov, kinds = self.args.fov, [k for k in ('ply', 'glb') if getattr(self.args, k)]
         self.mesh_note = mesh_note(prediction, fov)
-        files = write_meshes(self._folder, name, rgb, prediction, kinds, fov)
+        files = write_meshes(self.folder, name, rgb, prediction, kinds, fov)
         if len(files) < len(kinds):
             note(f'{name}: no mesh, as no 2x2 pixels are a surface that is not steep')
         return files
@@ -238,9 +234,9 @@ class _Work:
         from marigold_ros.replay.video_writer import VideoWriter
 
         seconds = 0.0
-        path = self._folder / f'{name}_depth.mp4'
+        path = self.folder / f'{name}_depth.mp4'
         with open_video(source) as video, VideoWriter(path, video.rate) as writer:
-            limit = self._args.limit
+            limit = self.args.limit
             total = min(video.count, limit) if limit else video.count
             # Ctrl-C is how a camera ends.
             end = suppress(KeyboardInterrupt) if isinstance(source, int) else nullcontext()
@@ -248,7 +244,7 @@ class _Work:
                 for rgb in islice(video.images, limit):
                     model = self.model  # not part of the time
                     start = perf_counter()
-                    prediction = model.predict(rgb, **self._settings)
+                    prediction = model.predict(rgb, **self.settings)
                     seconds += perf_counter() - start
                     writer.add(side_by_side(rgb, prediction))
                     bar(writer.written)
