@@ -110,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
         return 130
     if failed:
         raise BagError(
-            f'{len(failed)} of {len(args.bags)} bags are damaged: {next(iter(failed.values()))}; '
-            f'their readable part is labelled in {folder}'
+            f'{len(failed)} of {counted(len(args.bags), "bag")} cannot be read to the end: '
+            f'{next(iter(failed.values()))}; what can be read is labelled in {folder}'
         )
     _check_metric_depth(labelled)
     return 0

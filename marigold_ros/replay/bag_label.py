@@ -115,6 +115,8 @@ def label_bag(
     done = Labelled(str(job.path), str(target))
     if target.exists():
         done.kept = True
+        with BagReader(job.path) as reader:
+            done.failed = reader.lost
         return done
     try:
         _label(model, options, job, done, progress)

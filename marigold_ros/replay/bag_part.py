@@ -115,8 +115,8 @@ class BagPart:
         if len(paths) == 1:
             return BagError(f'{first}; the readable part of the bag is scored in {out}')
         return BagError(
-            f'{len(self.failed)} of {len(paths)} bags are damaged: {first}; the readable parts '
-            f'are scored in {out}'
+            f'{len(self.failed)} of {len(paths)} bags cannot be read to the end: {first}; what '
+            f'can be read is scored in {out}'
         )
 
     def _no_images(self, paths: Sequence[Path]) -> str:

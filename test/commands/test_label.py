@@ -247,13 +247,16 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_driv
     cut, path = cut_drive('cut')
     code, printed = label(cut, short_drive)
     assert code == 1
-    assert '1 of 2 bags are damaged' in printed.err
+    assert '1 of 2 bags cannot be read to the end' in printed.err
     assert f'{path.name} is cut off' in printed.err
     counts = []
     for name in ('cut', 'drive'):
         with BagReader(tmp_path / 'labelled' / name) as reader:
             counts.append(reader.topics[DEPTH].count)
     assert 0 < counts[0] <= counts[1] == 3
+    code, printed = label(cut)  # again
+    assert (code, f'{path.name} is cut off' in printed.err) == (1, True)
+    assert 'exists already' in printed.out
 
 
 @pytest.mark.parametrize(
