@@ -118,11 +118,7 @@ def integer(lowest: int, highest: int = 2**31 - 1) -> Callable[[str], int]:
 
 
 positive_number = number_type(float, lambda value: 0 < value < math.inf, 'a number above 0')
-_multiple = number_type(
-    float,
-    lambda value: 0 < value < math.inf,
-    'a number above 0; give auto or a multiple of real time',
-)
+_multiple = number_type(float, lambda value: 0 < value < math.inf, 'auto or a number above 0')
 
 
 def speed(text: str) -> float | None:
