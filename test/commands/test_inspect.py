@@ -55,9 +55,10 @@ def test_the_next_command_names_its_results_after_the_bag(short_drive, capsys, m
 
 
 def test_bags_whose_names_have_dots_are_led_to_folders_of_their_own(short_drive, capsys, tmp_path):
-    for name in ('run.1', 'run.2'):
+    for name in ('run 1.1', 'run 1.2'):
         bag = shutil.copytree(short_drive, tmp_path / name)
-        assert inspected(capsys, bag)[1]['next'].endswith(f'--out out/{name}')
+        words = shlex.split(inspected(capsys, bag)[1]['next'])
+        assert words[-3:] == [str(bag), '--out', f'out/{name}']
 
 
 def test_the_next_command_can_be_run(short_drive, capsys, tmp_path, monkeypatch):
@@ -78,12 +79,22 @@ def test_what_is_missing_is_said_and_ends_with_1(drive_without, short_drive, cap
     assert (code, facts['scorable'], facts['lidar']) == (1, False, {})
     assert 'no topic holds sparse depth' in facts['reason']
     assert 'sparse_source=ground' in facts['next']
-    code, facts = inspected(capsys, drive_without(STATIC, TRUTH, name='b'))
+    bag = drive_without(STATIC, TRUTH, name='b')
+    code, facts = inspected(capsys, bag)
     assert (code, facts['transform'], facts['next']) == (1, False, '')
     assert 'camera_optical' in facts['reason']
+    main(['inspect', str(bag)])
+    *lines, last = capsys.readouterr().out.splitlines()
+    (problem,) = facts['problems']
+    assert '  truth       none' in lines
+    assert 'transform from LiDAR to camera: missing' in lines
+    assert f'problem (3 of {facts["images"]} images): {problem}' in lines
+    assert last == f'nothing to score against: {facts["reason"]}'
     code, facts = inspected(capsys, drive_without(INFO, TRUTH, name='c'))
     assert (code, facts['camera']) == (1, {})
     assert 'no camera_info' in facts['reason']
+    _, facts = inspected(capsys, drive_without(LIDAR, INFO, TRUTH, name='d'))
+    assert facts['next'] == ''  # a ground needs a camera
 
 
 def test_a_transform_is_not_called_missing_where_no_scan_is_in_time(short_drive, capsys):
@@ -102,14 +113,28 @@ def test_the_text_has_each_role_and_the_next_command(short_drive, capsys):
     assert main(['inspect', str(short_drive)]) == 0
     lines = capsys.readouterr().out.splitlines()
     _, facts = inspected(capsys, short_drive)
-    assert lines[0].startswith(f'{short_drive}: {facts["bytes"] / 1e6:.0f} MB, ')
-    image, fx, (first, last) = facts['image'], facts['camera']['fx'], facts['lidar']['rows']
-    assert f'{image["width"]}x{image["height"]} {image["encoding"]}' in lines[1]
-    assert f'fx {fx:.0f} px' in lines[2]
+    size, seconds = f'{facts["bytes"] / 1e6:.0f} MB', f'{facts["seconds"]:.1f} s'
+    assert lines[0] == f'{short_drive}: {size}, {seconds}'
+    image, camera, lidar = facts['image'], facts['camera'], facts['lidar']
+    words = {
+        'image': f'{image["width"]}x{image["height"]} {image["encoding"]}',
+        'camera_info': f'{camera["model"]}, fx {camera["fx"]:.0f} px, '
+        f'{camera["horizontal_fov_deg"]:.0f} degrees wide',
+        'lidar': 'PointCloud2',
+        'truth': 'Image',
+    }
+    for line, (role, remark) in zip(lines[1:5], words.items(), strict=True):
+        topic = facts['topics'][role]
+        row = role, topic['topic'], topic['count'], f'{topic["hertz"]:.1f}', 'Hz', remark
+        assert line.split() == ' '.join(map(str, row)).split()
+    first, last = lidar['rows']
     assert 0 <= first < last < image['height']
-    assert f'(rows {first} to {last} of {image["height"]})' in lines[5]
+    assert lines[5] == (
+        f'points: {lidar["in_view"]:.0f} of {lidar["points"]:.0f} in view, in '
+        f'{100 * lidar["share"]:.0f}% of the image (rows {first} to {last} of {image["height"]}), '
+        f'{lidar["dt_ms"]:.0f} ms from their images'
+    )
     assert lines[6] == 'transform from LiDAR to camera: known'
-    assert [line.split()[0] for line in lines[1:5]] == ['image', 'camera_info', 'lidar', 'truth']
     assert lines[-1].startswith('next: python -m marigold_ros evaluate')
 
 
