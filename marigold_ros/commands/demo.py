@@ -11,7 +11,6 @@ per_frame.csv, cloud.ply, demo.webp, pictures/, recording/ and node.log to DIR.
 
 import argparse
 import functools
-from pathlib import Path
 import sys
 import time
 from typing import Any
@@ -73,7 +72,6 @@ def run(args: argparse.Namespace) -> int:
     say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
     chosen = {name: str(value) for name, value in as_values(model_settings(args)).items()}
     chosen.update(args.settings)  # which may name a model too
-    chosen.update({name: _plain_path(chosen[name]) for name in ('model', 'vae')})
     config = read_settings(NodeConfig, chosen.items())
     if GROUND not in source_names(config.sparse_source):
         refuse_settings(args, 'ground', 'is of the source ground; name it in sparse_source too')
@@ -118,11 +116,6 @@ def run(args: argparse.Namespace) -> int:
     for fault in faults:
         note(f'error: {fault}')
     return 1 if faults else 0
-
-
-def _plain_path(text: str) -> str:
-    """Make a folder's path absolute; names and hub ids stay."""
-    return str(Path(text).resolve()) if text and Path(text).is_dir() else text
 
 
 def live_runner() -> Any:
