@@ -109,9 +109,11 @@ def run(args: argparse.Namespace) -> int:
         note(f'stopped after {bags}; the same command goes on with the others')
         return 130
     if failed:
+        for reason in failed.values():
+            note(f'error: {reason}')
         raise BagError(
-            f'{len(failed)} of {counted(len(args.bags), "bag")} cannot be read to the end: '
-            f'{next(iter(failed.values()))}; what can be read is labelled in {folder}'
+            f'{len(failed)} of {counted(len(args.bags), "bag")} cannot be read to the end; what '
+            f'can be read is labelled in {folder}'
         )
     _check_metric_depth(labelled)
     return 0

@@ -245,10 +245,12 @@ def test_a_run_that_was_ended_goes_on_and_leaves_nothing_half(
 
 def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_drive, tmp_path):
     cut, path = cut_drive('cut')
-    code, printed = label(cut, short_drive)
+    (tmp_path / 'empty').mkdir()
+    code, printed = label(cut, tmp_path / 'empty', short_drive)
     assert code == 1
-    assert '1 of 2 bags cannot be read to the end' in printed.err
+    assert '2 of 3 bags cannot be read to the end' in printed.err
     assert f'{path.name} is cut off' in printed.err
+    assert f'error: {tmp_path / "empty"} has no metadata.yaml' in printed.err
     counts = []
     for name in ('cut', 'drive'):
         with BagReader(tmp_path / 'labelled' / name) as reader:
