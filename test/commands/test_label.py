@@ -136,15 +136,16 @@ def test_the_next_image_is_predicted_while_one_is_finished(
 
 
 def test_the_size_of_the_copies_is_estimated_before_and_named_after(label, short_drive, tmp_path):
-    code, printed = label(short_drive, '--points', '--sigma')
+    copy = tmp_path / 'my copies' / 'drive'
+    code, printed = label(short_drive, '--points', '--sigma', out=copy.parent)
     assert code == 0
-    copy = tmp_path / 'labelled' / 'drive'
     size = sum(path.stat().st_size for path in copy.iterdir()) / 1e6
     before, after = printed.err.splitlines()
     estimate = float(re.match(r'writing about ([\d.]+) MB to ', before)[1])
     assert estimate == pytest.approx(size, rel=0.1)
-    assert after == f'{size:.1f} MB in {copy.parent}; next: ros2 bag play {copy}'
-    assert label(short_drive, '--points', '--sigma')[1].err == ''  # nothing was left to do
+    assert after == f"{size:.1f} MB in {copy.parent}; next: ros2 bag play '{copy}'"
+    again = label(short_drive, '--points', '--sigma', out=copy.parent)
+    assert again[1].err == ''  # nothing was left to do
 
 
 def test_copies_that_the_disk_cannot_hold_are_not_begun(label, short_drive, tmp_path, monkeypatch):
