@@ -262,6 +262,21 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_driv
     assert 'exists already' in printed.out
 
 
+def test_a_first_image_that_is_cut_off_is_counted_and_the_others_have_depth(
+    label, changed_drive, tmp_path
+):
+    cut = iter([100])
+
+    def change(topic, message, log_ns):
+        size = next(cut, None) if topic == '/camera/image_raw' else None
+        return topic, {'data': message.data[:size]} if size else {}, log_ns
+
+    code, printed = label(changed_drive(tmp_path / 'bag', change))
+    assert code == 0, printed.err
+    assert '3 images, 2 with metric depth, rejected 1 truncated' in printed.out
+    assert 'warning (1 image): rejected: rgb8 image has 100 bytes of' in printed.out
+
+
 @pytest.mark.parametrize(
     ('left_out', 'reason'),
     [('/velodyne_points', 'no topic holds sparse depth'), ('/tf_static', 'no transform')],
