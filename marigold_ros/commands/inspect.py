@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
         print(to_json(found))
     elif found:
         print('\n\n'.join(_text(facts) for facts in found))
-    is_whole = len(found) == len(args.bags)
-    return 0 if is_whole and any(facts['scorable'] for facts in found) else 1
+    all_read = len(found) == len(args.bags)
+    return 0 if all_read and any(facts['scorable'] for facts in found) else 1
 
 
 def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
