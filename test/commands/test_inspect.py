@@ -170,7 +170,11 @@ def test_other_cameras_are_named_where_the_chosen_one_sees_no_point(tmp_path, ca
     assert facts['reason'].endswith('(of /back/image_raw; other cameras: /front/image_raw)')
     assert main(['inspect', str(bag.path)]) == 1
     assert 'other cameras (--image): /front/image_raw' in capsys.readouterr().out
-    assert inspected(capsys, bag.path, '--image', '/front/image_raw')[1]['scorable']
+    _, facts = inspected(capsys, bag.path, '--image', '/front/image_raw')
+    assert facts['scorable']
+    assert facts['camera']['horizontal_fov_deg'] == pytest.approx(np.degrees(2 * np.arctan(0.64)))
+    # A line from column 22 to 42 of row 24: in two of four squares of 32 pixels.
+    assert (facts['lidar']['share'], facts['lidar']['rows']) == (0.5, [24, 24])
 
 
 def test_topics_of_sources_that_are_set_are_shown_with_their_points(short_drive, tmp_path, capsys):
@@ -235,6 +239,8 @@ def test_an_image_whose_scan_comes_just_before_a_place_keeps_it(tmp_path):
     with BagReader(bag.path) as reader:
         samples = sample_bag(reader, reader.choose_topics(), ReplayOptions())
     assert [sample.item.scan_stamp_ns == sample.item.stamp_ns for sample in samples] == [True] * 4
+    image = inspect_bag(bag.path, ReplayOptions())['topics']['image']
+    assert (image['count'], image['hertz']) == (4, pytest.approx(1.0, rel=0.01))
 
 
 def test_a_damaged_bag_says_so(cut_drive):
