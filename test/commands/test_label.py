@@ -259,7 +259,7 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_driv
     assert 0 < counts[0] <= counts[1] == 3
     code, printed = label(cut)  # again
     assert (code, f'{path.name} is cut off' in printed.err) == (1, True)
-    assert 'exists already' in printed.out
+    assert printed.out == f'{tmp_path / "labelled" / "cut"}: exists already\n'
 
 
 def test_a_first_image_that_is_cut_off_is_counted_and_the_others_have_depth(
