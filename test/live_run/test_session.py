@@ -31,20 +31,23 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 BAD = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
+# Waits for a signal that may have come before the wait, which pause() would not see.
 OBEDIENT = """
 import signal, sys
-signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 print('[INFO] [1.0] [marigold_depth]: ready', flush=True)
-signal.pause()
+signal.sigwait([signal.SIGINT])
+sys.exit(0)
 """
 
 
 RUNS_NODE = """
-import pathlib, signal, sys
+import pathlib, sys, time
 from marigold_ros.live_run.process import running_node
 with running_node([], pathlib.Path(sys.argv[1])) as node:
     print(node.pid, flush=True)
-    signal.pause()
+    while True:
+        time.sleep(0.01)
 """
 
 
@@ -93,7 +96,7 @@ def test_error_lines_and_another_exit_code_are_faults(start, what, instead, faul
 
 def test_a_node_that_ignores_sigint_is_killed_and_reported(start, monkeypatch):
     monkeypatch.setattr(process, '_STOP_PATIENCE', 0.2)
-    deaf = OBEDIENT.replace('lambda *_: sys.exit(0)', 'signal.SIG_IGN')
+    deaf = OBEDIENT.replace('sys.exit(0)', 'signal.pause()')
     deaf_one = start(deaf)
     assert deaf_one.stop() == ['the node did not end within 0.2 s of SIGINT']
     with pytest.raises(MarigoldError, match='exit code -9'):
