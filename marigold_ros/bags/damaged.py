@@ -74,8 +74,7 @@ class DamagedMcap(GuardedMcap):
         self.stated = 0  # number of messages by the file's own statistics
         for code, data in self._records():
             if code == _MESSAGE:
-                channel, _, _ = _MESSAGE_HEAD.unpack_from(data)
-                counts[channel] += 1
+                counts[_MESSAGE_HEAD.unpack_from(data)[0]] += 1
             elif code in (_SCHEMA, _CHANNEL):
                 described[RECORD_HEAD.pack(code, len(data)) + data] = None
             elif code == _STATISTICS:

@@ -74,8 +74,6 @@ class BagWriter:
         Humble plays mcap only where its storage plugin is installed.
     latched : collection of str
         Topics besides /tf_static whose last message a player offers to late subscribers.
-    about : mapping of str to str, optional
-        Goes to ``custom_data`` of metadata.yaml, see `BagReader.about`.
 
     Raises
     ------
@@ -91,10 +89,8 @@ class BagWriter:
         path: str | Path,
         storage: str = 'mcap',
         latched: Collection[str] = (),
-        about: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
-        self._about = about or {}
         self._latched = {'/tf_static', *latched}
         if storage not in _STORAGES:
             raise BagError(f"storage is '{storage}'; choose one of {', '.join(_STORAGES)}")
@@ -125,8 +121,6 @@ class BagWriter:
             )
             self._lock = os.open(self._partial, os.O_RDONLY)
             fcntl.flock(self._lock, fcntl.LOCK_EX)  # until this process ends, however it does
-            for key, value in self._about.items():
-                self._writer.set_custom_data(key, value)
             self._writer.open()
         except (OSError, WriterError) as error:
             self._discard()
@@ -146,6 +140,10 @@ class BagWriter:
             raise _unwritten(self.path, failure) from failure
         finally:
             self._discard()
+
+    def note(self, key: str, value: str) -> None:
+        """Add an entry to ``custom_data`` of metadata.yaml, see `BagReader.about`."""
+        self._writer.set_custom_data(key, value)
 
     def write(self, topic: str, msgtype: str, message_fields: Any, stamp_ns: int) -> None:
         """

@@ -31,7 +31,7 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.bag_part import count_warnings
 from marigold_ros.replay.executor import Progress
-from marigold_ros.replay.recording import is_same_bag, Recording, SOURCE
+from marigold_ros.replay.recording import DAMAGE, is_same_bag, Recording, SOURCE
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.replay.sources import choose_sources, SourcesOfBag
 from marigold_ros.threads import prefetched
@@ -115,8 +115,8 @@ def label_bag(
     done = Labelled(str(job.path), str(target))
     if target.exists():
         done.kept = True
-        with BagReader(job.path) as reader:
-            done.failed = reader.lost
+        with BagReader(target) as copy:
+            done.failed = copy.about.get(DAMAGE, '')
         return done
     try:
         _label(model, options, job, done, progress)
@@ -142,8 +142,7 @@ def _label(
     pipeline.load_fusion()
     with BagReader(job.path) as reader:
         topics, sources = choose_sources(reader, replay)
-    target = options.target(job)
-    recording = Recording(target, job.path, topics, options.points, options.outputs)
+    recording = Recording(done.out, job.path, topics, options.points, options.outputs)
     frames = _predicted(pipeline, job.path, topics, replay, sources)
     if pipeline.finishes_without_model:
         frames = prefetched(frames)
@@ -164,7 +163,7 @@ def _label(
             recording.add(item, result)
             if progress:
                 progress(done.read)
-    done.left_out = sorted(recording.left_out)
+    done.left_out, done.failed = sorted(recording.left_out), recording.damage
 
 
 def _predicted(

@@ -29,7 +29,7 @@ from marigold_ros.geometry.fit_report import details_of, fit_report
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 
 NODE = '/marigold_depth'
-SOURCE = 'marigold_ros.source'  # in metadata.yaml
+SOURCE, DAMAGE = 'marigold_ros.source', 'marigold_ros.damage'  # in metadata.yaml
 _IMAGE, _INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
 _CLOUD, _STATUS = 'sensor_msgs/msg/PointCloud2', 'diagnostic_msgs/msg/DiagnosticArray'
 _OK, _WARN = 0, 1
@@ -42,7 +42,8 @@ class Recording:
     ``topics`` are those that are replayed, ``points`` has the cloud's range, stride and fields.
     All outputs are added to the inputs of the replay, or those that ``outputs`` names, such as
     'depth' and 'points', to all topics of the bag. ``left_out`` names topics with messages that
-    cannot be copied, as those of types that ROS 2 lacks, and outputs of an earlier run.
+    cannot be copied, as those of types that ROS 2 lacks, and outputs of an earlier run; ``damage``
+    says what of the copied topics cannot be read, and is noted in the metadata.
     ``excerpt`` is the part of the bag that is replayed; images that it skips are copied. An older
     recording at ``path`` is replaced. On entering, raises BagError where something else is there
     or the folder cannot be written.
@@ -61,6 +62,7 @@ class Recording:
         self._outputs = outputs
         self._excerpt, self._images = excerpt, 0
         self.left_out: set[str] = set()
+        self.damage = ''
         self._bag = BagReader(bag)
 
     def __enter__(self) -> Recording:
@@ -68,9 +70,8 @@ class Recording:
         with ExitStack() as opened:
             opened.enter_context(self._bag)
             static = self._bag.static_topics
-            about = {SOURCE: self._bag.contents}
-            self._writer = BagWriter(self._path, latched=static, about=about)
-            opened.enter_context(self._writer)
+            self._writer = opened.enter_context(BagWriter(self._path, latched=static))
+            self._writer.note(SOURCE, self._bag.contents)
             begin_ns, end_ns = self._excerpt.bounds_ns(self._bag)
             self._inputs = self._bag.raw(self._copied(static), begin_ns, end_ns)
             self._waiting = self._following()
@@ -99,6 +100,8 @@ class Recording:
             self._copy(*self._waiting)  # the last image's scan may come after it
             self._waiting = self._following()
         self._bag.__exit__(kind, *error)
+        if damage := self.damage or str(error[0] or ''):
+            self._writer.note(DAMAGE, damage)
         self._writer.__exit__(None if keeps else kind, *error)
 
     def add(self, item: BagFrame, result: FrameResult | None) -> None:
@@ -120,8 +123,9 @@ class Recording:
     def _following(self) -> tuple[str, str, bytes, int] | None:
         try:
             return next(self._inputs, None)
-        except BagError:
-            return None  # the replay raises the same error
+        except BagError as error:
+            self.damage = str(error)
+            return None
 
     def _copy_up_to_the_image(self) -> int | None:
         """Copy inputs up to the next image that is replayed; returns its log time, ns."""

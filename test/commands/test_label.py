@@ -6,6 +6,7 @@ import json
 import re
 import resource
 import shutil
+import sqlite3
 from threading import Event
 from types import SimpleNamespace
 
@@ -260,6 +261,16 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_driv
     code, printed = label(cut)  # again
     assert (code, f'{path.name} is cut off' in printed.err) == (1, True)
     assert printed.out == f'{tmp_path / "labelled" / "cut"}: exists already\n'
+
+
+def test_a_message_that_the_copy_lacks_is_named_in_each_run(label, own_bag):
+    (path,) = own_bag.glob('*.db3')
+    with sqlite3.connect(path) as database:
+        database.execute('DELETE FROM messages WHERE id = (SELECT max(id) FROM messages)')
+    for _ in 'ab':
+        code, printed = label(own_bag)
+        assert (code, '1 of 1 messages of /own are missing' in printed.err) == (1, True)
+    assert 'exists already' in printed.out
 
 
 def test_a_first_image_that_is_cut_off_is_counted_and_the_others_have_depth(
