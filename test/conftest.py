@@ -22,6 +22,7 @@ import os
 from pathlib import Path
 import pickle
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -214,6 +215,22 @@ def held_by_another() -> Iterator[Callable[[Path], None]]:
             assert process.stdout.readline()
 
         yield hold
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Return a context in which files of this process end at so many bytes."""
+
+    @contextlib.contextmanager
+    def limited(most: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope='session')

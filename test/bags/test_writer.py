@@ -3,7 +3,6 @@
 """Bags that are written can be read, say what Humble needs, and appear only when complete."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -172,15 +171,10 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tm
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_a_full_disk_is_called_one_and_leaves_nothing(tmp_path, storage):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 21, hard))
+def test_a_full_disk_is_called_one_and_leaves_nothing(tmp_path, storage, full_disk):
     image = {'height': 1000, 'width': 1000, 'data': np.zeros(1_000_000, np.uint8)}
-    try:
-        with pytest.raises(WriteError, match='free some space'):
-            write_images(tmp_path / 'bag', storage, image)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(1 << 21), pytest.raises(WriteError, match='free some space'):
+        write_images(tmp_path / 'bag', storage, image)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,6 @@
 
 import json
 import re
-import resource
 from statistics import median
 
 from marigold_ros.__main__ import main
@@ -26,14 +25,10 @@ def test_without_a_model_the_smallest_marigold_is_timed(capsys, tmp_path):
     assert found == json.loads((tmp_path / 'benchmark.json').read_text())
 
 
-def test_a_full_disk_leaves_the_earlier_figures(arguments, capsys, tmp_path):
+def test_a_full_disk_leaves_the_earlier_figures(arguments, capsys, tmp_path, full_disk):
     (tmp_path / 'benchmark.json').write_text('earlier')
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    try:
+    with full_disk(100):
         assert main([*arguments, '--runs', '1', '--out', str(tmp_path)]) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert 'free some space' in capsys.readouterr().err
     assert (tmp_path / 'benchmark.json').read_text() == 'earlier'
 

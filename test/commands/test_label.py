@@ -4,7 +4,6 @@
 
 import json
 import re
-import resource
 import shutil
 import sqlite3
 from threading import Event
@@ -360,14 +359,10 @@ def test_the_copy_of_another_bag_of_the_same_name_is_no_copy_of_this_one(
     assert (code, 'exists already' in printed.out) == (0, True)
 
 
-def test_a_full_disk_is_called_one_and_not_a_damaged_bag(label, short_drive, tmp_path):
+def test_a_full_disk_is_called_one_and_not_a_damaged_bag(label, short_drive, tmp_path, full_disk):
     load_fusion(EMBEDDED / FUSION)  # is compiled once, and writes then
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, hard))
-    try:
+    with full_disk(1 << 19):
         code, printed = label(short_drive)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1
     assert 'free some space on its disk' in printed.err
     assert 'damaged' not in printed.err

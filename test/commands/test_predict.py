@@ -7,7 +7,6 @@ from contextlib import nullcontext
 import json
 from pathlib import Path
 import re
-import resource
 import signal
 from types import SimpleNamespace
 
@@ -280,14 +279,10 @@ def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('name', ['walk.mp4', 'street – ü.png'])
-def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name):
+def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name, full_disk):
     make_video(tmp_path / 'walk.mp4', 40, (200, 320))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
-    try:
+    with full_disk(700):
         assert main(['predict', str(tmp_path / name), '--out', str(tmp_path / 'out')]) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('error: ')
     assert 'free some space' in error
@@ -295,7 +290,9 @@ def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize('has_av', [True, False])
-def test_a_full_disk_leaves_the_earlier_video(model, tmp_path, monkeypatch, capsys, has_av):
+def test_a_full_disk_leaves_the_earlier_video(
+    model, tmp_path, monkeypatch, capsys, has_av, full_disk
+):
     if not has_av:
         monkeypatch.setattr(video_writer, 'find_spec', lambda _name: None)
     make_video(tmp_path / 'walk.mp4', 40, (200, 320))
@@ -303,12 +300,8 @@ def test_a_full_disk_leaves_the_earlier_video(model, tmp_path, monkeypatch, caps
     arguments = ['predict', str(tmp_path / 'walk.mp4'), '--out', str(out)]
     assert main([*arguments, '--limit', '2']) == 0
     earlier = (out / 'walk_depth.mp4').read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(earlier), hard))
-    try:
+    with full_disk(len(earlier)):
         assert main(arguments) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert 'free some space' in capsys.readouterr().err
     assert [path.name for path in out.iterdir()] == ['walk_depth.mp4']
     assert (out / 'walk_depth.mp4').read_bytes() == earlier

@@ -4,7 +4,6 @@
 
 from dataclasses import replace
 import json
-import resource
 import struct
 
 import cv2
@@ -135,13 +134,11 @@ def test_a_mesh_without_triangles_is_refused(tmp_path):
     ],
     ids=['ply', 'glb'],
 )
-def test_on_a_full_disk_one_sentence_says_so_and_the_earlier_file_stays(tmp_path, write):
+def test_on_a_full_disk_one_sentence_says_so_and_the_earlier_file_stays(
+    tmp_path, write, full_disk
+):
     (tmp_path / 'photo').write_bytes(b'earlier')
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
-    try:
-        with pytest.raises(MarigoldError, match='could not be written .*free some space'):
-            write(tmp_path / 'photo')
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    words = 'could not be written .*free some space'
+    with full_disk(700), pytest.raises(MarigoldError, match=words):
+        write(tmp_path / 'photo')
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b'earlier']

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 import os
 from pathlib import Path
-import resource
 import subprocess
 import sys
 import threading
@@ -201,20 +200,16 @@ def test_a_converted_network_answers_for_every_size_of_its_argument(tmp_path):
     assert len(made._compiled) == 12
 
 
-def test_a_full_disk_of_temporary_files_is_named_with_the_remedy(tmp_path):
+def test_a_full_disk_of_temporary_files_is_named_with_the_remedy(tmp_path, full_disk):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     kept = KeptNetworks(tmp_path, [Path(__file__)], 'float32', 1)
     value, any_size = torch.zeros(1, 128), [(1, 128)]
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, hard))  # half of the weights
-    try:
-        with pytest.raises(WriteError, match=r'temporary files.*free some space.*set TMPDIR'):
-            kept.load_or_convert(
-                any_size,
-                lambda: openvino_networks.convert(torch.nn.Linear(128, 128), (value,), any_size),
-            )
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    words = 'temporary files.*free some space.*set TMPDIR'
+    with full_disk(1 << 15), pytest.raises(WriteError, match=words):  # half of the weights
+        kept.load_or_convert(
+            any_size,
+            lambda: openvino_networks.convert(torch.nn.Linear(128, 128), (value,), any_size),
+        )
 
 
 def test_python_waits_for_a_compilation_that_a_daemon_thread_began():

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 import json
 from pathlib import Path
-import resource
 import shutil
 
 from marigold_ros.bags.writer import BagWriter
@@ -232,14 +231,10 @@ def test_scans_with_a_clock_of_their_own_are_refused_with_the_difference(
         new(options).run(never)
 
 
-def test_a_full_disk_is_named_and_no_result_is_left(new, options):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
-        with pytest.raises(MarigoldError, match='could not be written .*free some space'):
-            new(options).run(never)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+def test_a_full_disk_is_named_and_no_result_is_left(new, options, full_disk):
+    words = 'could not be written .*free some space'
+    with full_disk(2000), pytest.raises(MarigoldError, match=words):
+        new(options).run(never)
     assert not options.out.exists()
 
 
