@@ -465,30 +465,6 @@ def test_a_scene_cut_is_not_held_over():
     assert pipeline.process(other).alignment.state == 'none'
 
 
-def test_conservative_depth_is_nearer_and_keeps_obstacles():
-    def processed(k, **more):
-        settings = AlignmentConfig(method='global', conservative_k=k, **more)
-        return FramePipeline(Oracle(spread=0.03), PipelineConfig(alignment=settings)).process(
-            scene()[0]
-        )
-
-    plain, careful = processed(0.0), processed(2.0)
-    np.testing.assert_array_equal(plain.metric, plain.alignment.metric)
-    np.testing.assert_array_equal(careful.alignment.metric, plain.metric)
-    np.testing.assert_allclose(careful.metric, plain.metric - 2 * plain.sigma, rtol=1e-5)
-    near = processed(5.0, min_depth=3.0)
-    assert near.metric.min() == 3.0
-    np.testing.assert_array_equal(np.isnan(near.metric), np.isnan(near.alignment.metric))
-    # Where no sigma is known nothing is promised.
-    fixed = PipelineConfig(
-        alignment=AlignmentConfig(method='fixed', scale=20.0, shift=4.0, conservative_k=1.0)
-    )
-    unknown = FramePipeline(Oracle(), fixed).process(scene(points_lidar=None)[0])
-    assert np.isnan(unknown.metric).all()
-    assert unknown.counts['invalid'] == unknown.metric.size
-    assert unknown.counts['below_min_depth'] == 0
-
-
 def test_an_unknown_distortion_stops_the_frame():
     camera = Camera(K, 160, 120, (0.1,), 'mirror_ball')
     with pytest.raises(CalibrationError, match='mirror_ball'):

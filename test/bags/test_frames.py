@@ -106,14 +106,6 @@ def test_scans_pair_by_stamp_however_late_they_arrive(drive, delay_ms):
         assert item.error is None
 
 
-def test_the_nearest_scan_wins_over_the_first(drive):
-    drive.image(START)
-    drive.scan(START - 50 * MS, x=1.0)
-    drive.scan(START + 40 * MS, x=2.0)
-    (item,) = drive.read()
-    assert item.scan_stamp_ns == START + 40 * MS
-
-
 @pytest.mark.parametrize('clock', [-300 * MS, 37_000 * MS])  # 37 s: TAI, the clock of PTP
 def test_time_offset_is_added_to_the_scans(clock, drive):
     drive.image(START)
@@ -296,14 +288,6 @@ def test_an_undecodable_message_is_reported_in_its_place(drive, tmp_path):
     with BagReader(tmp_path / 'cut') as reader:
         read = list(bag_frames(reader, BagTopics('/camera/image'), LidarConfig()))
     assert [item.error and item.error.cause for item in read] == ['unreadable', None]
-
-
-def test_a_broken_scan_is_a_warning(drive):
-    drive.image(START)
-    drive.scan(START, x=np.nan)
-    (item,) = drive.read()
-    assert item.frame.points_lidar is None
-    assert 'none with finite x, y, z' in item.warning
 
 
 def test_truth_needs_the_stamp_of_the_image(drive):

@@ -354,16 +354,6 @@ def test_warnings_that_differ_in_numbers_only_are_counted_as_one(
     assert capsys.readouterr().out.count('warning (2 images): cloud has 700 points') == 1
 
 
-def test_black_images_are_told(evaluate, changed_drive, tmp_path):
-    def covered(topic, message, log_ns):
-        fields = {'data': np.zeros_like(message.data)} if topic == IMAGE else {}
-        return topic, fields, log_ns
-
-    answer = evaluate(changed_drive(tmp_path / 'bag', covered))
-    frames = answer.results['frames']['read']
-    assert answer.warnings == {'the image is black: lens cap, exposure, or light?': frames}
-
-
 def test_a_lidar_recorded_after_the_images_is_told(evaluate, changed_drive, tmp_path):
     def later(topic, message, log_ns):
         if topic == TRUTH:

@@ -391,14 +391,6 @@ def test_points_at_pixels_without_a_depth_are_left_out_and_counted():
     np.testing.assert_array_equal((whole.u, whole.v, whole.z), (given.u, given.v, given.z))
 
 
-@pytest.mark.parametrize('order', [*permutations([(5, 7, 9.0), (5, 7, 3.0), (4, 8, 6.0)])])
-def test_of_several_points_at_a_pixel_the_nearest_counts_whatever_their_order(order):
-    given = SparseDepth(*map(np.array, zip(*order, strict=True)))
-    measured = gathered(SparseInput('landmarks', sparse=given)).sparse
-    assert [*zip(measured.u, measured.v, measured.z, strict=True)] == [(5, 7, 3.0), (4, 8, 6.0)]
-    assert measured.counts['farther_in_pixel'] == 1
-
-
 def test_a_depth_image_may_be_a_list():
     image = np.zeros((HEIGHT, WIDTH))
     image[::10, ::10] = 4.0

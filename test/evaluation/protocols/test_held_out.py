@@ -96,15 +96,6 @@ def test_near_points_of_an_offset_laser_keep_their_line():
     assert len(set(zip(found.index.tolist(), line.tolist(), strict=True))) == 64
 
 
-def test_a_scan_starting_in_mid_view_is_split_there():
-    points, line = scan(np.random.default_rng(0), 40, steps=100)
-    # Each laser: from ahead to the left, then (behind is cut away) from the right to ahead.
-    order = np.concatenate([np.roll(np.arange(100), 50) + 100 * beam for beam in range(40)])
-    found = find_scan_lines(points[order])
-    assert (found.found_by, found.count) == ('order', 40)
-    assert (found.index == line[order]).all()
-
-
 def test_ring_field_precedes_geometry_and_counts_from_below():
     points, line = scan(np.random.default_rng(0), 16)
     found = find_scan_lines(points, ring=15 - line)

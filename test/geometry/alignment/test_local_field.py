@@ -144,14 +144,6 @@ def test_a_held_alignment_keeps_its_field():
     assert (held.inlier, held.held_out, held.n_points) == (None, None, 0)
 
 
-def test_it_does_not_matter_in_which_order_the_points_come():
-    prediction, sparse, _ = distorted(3)
-    order = np.random.default_rng(0).permutation(len(sparse))
-    shuffled = SparseDepth(sparse.u[order], sparse.v[order], sparse.z[order])
-    one, other = align(prediction, sparse, CONFIG), align(prediction, shuffled, CONFIG)
-    np.testing.assert_allclose(one.metric, other.metric, rtol=1e-4)
-
-
 def test_wrong_regions_are_corrected_and_stray_points_ignored():
     rng = np.random.default_rng(0)
     u, v = rng.integers(0, 320, 600), rng.integers(0, 240, 600)

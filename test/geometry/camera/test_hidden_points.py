@@ -110,18 +110,6 @@ def test_in_a_convex_room_nothing_is_hidden_from_anywhere(seed, count, away):
         assert behind_surfaces(points, lidar, every, 2.0 / np.sqrt(count)).mean() < 0.01
 
 
-@given(st.integers(0, 99))
-def test_the_order_of_the_points_does_not_matter(seed):
-    points, _ = scanned(PLACES['above and behind'], [((-1.2, -0.9, 4.0), (0.8, 0.3, 4.0))])
-    order = np.random.default_rng(seed).permutation(points.shape[1])
-    place = np.asarray(PLACES['above and behind'])
-    seen = in_image(points)
-    hidden = behind_surfaces(points, place, seen, STEP)
-    assert hidden.any()
-    mixed = behind_surfaces(points[:, order], place, np.argsort(order)[seen], STEP)
-    np.testing.assert_array_equal(mixed, hidden)
-
-
 @pytest.mark.parametrize('place', PLACES.values(), ids=PLACES)
 def test_points_that_are_sent_twice_hide_what_they_hide_once(place):
     points, _ = scanned(place, [((-1.2, -0.9, 4.0), (0.8, 0.3, 4.0))])

@@ -80,18 +80,6 @@ def test_points_at_one_depth_give_that_depth_everywhere(seed, count, z):
     np.testing.assert_allclose(held_out, 0, atol=1e-5)
 
 
-@given(seed=SEEDS, count=st.integers(2, 3000), step=st.sampled_from([1, 4]))
-def test_the_order_of_the_points_does_not_matter(seed, count, step):
-    u, v, rng = scattered(seed, count)
-    u, v = np.unique(np.stack([u // step * step, v // step * step]), axis=1)
-    z = rng.uniform(1, 30, len(u)).astype(np.float32)
-    order = rng.permutation(len(u))
-    plain, shuffled = candidates_of(u, v, z), candidates_of(u[order], v[order], z[order])
-    for name in NAMES:
-        np.testing.assert_allclose(getattr(shuffled, name), getattr(plain, name), atol=2e-3)
-    np.testing.assert_allclose(shuffled.held_out, plain.held_out[order], atol=1e-5)
-
-
 @given(seed=SEEDS, count=st.integers(50, 1500))
 def test_on_a_plane_linear_is_exact_and_smooth_close_inside(seed, count):
     u, v, rng = scattered(seed, count)

@@ -93,14 +93,6 @@ def test_the_plane_of_a_laser_is_not_the_ground(below):
     assert bound_of(u, v, (v - HORIZON) / (FOCAL * below)) is None
 
 
-@given(st.integers(0, 10**6))
-def test_the_order_of_the_points_does_not_matter(seed):
-    u, v, disparity = points_of(scene())
-    order = np.random.default_rng(seed).permutation(len(u))
-    mixed = bound_of(u[order], v[order], disparity[order])
-    np.testing.assert_array_equal(mixed, bound_of(u, v, disparity))
-
-
 def test_columns_with_a_lower_point_beside_them_stay_as_they_are():
     u, v, disparity = points_of(scene())
     more = np.arange(0, 60, 2), np.full(30, 110)

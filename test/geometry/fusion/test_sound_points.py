@@ -138,16 +138,6 @@ def test_a_pole_is_kept_beside_wrong_points(seed, column, distance):
     assert np.concatenate(dropped).mean() > 0.6
 
 
-@given(seed=SEEDS)
-def test_the_order_of_the_points_does_not_matter(seed):
-    rng = np.random.default_rng(seed)
-    u, v = rng.uniform(0, 640, 600), rng.uniform(0, 480, 600)
-    z, _ = corrupt(room(u, v), 0.15, rng)
-    order = rng.permutation(600)
-    shuffled = sound_points(u[order], v[order], z[order])
-    np.testing.assert_array_equal(shuffled, sound_points(u, v, z)[order])
-
-
 @given(seed=SEEDS, scale=st.sampled_from([0.25, 4.0, 64.0]))
 def test_only_ratios_of_depth_count(seed, scale):
     rng = np.random.default_rng(seed)
