@@ -183,29 +183,21 @@ def test_a_model_without_stages_is_refused_with_what_times_it(model, capsys):
     assert '`benchmark frame`' in error
 
 
-@pytest.mark.parametrize('option', ['--against diffusers', '--size 96x128', '--variants all'])
-def test_options_of_a_model_are_refused_for_whole_frames(option, capsys):
-    name, value = option.split()
-    assert main(['benchmark', 'frame', name, value]) == 2
-    assert f'{name} is of a model alone' in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ('ignored', 'words'),
     [
         ('--arch sd2 --vae other', "--vae is 'other'"),
         ('--arch sd2 --model tiny', "--arch sd2 takes the place of --model 'tiny'"),
         ('--rounds 5', '--rounds is for --against or --variants; add one'),
+        ('--trace trace.json', '`benchmark frame --trace FILE`'),
+        ('frame --against diffusers', '--against is of a model alone'),
+        ('frame --size 96x128', '--size is of a model alone'),
+        ('frame --variants all', '--variants is of a model alone'),
     ],
 )
 def test_options_that_would_change_nothing_are_refused(ignored, words, capsys):
     assert main(['benchmark', *ignored.split()]) == 2
     assert words in capsys.readouterr().err
-
-
-def test_a_trace_of_a_model_alone_is_refused(capsys):
-    assert main(['benchmark', '--trace', 'trace.json']) == 2
-    assert '`benchmark frame --trace FILE`' in capsys.readouterr().err
 
 
 def test_the_help_says_how_many_frames_each_kind_of_benchmark_runs(capsys):

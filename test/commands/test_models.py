@@ -81,11 +81,6 @@ def test_the_list_names_published_checkpoints_with_size_licence_and_repository(
         assert part in line
 
 
-def test_get_needs_a_name(capsys):
-    assert main(['models', 'get']) == 2
-    assert 'no checkpoint to get was named' in capsys.readouterr().err
-
-
 def test_a_broken_embedded_checkpoint_is_told_and_fails(monkeypatch, capsys):
     def load(*options):
         raise CheckpointError('unet is missing; copy it')
@@ -141,14 +136,13 @@ def test_check_of_a_missing_checkpoint_is_one_line(capsys, tmp_path):
     assert capsys.readouterr().err.startswith('error: ')
 
 
-def test_a_path_for_list_is_refused_with_the_right_call(capsys):
-    assert main(['models', 'list', 'here']) == 2
-    assert 'write: models check here' in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ('options', 'code', 'words'),
     [
+        (['get'], 2, 'no checkpoint to get was named'),
+        (['list', 'here'], 2, 'write: models check here'),
+        (['convert', 'x.pt'], 2, 'write: models convert FILE --family NAME --out DIR'),
+        (['convert', 'x.pt', '--family', 'unet'], 2, 'write: models convert FILE --family NAME'),
         (['check', ''], 1, "no checkpoint ''"),
         (['list', '--family', 'unet'], 2, '--family is for convert'),
         (['check', '--out', 'new'], 2, '--out is for convert'),
@@ -169,12 +163,6 @@ def test_the_help_names_the_families_that_are_converted(capsys):
     shown = ' '.join(capsys.readouterr().out.split())
     named = ' or '.join(name for name, family in FAMILIES.items() if family.converter)
     assert f'for convert: {named}' in shown
-
-
-@pytest.mark.parametrize('options', [[], ['x.pt'], ['x.pt', '--family', 'unet']])
-def test_convert_needs_a_file_a_family_and_a_folder(options, capsys):
-    assert main(['models', 'convert', *options]) == 2
-    assert 'write: models convert FILE --family NAME --out DIR' in capsys.readouterr().err
 
 
 def test_a_family_without_released_pickles_and_a_missing_file_are_refused(tmp_path, capsys):

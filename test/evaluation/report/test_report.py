@@ -88,15 +88,10 @@ def test_nothing_is_fetched_and_only_the_own_script_may_run(page):
 def test_all_that_was_measured_is_on_the_page(page):
     text = ' '.join(read(page).shown)
     for part in (
-        '0.090',
         '95 % interval 0.080 to 0.100',
-        '0.030',
         'ab' * 32,
-        '3 of 4',
-        '50 ms',
         '1.23 %',
         '512 MB',
-        '-0.031, -0.050 to -0.012',
     ):
         assert part in text
     charts = island(page)['charts']
@@ -198,22 +193,13 @@ def test_long_runs_are_thinned_and_say_at_which_frames(page, some):
     assert island(page)['charts']['error_heldout']['curves'][0]['values'][1] is None
 
 
-def test_frames_of_several_bags_are_named_and_timed_by_bag(some):
-    results, rows = some.results(), some.rows(4)
-    results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
-    for row, bag in zip(rows, (0, 0, 1, 1), strict=True):
-        row['bag'] = bag
-    remarks = chart_specs(results, rows)['scale']['remarks']
-    ends = ['one, 0.0 s', 'one, 0.1 s', 'two, 0.0 s', 'two, 0.1 s']
-    assert remarks == [f'{end}, fitted' for end in ends]
-
-
-def test_times_in_a_later_bag_are_exact_in_long_runs_too(some):
+def test_frames_of_several_bags_are_named_and_timed_by_bag_in_long_runs_too(some):
     results, rows = some.results(), some.rows(4 * MOST_PLACES)
     results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
     for row in rows:
         row['bag'] = int(row['index'] >= 101)  # of which frame 104 is the first that is drawn
     remarks = chart_specs(results, rows)['scale']['remarks']
+    assert remarks[:2] == ['one, 0.0 s, fitted', 'one, 0.4 s, fitted']
     assert remarks[26] == 'two, 0.3 s, fitted'
 
 
