@@ -7,7 +7,7 @@ from types import ModuleType
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry import organise_cloud
-from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns, to_organised
+from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
 from marigold_ros.node import ros_helpers
 from marigold_ros.node.distro import byte_array
 from marigold_ros.node.ros_helpers import (
@@ -43,16 +43,6 @@ def cloud():
     depth = np.arange(1, 49, dtype=np.float32).reshape(6, 8)
     depth[2, 3] = np.nan
     return organise_cloud(depth, K, rgb=np.full((6, 8, 3), 7, np.uint8), sigma=depth / 10)
-
-
-def test_the_cloud_is_organised_and_reads_back(cloud):
-    message = organised_message(Header(frame_id='camera'), cloud)
-    assert (message.height, message.width) == (6, 8)
-    assert [field.name for field in message.fields] == ['x', 'y', 'z', 'rgb', 'sigma']
-    assert message.row_step == 8 * message.point_step == 160
-    assert not message.is_dense
-    z = to_organised(message, ('z',))[..., 0]
-    np.testing.assert_array_equal(z, cloud['z'])
 
 
 def test_create_cloud_gets_a_flat_array_for_the_same_message(cloud, monkeypatch):

@@ -235,25 +235,20 @@ def test_correlated_frames_without_any_interval_are_no_verdict():
     assert judge(few)['title'] == 'Poor: metric depth in only 48 % of the frames'
 
 
-def test_a_run_without_scores_says_so():
-    empty = {**results(), 'protocols': {}, 'baselines': {}, 'latency_ms': {}}
-    found = judge(empty)
-    assert (found['grade'], found['against_baselines'], found['weakest']) == ('unknown', {}, {})
-    assert found['text'] == {'range': 'no metric depth could be scored'}
-
-
 @pytest.mark.parametrize('protocols', [('oracle',), ()])
 def test_scores_of_the_relative_depth_alone_are_no_verdict_on_metric_depth(protocols):
     scores = results()['protocols']['heldout']
     found = {**results(), 'protocols': dict.fromkeys(protocols, scores), 'baselines': {}}
+    found['latency_ms'] = {}
     found['provenance']['scoring']['baselines_protocol'] = 'truth'
     curves = dict.fromkeys(protocols, {'abs_rel': [0.1] * 6})
     found['robustness'] = {'strengths': list(range(6)), 'corruptions': {'fog': curves}}
     verdict = judge(found)
     assert (verdict['grade'], verdict['needed']) == ('unknown', None)
     assert verdict['title'] == 'Cannot tell: no metric depth could be scored'
-    assert verdict['text']['range'] == 'no metric depth could be scored'
+    assert verdict['text'] == {'range': 'no metric depth could be scored'}
     assert (verdict['usable_range']['to'], verdict['weakest']) == (None, {})
+    assert verdict['against_baselines'] == {}
     found['frames']['metric'] = 0
     assert judge(found)['title'] == 'Poor: no frame has metric depth'
 

@@ -70,19 +70,17 @@ def test_the_base_is_named_and_may_be_moved(folder, small_checkpoint, tmp_path, 
     assert again.sha256 == found.sha256
 
 
-def test_a_refiner_of_another_unet_is_refused_naming_both(folder):
+@pytest.mark.parametrize(
+    ('base', 'words'),
+    [
+        ('tiny-diffusion', r"U-Net of '.*small' .*tiny-diffusion holds another"),
+        ('/nowhere', r"no checkpoint '/nowhere'.*as base into"),
+    ],
+)
+def test_a_missing_base_or_one_of_another_unet_is_refused(folder, base, words):
     path = folder / 'config.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'base': 'tiny-diffusion'}))
-    with pytest.raises(
-        CheckpointError, match=r"U-Net of '.*small' .*tiny-diffusion holds another"
-    ):
-        load_model(str(folder), 'cpu')
-
-
-def test_a_missing_base_is_named_with_the_remedy(folder):
-    path = folder / 'config.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'base': '/nowhere'}))
-    with pytest.raises(CheckpointError, match=r"no checkpoint '/nowhere'.*as base into"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'base': base}))
+    with pytest.raises(CheckpointError, match=words):
         load_model(str(folder), 'cpu')
 
 
