@@ -67,17 +67,6 @@ def test_a_warm_start_steadies_a_still_scene(tiny):
     assert change(0.3) < 0.85 * cold
 
 
-def test_a_warm_start_from_zeros_is_noted_as_useless(tiny):
-    tiny.predict(np.zeros((48, 64, 3), np.uint8), engine=EngineConfig(warm_start=0.1))
-    assert any('starts from zeros' in note for note in tiny.description['notes'])
-
-
-def test_members_that_start_from_zeros_are_noted_as_alike(tiny):
-    found = tiny.predict(np.zeros((48, 64, 3), np.uint8), ensemble_size=2)
-    assert found.spread.max() < 1e-5
-    assert any('are all alike' in note for note in tiny.description['notes'])
-
-
 def test_no_file_is_too_large_for_a_repository():
     sizes = [path.stat().st_size for path in EMBEDDED.rglob('*') if path.is_file()]
     assert max(sizes) < 16 * 2**20

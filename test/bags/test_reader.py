@@ -113,12 +113,6 @@ def test_sparse_depth_is_taken_by_kind_name_and_content(tmp_path, topics, lidar)
     assert chosen(tmp_path / 'bag', {'/image': COLOUR, **topics}).lidar == lidar
 
 
-def test_any_depth_image_is_taken_as_sparse_depth_if_named(tmp_path):
-    topics = {'/image': COLOUR, '/camera/depth': DEPTH, '/points': cloud('x', 'y', 'z')}
-    found = chosen(tmp_path / 'bag', topics, lidar='/camera/depth')
-    assert (found.image, found.lidar, found.truth) == ('/image', '/camera/depth', None)
-
-
 def test_one_camera_info_elsewhere_is_taken_but_of_two_none(tmp_path):
     topics = {'/a/image': COLOUR, '/b/camera_info': INFO}
     assert chosen(tmp_path / 'one', topics).camera_info == '/b/camera_info'
@@ -141,9 +135,11 @@ def test_the_camera_info_below_its_image_or_of_rectified_ones_is_taken(image, in
 
 
 def test_given_topics_are_taken(tmp_path):
-    topics = {'/a/image': COLOUR, '/b/image': GREY, '/depth': DEPTH}
-    found = chosen(tmp_path / 'bag', topics, image='/b/image', truth='/depth')
-    assert (found.image, found.truth) == ('/b/image', '/depth')
+    topics = {'/a/image': COLOUR, '/b/image': GREY, '/points': cloud('x', 'y', 'z')}
+    topics |= dict.fromkeys(('/camera/depth', '/depth'), DEPTH)
+    named = {'image': '/b/image', 'lidar': '/camera/depth', 'truth': '/depth'}
+    found = chosen(tmp_path / 'bag', topics, **named)
+    assert {role: getattr(found, role) for role in named} == named
 
 
 def test_a_bag_without_images_names_what_it_has(tmp_path):

@@ -8,14 +8,8 @@ from marigold_ros.geometry.median import median
 import numpy as np
 
 
-@given(arrays(np.float32, array_shapes(max_dims=2)))
-def test_it_is_numpys_to_the_bit_in_float32(values):
-    with np.errstate(invalid='ignore', over='ignore'):
-        np.testing.assert_array_equal(median(values), np.median(values))
-
-
-@given(arrays(np.float64, array_shapes(max_dims=1)))
-def test_it_is_numpys_in_float64(values):
+@given(arrays(np.float32, array_shapes(max_dims=2)) | arrays(np.float64, array_shapes(max_dims=1)))
+def test_it_is_numpys_to_the_bit(values):
     with np.errstate(invalid='ignore', over='ignore'):
         np.testing.assert_array_equal(median(values), np.median(values))
 

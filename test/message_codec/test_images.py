@@ -50,21 +50,17 @@ sizes = {'seed': st.integers(0, 99), 'height': st.integers(1, 9), 'width': st.in
 paddings = st.sampled_from([0, 2, 6, 64])
 
 
-@given(**sizes, padding=paddings, name=st.sampled_from(sorted(CHANNELS)))
-def test_colour_encodings_give_their_rgb_under_any_padding(seed, height, width, padding, name):
-    pixels = random_pixels(seed, (height, width, len(name)), np.uint8)
-    rgb = to_rgb(image_message(pixels, f'{name}8', padding))
+@pytest.mark.parametrize(('bits', 'divisor'), [(8, 1), (16, 257)])
+@given(**sizes, padding=paddings, bigendian=st.booleans(), name=st.sampled_from(sorted(CHANNELS)))
+def test_colour_encodings_give_their_rgb_under_any_padding(
+    bits, divisor, seed, height, width, padding, bigendian, name
+):
+    pixels = random_pixels(seed, (height, width, len(name)), f'u{bits // 8}')
+    rgb = to_rgb(image_message(pixels, f'{name}{bits}', padding, bigendian))
     assert rgb.dtype == np.uint8
     assert rgb.flags.c_contiguous
     assert rgb.flags.writeable
-    np.testing.assert_array_equal(rgb, pixels[..., CHANNELS[name]])
-
-
-@given(**sizes, padding=paddings, bigendian=st.booleans(), name=st.sampled_from(sorted(CHANNELS)))
-def test_16bit_colour_is_divided_by_257_and_rounded(seed, height, width, padding, bigendian, name):
-    pixels = random_pixels(seed, (height, width, len(name)), np.uint16)
-    rgb = to_rgb(image_message(pixels, f'{name}16', padding, bigendian))
-    np.testing.assert_array_equal(rgb, np.rint(pixels[..., CHANNELS[name]] / 257.0))
+    np.testing.assert_array_equal(rgb, np.rint(pixels[..., CHANNELS[name]] / divisor))
 
 
 @pytest.mark.parametrize(
@@ -314,28 +310,22 @@ def smooth_image():
     )
 
 
+@pytest.mark.parametrize(
+    ('channels', 'text'),
+    [
+        (3, 'bgr8; png compressed bgr8'),
+        (1, 'mono16; png compressed '),
+        (4, 'bgra8; png compressed bgra8'),
+    ],
+)
 @given(seed=st.integers(0, 99), dtype=st.sampled_from([np.uint8, np.uint16]))
-def test_png_colour_is_exact_in_8_and_rounded_in_16_bits(seed, dtype):
-    bgr = random_pixels(seed, (5, 7, 3), dtype)
-    rgb = to_rgb(compressed_message(bgr, '.png', 'bgr8; png compressed bgr8'))
-    expected = bgr if dtype == np.uint8 else np.rint(bgr / 257.0)
-    np.testing.assert_array_equal(rgb, expected[..., ::-1])
+def test_png_is_exact_in_8_and_rounded_in_16_bits_without_alpha(channels, text, seed, dtype):
+    pixels = random_pixels(seed, (5, 7, channels), dtype)
+    rgb = to_rgb(compressed_message(pixels, '.png', text))
+    expected = np.rint(pixels / (1 if dtype == np.uint8 else 257))
+    np.testing.assert_array_equal(rgb, np.broadcast_to(expected[..., 2::-1], (5, 7, 3)))
     assert rgb.dtype == np.uint8
     assert rgb.flags.writeable
-
-
-@given(seed=st.integers(0, 99), dtype=st.sampled_from([np.uint8, np.uint16]))
-def test_grey_png_repeats_its_value(seed, dtype):
-    grey = random_pixels(seed, (5, 7), dtype)
-    rgb = to_rgb(compressed_message(grey, '.png', 'mono16; png compressed '))
-    expected = grey if dtype == np.uint8 else np.rint(grey / 257.0)
-    np.testing.assert_array_equal(rgb, np.stack([expected] * 3, axis=-1))
-
-
-def test_png_with_alpha_loses_only_the_alpha():
-    bgra = random_pixels(3, (5, 7, 4), np.uint8)
-    rgb = to_rgb(compressed_message(bgra, '.png', 'bgra8; png compressed bgra8'))
-    np.testing.assert_array_equal(rgb, bgra[..., 2::-1])
 
 
 @pytest.mark.parametrize(
