@@ -92,12 +92,6 @@ def test_a_model_that_points_guide_or_prompt_does_not_predict_beside_the_last_fr
     assert not FramePipeline(Fake(), GUIDED).finishes_without_model
 
 
-def test_without_the_setting_the_model_is_not_guided():
-    model = Fake()
-    FramePipeline(model).process(frame())
-    assert model.guided_by == []
-
-
 def test_inconsistent_points_do_not_guide():
     model = Fake()
     sparse = frame(wrong=30).lidar.sparse

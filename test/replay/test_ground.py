@@ -4,7 +4,6 @@
 
 from functools import cache
 
-from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig, PointsConfig
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -80,13 +79,6 @@ def test_the_ground_is_found_where_only_camera_info_has_a_frame(
         outputs = [topic for topic in reader.topics if topic.startswith('/marigold_depth/')]
         frames = {item.header.frame_id for _, item, _ in reader.messages(outputs)}
     assert frames == {'camera_optical'}
-
-
-def test_a_negative_height_is_refused_by_name(short_drive, tmp_path, capsys):
-    arguments = ['evaluate', str(short_drive), '--out', str(tmp_path)]
-    settings = ['--set', 'sparse_source=ground', '--set', 'ground.height=-1']
-    assert main([*arguments, *settings]) == 2
-    assert 'ground.height is -1' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('height', [0.8, pytest.param(3.2, marks=pytest.mark.slow)])

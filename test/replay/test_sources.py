@@ -2,7 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Replays with several sources: each has its part in the fit, and the bag's LiDAR scores."""
 
-from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import with_sources
@@ -151,9 +150,3 @@ def test_each_radar_of_a_bag_keeps_its_wide_deviation(bag):
     assert (radar_input.points_sigma > 0.2 * radar_input.points_lidar[:, 2]).all()
     assert lidar is item.frame.lidar
     assert lidar.source == 'pointcloud'
-
-
-def test_an_unknown_source_is_wrong_use(bag, tmp_path, capsys):
-    arguments = ['evaluate', str(bag), '--out', str(tmp_path)]
-    assert main([*arguments, '--set', 'sparse_source=radar,sonar']) == 2
-    assert "no source 'sonar'" in capsys.readouterr().err

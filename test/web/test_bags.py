@@ -51,12 +51,15 @@ def test_a_slow_camera_and_a_small_bag_are_not_nothing():
     assert words == {'length': '600.0 s, 0.042 MB', 'image': '/image, 0.017 Hz'}
 
 
-def test_an_uploaded_bag_has_its_own_name_in_the_report(server, short_drive):
+def test_an_uploaded_bag_has_its_own_name_in_the_report_and_what_was_chosen(server, short_drive):
     (path,) = short_drive.glob('*.mcap')
-    job = server.wait(server.send('my drive.mcap', path.read_bytes(), every=2).json)
+    job = server.send('my drive.mcap', path.read_bytes(), every=2, model='unet').json
+    job = server.wait(job)
     assert (job['state'], job['name']) == ('done', 'my drive.mcap'), job['text']
     assert b'Depth on my drive.mcap' in server.file(job, 'report.html').data
-    assert json.loads(server.file(job, 'results.json').data)['frames']['processed'] == 2
+    results = json.loads(server.file(job, 'results.json').data)
+    assert results['frames']['processed'] == 2
+    assert results['provenance']['checkpoint']['name'] == 'unet'
 
 
 @pytest.mark.parametrize(
@@ -112,9 +115,3 @@ def test_a_job_that_fails_names_the_bag_as_it_was_sent(server, short_drive, monk
     (path,) = short_drive.glob('*.mcap')
     job = server.wait(server.send('my drive.mcap', path.read_bytes()).json)
     assert (job['state'], job['text']) == ('failed', 'my drive.mcap is damaged')
-
-
-def test_the_model_of_the_bag_is_the_chosen_one(server, short_drive):
-    job = server.wait(name_bag(server, short_drive, model='unet', every=3).json)
-    results = json.loads(server.file(job, 'results.json').data)
-    assert results['provenance']['checkpoint']['name'] == 'unet'
