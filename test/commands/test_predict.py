@@ -349,6 +349,7 @@ def test_what_a_folder_holds_beside_images_is_counted_by_kind(model, image, tmp_
         ([], 2, 'nothing to predict'),
         (['broken.mp4'], 1, 'broken.mp4: OpenCV cannot open it'),
         (['missing.mp4'], 1, 'missing.mp4: there is no such file'),
+        (['missing.png'], 1, 'check the path'),
         (['~no_such_user/x.png'], 1, '~no_such_user/x.png: the file cannot be read'),
         (['loop.png'], 1, 'loop.png: the file cannot be read'),
         (['--camera', '99'], 1, 'camera 99: OpenCV cannot open it: there is no such camera'),
@@ -466,12 +467,8 @@ def test_the_field_of_view_is_the_usual_one():
     assert parser.get_default('fov') == USUAL_FOV
 
 
-def test_no_model_is_loaded_where_there_is_nothing_to_predict(monkeypatch, tmp_path, capsys):
-    def load(*options):
-        raise AssertionError('the model was loaded')
-
-    monkeypatch.setattr('marigold_ros.models.load_model', load)
-    call = ['predict', str(tmp_path / 'none.png'), '--out', str(tmp_path / 'out')]
-    assert main(call) == 1
-    assert main([*call, '--json']) == 1
+def test_no_model_is_loaded_where_there_is_nothing_to_predict(model, tmp_path, capsys):
+    path, out = str(tmp_path / 'none.png'), str(tmp_path / 'out')
+    assert main(['predict', path, '--out', out, '--json']) == 1
     assert json.loads(capsys.readouterr().out)['model'] is None
+    assert model.loads == []

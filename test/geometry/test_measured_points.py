@@ -387,19 +387,6 @@ def test_points_at_pixels_without_a_depth_are_left_out_and_counted():
         'farther_in_pixel': 0,
         'kept': 1,
     }
-    whole = gathered(SparseInput('landmarks', sparse=given)).sparse
-    np.testing.assert_array_equal((whole.u, whole.v, whole.z), (given.u, given.v, given.z))
-
-
-def test_a_depth_image_may_be_a_list():
-    image = np.zeros((HEIGHT, WIDTH))
-    image[::10, ::10] = 4.0
-    found = []
-    for depth in (image, image.tolist()):
-        source = SparseInput('depth_image', sparse_image=depth)
-        frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=[source])
-        found.append(measure_points(frame, None, CAMERA.K, CONFIG).sparse)
-    assert len(found[0]) == len(found[1]) == 192
 
 
 @pytest.mark.parametrize(
@@ -540,7 +527,7 @@ def test_points_at_pixels_and_those_of_a_registered_depth_image_are_the_same(cam
     image = np.zeros((HEIGHT, WIDTH), np.float32)
     image[v, u] = z
     found = []
-    for given in ({'sparse': SparseDepth(u, v, z)}, {'sparse_image': image}):
+    for given in ({'sparse': SparseDepth(u, v, z)}, {'sparse_image': image.tolist()}):
         rgb, inputs = np.zeros((HEIGHT, WIDTH, 3), np.uint8), [SparseInput('one', **given)]
         sparse = measure_points(Frame(rgb, camera, inputs=inputs), None, None, CONFIG).sparse
         found.append(np.stack([sparse.u, sparse.v, sparse.z]))

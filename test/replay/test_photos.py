@@ -66,11 +66,6 @@ def test_an_avif_is_turned_upright_as_a_jpeg(tmp_path, orientation):
     assert np.abs(found[0] - found[1]).mean() < 8
 
 
-def test_a_missing_file_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match='check the path'):
-        read_image(tmp_path / 'none.png')
-
-
 @pytest.mark.usefixtures('looks_in_a_child')
 def test_an_image_that_opencv_fails_to_read_is_one_sentence(tmp_path, capfd):
     Image.fromarray(np.ones((20, 20), np.int32)).save(tmp_path / 'depth.tif')

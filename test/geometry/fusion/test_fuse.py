@@ -105,10 +105,14 @@ def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
 
 
 @pytest.mark.parametrize('kind', USELESS)
-def test_a_useless_map_leaves_the_frame_metric_by_its_points(kind, network):
+def test_a_useless_map_leaves_the_frame_metric_by_its_points_and_is_as_good_as_none(kind, network):
     right, sparse, rgb, truth = street()
-    relative = USELESS[kind](right.relative)
-    fused = align(Prediction(relative), sparse, CONFIG, rgb=rgb, network=network)
+    useless = Prediction(USELESS[kind](right.relative))
+    fused, without = (
+        align(prediction, sparse, CONFIG, rgb=rgb, network=network)
+        for prediction in (useless, BLANK)
+    )
+    np.testing.assert_array_equal(fused.metric, without.metric)
     assert (fused.state, fused.refusal, fused.led_by) == ('fitted', None, 'points')
     assert fused.map_refusal
     assert np.isnan([fused.scale, fused.shift, fused.condition]).all()
@@ -116,17 +120,6 @@ def test_a_useless_map_leaves_the_frame_metric_by_its_points(kind, network):
     assert np.isfinite(fused.metric).all()
     assert error(fused, truth) < 0.03
     np.testing.assert_array_equal(np.isfinite(fused.sigma), np.isfinite(fused.metric))
-
-
-@pytest.mark.parametrize('kind', USELESS)
-def test_a_useless_map_is_as_good_as_none(kind, network):
-    right, sparse, rgb, _ = street()
-    relative = USELESS[kind](right.relative)
-    without, fused = (
-        align(prediction, sparse, CONFIG, rgb=rgb, network=network)
-        for prediction in (BLANK, Prediction(relative))
-    )
-    np.testing.assert_array_equal(fused.metric, without.metric)
 
 
 @given(clipped=st.integers(0, 10), seed=st.integers(0, 1000))
