@@ -264,13 +264,6 @@ def test_the_references_merge_may_be_chosen(model, name, merge):
     assert torch.equal(found, torch.cat(merge(members), dim=1))
 
 
-def test_a_device_that_is_missing_is_an_error_not_a_cpu(scaled_checkpoint):
-    with pytest.raises(ConfigurationError, match='cuda:77'):
-        load_model(str(scaled_checkpoint), device='cuda:77')
-    with pytest.raises(ConfigurationError, match='abacus'):
-        load_model(str(scaled_checkpoint), device='abacus')
-
-
 @given(st.integers(2, 10), st.integers(0, 1000))
 def test_affinely_related_members_merge_without_loss(count, seed):
     rng = np.random.default_rng(seed)

@@ -40,10 +40,11 @@ def test_without_openvino_its_backend_is_refused(small_checkpoint, monkeypatch):
         load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig(backend='openvino'))
 
 
-@pytest.mark.parametrize('name', ['cuda', 'cuda:1', 'mps'])
+@pytest.mark.parametrize('name', ['cuda', 'cuda:1', 'mps', 'abacus'])
 def test_a_device_that_is_not_there_is_refused_by_its_name(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: int(name == 'cuda:1'))
-    with pytest.raises(ConfigurationError, match=f"device is '{name}', .* offers torch [01] CUDA"):
+    words = 'choose auto, cpu, cuda or cuda:N' if name == 'abacus' else 'offers torch [01] CUDA'
+    with pytest.raises(ConfigurationError, match=f"device is '{name}'.*{words}"):
         choose_device(name)
 
 

@@ -420,6 +420,3 @@ def test_a_list_may_begin_with_the_mark_that_windows_writes(tmp_path):
     path = tmp_path / 'list.txt'
     path.write_text('./a/x.png b/x.png\r\n', encoding='utf-8-sig')
     assert file_pairs.read_list(path) == [('a/x.png', 'b/x.png')]
-    path.write_text('a/x.png b/x.png\na/y.png a/y.png\n')
-    with pytest.raises(ConfigurationError, match='a/y.png is both image and depth'):
-        file_pairs.read_list(path)
