@@ -266,6 +266,7 @@ def test_a_message_that_the_copy_lacks_is_named_in_each_run(label, own_bag):
     (path,) = own_bag.glob('*.db3')
     with sqlite3.connect(path) as database:
         database.execute('DELETE FROM messages WHERE id = (SELECT max(id) FROM messages)')
+    database.close()
     for _ in 'ab':
         code, printed = label(own_bag)
         assert (code, '1 of 1 messages of /own are missing' in printed.err) == (1, True)
