@@ -112,11 +112,10 @@ def label_bag(
 ) -> Labelled:
     """Write the copy of the readable part of one bag; a task of `executor.BagWorker`."""
     target = options.target(job)
-    done = Labelled(str(job.path), str(target))
-    if target.exists():
-        done.kept = True
-        with BagReader(target) as copy:
-            done.failed = copy.about.get(DAMAGE, '')
+    done = Labelled(str(job.path), str(target), kept=target.exists())
+    if done.kept:
+        with BagReader(job.path) as bag, BagReader(target) as copy:
+            done.failed = copy.about.get(DAMAGE, bag.lost)
         return done
     try:
         _label(model, options, job, done, progress)

@@ -101,7 +101,8 @@ class Recording:
             self._waiting = self._following()
         self._bag.__exit__(kind, *error)
         if damage := self.damage or str(error[0] or ''):
-            self._writer.note(DAMAGE, damage)
+            path = self._bag.path  # whose folder the readers of the recording need not know
+            self._writer.note(DAMAGE, damage.replace(str(path), path.name))
         self._writer.__exit__(None if keeps else kind, *error)
 
     def add(self, item: BagFrame, result: FrameResult | None) -> None:

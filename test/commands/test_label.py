@@ -262,7 +262,7 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_driv
     assert printed.out == f'{tmp_path / "labelled" / "cut"}: exists already\n'
 
 
-def test_a_message_that_the_copy_lacks_is_named_in_each_run(label, own_bag):
+def test_a_message_that_the_copy_lacks_is_named_in_each_run(label, own_bag, tmp_path):
     (path,) = own_bag.glob('*.db3')
     with sqlite3.connect(path) as database:
         database.execute('DELETE FROM messages WHERE id = (SELECT max(id) FROM messages)')
@@ -271,6 +271,8 @@ def test_a_message_that_the_copy_lacks_is_named_in_each_run(label, own_bag):
         code, printed = label(own_bag)
         assert (code, '1 of 1 messages of /own are missing' in printed.err) == (1, True)
     assert 'exists already' in printed.out
+    metadata = tmp_path / 'labelled' / 'own' / 'metadata.yaml'
+    assert str(tmp_path) not in metadata.read_text()
 
 
 def test_a_first_image_that_is_cut_off_is_counted_and_the_others_have_depth(
