@@ -57,6 +57,7 @@ PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
 NOTHING_KEPT = (nn.Dropout, nn.Identity)
 TIMED, TIME_LIMIT_S = 10, 60.0  # steps of a stage, and after which one is enough
 _MARGIN = 1.25  # of memory, for what is estimated
+_LARGE = 5e9  # bytes from which on a batch takes a CPU as many times as long as an image
 
 
 @dataclass(frozen=True)
@@ -419,8 +420,7 @@ def hours_of(path: Path, plans: Sequence[StagePlan], accelerator: Accelerator) -
         largest = max((size for _, size in sizes), key=math.prod)
         pixels = sum(weight * math.prod(size) for weight, size in sizes)
         share = pixels / sum(weight for weight, _ in sizes) / math.prod(largest)
-        # A batch of a large network takes a CPU as many times as long as an image.
-        images = stage.batch_size if plans and accelerator.device.type == 'cpu' else 1
+        images = stage.batch_size if needed > _LARGE and accelerator.device.type == 'cpu' else 1
         once = replace(stage, accumulation=1, batch_size=stage.batch_size // images)
         seconds = median(time_steps(chain, once, largest, accelerator, TIMED, TIME_LIMIT_S))
         hours[stage.name] = images * seconds * share * stage.steps * stage.accumulation / 3600
