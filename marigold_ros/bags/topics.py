@@ -92,7 +92,7 @@ def choose_topics(
     images = [chosen['image']] if chosen['image'] else _images(present, first, truth, notes)
     image = images[0] if images else None
     if image is None:
-        why = f' ({"; ".join(notes)})' if notes else ''
+        why = f' that can be read ({"; ".join(notes)})' if notes else ''
         raise BagError(
             f'no topic holds images{why}; the bag has {listing(topics)}; '
             'name the image topic, or record one'
