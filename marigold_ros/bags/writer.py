@@ -175,11 +175,9 @@ class BagWriter:
             if isinstance(message_fields, Mapping):
                 message = self._message(msgtype, _stamped(message_fields, stamp_ns))
             cdr = self._typestore.serialize_cdr(message, msgtype)
-        except BagError:
-            raise
         except Exception as error:  # a wrong value can fail anywhere in the serialiser
             raise BagError(
-                f'cannot write {msgtype} to {topic} ({error}); check the types of its fields'
+                f'cannot write {msgtype} to {topic} ({error}); check its fields'
             ) from error
         self.write_raw(topic, msgtype, cdr, stamp_ns)
 
@@ -230,32 +228,29 @@ class BagWriter:
             values = dict(zip(names, values, strict=True))
         unknown = sorted(set(values) - set(names))
         if unknown:
-            raise BagError(
-                f'{msgtype} has no field {", ".join(unknown)}; it has {", ".join(names)}'
-            )
+            raise ValueError(f'{msgtype} has no {", ".join(unknown)}; it has {", ".join(names)}')
         arguments = {
-            name: self._value(definition, values.get(name)) for name, definition in definitions
+            name: self._value(name, field, values.get(name)) for name, field in definitions
         }
         return self._typestore.types[msgtype](**arguments)
 
-    def _value(self, definition: Any, value: Any) -> Any:
-        """Convert the value of one field; None becomes zero, empty, or a message of zeros."""
+    def _value(self, name: str, definition: Any, value: Any) -> Any:
+        """Convert the value of a field; None becomes zero, empty, or a message of zeros."""
         kind, detail = definition
         if kind == Nodetype.NAME:
             return self._message(detail, {} if value is None else value)
+        if kind == Nodetype.BASE and detail[0] == 'string':
+            return '' if value is None else value
         if kind == Nodetype.BASE:
-            return _base_type(detail[0])(0 if value is None else value)
+            return _numbers(name, detail[0], 0 if value is None else value).item()
         (element_kind, element), length = detail
         if element_kind == Nodetype.NAME:
             return [self._message(element, item) for item in value or []]
         if element[0] == 'string':
             return [] if value is None else list(value)
-        dtype = np.dtype(element[0])
         if value is None:
-            return np.zeros(length if kind == Nodetype.ARRAY else 0, dtype)
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return np.frombuffer(value, dtype)
-        return np.ascontiguousarray(value, dtype).reshape(-1)
+            value = np.zeros(length if kind == Nodetype.ARRAY else 0)
+        return _numbers(name, element[0], value)
 
     def _discard(self) -> None:
         storage = getattr(self._writer, 'storage', None)
@@ -296,9 +291,14 @@ def _stamped(fields: Mapping[str, Any], stamp_ns: int) -> Mapping[str, Any]:
     return {**fields, 'header': {'stamp': stamp_ns, **fields['header']}}
 
 
-def _base_type(name: str) -> Any:
-    if name == 'string':
-        return lambda value: str(value) if value else ''
-    if name == 'bool':
-        return bool
-    return float if name.startswith('float') else int
+def _numbers(name: str, kind: str, value: Any) -> np.ndarray:
+    """Return numbers of a field (N,) in its type; raises ValueError where one does not fit it."""
+    dtype = np.dtype('u1' if kind == 'char' else kind)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return np.frombuffer(value, dtype)
+    given = np.asarray(value).reshape(-1)
+    with np.errstate(over='raise', invalid='ignore'):
+        numbers = np.ascontiguousarray(given, dtype)
+    if dtype.kind != 'f' and given.dtype != dtype and (changed := numbers != given).any():
+        raise ValueError(f'{name} has the value {given[changed][0]}, which is no {kind}')
+    return numbers
