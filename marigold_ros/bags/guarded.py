@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from copy import copy
 import heapq
+from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
 import struct
@@ -39,6 +40,8 @@ _MOST_IN_ALL = 1 << 32  # bytes of chunks while a bag is open, which may be read
 _MOST_TIMES = 200  # its size, where that is more
 RECORD_HEAD = struct.Struct('<BQ')  # operation code, length of what follows
 CHUNK = 0x06
+_PROFILE_AT = 17  # in an .mcap file: after its magic bytes, and code and length of the header
+_PROFILE = b'\x04\x00\x00\x00ros2'  # as long as two empty texts, as which others write a header
 
 
 def _checked(size: int) -> int:
@@ -124,12 +127,24 @@ class GuardedBag1(Chunks, rosbag1_reader.Reader):
                 self.damage[at] = reason(error)
 
 
+class _McapFile(BufferedReader):
+    """An .mcap file as if it had the profile of ROS 2: the schemas say what it holds."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        at, data = self.tell(), super().read(size)
+        return _PROFILE + data[len(_PROFILE) :] if at == _PROFILE_AT else data
+
+
 class GuardedMcap(Chunks, McapReader):
     """An .mcap file by its index; chunks that cannot be read are left out."""
 
     def _open(self) -> None:
-        super()._open()
         file: Any = self.bio
+        file = self.bio = _McapFile(file.detach())
+        try:
+            super()._open()
+        except KeyError as error:
+            raise ReaderError(f'its schemas or QoS are not of ROS 2: {error}') from error
         for chunk in self.chunks:
             file.seek(chunk.chunk_start_offset)
             head = file.read(RECORD_HEAD.size)

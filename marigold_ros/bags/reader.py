@@ -105,10 +105,9 @@ class BagReader:
             return 0, 0
         if not self.lost:
             return self._open.reader.start_time, self._open.reader.end_time
-        times = []
+        times: list[int] = []
         with suppress(BagError):  # reading all messages raises it
-            for *_, log_ns in self.raw(list(self.topics)):
-                times.append(log_ns)
+            times.extend(log_ns for *_, log_ns in self.raw(list(self.topics)))
         return (min(times), max(times)) if times else (0, 0)
 
     @property
@@ -205,8 +204,7 @@ class BagReader:
         """
         reader = self._open.reader
         if msgtype not in self._undecoded:
-            why = why_not_defined(msgtype, reader.typestore, reader.is2)
-            self._undecoded[msgtype] = why
+            self._undecoded[msgtype] = why_not_defined(msgtype, reader.typestore, reader.is2)
         why = self._undecoded[msgtype] or why_too_large(msgtype, data, reader.is2)
         if why:
             raise BagError(

@@ -120,13 +120,12 @@ def with_sources(
 
     Where there is none ``notes`` say so, with the candidates that are passed over.
     """
-    named = chosen.named
+    named, lidar = chosen.named, chosen.lidar
+    own = source_of_topic(lidar, topics[lidar].msgtype) if lidar else ''
     others = {name: info for name, info in topics.items() if info.count and name not in named}
     further, notes = [], list(chosen.notes)
     for kind in sources:
-        if kind in SPARSE_SOURCES and not (
-            chosen.lidar and is_of_kind(chosen.lidar, topics, kind)
-        ):
+        if kind in SPARSE_SOURCES and kind != own:
             passed: list[str] = []
             found = _sparse_depth(others, first, passed, (kind,))
             if found:
@@ -137,11 +136,6 @@ def with_sources(
             article = 'an' if source.message_name[0] in 'AEIOU' else 'a'
             notes += [*passed, f'no topic of {kind}: {article} {source.message_name}{named_so}']
     return replace(chosen, further=tuple(further), notes=tuple(notes))
-
-
-def is_of_kind(topic: str, topics: Mapping[str, TopicInfo], kind: str) -> bool:
-    """Return whether a topic of a bag is of a kind in ``SPARSE_SOURCES``."""
-    return source_of_topic(topic, topics[topic].msgtype) == kind
 
 
 def listing(topics: Mapping[str, TopicInfo]) -> str:
@@ -272,7 +266,7 @@ def _sparse_depth(
         for name, info in topics.items():
             if info.msgtype != source.msgtype or source.word not in name:
                 continue
-            if not is_of_kind(name, topics, kind):
+            if source_of_topic(name, info.msgtype) != kind:
                 continue
             if source.rank is None:
                 ranked.append(((), name))

@@ -112,7 +112,7 @@ class BagWriter:
             )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            remove_partial(self.path.parent, self.path.name)
+            remove_partial(self.path.parent, escape(self.path.name))
             self._partial = Path(
                 tempfile.mkdtemp(prefix=f'.{self.path.name}{_PARTIAL}', dir=self.path.parent)
             )
@@ -171,9 +171,10 @@ class BagWriter:
                 f"message type '{msgtype}' is unknown; name it as sensor_msgs/msg/Image"
             )
         try:
-            message = message_fields
-            if isinstance(message_fields, Mapping):
-                message = self._message(msgtype, _stamped(message_fields, stamp_ns))
+            fields = message_fields
+            if isinstance(fields, Mapping) and isinstance(fields.get('header'), Mapping):
+                fields = {**fields, 'header': {'stamp': stamp_ns, **fields['header']}}
+            message = self._message(msgtype, fields)
             cdr = self._typestore.serialize_cdr(message, msgtype)
         except Exception as error:  # a wrong value can fail anywhere in the serialiser
             raise BagError(
@@ -266,9 +267,8 @@ class BagWriter:
             self._lock = -1
 
 
-def remove_partial(folder: Path, name: str = '*') -> None:
-    """Remove what a killed process left of the bags of a name, by default of any, in a folder."""
-    pattern = name if name == '*' else escape(name)
+def remove_partial(folder: Path, pattern: str = '*') -> None:
+    """Remove what a killed process left in a folder of the bags whose names fit a pattern."""
     for partial in folder.glob(f'.{pattern}{_PARTIAL}*'):
         lock = os.open(partial, os.O_RDONLY)
         with suppress(BlockingIOError):  # it is being written
@@ -282,13 +282,6 @@ def _unwritten(path: Path, error: Exception) -> WriteError:
         f'cannot write the bag {path} ({error}): free some space on its disk, and run the same '
         'command again'
     )
-
-
-def _stamped(fields: Mapping[str, Any], stamp_ns: int) -> Mapping[str, Any]:
-    """Set the stamp of a header that has none."""
-    if not isinstance(fields.get('header'), Mapping):
-        return fields
-    return {**fields, 'header': {'stamp': stamp_ns, **fields['header']}}
 
 
 def _numbers(name: str, kind: str, value: Any) -> np.ndarray:

@@ -13,14 +13,14 @@ from dataclasses import replace
 
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.topics import BagTopics, is_of_kind
+from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import GroundConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Frame, SparseInput
 from marigold_ros.geometry.ground.plane import ground_plane
 from marigold_ros.reasons import as_reason
 from marigold_ros.replay.replay_plan import ReplayOptions
-from marigold_ros.sparse_sources import GROUND
+from marigold_ros.sparse_sources import GROUND, source_of_topic
 import numpy as np
 
 
@@ -50,8 +50,8 @@ class SourcesOfBag:
         self._names, self._ground = names, ground
         self._transforms = reader.static_transforms()
         lidar, known = topics.lidar, reader.topics
-        own = (name for name in names if lidar in known and is_of_kind(lidar, known, name))
-        self._own = next(own, '')
+        own = source_of_topic(lidar, known[lidar].msgtype) if lidar in known else ''
+        self._own = own if own in names else ''
 
     @property
     def has_lidar(self) -> bool:

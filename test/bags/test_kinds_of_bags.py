@@ -133,15 +133,15 @@ def records_of(data):
 
 
 def unindexed(data, pack):
-    """Copy an uncompressed .mcap without a summary, its chunks packed by a function."""
-    out, chunks = bytearray(data[:8]), 0
+    """Copy an uncompressed .mcap without profile and summary, chunks packed by a function."""
+    out, chunks = bytearray(data[:8] + record(0x01, bytes(8))), 0
     for code, body in records_of(data[8:-8]):
         if code == 0x0F:  # the data section ends
             break
         if code == 0x06:
             out += pack(body[:28], body[40:])
             chunks += 1
-        elif code in (0x01, 0x03, 0x04):
+        elif code in (0x03, 0x04):
             out += record(code, body)
     assert chunks
     end = record(0x0F, bytes(4)) + record(0x02, bytes(20))
