@@ -41,7 +41,7 @@ _MOST_TIMES = 200  # its size, where that is more
 RECORD_HEAD = struct.Struct('<BQ')  # operation code, length of what follows
 CHUNK = 0x06
 _PROFILE_AT = 17  # in an .mcap file: after its magic bytes, and code and length of the header
-_PROFILE = b'\x04\x00\x00\x00ros2'  # as long as two empty texts, as which others write a header
+_PROFILE = b'\x04\x00\x00\x00ros2'  # as long as an empty profile and library
 
 
 def _checked(size: int) -> int:
@@ -90,7 +90,7 @@ class Chunks:
 
     def unpack(self, size: int) -> None:
         """Count what is unpacked; raises ReaderError where it is out of proportion."""
-        self._unpacked += size
+        self._unpacked += _checked(size)  # a false size counts for its own chunk only
         if self._unpacked > self._most:
             raise ReaderError(f'reading it unpacks more than {self._most / 1e9:.1f} GB')
 

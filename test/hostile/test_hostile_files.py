@@ -163,11 +163,13 @@ def test_after_a_gap_reading_goes_on_at_the_next_chunk(tmp_path, share, compress
         assert 'of 19 messages can be read' in said
 
 
-def test_damage_inside_a_chunk_costs_that_chunk_only_and_is_counted(tmp_path):
+@pytest.mark.parametrize('in_index', [False, True])
+def test_damage_of_a_chunk_costs_that_chunk_only_and_is_counted(tmp_path, in_index):
     path = chunked(tmp_path)
     data = bytearray(path.read_bytes())
-    at = data.index(b'\x28\xb5\x2f\xfd', len(data) // 3)  # how a chunk's data begin
-    data[at : at + 4] = bytes(4)
+    # How a chunk's data begin, or the size that the index states of the last one.
+    at = data.rindex(b'zstd') + 19 if in_index else data.index(b'\x28\xb5\x2f\xfd', len(data) // 3)
+    data[at] ^= 0x10
     path.write_bytes(data)
     seen = set()
     with BagReader(path) as reader:
