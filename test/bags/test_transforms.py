@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.frames import bag_frames, STAMPS
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.transforms import pose_matrix, TransformTree
@@ -319,6 +319,7 @@ def test_a_mounting_on_tf_alone_is_that_of_the_scans_stamp_else_the_latest(
     with BagWriter(tmp_path / 'bag') as bag:
         for tick in range(poses):
             pose(bag, START + tick * 100 * MS, START + tick * 100 * MS + 50 * MS, float(tick))
+        pose(bag, START + 3600 * S, START + 60 * MS, -9.0)  # a lone one, of another clock
         for tick in range(3):
             stamp = START + tick * 100 * MS
             image(bag, stamp, stamp)
@@ -327,6 +328,7 @@ def test_a_mounting_on_tf_alone_is_that_of_the_scans_stamp_else_the_latest(
             fields['header']['frame_id'] = 'odom'  # what carries the LiDAR
             bag.write('/lidar', 'sensor_msgs/msg/PointCloud2', fields, stamp + 30 * MS)
     with BagReader(tmp_path / 'bag') as reader:
-        read = list(bag_frames(reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig()))
-    assert [-item.frame.T_cam_lidar[0, 3] for item in read] == pytest.approx(expected)
-    assert all(item.warning.startswith('no camera_info; record it') for item in read)
+        inputs = reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig()
+        read = [item for stamps in STAMPS for item in bag_frames(*inputs, stamps=stamps)]
+    assert [-item.frame.T_cam_lidar[0, 3] for item in read] == pytest.approx(2 * expected)
+    assert all('no camera_info; record it' in item.warning for item in read)
