@@ -179,6 +179,9 @@ def test_damage_of_a_chunk_costs_that_chunk_only_and_is_counted(tmp_path, in_ind
             seen.update(log_ns for *_, log_ns in messages)
         assert len(list(reader.raw(['/tf_static']))) == 1
     assert hostile_reading.read(path).images == COUNT - 1
+    data[data.index(b'\x28\xb5\x2f\xfd') - 53] = 2  # the first one has the code of a footer
+    path.write_bytes(data)
+    assert hostile_reading.read(path).images == COUNT - (not in_index)
 
 
 @pytest.fixture
@@ -206,6 +209,8 @@ def test_damage_inside_a_chunk_of_ros_1_costs_that_chunk_only(ros1_bag):
         assert [log_ns for *_, log_ns in islice(messages, 3)] == [3 * 10**8, 4 * 10**8, 5 * 10**8]
         with pytest.raises(BagError, match='3 of 6 messages of /image are missing, cannot read 1'):
             next(messages)
+    # A gap before the connection, which the second chunk does not hold.
+    assert hostile_reading.read(cut(ros1_bag, data.rindex(b'op=\x04'), 8)).images == COUNT // 2
 
 
 def test_a_bag_of_ros_1_whose_recording_was_killed_is_read(ros1_bag):
