@@ -273,7 +273,7 @@ class DamagedDatabase(GuardedDatabase):
     def _rows(self, columns: str) -> Iterator[Any]:
         """Yield the rows of the table of messages, over gaps of pages that cannot be read."""
         database: Any = self.dbconn
-        query = f'SELECT id, {columns} FROM messages NOT INDEXED WHERE id > ? ORDER BY id'
+        query = f'SELECT id, {columns} FROM messages WHERE id > ? ORDER BY id'
         last, gap = -1, 1
         while gap <= _MOST_LOST_ROWS:
             try:
