@@ -339,7 +339,7 @@ def test_a_depth_image_serves_as_lidar_without_extrinsics(drive):
     assert sparse.z.tolist() == [3.0, 7.5]
 
 
-@pytest.mark.parametrize(('name', 'rectified'), [('image_rect', True), ('image_raw', False)])
+@pytest.mark.parametrize(('name', 'rectified'), [('image_rect', True), ('direct', False)])
 def test_the_name_of_a_depth_image_says_whether_it_is_of_the_rectified_image(
     drive, name, rectified
 ):
