@@ -109,9 +109,7 @@ def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> A
         return value
     low, high = metadata['low'], metadata['high']
     if not low <= value <= high:
-        raise ConfigurationError(
-            f'{name} is {value}; choose a value in [{low:g}, {high:g}] ({text})'
-        )
+        raise ConfigurationError(f'{name} is {value}; choose a value in [{low}, {high}] ({text})')
     return value
 
 
