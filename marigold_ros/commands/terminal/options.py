@@ -369,7 +369,7 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
 
 def lasting_options(args: argparse.Namespace, *apart: str) -> dict[str, Any]:
     """Return the options that a run shares with those that go on with its work."""
-    own = {'bags', 'out', 'json', 'jobs', 'ray', *apart}
+    own = {'bags', 'out', 'json', 'jobs', 'ray', 'torch_threads', *apart}
     return {name: value for name, value in vars(args).items() if name not in own}
 
 
