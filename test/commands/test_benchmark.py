@@ -108,6 +108,7 @@ def test_against_the_reference_ratio_and_difference_agree(arguments, capsys, tmp
         (['--set', 'runtime.compile=turbo'], "'turbo'; choose one of", 2),
         (['--members', '99'], 'ensemble_size is 99', 1),
         (['--vae', 'tiny'], "no autoencoder 'tiny'", 1),
+        (['--size', '99999x99999'], 'images of 99999x99999 need 720', 1),
     ],
 )
 def test_a_wrong_value_is_one_line(arguments, wrong, words, code, capsys):

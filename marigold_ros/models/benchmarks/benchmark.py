@@ -67,8 +67,8 @@ class Work:
 
 def benchmark_image(height: int, width: int) -> np.ndarray:
     """Draw an image (H, W, 3) uint8 with structure at all scales; always the same."""
-    if height < 1 or width < 1:
-        raise ConfigurationError(f'the image is {height}x{width}; give at least 1x1')
+    # One image in float64, one cell size of it, and that divided.
+    require_memory(3 * 8 * 3 * height * width, f'images of {height}x{width}')
     rng = np.random.default_rng(0)
     image = np.zeros((height, width, 3))
     for cell in (4, 16, 64):
