@@ -195,6 +195,9 @@ class _Work:
     def _image(self, path: Path, name: str) -> dict[str, Any]:
         from marigold_ros.replay.photos import read_image, side_by_side, write_prediction
 
+        longest = os.fsencode(f'{name}_{max(RESULTS, key=len)}')
+        if len(longest) > os.pathconf(self.folder, 'PC_NAME_MAX'):
+            raise InputError('its name is too long for those of its results; shorten it')
         rgb = read_image(path, lambda text: note(f'{path}: {text}'))
         model = self.model  # not part of the time
         start = perf_counter()
