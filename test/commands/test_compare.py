@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 from marigold_ros.__main__ import main
+from marigold_ros.commands.compare import text_of
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -48,7 +49,8 @@ def test_settings_that_differ_come_first_and_a_better_fit_is_best(folders, capsy
     boards = lines[heads + 1 :]
     assert next(line for line in boards if ' b 0.' in line).endswith('best')
     # Three frames have no interval.
-    assert 'too few independent frames' in next(line for line in boards if ' a 0.' in line)
+    row = next(line for line in boards if ' a 0.' in line)
+    assert re.search(r' a 0\.\d+= .* too few independent frames', row)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +97,20 @@ def test_the_means_are_those_of_results_json(folders, capsys):
 
 
 def test_runs_of_another_split_share_what_was_scored_alike(folders, capsys):
-    assert compare(folders, 'a', 'b', str(folders / 'c' / 'results.json'), '--json') == 0
-    found = json.loads(capsys.readouterr().out)
-    assert 'heldout' not in found['protocols']
-    assert 'truth' in found['protocols']
-    assert 'heldout is left out: fit_every is 8 in a, 8 in b, 4 in c.' in found['left_out']
+    runs = 'a', 'b', str(folders / 'c' / 'results.json')
+    assert compare(folders, *runs) == compare(folders, *runs, '--json') == 0
+    text, _, data = capsys.readouterr().out.partition('{')
+    found = json.loads(f'{{{data}')
+    assert found['protocols'].keys() == {'truth', 'oracle'}
+    reason = 'heldout is left out: fit_every is 8 in a, 8 in b, 4 in c.'
+    assert reason in found['left_out']
+    assert reason in text.splitlines()
+    board = found['protocols']['truth']
+    board['bags'] = [{**board, 'bag': 'hall'}]
+    shown = text_of(found).splitlines()
+    first = shown.index('truth, 3 frames of hall')
+    size = 1 + len(board['rows'])  # with the heads
+    assert shown[first + 1 :][:size] == shown[first - size : first]
 
 
 def test_the_page_shows_a_leaderboard_and_curves_and_names_as_text(folders, capsys, tmp_path):
@@ -150,7 +161,7 @@ def test_the_tables_are_written_where_asked(folders, capsys, tmp_path):
 def test_no_output_replaces_a_file_of_a_run_or_another_output(folders, capsys, tmp_path):
     results, page = folders / 'a' / 'results.json', str(tmp_path / 'page')
     before = results.read_bytes()
-    for outputs in (['--csv', str(results)], ['--page', page, '--csv', page]):
+    for outputs in (['--latex', str(results)], ['--page', page, '--csv', page]):
         assert compare(folders, 'a', 'b', *outputs) == 2
         assert 'would replace' in capsys.readouterr().err
     assert compare(folders, 'a', 'b', '--page', '') == 1
