@@ -8,7 +8,7 @@ import shutil
 
 from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
-from marigold_ros.frame import Prediction
+from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.registry import FAMILIES
 import numpy as np
@@ -16,6 +16,8 @@ import pytest
 
 
 class GivenModel:
+    censored = Prediction.censored
+
     def __init__(self, folder, answer):
         self.description = {
             'name': 'ramp',
@@ -31,7 +33,7 @@ class GivenModel:
         self._answer = answer
 
     def predict(self, rgb):
-        return Prediction(self._answer(rgb).astype(np.float32))
+        return Prediction(self._answer(rgb).astype(np.float32), censored=self.censored)
 
 
 def ramp(rgb):
@@ -92,16 +94,18 @@ def test_check_of_the_embedded_checkpoint_lists_what_it_checked(capsys):
     assert re.search(r'mean error of a depth image 0\.0\d+', text)
 
 
-def test_check_names_a_file_that_was_changed(tmp_path, capsys):
-    folder = shutil.copytree(EMBEDDED / 'tiny', tmp_path / 'mine')
-    path = next((folder / 'vae').glob('*.safetensors'))
+@pytest.mark.parametrize('name', ['tiny/vae', 'unet'])
+def test_check_names_a_file_that_was_changed(tmp_path, capsys, name):
+    shutil.copytree(EMBEDDED / name.partition('/')[0], folder := tmp_path / 'mine')
+    path = next((folder / name.partition('/')[2]).glob('*.safetensors'))
     path.write_bytes(path.read_bytes()[:-1] + b'\x01')
     assert main(['models', 'check', str(folder)]) == 1
     assert 'SHA-256' in capsys.readouterr().err
 
 
-def test_check_loads_the_given_checkpoint_and_says_ok(with_answer, capsys):
-    chosen = with_answer(ramp)
+def test_check_loads_the_given_checkpoint_and_says_ok(with_answer, monkeypatch, capsys):
+    monkeypatch.setattr(GivenModel, 'censored', UNBOUNDED)
+    chosen = with_answer(lambda rgb: 3 * ramp(rgb))
     assert main(['models', 'check', 'some/folder', '--json']) == 0
     assert chosen == ['some/folder']
     assert json.loads(capsys.readouterr().out)['ok'] is True
