@@ -120,13 +120,11 @@ def _checked_list(name: str, value: Any, item: type, text: str) -> tuple:
         if items is None or not all(isinstance(x, str) for x in items):
             raise ConfigurationError(f'{name} is {value!r}; give a list of words ({text})')
         return items
-    if items is None or not all(_is_number(x) and math.isfinite(x) for x in items):
+    if items is None or not all(
+        isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in items
+    ):
         raise ConfigurationError(f'{name} is {value!r}; give finite numbers ({text})')
     return tuple(float(x) for x in items)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_below(name: str, value: float, other_name: str, other: float) -> None:

@@ -26,6 +26,7 @@ from marigold_ros.commands.terminal.options import (
     add_setting_option,
     image_size,
     integer,
+    load_chosen_model,
     make_folder,
     model_settings,
     read_settings,
@@ -111,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if not (args.against or args.variants):
         refuse_given(args, add_arguments, ['rounds'], 'is for --against or --variants; add one')
     measured = _measure_frames(args) if of_frame else _measure(args)
+    trace = measured.pop('trace', None)
     results = {'schema': 1, 'machine': machine(), **measured}
     text = to_json(results)
     table = _frame_table if of_frame else _table
@@ -119,6 +121,9 @@ def run(args: argparse.Namespace) -> int:
         path = folder / 'benchmark.json'
         write_whole(path, f'{text}\n'.encode())
         note(str(path))
+    if args.trace:  # last, so that no figures are lost where it cannot be written
+        write_whole(Path(args.trace), json.dumps(trace).encode())
+        note(args.trace)
     return 0
 
 
@@ -150,14 +155,11 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def _measure_frames(args: argparse.Namespace) -> dict[str, Any]:
     from marigold_ros.evaluation.results.results import versions
-    from marigold_ros.models import load_model, use_threads
+    from marigold_ros.models import count_threads
     from marigold_ros.replay.frame_budget import CASES, measure_frames
     from marigold_ros.synthetic.scenes.scene import make_sample
 
-    config = model_settings(args)
-    threads = use_threads(config.torch_threads)
-    runtime = read_settings(RuntimeSettings, args.settings).runtime
-    model = load_model(*config.arguments, runtime)
+    model = load_chosen_model(args, read_settings(RuntimeSettings, args.settings).runtime)
 
     def render(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         sample = make_sample(0, width, height, 'street')
@@ -166,20 +168,18 @@ def _measure_frames(args: argparse.Namespace) -> dict[str, Any]:
     with step_bar(3 * len(CASES), 'measure') as bar:
         frames = measure_frames(model, CASES, render, args.runs or _FRAMES, bar.update)
     calls = [{**call, 'pid': i} for i, frame in enumerate(frames) for call in frame.pop('calls')]
-    if args.trace:
-        names = [
-            {'ph': 'M', 'name': 'process_name', 'pid': i, 'args': {'name': frame['name']}}
-            for i, frame in enumerate(frames)
-        ]
-        write_whole(Path(args.trace), json.dumps(names + calls).encode())
-        note(args.trace)
+    names = [
+        {'ph': 'M', 'name': 'process_name', 'pid': i, 'args': {'name': frame['name']}}
+        for i, frame in enumerate(frames)
+    ]
     facts = model.description
     return {
         'versions': versions(),
-        'threads': threads,
+        'threads': count_threads(args.torch_threads),
         'model': {'name': facts['name'], 'dtype': facts['dtype']},
         'backend': facts['runtime']['backend'],
         'frames': frames,
+        'trace': names + calls,
     }
 
 
