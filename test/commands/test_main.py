@@ -59,6 +59,7 @@ def test_the_help_of_the_program_names_every_command(capsys):
         *(['evaluate', 'x', '--out', 'x', '--depth-scale', n] for n in ('0', 'inf')),
         ['predict', 'x.mp4', '--limit', str(2**63)],
         *(['models', '--torch-threads', n] for n in ('-1', '257')),
+        *(['serve', f'--port={port}'] for port in ('99999', '-1', 'http')),
         ['evaluate', 'bag', '--out', 'x', '--set', 'no_equals_sign'],
         ['evaluate', 'bag', '--out', 'x', '--stamps', 'sundial'],
         *(['benchmark', '--size', size] for size in ('480', '0x4')),

@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 import urllib.request
 
 from marigold_ros.__main__ import main
+from marigold_ros.errors import MarigoldError
 import pytest
 
 SERVE = [sys.executable, '-m', 'marigold_ros', 'serve', '--port', '0']
@@ -50,12 +51,17 @@ def test_an_address_that_is_none_is_one_sentence(capsys):
     assert '(there is no such address); choose' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('port', ['99999', '-1', 'http'])
-def test_what_is_no_port_is_wrong_usage(port, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(['serve', f'--port={port}'])
-    assert stop.value.code == 2
-    assert f"'{port}'" in capsys.readouterr().err
+def test_limit_and_settings_are_those_that_are_given(monkeypatch):
+    pytest.importorskip('uvicorn')
+    given = []
+    monkeypatch.setattr('marigold_ros.web.server.run_server', lambda *values: given.extend(values))
+    options = ['--max-upload', '3', '--set', 'runtime.channels_last=false', '--vae', 'none']
+    assert main(['serve', *options]) == 0
+    _, _, limits, load, name, _ = given
+    assert limits.other == 3_000_000
+    assert load('tiny').description['runtime']['channels_last'] is False
+    with pytest.raises(MarigoldError, match='none'):  # of the model that is given alone
+        load(name)
 
 
 @pytest.mark.slow  # a process that imports torch
