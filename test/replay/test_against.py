@@ -72,11 +72,13 @@ def test_compared_models_see_the_same_frames_and_points(short_drive, items):
 def test_the_command_scores_compared_models_by_frame(
     short_drive, items, monkeypatch, capsys, tmp_path
 ):
-    def load(name, *options):
+    def load(name, device, dtype, vae, runtime):
+        assert bool(vae) == (name == 'unet')  # the compared ones have their own
         return truth_model(items, 0.2 if name == 'some/folder' else 0.0)
 
     monkeypatch.setattr('marigold_ros.models.load_model', load)
     call = ['evaluate', str(short_drive), '--out', str(tmp_path), '--oracle', 'marigold-scannet']
+    call += ['--vae', 'taesd']
     for name in ('some/folder', 'folder', 'other/folder'):
         call += ['--against', name]
     assert main(call) == 0
