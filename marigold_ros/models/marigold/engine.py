@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 import logging
 import math
 from numbers import Integral
@@ -104,7 +104,8 @@ class MarigoldModel(FullDepthModel):
         self.stream = Stream()
         self.memory = MemoryPlan(device, self._note)
         self.trained_on = networks.trained_on
-        self._weight_files = networks.weight_files
+        # Now: files may be replaced later.
+        self.sha256 = fingerprint(networks.weight_files)
         self._schedules: dict[tuple[int, str | None], Schedule] = {}
         self._has_decoded = False
 
@@ -112,11 +113,6 @@ class MarigoldModel(FullDepthModel):
     def space(self) -> str:
         """Space of its predictions: depth, log or disparity."""
         return self.facts.space
-
-    @cached_property
-    def sha256(self) -> str:
-        """Fingerprint of the weight files that run."""
-        return fingerprint(self._weight_files)
 
     @property
     def description(self) -> dict[str, Any]:
