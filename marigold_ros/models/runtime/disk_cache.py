@@ -69,8 +69,10 @@ def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
         if isinstance(config, Mapping):  # diffusers adds names of files, and a list without order
             config = sorted(item for item in config.items() if not item[0].startswith('_'))
         digest.update(str(config).encode())
-    for path in sorted({getfile(type(part)) for part in module.modules()}):
-        digest.update(Path(path).read_bytes())
+    # Networks also call functions of this package; those of libraries are among the facts.
+    own = Path(__file__).parents[1].rglob('*.py')
+    for path in sorted({*own, *(Path(getfile(type(part))) for part in module.modules())}):
+        digest.update(path.read_bytes())
     for name, tensor in module.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().contiguous().numpy())

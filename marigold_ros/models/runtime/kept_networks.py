@@ -51,11 +51,12 @@ def cpu_settings(precision: str | None, threads: int) -> dict[str, Any]:
 
 
 def versions() -> tuple[str, ...]:
-    """Return what else decides a compiled network: OpenVINO, torch that traced it, the CPU."""
+    """Return what else decides a compiled network: the libraries that made it, the CPU."""
     import openvino
 
     processor = openvino_core().get_property('CPU', 'FULL_DEVICE_NAME')
-    return openvino.__version__, version('torch'), processor
+    libraries = map(version, ('torch', 'diffusers', 'transformers'))
+    return openvino.__version__, *libraries, processor
 
 
 class ConvertedNetwork:

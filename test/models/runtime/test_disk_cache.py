@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 import threading
 
+from marigold_ros.models.runtime import disk_cache
 from marigold_ros.models.runtime.disk_cache import (
     cache_folder,
     CACHE_VARIABLE,
@@ -168,13 +169,17 @@ def test_the_key_depends_on_weights_structure_and_facts():
 
 
 def test_the_key_depends_on_the_source_code(tmp_path, monkeypatch):
-    path = tmp_path / 'layer_of_test.py'
+    path, called = tmp_path / 'layer_of_test.py', tmp_path / 'package' / 'called.py'
     path.write_text('import torch\n\n\nclass Layer(torch.nn.ReLU):\n    pass\n')
     monkeypatch.syspath_prepend(tmp_path)
-    layer = import_module(path.stem).Layer()
-    key = network_key(layer, {})
-    path.write_text(f'{path.read_text()}\n\nMORE = 1\n')
-    assert network_key(layer, {}) != key
+    monkeypatch.setattr(disk_cache, '__file__', str(called.parent / 'runtime' / 'cache.py'))
+    called.parent.mkdir()
+    layer, keys = import_module(path.stem).Layer(), {''}
+    for file in (path, called, path):
+        with file.open('a') as source:
+            source.write('\n\nMORE = 1\n')
+        keys.add(network_key(layer, {}))
+    assert len(keys) == 4
 
 
 def test_the_key_of_files_depends_on_where_each_ends_and_on_facts(tmp_path):

@@ -5,6 +5,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 import os
 from pathlib import Path
 import subprocess
@@ -23,7 +24,7 @@ from marigold_ros.models.runtime.compiled_networks import (
 )
 from marigold_ros.models.runtime.devices import has_bfloat16
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
-from marigold_ros.models.runtime.kept_networks import KeptNetworks
+from marigold_ros.models.runtime.kept_networks import KeptNetworks, versions
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
 from marigold_ros.node.loading import load
@@ -174,6 +175,7 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
         patch.setattr(openvino, '__version__', 'of another release')
         with pytest.raises(AssertionError, match='compiled again'):
             CompiledNetwork(layer, compiler)(value)
+    assert {*map(version, ('torch', 'diffusers', 'transformers'))} <= {*versions()}
     with torch.no_grad():
         layer.weight.add_(1.0)
     with pytest.raises(AssertionError, match='compiled again'):
