@@ -244,6 +244,8 @@ def _refusal(error: Exception, name: str, revision: str | None) -> str:
             'the disk is full; make room, or set HF_HOME to a folder on another disk: the same '
             f'command then goes on with {name}'
         )
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f'{name} cannot be kept ({_first_line(error)}); set HF_HOME to a folder of your own'
     if isinstance(error, errors.HfHubHTTPError):
         return f'the hub refused {name} ({_first_line(error)}); try again later'
     return ''

@@ -394,6 +394,7 @@ def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch
     ('error', 'words'),
     [
         (OSError(errno.ENOSPC, 'No space left on device'), 'the disk is full; make room'),
+        (PermissionError(errno.EACCES, 'Denied', '/hub'), "'/hub'.*set HF_HOME to a folder of"),
         (None, r'broke off \(FileNotFoundError.*; the same command goes on'),  # removed meanwhile
     ],
 )
