@@ -124,11 +124,6 @@ def test_a_missing_compiler_is_an_error_at_load_time(small_checkpoint, monkeypat
         load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig(compile='auto'))
 
 
-def test_an_unknown_mode_is_refused():
-    with pytest.raises(ConfigurationError, match="'turbo'; choose one of off, auto"):
-        RuntimeConfig(compile='turbo')
-
-
 LOAD = """
 import os
 from marigold_ros.config import RuntimeConfig
