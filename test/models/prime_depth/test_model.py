@@ -125,7 +125,7 @@ def test_batches_are_divided_as_the_limit_says(prime_depth_folder, rgb):
     model.refiner.register_forward_hook(lambda _module, _given, maps: batches.append(len(maps)))
     whole = model.predict_together(images, streams)
     parts = model.predict_together(
-        images, streams, PredictOptions(engine=EngineConfig(batch_limit=2))
+        images, streams, PredictOptions(engine=EngineConfig(batch_limit=2, scene_cut=0.5))
     )
     assert batches == [3, 2, 1]
     assert whole[0].censored == UNBOUNDED  # its maps go beyond [0, 1]
