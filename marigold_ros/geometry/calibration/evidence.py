@@ -30,8 +30,9 @@ _SAMPLES = 128
 _LEAST_POINTS = 50
 # Tiles along the longest side, and tiles in the neighbourhood of a local difference.
 _TILES, _SIDE = 40, 5
-# Window of the search for background behind a point, as a share of the longest side.
-_REACH = 0.025
+# Window of the search for background behind a point, as a share of the longest side, and pixels:
+# beyond the window in which `not_hidden` leaves no background.
+_REACH, _LEAST_REACH = 0.025, 9
 _LARGEST_STEP = np.float32(0.5)  # log depth
 _SMALLEST_STEP = 0.1  # of the inverse depth, as a share
 
@@ -98,7 +99,7 @@ def _structure(
     least, most = np.full(shape, np.inf, np.float32), np.zeros(shape, np.float32)
     first = nearest_per_pixel(u, v, log_z, shape[1])
     least[v[first], u[first]] = most[v[first], u[first]] = inverse[first]
-    window = np.ones((3, max(3, int(_REACH * max(shape)) | 1)), np.uint8)
+    window = np.ones((3, max(_LEAST_REACH, int(_REACH * max(shape)) | 1)), np.uint8)
     step = 2.0 - (cv2.erode(least, window) + cv2.dilate(most, window))[v, u] / inverse
     step = np.where(step > _SMALLEST_STEP, step, 0.0)
     return step, difference.astype(np.float32)

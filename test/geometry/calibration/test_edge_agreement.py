@@ -76,14 +76,6 @@ def test_of_points_that_are_right_one_frame_in_eight_is_compared():
     assert compared == [8, 16]
 
 
-def test_an_image_of_one_row_is_no_evidence():
-    rgb = np.repeat(np.arange(WIDTH, dtype=np.uint8)[None, :, None], 3, axis=2)
-    u = np.arange(WIDTH)
-    z = np.where(u // 20 % 2, 5.0, 9.0).astype(np.float32)
-    assert len(depth_steps(SparseDepth(u, np.zeros_like(u), z), WIDTH)[0]) > 3
-    assert observe(NOTHING, rgb, SparseDepth(u, np.zeros_like(u), z)) is NOTHING
-
-
 def test_right_points_of_a_strip_are_not_refused():
     rgb, depth = SCENES[1].rgb[112:144], SCENES[1].depth[112:144]
     v, u = (2 * side for side in np.nonzero(np.isfinite(depth[::2, ::2])))

@@ -290,6 +290,16 @@ def test_a_smooth_wall_along_the_view_has_no_steps():
     assert agreement(thumbnail(rgb), None, scan, K, size, np.random.default_rng(0)) is None
 
 
+def test_steps_of_a_small_image_show_beyond_the_background_that_is_hidden():
+    u, v = np.meshgrid(np.arange(240), np.arange(180))
+    post = (u >= 100) & (u < 140)
+    seen = (v % 4 == 0) & (post | (u < 97) | (u >= 143))
+    points = SparseDepth(u[seen], v[seen], np.where(post, 5.0, 10.0)[seen].astype(np.float32))
+    grey, intrinsics = np.where(post, 50.0, 150.0).astype(np.float32), K * [[0.4], [0.4], [1]]
+    scores = agreement(grey, None, points, intrinsics, grey.shape, np.random.default_rng(0))
+    assert abs(YAW_DEG[scores['turned'].max(axis=1).argmax()]) <= 0.5
+
+
 @pytest.mark.parametrize('focal', [1.0, 1e6])
 def test_a_focal_length_that_no_camera_has_takes_no_more_memory(focal):
     rgb, depth = scene(1)
