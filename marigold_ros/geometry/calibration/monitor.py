@@ -12,7 +12,6 @@ lie below its upper edge, maps are blurred), so small errors are not reported.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -127,7 +126,6 @@ class CalibrationState:
     small: np.ndarray | None = None  # (24, 32) float32, thumbnail of the last image that differed
     observed_ns: int = 0  # its stamp
     previous: CurrentFrame | None = None
-    random_state: Mapping[str, Any] | None = None  # of the generator that draws points
 
 
 def update_calibration(
@@ -152,15 +150,11 @@ def update_calibration(
     small = cv2.resize(current.grey, (32, 24), interpolation=cv2.INTER_AREA)
     if state.small is not None and float(np.mean(np.abs(small - state.small))) < _NEW_IMAGE:
         return state
-    rng = np.random.default_rng(0)
-    if state.random_state is not None:
-        rng.bit_generator.state = state.random_state
     size = prediction.relative.shape
     log_depth = log_depth_of_fit(prediction, alignment, current.grey.shape, config)
+    rng = np.random.default_rng(state.count)
     scores = agreement(current.grey, log_depth, sparse, current.K, size, rng)
-    state = replace(
-        state, small=small, observed_ns=current.stamp_ns, random_state=rng.bit_generator.state
-    )
+    state = replace(state, small=small, observed_ns=current.stamp_ns)
     if scores is None:
         return state
     observations = (*state.observations, (scores, yaw_rate))[-_IMAGES:]
