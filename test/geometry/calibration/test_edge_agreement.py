@@ -131,6 +131,8 @@ def test_a_wrong_scan_contradicts_and_a_right_one_is_accepted_again(kind):
     points = scan(SCENES[0].depth)
     wrong = seen(WRONG[kind])
     assert wrong.contradiction(points).code == 'not_of_this_image'
+    noise = replace(points, counts={'occluded': 2000, 'kept': 1000})
+    assert wrong.contradiction(noise).code == 'scattered'
     again, frames = wrong, 0
     while again.contradiction(points) and frames < 4:
         again, frames = seen(before=again), frames + 1
@@ -206,13 +208,14 @@ def test_points_behind_each_other_are_no_surface(hidden, kept, refused):
 
 
 def test_steps_are_where_two_surfaces_meet_and_not_at_outliers():
-    u, v = np.tile(np.arange(0, 60, 2), 2), np.repeat([30, 60], 30)
-    z = np.where(u < 30, 4.0, 8.0).astype(np.float32)
+    u, v = np.tile(np.arange(0, 180, 6), 2), np.repeat([30, 60], 30)
+    z = np.where((u >= 60) & (u < 120), 4.0, 8.0).astype(np.float32)
     z[5] = 9.0
-    column, row, log_depth = depth_steps(SparseDepth(u, v, z), WIDTH)
-    np.testing.assert_array_equal(column, [29, 29])
-    np.testing.assert_array_equal(row, [30, 60])
-    np.testing.assert_allclose(log_depth, np.log([4, 4]), rtol=1e-6)
+    seen = (v == 30) | (u < 120) | (u > 132)  # in the lower row there is a gap beside the box
+    column, row, log_depth = depth_steps(SparseDepth(u[seen], v[seen], z[seen]), WIDTH)
+    np.testing.assert_array_equal(column, [58.5, 115.5, 58.5])
+    np.testing.assert_array_equal(row, [30, 30, 60])
+    np.testing.assert_allclose(log_depth, np.log(4), rtol=1e-6)
 
 
 class Ramp:
