@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,7 +53,6 @@ class OnePassModel(FullDepthModel):
     def __init__(self, folder: Path, device: Any, runtime: RuntimeConfig | None) -> None:
         self.folder, self.device, self.name = folder, device, checkpoint_name(folder)
         self.runtime = RuntimeConfig() if runtime is None else runtime
-        self.sha256 = fingerprint(self._weight_files())  # now: files may be replaced later
         self.notes: list[str] = []
 
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
@@ -84,6 +84,11 @@ class OnePassModel(FullDepthModel):
             'runtime': as_values(self.runtime),
             'notes': list(self.notes),
         }
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the weight files."""
+        return fingerprint(self._weight_files())
 
     def new_stream(self) -> NoState:
         """Return the state of another camera: none."""

@@ -165,11 +165,10 @@ def test_another_number_of_steps_fits_the_weights(damaged, edit_json):
 @pytest.mark.parametrize('family', FAMILIES)
 def test_missing_and_damaged_weights_are_named(damaged, family):
     folder = damaged(family)
-    model, weights = load_model(str(folder), 'cpu'), folder / 'model.safetensors'
+    weights = folder / 'model.safetensors'
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=family):
         load_model(str(folder), 'cpu')
     weights.unlink()
     with pytest.raises(CheckpointError, match='no (model.)?safetensors'):
         load_model(str(folder), 'cpu')
-    assert len(model.description['sha256']) == 64  # of the weights that it runs

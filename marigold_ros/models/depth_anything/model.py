@@ -69,9 +69,9 @@ class DepthEstimator(OnePassModel):
         dtype: str = 'auto',
         runtime: RuntimeConfig | None = None,
     ) -> None:
+        super().__init__(folder, device, runtime)
         config, own = read_json(folder / CONFIG), _own_settings(folder)
         self._files = require_weights(folder, REMEDY)
-        super().__init__(folder, device, runtime)
         self.space = space_of(config, own)
         if self.space not in SPACES:
             raise CheckpointError(

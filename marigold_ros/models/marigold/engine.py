@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 import logging
 import math
 from numbers import Integral
@@ -104,8 +104,7 @@ class MarigoldModel(FullDepthModel):
         self.stream = Stream()
         self.memory = MemoryPlan(device, self._note)
         self.trained_on = networks.trained_on
-        # Now: files may be replaced later.
-        self.sha256 = fingerprint(networks.weight_files)
+        self._weight_files = networks.weight_files
         self._schedules: dict[tuple[int, str | None], Schedule] = {}
         self._has_decoded = False
 
@@ -113,6 +112,11 @@ class MarigoldModel(FullDepthModel):
     def space(self) -> str:
         """Space of its predictions: depth, log or disparity."""
         return self.facts.space
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the weight files that run."""
+        return fingerprint(self._weight_files)
 
     @property
     def description(self) -> dict[str, Any]:
