@@ -8,10 +8,11 @@ for wrong options; the node counts and reports them. Anything else keeps its tra
 from ``ValueError`` where a caller passed a wrong value.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 import json
 import math
+from pathlib import Path
 import re
 from typing import Any
 
@@ -126,6 +127,15 @@ def shown(text: object, most: int = 1000) -> str:
     if len(text) > most:
         text = f'{text[: most * 2 // 3]} … {text[-(most // 3) :]}'
     return text if text.isprintable() else escape_controls(text)
+
+
+def with_names(text: str, paths: Iterable[Path]) -> str:
+    """Return a text with the names of files and folders in place of their paths."""
+    spelled = {one for path in paths for one in (path, path.absolute(), path.resolve())}
+    # Longest first: 'data/drive' has 'a/drive' in it. The path '.' has no name.
+    for path in sorted(spelled, key=lambda path: -len(str(path))):
+        text = text.replace(str(path), path.name) if path.name else text
+    return text
 
 
 def escape_controls(text: str, kept: str = '') -> str:

@@ -22,7 +22,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import PointsConfig
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, with_names
 from marigold_ros.frame import FrameResult
 from marigold_ros.geometry.cloud.organised import cloud_of
 from marigold_ros.geometry.fit_report import details_of, fit_report
@@ -101,8 +101,8 @@ class Recording:
             self._waiting = self._following()
         self._bag.__exit__(kind, *error)
         if damage := self.damage or str(error[0] or ''):
-            path = self._bag.path  # whose folder the readers of the recording need not know
-            self._writer.note(DAMAGE, damage.replace(str(path), path.name))
+            # Readers of the recording need not know the bag's folder.
+            self._writer.note(DAMAGE, with_names(damage, [self._bag.path]))
         self._writer.__exit__(None if keeps else kind, *error)
 
     def add(self, item: BagFrame, result: FrameResult | None) -> None:

@@ -12,7 +12,7 @@ from marigold_ros.bags.frames import Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.storage import check_exists, check_given_once
 from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, with_names
 from marigold_ros.evaluation.choices import OWN, STRENGTHS, USABLE_ERROR
 from marigold_ros.evaluation.results.requirements import Requirement
 from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
@@ -78,10 +78,7 @@ class ReplayPlan:
 
     def named(self, text: str) -> str:
         """Return a text with the names of bags in place of their paths."""
-        # Longest first: 'data/drive' has 'a/drive' in it.
-        for path in sorted(self.paths, key=lambda path: -len(str(path))):
-            text = text.replace(str(path), path.name) if path.name else text
-        return text
+        return with_names(text, self.paths)
 
 
 def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPlan:

@@ -262,15 +262,20 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_driv
     assert printed.out == f'{tmp_path / "labelled" / "cut"}: exists already\n'
 
 
-def test_a_message_that_the_copy_lacks_is_named_in_each_run(label, own_bag, tmp_path):
+@pytest.mark.parametrize('shown', ['own', '.'])
+def test_a_message_that_the_copy_lacks_is_named_in_each_run(
+    label, own_bag, tmp_path, monkeypatch, shown
+):
+    monkeypatch.chdir(own_bag)
     (path,) = own_bag.glob('*.db3')
     with sqlite3.connect(path) as database:
         database.execute('DELETE FROM messages WHERE id = (SELECT max(id) FROM messages)')
     database.close()
     for _ in 'ab':
-        code, printed = label(own_bag)
+        code, printed = label('.' if shown == '.' else own_bag)
         assert (code, '1 of 1 messages of /own are missing' in printed.err) == (1, True)
     assert 'exists already' in printed.out
+    assert f'error: {shown} is damaged' in printed.err
     metadata = tmp_path / 'labelled' / 'own' / 'metadata.yaml'
     assert str(tmp_path) not in metadata.read_text()
 

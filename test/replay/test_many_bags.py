@@ -36,6 +36,7 @@ def bags(short_drive, tmp_path):
         (['a', '../b/c'], '../b/c is damaged, data/x is not', 'c is damaged, data/x is not'),
         (['a/drive', 'data/drive'], 'data/drive, a/drive/0.mcap', 'drive, drive/0.mcap'),
         (['.'], 'a file. ./0.mcap', 'a file. ./0.mcap'),
+        (['a/drive'], f'{Path("a/drive").absolute()} is cut off', 'drive is cut off'),
     ],
 )
 def test_bags_are_named_without_their_folders_and_all_else_is_kept(bags, text, named):
