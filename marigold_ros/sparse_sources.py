@@ -10,7 +10,7 @@ imported inside functions, because the settings name the kinds and ``--help`` lo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from marigold_ros.errors import CalibrationError, ConfigurationError, InputError
 from marigold_ros.point_kinds import PointKind
 
 if TYPE_CHECKING:
-    from marigold_ros.frame import Camera, SparseInput
+    from marigold_ros.frame import SparseInput
     import numpy as np
 
 # Spread of landmarks across their main direction, as a share of that along it, below which they
@@ -39,65 +39,33 @@ class SparseReading:
     ----------
     frame_id : str
         Frame of the sensor.
-    points : (N, 3) float32 or None, metres
-        Points in that frame; they need extrinsics.
+    input : SparseInput
+        Its points in that frame, or its depth image, without their pose.
     ring : (N,) int32 or None
         Scan line of each point, where it was asked for and the message has it.
-    depth : (H, W) float32 or None, metres
-        Depth of each pixel, registered to the camera's image or not; NaN where there is none.
-    sigma : (N,) float32 or None, metres
-        Standard deviation of each point, where the message has it or the sensor is a radar.
-    kind : PointKind
-        What the points say of the image around them.
 
     """
 
     frame_id: str
-    points: np.ndarray | None = None
+    input: SparseInput
     ring: np.ndarray | None = None
-    depth: np.ndarray | None = None
-    sigma: np.ndarray | None = None
-    kind: PointKind = PointKind.LIDAR
 
-    def input(
-        self,
-        source: str,
-        stamp_ns: int,
-        T_cam_lidar: np.ndarray | None,
-        camera: Camera | None,
-        rectified: bool,
-    ) -> SparseInput:
-        """Return the input of a frame; ``camera`` is a depth image's own, see `own_camera`."""
-        from marigold_ros.frame import SparseInput
-
-        return SparseInput(
-            source,
-            points_lidar=self.points,
-            T_cam_lidar=T_cam_lidar,
-            points_sigma=self.sigma,
-            kind=self.kind,
-            sparse_image=self.depth,
-            sparse_camera=camera,
-            stamp_ns=stamp_ns,
-            is_rectified=rectified,
-        )
-
-    def own_camera(
+    def with_camera(
         self, image_frame: str, shape: tuple[int, ...], info: Any, info_topic: str, rectified: bool
-    ) -> Camera | None:
+    ) -> SparseInput:
         """
-        Return the camera of a depth image; None where it is registered to the image.
+        Return the input, a depth image with its own camera unless it is registered to the image.
 
         It is registered if it has the frame and the size (H, W) of the image. ``info`` is the last
         message of ``info_topic``, beside the depth image, or None; its P counts if the depth is
         ``rectified``. Raises InputError (cause 'camera_info') where it is needed and missing,
         invalid or of another size.
         """
-        if self.depth is None:
-            return None
-        if self.depth.shape == shape[:2] and self.frame_id in ('', image_frame):
-            return None
-        height, width = self.depth.shape
+        found = replace(self.input, is_rectified=rectified)
+        depth = found.sparse_image
+        if depth is None or (depth.shape == shape[:2] and self.frame_id in ('', image_frame)):
+            return found
+        height, width = depth.shape
         text = (
             f"the depth image is {width}x{height} px in frame '{self.frame_id}', the image "
             f"{shape[1]}x{shape[0]} in '{image_frame}'"
@@ -121,7 +89,7 @@ class SparseReading:
                 'publish that of the depth image',
                 cause='camera_info',
             )
-        return camera
+        return replace(found, sparse_camera=camera)
 
 
 @dataclass(frozen=True)
@@ -166,6 +134,7 @@ class SparseSource:
 
 
 def _read_cloud(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.frame import SparseInput
     from marigold_ros.message_codec import has_field, returned, to_points
     import numpy as np
 
@@ -175,7 +144,7 @@ def _read_cloud(message: Any, ring: bool = False) -> SparseReading:
     columns = columns if kept.all() else columns[kept]
     points = np.ascontiguousarray(columns[:, :3])
     rings = columns[:, 3].astype(np.int32) if with_ring else None
-    return SparseReading(message.header.frame_id, points, rings)
+    return SparseReading(message.header.frame_id, SparseInput('pointcloud', points), rings)
 
 
 def _check_cloud(message: Any) -> None:
@@ -199,6 +168,7 @@ def _rank_cloud(topic: str, message: Any) -> tuple[bool, ...]:
 
 
 def _read_landmarks(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.frame import SparseInput
     from marigold_ros.message_codec import has_field, to_points
     import numpy as np
 
@@ -207,16 +177,19 @@ def _read_landmarks(message: Any, ring: bool = False) -> SparseReading:
     points = np.ascontiguousarray(columns[:, :3])
     _check_spread(points)
     sigma = columns[:, 3].astype(np.float32) if with_sigma else None
-    return SparseReading(message.header.frame_id, points, sigma=sigma)
+    found = SparseInput('landmarks', points, points_sigma=sigma)
+    return SparseReading(message.header.frame_id, found)
 
 
 def _read_radar(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.frame import SparseInput
     from marigold_ros.message_codec import to_points
     import numpy as np
 
     points = to_points(message)
     sigma = _RADAR_NOISE * np.linalg.norm(points, axis=1)
-    return SparseReading(message.header.frame_id, points, sigma=sigma, kind=PointKind.RADAR)
+    found = SparseInput('radar', points, points_sigma=sigma, kind=PointKind.RADAR)
+    return SparseReading(message.header.frame_id, found)
 
 
 def _check_spread(points: np.ndarray) -> None:
@@ -236,15 +209,18 @@ def _check_spread(points: np.ndarray) -> None:
 
 
 def _read_scan(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.frame import SparseInput
     from marigold_ros.message_codec import scan_to_points
 
-    return SparseReading(message.header.frame_id, scan_to_points(message))
+    return SparseReading(message.header.frame_id, SparseInput('scan', scan_to_points(message)))
 
 
 def _read_depth_image(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.frame import SparseInput
     from marigold_ros.message_codec import to_depth
 
-    return SparseReading(message.header.frame_id, depth=to_depth(message))
+    found = SparseInput('depth_image', sparse_image=to_depth(message))
+    return SparseReading(message.header.frame_id, found)
 
 
 def _rank_depth_image(topic: str, message: Any) -> tuple[bool, ...]:

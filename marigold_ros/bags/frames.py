@@ -363,17 +363,17 @@ class _FrameStream:
         try:
             scan = sensor.read(scan_ns, message)
             info, rectified = sensor.infos.at(scan_ns), is_rectified_name(sensor.topic)
-            depth_camera = scan.own_camera(camera_at[0], shape, info, sensor.info_topic, rectified)
+            found = scan.with_camera(camera_at[0], shape, info, sensor.info_topic, rectified)
         except InputError as problem:
             warnings.append(str(problem))
             return replace(nothing, no_points=as_reason(problem)), None
-        if scan.points is None and depth_camera is None:
+        if found.points_lidar is None and found.sparse_camera is None:
             pose = given
-        elif depth_camera is not None and scan.frame_id in ('', camera_at[0]):
+        elif found.sparse_camera is not None and scan.frame_id in ('', camera_at[0]):
             pose = np.eye(4)  # of another size only
         else:
             pose = self._motion.scan_pose(camera_at, (scan.frame_id, scan_ns), given, warnings)
-        return scan.input(sensor.source, scan_ns, pose, depth_camera, rectified), scan.ring
+        return replace(found, T_cam_lidar=pose, stamp_ns=scan_ns), scan.ring
 
 
 def _check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:

@@ -347,17 +347,16 @@ class FrameServer:
             if scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
             frame_id = own if reading.frame_id == own else published
-            depth_camera = item.camera(reading, scan_ns, frame_id, image.size)
+            found = item.with_camera(reading, scan_ns, frame_id, image.size)
         except InputError as error:
             reason = as_reason(error)
             self._read_scans[item.source] = scan, reason
             self._inputs.reject_scan(item, error)
             return replace(nothing, no_points=reason)
         self._read_scans[item.source] = scan, reading
-        rectified = is_rectified_name(item.topic)
-        found = reading.input(item.source, scan_ns, None, depth_camera, rectified)
-        if reading.depth is not None and reading.frame_id in ('', own, published):
-            return found if depth_camera is None else replace(found, T_cam_lidar=np.eye(4))
+        found = replace(found, stamp_ns=scan_ns)
+        if found.sparse_image is not None and reading.frame_id in ('', own, published):
+            return found if found.sparse_camera is None else replace(found, T_cam_lidar=np.eye(4))
         try:
             pose = self._extrinsics.lookup(
                 published, scan.header.frame_id, scan_ns, image.frame.stamp_ns, is_first

@@ -18,7 +18,7 @@ from typing import Any
 from marigold_ros.bags.topics import is_rectified_name, sibling_info
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
-from marigold_ros.frame import Camera
+from marigold_ros.frame import SparseInput
 from marigold_ros.message_codec import header_ns
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.distro import HoldableGroup, without_events
@@ -114,14 +114,14 @@ class Input:
         fitting = (info for info in infos if header_ns(info) <= stamp_ns)
         return next(fitting, infos[0] if infos else None)
 
-    def camera(
+    def with_camera(
         self, scan: SparseReading, scan_ns: int, image_frame: str, shape: tuple
-    ) -> Camera | None:
-        """Return the camera of a depth image that is not registered to the image; else None."""
+    ) -> SparseInput:
+        """Return the input of a scan, a depth image with its camera unless it is registered."""
         if self.beside is None:
-            return None
+            return scan.input
         info, rectified = self.beside.info_at(scan_ns), is_rectified_name(self.topic)
-        return scan.own_camera(image_frame, shape, info, self.beside.topic, rectified)
+        return scan.with_camera(image_frame, shape, info, self.beside.topic, rectified)
 
 
 def type_mismatch(item: Input, msgtype: str) -> str:
