@@ -356,10 +356,7 @@ class FramePipeline:
     ) -> PointsAtWork:
         """Begin to measure and score the points of a frame, in a thread."""
         config = self.config.alignment
-        K = None if frame.camera is None else rectified(frame.camera).K
-        return PointsAtWork(
-            lambda: measure_points(frame, prediction, K, config), config, _guide(rgb)
-        )
+        return PointsAtWork(lambda: measure_points(frame, prediction, config), config, _guide(rgb))
 
     def _view(self, frame: Frame, begun: _Begun, prediction: Prediction) -> View:
         """Measure the points of a frame, and see whether its stream goes on."""

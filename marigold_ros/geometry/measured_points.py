@@ -78,7 +78,7 @@ class MeasuredPoints:
 
 
 def measure_points(
-    frame: Frame, prediction: Prediction | None, K: np.ndarray | None, config: AlignmentConfig
+    frame: Frame, prediction: Prediction | None, config: AlignmentConfig
 ) -> MeasuredPoints:
     """
     Gather the points of all inputs of a frame.
@@ -89,8 +89,6 @@ def measure_points(
         With its inputs.
     prediction : Prediction or None
         Of the rectified image, in which ground is looked for; not needed without a plane.
-    K : (3, 3) float or None, pixels
-        Its intrinsics.
     config : AlignmentConfig
         Range of depth, occlusion test, least number of points.
 
@@ -108,8 +106,8 @@ def measure_points(
     """
 
     def measure(item: SparseInput) -> tuple[SparseDepth | None, Reason | None]:
-        if item.ground is not None and K is not None and prediction is not None:
-            return find_ground(prediction, K, item.ground, config)
+        if item.ground is not None and frame.camera is not None and prediction is not None:
+            return find_ground(prediction, rectified(frame.camera).K, item.ground, config)
         return _points_of(item, frame, config)
 
     if not frame.inputs:

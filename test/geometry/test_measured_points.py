@@ -61,7 +61,7 @@ def scan(row=55):
 
 def gathered(*inputs):
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=inputs)
-    return measure_points(frame, prediction(), CAMERA.K, CONFIG)
+    return measure_points(frame, prediction(), CONFIG)
 
 
 @pytest.mark.parametrize('count', [1, 1000])
@@ -85,7 +85,7 @@ def test_no_point_lies_where_rectification_leaves_the_image_empty():
     camera = replace(CAMERA, distortion=(-0.05, 0, 0, 0, 0), P=P)
     wide = SparseInput('scan', scan() * (3.0, 1.0, 1.0), np.eye(4))
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), camera, inputs=[wide])
-    sparse = measure_points(frame, None, None, CONFIG).sparse
+    sparse = measure_points(frame, None, CONFIG).sparse
     assert rectified_valid(camera)[sparse.v, sparse.u].all()
     assert 0 < len(sparse) < np.count_nonzero(np.abs(wide.points_lidar[:, 0]) < WALL * 80 / 60)
 
@@ -264,7 +264,7 @@ def test_points_that_are_scattered_stay_where_contradictions_only_warn():
     config = AlignmentConfig(contradiction='warn')
     inputs = noise(20000), SparseInput('landmarks', sparse=points(WALL, range(9), range(9)))
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=inputs)
-    report = measure_points(frame, None, CAMERA.K, config).reports[0]
+    report = measure_points(frame, None, config).reports[0]
     assert (report.points > 0, report.refusal.code) == (True, 'scattered')
 
 
@@ -373,7 +373,7 @@ def test_without_any_points_the_reason_names_every_source():
 
 def test_without_a_camera_the_ground_says_so():
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), inputs=(SparseInput('g', ground=PLANE),))
-    assert measure_points(frame, prediction(), None, CONFIG).refusal.code == 'no_camera'
+    assert measure_points(frame, prediction(), CONFIG).refusal.code == 'no_camera'
 
 
 def test_points_at_pixels_without_a_depth_are_left_out_and_counted():
@@ -529,7 +529,7 @@ def test_points_at_pixels_and_those_of_a_registered_depth_image_are_the_same(cam
     found = []
     for given in ({'sparse': SparseDepth(u, v, z)}, {'sparse_image': image.tolist()}):
         rgb, inputs = np.zeros((HEIGHT, WIDTH, 3), np.uint8), [SparseInput('one', **given)]
-        sparse = measure_points(Frame(rgb, camera, inputs=inputs), None, None, CONFIG).sparse
+        sparse = measure_points(Frame(rgb, camera, inputs=inputs), None, CONFIG).sparse
         found.append(np.stack([sparse.u, sparse.v, sparse.z]))
     np.testing.assert_array_equal(*found)
     assert (found[0].shape == (3, len(u))) == (camera is CAMERA)
@@ -539,7 +539,7 @@ def test_points_at_pixels_and_those_of_a_registered_depth_image_are_the_same(cam
 @pytest.mark.parametrize('inputs', [[LARGE], [ABOVE], [AT_PIXELS], [LARGE, ABOVE], [ABOVE, ABOVE]])
 def test_each_point_is_kept_or_counted_by_why_it_is_not(inputs, camera):
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), camera, inputs=inputs)
-    sparse = measure_points(frame, None, None, CONFIG).sparse
+    sparse = measure_points(frame, None, CONFIG).sparse
     counts = dict(sparse.counts)
     assert counts['kept'] == len(sparse)
     assert counts.pop('points') == sum(counts.values())
