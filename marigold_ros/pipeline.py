@@ -229,7 +229,8 @@ class FramePipeline:
     @property
     def calibration(self) -> Calibration:
         """Errors of the LiDAR's mounting and clock, estimated since the last reset."""
-        return _calibration(self._state.calibration, self._state.edges)
+        state = self._state
+        return replace(state.calibration.calibration, edges_agree=state.edges.is_right)
 
     def load_fusion(self) -> FusionModel | None:
         """
@@ -336,20 +337,15 @@ class FramePipeline:
         with _timed(timings, 'sigma'):
             stated = self._state_sigma(view, fitted, fused)
         with _timed(timings, 'sky'):
-            alignment = stated.alignment
-            sky = self._find_sky(view, fitted.prediction, alignment.metric)
-            depth = postprocess(alignment, stated.sigma, sky, self.config)
-            on_ground = self._is_on_ground(view, alignment)
-            shown, caution = self._shown(view, alignment) if on_ground else (None, None)
-            depth = depth if shown is None else only_at(depth, shown)
+            on_ground = self._is_on_ground(view, stated.alignment)
+            depth = self._published(view, fitted, stated, on_ground)
         with _timed(timings, 'calibration'):
             calibration = self._observe(view, fitted, fused)
-        state = view.before.after(view.current, fused.fit, alignment, stated.history, calibration)
-        self._state = replace(state, weights=fitted.weights, edges=view.edges, on_ground=on_ground)
+        before = replace(view.before, weights=fitted.weights, edges=view.edges)
+        left = replace(before, on_ground=on_ground, sigma=stated.history, calibration=calibration)
+        self._state = left.after(view.current, fused.fit, stated.alignment)
         timings['total'] = sum(timings.values())
-        result = self._result(view, fitted, stated, depth)
-        findings = _findings(view, calibration)
-        return replace(result, timings_ms=timings, calibration=findings, caution=caution)
+        return self._result(view, fitted.prediction, stated.alignment, depth, timings)
 
     def _begin_points(
         self, frame: Frame, rgb: np.ndarray, prediction: Prediction | None = None
@@ -462,14 +458,6 @@ class FramePipeline:
             return history
         return replace(history, scale=scoring[1].result())
 
-    def _find_sky(
-        self, view: View, prediction: Prediction, metric: np.ndarray | None
-    ) -> np.ndarray | None:
-        """Return the sky of a frame with depth, None where it keeps its depth."""
-        if metric is None or self.config.sky == 'fitted':
-            return None
-        return sky_mask(view.rgb, prediction, metric, view.measured.sparse, view.small)
-
     def _is_on_ground(self, view: View, alignment: Alignment) -> bool:
         """Return whether metres rest on the plane of the ground alone, or those that are held."""
         if self.config.alignment.method == 'fixed' or alignment.space == 'metric':
@@ -480,18 +468,24 @@ class FramePipeline:
         sparse = view.measured.sparse
         return sparse is not None and sparse.kind is PointKind.GROUND
 
-    def _shown(self, view: View, alignment: Alignment) -> tuple[np.ndarray | None, Reason | None]:
-        """Return the pixels to publish of metres of the ground, None for all, and the caution."""
-        plane, metric = view.frame.ground, alignment.metric
-        if metric is None:
-            return None, None
+    def _published(
+        self, view: View, fitted: FittedMap, stated: StatedDepth, on_ground: bool
+    ) -> PublishedDepth:
+        """Take margin and sky off depth; of metres of the ground alone publish the ground."""
+        metric, sky = stated.alignment.metric, None
+        if metric is not None and self.config.sky != 'fitted':
+            sky = sky_mask(view.rgb, fitted.prediction, metric, view.measured.sparse, view.small)
+        depth = postprocess(stated.alignment, stated.sigma, sky, self.config)
+        if metric is None or not on_ground:
+            return depth
         if self.config.alignment.ground_alone == 'all':
-            return None, Reason('ground_alone', {'obstacles': 'where the map puts it'})
-        if plane is None or view.camera is None:
-            shown = np.zeros(metric.shape, bool)
-        else:
+            caution = Reason('ground_alone', {'obstacles': 'where the map puts it'})
+            return replace(depth, caution=caution)
+        plane, shown = view.frame.ground, np.zeros(metric.shape, bool)
+        if plane is not None and view.camera is not None:
             shown = visible_ground(view.rgb, metric, view.camera.K, plane)
-        return shown, Reason('ground_alone', {'obstacles': 'not published'})
+        caution = Reason('ground_alone', {'obstacles': 'not published'})
+        return replace(only_at(depth, shown), caution=caution)
 
     def _observe(self, view: View, fitted: FittedMap, fused: FusedDepth) -> CalibrationState:
         """Compare image and points for errors of the LiDAR's mounting and clock."""
@@ -503,9 +497,15 @@ class FramePipeline:
         return update_calibration(before, current, fitted.prediction, sparse, fused.fit, config)
 
     def _result(
-        self, view: View, fitted: FittedMap, stated: StatedDepth, depth: PublishedDepth
+        self,
+        view: View,
+        prediction: Prediction,
+        alignment: Alignment,
+        depth: PublishedDepth,
+        timings: dict[str, float],
     ) -> FrameResult:
-        prediction, alignment, raw_camera = fitted.prediction, stated.alignment, view.frame.camera
+        raw_camera, config = view.frame.camera, self.config.alignment
+        findings = sentence(view.wrong), self.calibration.text
         return FrameResult(
             relative=prediction.relative,
             space=prediction.space,
@@ -517,7 +517,10 @@ class FramePipeline:
             rgb=view.rgb,
             sparse=view.measured.sparse,
             stamp_ns=view.current.stamp_ns,
-            counts=count_pixels(prediction, alignment, depth, raw_camera, self.config.alignment),
+            timings_ms=timings,
+            counts=count_pixels(prediction, alignment, depth, raw_camera, config),
+            calibration='; '.join(filter(None, findings)),
+            caution=depth.caution,
             domain_gap=prediction.domain_gap,
             sources=view.measured.reports,
         )
@@ -552,17 +555,6 @@ class FramePipeline:
         now = frame.inputs, frame.camera, self.config
         same = all(one is other for one, other in zip(then, now, strict=True))
         return begun if same else replace(begun, points=None)
-
-
-def _findings(view: View, calibration: CalibrationState) -> str:
-    """Describe what is wrong with mounting or clock of the LiDAR; empty if nothing."""
-    found = sentence(view.wrong), _calibration(calibration, view.edges).text
-    return '; '.join(filter(None, found))
-
-
-def _calibration(state: CalibrationState, edges: EdgeEvidence) -> Calibration:
-    """Return what is known of the LiDAR's errors by the monitor and by edges."""
-    return replace(state.calibration, edges_agree=edges.is_right)
 
 
 def _blind(rgb: np.ndarray, sparse: SparseDepth | None, alignment: Alignment) -> Reason | None:

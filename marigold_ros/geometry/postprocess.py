@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.frame import Alignment, Camera, Prediction
 from marigold_ros.geometry.camera.rectification import is_rectified, rectified_valid
+from marigold_ros.reasons import Reason
 import numpy as np
 
 
@@ -18,6 +19,7 @@ class PublishedDepth:
     sigma: np.ndarray | None
     sky: np.ndarray | None = None
     withheld: np.ndarray | None = None
+    caution: Reason | None = None  # why it must be used with care
 
 
 def postprocess(

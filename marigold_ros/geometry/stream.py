@@ -102,16 +102,9 @@ class StreamState:
         """Whether the next frame goes without its map, which would be found to gain nothing."""
         return self.idle > _JUDGED and self.idle % _JUDGED != 0
 
-    def after(
-        self,
-        current: CurrentFrame,
-        fit: Alignment,
-        alignment: Alignment,
-        sigma: SigmaHistory,
-        calibration: CalibrationState,
-    ) -> StreamState:
+    def after(self, current: CurrentFrame, fit: Alignment, alignment: Alignment) -> StreamState:
         """Return the state after a frame: its affine fit, and the alignment it ended with."""
-        state = replace(self, sigma=sigma, calibration=calibration)
+        state = self
         if alignment.state == 'fitted':
             share = (alignment.shares or {}).get('map', 1.0)
             refusal = alignment.map_refusal if fit.state == 'fitted' and share == 0.0 else None

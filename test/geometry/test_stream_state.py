@@ -6,7 +6,6 @@ from dataclasses import FrozenInstanceError, replace
 
 from marigold_ros.frame import Alignment, CurrentFrame
 from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
-from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.sigma.fused_sigma import SigmaHistory, SigmaScale
 from marigold_ros.geometry.stream import is_break, StreamState
 from marigold_ros.reasons import Reason
@@ -22,10 +21,10 @@ def state_after(stamp_ns=10 * SECOND, **changes):
     metric = np.ones(SHAPE, np.float32)
     values = {'state': 'fitted', 'scale': 2.0, 'shift': 1.0, 'metric': metric} | changes
     alignment = Alignment(**values)
-    state = StreamState(stamp_ns=stamp_ns, shape=SHAPE)
     sigma = SigmaHistory(scale=SigmaScale(np.ones((2, 2, 3))))
+    state = StreamState(stamp_ns=stamp_ns, shape=SHAPE, sigma=sigma)
     current = CurrentFrame(DARK, stamp_ns)
-    return state.after(current, alignment, alignment, sigma, CalibrationState())
+    return state.after(current, alignment, alignment)
 
 
 @pytest.mark.parametrize(
