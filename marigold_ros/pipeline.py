@@ -8,8 +8,8 @@ its image: the node then runs ``FramePipeline.predict`` first, decides the pairi
 possible, and runs ``FramePipeline.finish``; points that are there before are scored beside the
 model. While one frame is finished in a thread another thread may predict the next. Sigma of a
 frame is scored beside the next one, which waits for it where it states its own. The steps hand on
-records: measured points, fitted map, fused depth, stated depth, published depth. The model is
-passed in: no torch.
+records: measured points, metric depth, stated depth, published depth. The model is passed in: no
+torch.
 """
 
 from __future__ import annotations
@@ -142,18 +142,19 @@ class View:
 
 
 @dataclass(frozen=True)
-class FittedMap:
+class MetricDepth:
     """
-    The map in metres, by scale, shift and field.
+    The map in metres by scale, shift and field, then fused with points and image.
 
     Parameters
     ----------
     prediction : Prediction
         Of the model; an average's members are weighted by ``weights`` (n,).
     fit : Alignment
-        Of the prediction to the points, which later frames may hold.
+        Of the prediction to the points, which later frames may hold; none once fusion finds that
+        the points contradict it.
     guided, alignment : Prediction, Alignment
-        The same two, or those of a prediction that the points have guided.
+        The same two, or those of a prediction that the points have guided; then with fused depth.
     points : ScoredPoints or None
         What the points alone give, for fusion.
 
@@ -165,14 +166,6 @@ class FittedMap:
     guided: Prediction
     alignment: Alignment
     points: ScoredPoints | None
-
-
-@dataclass(frozen=True)
-class FusedDepth:
-    """Depth of points, image and map; ``fit`` is the map's, none where points contradict it."""
-
-    alignment: Alignment
-    fit: Alignment
 
 
 class FramePipeline:
@@ -335,17 +328,17 @@ class FramePipeline:
         with _timed(timings, 'fuse'):
             fused = self._fuse(view, fitted)
         with _timed(timings, 'sigma'):
-            stated = self._state_sigma(view, fitted, fused)
+            stated = self._state_sigma(view, fused)
         with _timed(timings, 'sky'):
             on_ground = self._is_on_ground(view, stated.alignment)
-            depth = self._published(view, fitted, stated, on_ground)
+            depth = self._published(view, fused.prediction, stated, on_ground)
         with _timed(timings, 'calibration'):
-            calibration = self._observe(view, fitted, fused)
-        before = replace(view.before, weights=fitted.weights, edges=view.edges)
+            calibration = self._observe(view, fused)
+        before = replace(view.before, weights=fused.weights, edges=view.edges)
         left = replace(before, on_ground=on_ground, sigma=stated.history, calibration=calibration)
         self._state = left.after(view.current, fused.fit, stated.alignment)
         timings['total'] = sum(timings.values())
-        return self._result(view, fitted.prediction, stated.alignment, depth, timings)
+        return self._result(view, fused.prediction, stated.alignment, depth, timings)
 
     def _begin_points(
         self, frame: Frame, rgb: np.ndarray, prediction: Prediction | None = None
@@ -375,7 +368,7 @@ class FramePipeline:
             measured, wrong = replace(points.measured(), mounted=None), None
         return View(frame, rgb, small, camera, current, points, measured, edges, wrong, before)
 
-    def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:
+    def _fit_map(self, view: View, prediction: Prediction) -> MetricDepth:
         """Fit the map to the points, or hold the last fit, while the points are scored."""
         config, measured, sparse = self.config.alignment, view.measured, view.measured.sparse
         weights = None
@@ -390,7 +383,7 @@ class FramePipeline:
             self.model, view.rgb, prediction, sparse, fit, self.config
         )
         points = None if sparse is None else view.points.scored()
-        return FittedMap(prediction, weights, fit, guided, alignment, points)
+        return MetricDepth(prediction, weights, fit, guided, alignment, points)
 
     def _fit_scale(self, view: View, prediction: Prediction) -> Alignment | None:
         """Fit an idle map, of which fused depth needs nothing; None where it may."""
@@ -402,7 +395,7 @@ class FramePipeline:
         fit = align_scale(prediction, measured.sparse, config, measured.further)
         return fit and replace(fit, map_refusal=view.before.map_refusal)
 
-    def _fuse(self, view: View, fitted: FittedMap) -> FusedDepth:
+    def _fuse(self, view: View, fitted: MetricDepth) -> MetricDepth:
         """Fuse map and points, or what is remembered, and smooth the depth over time."""
         config, fit, network = self.config.alignment, fitted.fit, self.load_fusion()
         sparse = view.measured.sparse
@@ -418,19 +411,20 @@ class FramePipeline:
         alignment = carry_over(alignment, view.before.previous, view.current, config, refit)
         if refusal := _blind(view.rgb, sparse, alignment):
             blind = Alignment(refusal=refusal, space=fit.space, n_points=alignment.n_points)
-            return FusedDepth(blind, blind)
-        return FusedDepth(without_border(alignment, view.frame.camera), fit)
+            return replace(fitted, fit=blind, alignment=blind)
+        alignment = without_border(alignment, view.frame.camera)
+        return replace(fitted, fit=fit, alignment=alignment)
 
-    def _state_sigma(self, view: View, fitted: FittedMap, fused: FusedDepth) -> StatedDepth:
+    def _state_sigma(self, view: View, fused: MetricDepth) -> StatedDepth:
         """State sigma; refuse a held depth that the points contradict by it."""
         config, sparse = self.config.alignment, view.measured.sparse
         guide = _guide(view.rgb, self.load_fusion())
         before = self._scored(view.before.sigma)
-        stated = state_sigma(fused.alignment, fitted.guided, sparse, guide, config, before)
+        stated = state_sigma(fused.alignment, fused.guided, sparse, guide, config, before)
         history = stated.history
         if before.scale is not None:
             history = self._score(history, before.scale, fused.alignment, sparse, guide)
-        fit = fitted.prediction, stated.alignment
+        fit = fused.prediction, stated.alignment
         sigma = widen_sigma(stated.sigma, *fit, sparse, config, view.measured.dispute)
         alignment = judge_held(stated.alignment, sigma, sparse, config)
         if alignment.state == 'fitted' and alignment.sigma is not None:
@@ -469,12 +463,12 @@ class FramePipeline:
         return sparse is not None and sparse.kind is PointKind.GROUND
 
     def _published(
-        self, view: View, fitted: FittedMap, stated: StatedDepth, on_ground: bool
+        self, view: View, prediction: Prediction, stated: StatedDepth, on_ground: bool
     ) -> PublishedDepth:
         """Take margin and sky off depth; of metres of the ground alone publish the ground."""
         metric, sky = stated.alignment.metric, None
         if metric is not None and self.config.sky != 'fitted':
-            sky = sky_mask(view.rgb, fitted.prediction, metric, view.measured.sparse, view.small)
+            sky = sky_mask(view.rgb, prediction, metric, view.measured.sparse, view.small)
         depth = postprocess(stated.alignment, stated.sigma, sky, self.config)
         if metric is None or not on_ground:
             return depth
@@ -487,14 +481,14 @@ class FramePipeline:
         caution = Reason('ground_alone', {'obstacles': 'not published'})
         return replace(only_at(depth, shown), caution=caution)
 
-    def _observe(self, view: View, fitted: FittedMap, fused: FusedDepth) -> CalibrationState:
+    def _observe(self, view: View, fused: MetricDepth) -> CalibrationState:
         """Compare image and points for errors of the LiDAR's mounting and clock."""
         config, sparse = self.config.alignment, view.measured.mounted
         # Points on the ground were chosen by the map, which they cannot contradict.
         if sparse is not None and not sparse.kind.extends:
             sparse = None
         before, current = view.before.calibration, view.current
-        return update_calibration(before, current, fitted.prediction, sparse, fused.fit, config)
+        return update_calibration(before, current, fused.prediction, sparse, fused.fit, config)
 
     def _result(
         self,
