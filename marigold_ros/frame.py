@@ -285,11 +285,6 @@ class SparseInput:
     no_points: Reason | None = None
     stamp_ns: int | None = None
 
-    @property
-    def is_at_pixels(self) -> bool:
-        """Whether depth is known at pixels, not at points of a scan."""
-        return self.sparse is not None or self.sparse_image is not None
-
 
 @dataclass(frozen=True)
 class SourceReport:

@@ -24,11 +24,6 @@ class PointKind(Enum):
     RADAR = 4
 
     @property
-    def is_range_limited(self) -> bool:
-        """Whether the sensor sees nothing beyond a few metres."""
-        return self is PointKind.DEPTH_CAMERA
-
-    @property
     def extends(self) -> bool:
         """Whether depth beside a point resembles it."""
         return self in (PointKind.DEPTH_CAMERA, PointKind.LIDAR)

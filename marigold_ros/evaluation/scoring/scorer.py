@@ -326,7 +326,7 @@ class Scorer:
 
     def _lidar(self, frame: Frame) -> SparseDepth:
         """Return all sparse depth in view of the rectified camera."""
-        if frame.lidar is not None and frame.lidar.is_at_pixels:
+        if frame.points_lidar is None:
             return sparse_of_frame(frame, self._config)[0] or _NO_POINTS
         if not can_hold_out(frame):
             return _NO_POINTS

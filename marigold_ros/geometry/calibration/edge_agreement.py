@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 from marigold_ros.frame import SparseDepth
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
 import numpy as np
 
@@ -212,7 +213,7 @@ def _change(grey: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _of_lidar(sparse: SparseDepth) -> bool:
     """Whether points are of a kind whose depth steps show where surfaces end."""
-    return sparse.kind.extends and not sparse.kind.is_range_limited
+    return sparse.kind is PointKind.LIDAR
 
 
 def _over_chance(steps: np.ndarray) -> tuple[float, float]:

@@ -9,6 +9,7 @@ Points held out say nothing of these errors, as none of them lies there.
 import cv2
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.geometry.alignment.local_field import median_gap
+from marigold_ros.point_kinds import PointKind
 import numpy as np
 
 # The farthest of the points, as a quantile, and the share of that depth from which a pixel without
@@ -51,7 +52,7 @@ def widen_unseen(sigma: np.ndarray, alignment: Alignment, sparse: SparseDepth) -
     if line or is_plane(u, v, z):
         spacing = _PER_GAP * median_gap(sparse.u, sparse.v, (height, width), among=True)[0]
         least = 0.0
-    elif sparse.kind.is_range_limited or fills_areas(empty):
+    elif sparse.kind is PointKind.DEPTH_CAMERA or fills_areas(empty):
         spacing = float(np.sqrt(metric.size / len(sparse)))
         least = _NEAR_LIMIT * float(np.quantile(sparse.z, _FARTHEST))
     else:
