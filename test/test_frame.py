@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseDepth
+from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseDepth, SparseInput
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import as_reason, Reason, SENTENCES
 import numpy as np
@@ -38,6 +38,7 @@ NO_MATRICES = np.eye(4), np.full((3, 3), np.nan), np.zeros(9)
         *(({k: v}, f'{k} has shape.*check camera_info') for k in 'KRP' for v in NO_MATRICES),
         ({'K': None}, 'K has shape'),
         ({'K': np.zeros((3, 3))}, 'uncalibrated'),
+        ({'R': 1.1 * np.eye(3)}, 'R misses orthonormality by 0.21'),
         ({'P': K * [[-1], [1], [1]]}, 'focal lengths of P are -500 and 500'),
         *(({k: K.T}, rf'of {k}.* is \[32\.0, 24\.0, 1\.0\].*transpose') for k in 'KP'),
         ({'width': 0}, '0x48'),
@@ -73,9 +74,10 @@ def test_a_image_that_is_not_rgb_bytes_is_refused(rgb):
     assert caught.value.cause == 'shape'
 
 
-def test_a_camera_of_another_size_than_the_image_is_refused():
-    with pytest.raises(CalibrationError, match='64x48.*32x24'):
-        Frame(image(24, 32), camera=Camera(K, 64, 48))
+@pytest.mark.parametrize(('height', 'width'), [(48, 32), (24, 64)])
+def test_a_camera_of_another_size_than_the_image_is_refused(height, width):
+    with pytest.raises(CalibrationError, match=f'64x48.*{width}x{height}'):
+        Frame(image(height, width), camera=Camera(K, 64, 48))
 
 
 @pytest.mark.parametrize('pose', [np.eye(3), np.eye(4)[:3], np.full((4, 4), np.nan)])
@@ -94,6 +96,8 @@ def test_a_frame_needs_only_its_image():
     frame = Frame(image())
     assert (frame.camera, frame.points_lidar, frame.T_cam_lidar, frame.lidar) == (None,) * 4
     assert frame.inputs == ()
+    inputs = [SparseInput('ground'), SparseInput('scan', stamp_ns=7)]
+    assert Frame(image(), inputs=inputs).scan_ns == 7
     assert Frame(image(), camera=Camera(K, 64, 48)).stamp_ns == 0
 
 
@@ -131,6 +135,7 @@ def test_who_is_sent_to_the_transform_is_sent_to_the_camera_too():
         (([1, 2, 3], [1, 2, 3], [1.0, 2.0]), {}, 'one length'),
         (([1, 2], [1, 2, 3], [1.0, 2.0, 3.0]), {}, 'one length'),
         (([1, 2, 3], [1, 2], [1.0, 2.0, 3.0]), {}, 'one length'),
+        (([[1]], [[2]], [[3.0]]), {}, 'one-dimensional'),
         (([1.5], [2], [3.0]), {}, 'u of sparse depth is float64'),
         *(
             (([1, 2], [2, 2], [3.0, 4.0]), {name: np.zeros(3)}, rf'{name} \(3,\); .*one length')
@@ -143,16 +148,20 @@ def test_columns_of_sparse_depth_have_one_length_and_pixels_are_whole(columns, m
         SparseDepth(*columns, **more)
 
 
-def test_depth_in_whole_metres_is_depth():
-    z = np.array([3, 4])
-    assert SparseDepth(np.array([1, 2]), np.array([2, 2]), z).z.dtype == np.float32
-    assert SparseDepth(np.array([1]), np.array([2]), np.array([3.5])).z.dtype == np.float64
+@pytest.mark.parametrize(
+    ('z', 'dtype'), [([3, 4], 'f4'), (np.float16([3.5, 4]), 'f4'), ([3.5, 4.0], 'f8')]
+)
+def test_depth_is_of_one_type_and_pixels_have_a_sign(z, dtype):
+    sparse = SparseDepth(np.uint16([1, 2]), [2, 2], z)
+    assert (sparse.z.dtype, sparse.u.dtype) == (np.dtype(dtype), np.int64)
 
 
 def test_sparse_depth_and_predictions_hold_arrays_whatever_they_are_given():
-    sparse = SparseDepth([1, 2], [2, 2], [3.5, 4.0], sigma=[0.1, 0.2]).chosen(np.array([1]))
-    assert (sparse.z.tolist(), sparse.sigma.tolist()) == ([4.0], [0.2])
-    assert SparseDepth([1], [2], np.float16([3.5])).z.dtype == np.float32
+    given = SparseDepth([1, 2], [2, 2], [3.5, 4.0], [7, 9], {'kept': 2}, sigma=[0.1, 0.2])
+    kept = given.kept(np.array([1]), occluded=1)
+    assert (kept.index.tolist(), kept.counts) == ([9], {'kept': 1, 'occluded': 1})
+    assert (kept.z.tolist(), kept.sigma.tolist()) == ([4.0], [0.2])
+    assert (given.chosen(np.array([1])).index, given.chosen(np.array([1])).counts) == (None, {})
     assert len(SparseDepth([], [], []).z) == 0
     assert Prediction([[0.5, 0.25]]).relative.shape == (1, 2)
 

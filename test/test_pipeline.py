@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import cv2
 from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
+from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.geometry import unproject_depth
-from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -137,16 +136,6 @@ def test_members_of_an_average_are_weighed_at_the_points_and_held_without():
     np.testing.assert_array_equal(mean, Pair().predict(silent.rgb).relative)
 
 
-def test_both_halves_together_are_the_whole():
-    frame, _ = scene()
-    pipeline = FramePipeline(Oracle())
-    prediction = pipeline.predict(replace(frame, inputs=()))
-    parts = pipeline.finish(frame, prediction)
-    whole = FramePipeline(Oracle()).process(frame)
-    np.testing.assert_array_equal(parts.metric, whole.metric)
-    np.testing.assert_array_equal(parts.relative, whole.relative)
-
-
 @pytest.mark.parametrize(
     ('config', 'expected'),
     [
@@ -259,15 +248,6 @@ def test_pixels_that_rectifying_leaves_empty_are_invalid():
     assert result.counts['invalid'] == np.isnan(result.metric).sum() > 0
     assert result.counts['below_min_depth'] == 0
     np.testing.assert_array_equal(result.camera.K, P)
-
-
-def test_a_registered_depth_image_serves_in_place_of_a_scan():
-    frame, depth = scene(points_lidar=None, T_cam_lidar=None)
-    sparse = sparse_from_depth(depth, AlignmentConfig(), stride=6)
-    given = [SparseInput('depth_image', sparse=sparse)]
-    for camera in (CAMERA, None):
-        result = FramePipeline(Oracle()).process(replace(frame, inputs=given, camera=camera))
-        assert np.abs(result.metric / depth - 1).mean() < 0.005
 
 
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity', 'metric'])

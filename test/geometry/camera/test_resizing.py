@@ -58,7 +58,7 @@ def test_resized_points_keep_their_place_and_the_nearest_known_wins(height, widt
     assert len(resized) == len(best)
 
 
-@pytest.mark.parametrize('u', [-1, 120])
-def test_a_point_outside_of_the_image_is_not_moved_into_it(u):
+@pytest.mark.parametrize(('u', 'v'), [(-1, 5), (120, 5), (5, -1), (5, 80)])
+def test_a_point_outside_of_the_image_is_not_moved_into_it(u, v):
     with pytest.raises(AlignmentError, match='image is 120x80'):
-        resize_frame(frame_with(SparseDepth(np.array([u]), np.array([5]), np.ones(1))), (40, 60))
+        resize_frame(frame_with(SparseDepth([u], [v], [1.0])), (40, 60))

@@ -80,7 +80,8 @@ def test_a_hole_stays_one(hole):
 
 
 def test_large_images_are_thinned_out_evenly():
-    mesh = mesh_of_depth(plane_depth(np.array([0.0, 0.0, 1.0]), 2.0), K, RGB, most_points=300)
+    steep = np.array([0.94, 0.0, 0.34])  # up to 88 degrees from the rays
+    mesh = mesh_of_depth(plane_depth(steep, 2.0), K, RGB, most_points=300)
     assert len(mesh.points) == 15 * 20
     np.testing.assert_array_equal(mesh.rgb, RGB[::2, ::2].reshape(-1, 3))
     assert len(mesh.faces) == 2 * 14 * 19
