@@ -196,9 +196,9 @@ def _check_spread(points: np.ndarray) -> None:
     """Refuse landmarks on one line: they may all be one wrong track, and show no scene."""
     import numpy as np
 
-    known = points[np.isfinite(points).all(axis=1)].astype(np.float64)
-    if len(known) < 3:
+    if len(points) < 3:
         return  # too few for any fit
+    known = points.astype(np.float64)
     along, across, _ = np.linalg.svd(known - np.median(known, axis=0), compute_uv=False)
     if across < _ON_LINE * along:
         raise InputError(

@@ -25,8 +25,6 @@ def test_a_camera_takes_lists_and_keeps_float64():
     assert camera.K.dtype == np.float64
     assert camera.K.shape == (3, 3)
     assert camera.distortion == (1.0, 2.0)
-    assert camera.R is None
-    assert camera.P is None
 
 
 NO_MATRICES = np.eye(4), np.full((3, 3), np.nan), np.zeros(9)
@@ -162,6 +160,10 @@ def test_sparse_depth_and_predictions_hold_arrays_whatever_they_are_given():
     assert (kept.index.tolist(), kept.counts) == ([9], {'kept': 1, 'occluded': 1})
     assert (kept.z.tolist(), kept.sigma.tolist()) == ([4.0], [0.2])
     assert (given.chosen(np.array([1])).index, given.chosen(np.array([1])).counts) == (None, {})
+    parts = [
+        dataclasses.replace(given, kind=kind) for kind in (PointKind.DEPTH_CAMERA, PointKind.LIDAR)
+    ]
+    assert SparseDepth.joined(parts).kind is PointKind.LIDAR
     assert len(SparseDepth([], [], []).z) == 0
     assert Prediction([[0.5, 0.25]]).relative.shape == (1, 2)
 

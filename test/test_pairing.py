@@ -29,7 +29,6 @@ def test_nearest_is_within_the_limit_and_none_is_nearer(stamps, stamp, limit):
 def test_a_difference_of_exactly_the_limit_pairs():
     assert nearest([60], 0, 60) == 0
     assert nearest([61], 0, 60) is None
-    assert nearest([5], 5, 0) == 0
 
 
 def test_of_two_scans_equally_far_the_earlier_is_taken():

@@ -63,7 +63,7 @@ def test_points_behind_the_camera_are_counted_not_projected(seed, tilt, n):
 
 def test_projection_agrees_with_opencv():
     rng = np.random.default_rng(3)
-    points = rng.uniform((-5, -4, 3), (5, 4, 30), (500, 3))
+    points = rng.uniform((-5, -4, 3), (5, 4, 30), (5000, 3))
     R, t = np.array([0.02, -0.03, 0.01]), np.array([0.1, -0.2, 0.3])
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = cv2.Rodrigues(R)[0], t
