@@ -38,7 +38,7 @@ from marigold_ros.geometry.alignment.member_weights import weigh_members
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.blind_image import sample_pixels, why_blind
-from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence, observe_edges
+from marigold_ros.geometry.calibration.edge_agreement import observe_edges
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     CalibrationState,
@@ -120,12 +120,10 @@ class View:
         Those that are being scored.
     measured : MeasuredPoints
         Its sparse depth; none where the image contradicts it.
-    edges : EdgeEvidence
-        Whether that is of this image, by this frame and those before.
     wrong : Reason or None
-        Why it is not, where it is used all the same.
+        Why that is not of this image, where it is used all the same.
     before : StreamState
-        What the frames before have left.
+        What the frames before have left, with the edges of this one counted.
 
     """
 
@@ -136,7 +134,6 @@ class View:
     current: CurrentFrame
     points: PointsAtWork
     measured: MeasuredPoints
-    edges: EdgeEvidence
     wrong: Reason | None
     before: StreamState
 
@@ -334,8 +331,8 @@ class FramePipeline:
             depth = self._published(view, fused.prediction, stated, on_ground)
         with _timed(timings, 'calibration'):
             calibration = self._observe(view, fused)
-        before = replace(view.before, weights=fused.weights, edges=view.edges)
-        left = replace(before, on_ground=on_ground, sigma=stated.history, calibration=calibration)
+        left = replace(view.before, weights=fused.weights, on_ground=on_ground)
+        left = replace(left, sigma=stated.history, calibration=calibration)
         self._state = left.after(view.current, fused.fit, stated.alignment)
         timings['total'] = sum(timings.values())
         return self._result(view, fused.prediction, stated.alignment, depth, timings)
@@ -358,7 +355,7 @@ class FramePipeline:
         current = CurrentFrame(thumbnail(small), frame.stamp_ns, K, frame.T_world_camera)
         before = self._start_over_at_breaks(frame, current)
         edges = observe_edges(before.edges, current.grey, rgb.shape[1], measured.mounted)
-        wrong = edges.contradiction(measured.mounted)
+        before, wrong = replace(before, edges=edges), edges.contradiction(measured.mounted)
         if wrong and self.config.alignment.contradiction == 'refuse':
             if wrong.code == 'not_of_this_image':  # nor were those that gave earlier fits
                 before = before.without_fits()
@@ -366,7 +363,7 @@ class FramePipeline:
             others = without_input(frame, measured.mounted_by, refusal)
             points = self._begin_points(others, rgb, prediction)
             measured, wrong = replace(points.measured(), mounted=None), None
-        return View(frame, rgb, small, camera, current, points, measured, edges, wrong, before)
+        return View(frame, rgb, small, camera, current, points, measured, wrong, before)
 
     def _fit_map(self, view: View, prediction: Prediction) -> MetricDepth:
         """Fit the map to the points, or hold the last fit, while the points are scored."""
