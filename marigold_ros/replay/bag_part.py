@@ -166,7 +166,7 @@ class PartStore:
     def _path(self, job: BagJob, end: str) -> Path:
         stats = {file.name: file.stat() for file in bag_files(job.path)}
         states = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
-        facts = [str(job.path.resolve()), states, job.key]
+        facts = [str(job.path.resolve()), states, job.corruption]
         name = hashlib.sha256(json.dumps(facts).encode('utf-8', 'surrogatepass')).hexdigest()
         return self.folder / f'{name[:24]}{end}'
 

@@ -307,7 +307,7 @@ class _Run:
                     scorer.scorer.score_whole_scans()
             try:
                 first, start = part.read + 1, perf_counter()
-                for item in islice(bag.stream, part.read, self._job.limit):
+                for item in islice(bag.stream, part.read, self._options.limit):
                     part.read += 1
                     part.stamps_ns.append(item.stamp_ns)
                     beside = part.read > TIMED and self._may_score_beside

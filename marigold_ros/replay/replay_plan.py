@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import math
 from pathlib import Path
-from typing import Any
 
 from marigold_ros.bags.frames import Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
@@ -55,16 +54,10 @@ class BagJob:
 
     path: Path
     number: int  # place among all bags
-    limit: int | None = None  # number of images after which to stop; None replays all
     corruption: tuple[str, int] | None = None  # kind and strength, of its images
     recording: Path | None = None  # where its outputs are recorded
     rerun: Path | None = None  # where its results are written for the viewer of rerun
     begun: Path | None = None  # keeps the images scored so far, where a stopped replay goes on
-
-    @property
-    def key(self) -> list[Any]:
-        """The settings that distinguish jobs on the same bag, for JSON."""
-        return [self.limit, self.corruption]
 
 
 @dataclass
@@ -108,10 +101,9 @@ def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPla
                 raise
             plan.failed[str(path)] = str(error)
             continue
-        limit = options.limit
-        taken = count if limit is None else min(count, limit)
+        taken = count if options.limit is None else min(count, options.limit)
         if taken:
-            plan.jobs.append(BagJob(path, number, limit))
+            plan.jobs.append(BagJob(path, number))
         plan.images += taken
     if len(plan.failed) == len(bags):
         raise BagError(next(iter(plan.failed.values())))

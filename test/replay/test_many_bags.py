@@ -131,7 +131,7 @@ def test_a_bag_that_was_changed_meanwhile_is_replayed(bags, ramp, tmp_path):
     job = BagJob(path, 0)
     store.put(job, BagPart(None, read=5))
     assert store.get(job).read == 5
-    assert store.get(BagJob(path, 0, limit=2)) is None
+    assert store.get(BagJob(path, 0, corruption=('fog', 1))) is None
     assert store.get(BagJob(path, 9)).read == 5
     (path / 'results.json').write_text('of an evaluation with --out BAG')
     assert store.get(job).read == 5
