@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from marigold_ros.bags.frames import bag_frames, BagFrame
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.storage import bag_files
 from marigold_ros.bags.topics import BagTopics
@@ -33,7 +33,7 @@ from marigold_ros.replay.bag_part import count_warnings
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import DAMAGE, is_same_bag, Recording, SOURCE
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
-from marigold_ros.replay.sources import choose_sources, SourcesOfBag
+from marigold_ros.replay.sources import choose_sources, replayed_frames, SourcesOfBag
 from marigold_ros.threads import prefetched
 
 
@@ -141,7 +141,7 @@ def _label(
     pipeline.load_fusion()
     with BagReader(job.path) as reader:
         topics, sources = choose_sources(reader, replay)
-    recording = Recording(done.out, job.path, topics, options.points, options.outputs)
+    recording = Recording(done.out, job.path, topics, options.points, outputs=options.outputs)
     frames = _predicted(pipeline, job.path, topics, replay, sources)
     if pipeline.finishes_without_model:
         frames = prefetched(frames)
@@ -173,14 +173,12 @@ def _predicted(
     sources: SourcesOfBag | None,
 ) -> Generator[tuple[BagFrame, Future[Prediction]], None, None]:
     """Read and predict the images of a bag; the future of an unusable one has its error."""
-    with BagReader(path) as reader:
-        pose = replay.T_cam_lidar
-        for item in bag_frames(reader, topics, replay.lidar, pose, replay.stamps):
-            found: Future[Prediction] = Future()
-            try:
-                if sources is not None:
-                    item = replace(item, frame=sources.seen(item))
-                found.set_result(pipeline.predict(item.usable))
-            except (InputError, CalibrationError) as error:
-                found.set_exception(error)
-            yield item, found
+    for item in replayed_frames(path, topics, replay):
+        found: Future[Prediction] = Future()
+        try:
+            if sources is not None:
+                item = replace(item, frame=sources.seen(item))
+            found.set_result(pipeline.predict(item.usable))
+        except (InputError, CalibrationError) as error:
+            found.set_exception(error)
+        yield item, found

@@ -2,18 +2,16 @@
 # Copyright 2026 The marigold_ros developers
 """Replay one bag, or one folder of images, through the pipeline of each model, and score it."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from marigold_ros.bags.frames import bag_frames, BagFrame
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.corruptions import (
@@ -35,7 +33,7 @@ from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.replay.rerun_file import RerunFile
-from marigold_ros.replay.sources import choose_sources, SourcesOfBag
+from marigold_ros.replay.sources import choose_sources, replayed_frames, SourcesOfBag
 from marigold_ros.replay.stored_values import write_values
 from marigold_ros.threads import prefetched
 import numpy as np
@@ -159,36 +157,24 @@ class _Input:
 
 @contextmanager
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
+    points = options.record or PointsConfig()
     with ExitStack() as stack:
-        rerun = None
+        rerun = recording = sources = None
         if job.rerun is not None:
-            points = options.record or PointsConfig()
             rerun = stack.enter_context(RerunFile(job.rerun, points))
         if options.images is not None:
             images = ImageSet(job.path, options.images)
-            stream = stack.enter_context(closing(prefetched(images.frames())))
-            yield _Input(images.describe(), images.by_role, stream, rerun=rerun)
-            return
-        with BagReader(job.path) as reader:
-            topics, sources = choose_sources(reader, options)
-            count = reader.topics[topics.image].count
-        recording = None
-        if options.record is not None and job.recording is not None:
-            recording = Recording(
-                job.recording, job.path, topics, options.record, excerpt=options.excerpt
-            )
-            stack.enter_context(recording)
-        stream = stack.enter_context(closing(prefetched(_frames(job.path, topics, options))))
-        facts = {**describe_bag(job.path), 'images': count}
-        yield _Input(facts, topics.by_role, stream, sources, recording, rerun)
-
-
-def _frames(
-    path: Path, topics: BagTopics, options: ReplayOptions
-) -> Generator[BagFrame, None, None]:
-    with BagReader(path) as reader:
-        pose, excerpt = options.T_cam_lidar, options.excerpt
-        yield from bag_frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
+            facts, by_role, frames = images.describe(), images.by_role, images.frames()
+        else:
+            with BagReader(job.path) as reader:
+                topics, sources = choose_sources(reader, options)
+                facts = {**describe_bag(job.path), 'images': reader.topics[topics.image].count}
+            by_role, frames = topics.by_role, replayed_frames(job.path, topics, options)
+            if job.recording is not None:
+                opened = Recording(job.recording, job.path, topics, points, options.excerpt)
+                recording = stack.enter_context(opened)
+        stream = stack.enter_context(closing(prefetched(frames)))
+        yield _Input(facts, by_role, stream, sources, recording, rerun)
 
 
 @dataclass(frozen=True)
@@ -240,7 +226,7 @@ class _Run:
             compared={name: other.scorer for name, other in self._compared.items()},
             compared_checkpoints={name: o.checkpoint for name, o in self._compared.items()},
         )
-        self._began = perf_counter()
+        self._all = [self._main, *self._compared.values()]
         self._scoring: _Scoring | None = None
 
     def replay(self, progress: Progress | None) -> None:
@@ -290,10 +276,6 @@ class _Run:
         whole = options.record or options.rerun or options.pipeline.engine.warm_start
         streams = [] if whole else [one.streams for one in self._all]
         write_values(self._job.begun, replace(self.part, streams=streams))
-
-    @property
-    def _all(self) -> list[ModelScorer]:
-        return [self._main, *self._compared.values()]
 
     def _replay(self, progress: Progress | None) -> None:
         part, kept_at = self.part, perf_counter()

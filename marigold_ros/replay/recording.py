@@ -55,8 +55,8 @@ class Recording:
         bag: str | Path,
         topics: BagTopics,
         points: PointsConfig,
-        outputs: tuple[str, ...] | None = None,
         excerpt: Excerpt = WHOLE,
+        outputs: tuple[str, ...] | None = None,
     ) -> None:
         self._path, self._topics, self._points = Path(path), topics, points
         self._outputs = outputs

@@ -8,10 +8,12 @@ The bag's LiDAR scores. If it is not among the sources, the fit sees no point of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
-from marigold_ros.bags.frames import BagFrame
+from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import GroundConfig
@@ -21,7 +23,6 @@ from marigold_ros.geometry.ground.plane import ground_plane
 from marigold_ros.reasons import as_reason
 from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.sparse_sources import GROUND, source_of_topic
-import numpy as np
 
 
 def choose_sources(
@@ -33,6 +34,15 @@ def choose_sources(
         return topics, None
     topics = reader.with_sources(topics, options.sources)
     return topics, SourcesOfBag(reader, topics, options.sources, options.ground)
+
+
+def replayed_frames(
+    path: Path, topics: BagTopics, options: ReplayOptions
+) -> Generator[BagFrame, None, None]:
+    """Yield the frames of a replay; the bag is opened by the thread that asks for the first."""
+    with BagReader(path) as reader:
+        pose, excerpt = options.T_cam_lidar, options.excerpt
+        yield from bag_frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
 
 
 class SourcesOfBag:
@@ -61,8 +71,6 @@ class SourcesOfBag:
     def seen(self, item: BagFrame) -> Frame:
         """Return the frame with the sparse depth of the sources alone."""
         frame = item.usable
-        if self._names == (self._own,):
-            return frame
         known = {one.source: one for one in frame.inputs}
         if GROUND in self._names:
             known[GROUND] = self._on_ground(item.frame_id)
@@ -77,9 +85,7 @@ class SourcesOfBag:
         return replace(frame, inputs=(*lidar, *others))
 
     def _on_ground(self, camera_frame: str) -> SparseInput:
-        def pose(ground_frame: str) -> np.ndarray:
-            return self._transforms.lookup(camera_frame, ground_frame)
-
+        pose = partial(self._transforms.lookup, camera_frame)
         try:
             return SparseInput(GROUND, ground=ground_plane(self._ground, pose))
         except CalibrationError as error:

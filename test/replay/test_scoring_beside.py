@@ -83,7 +83,7 @@ def test_what_was_read_before_the_damage_is_scored(
         raise BagError('cut off')
 
     timed(count)
-    monkeypatch.setattr('marigold_ros.replay.bag_replay.bag_frames', damaged)
+    monkeypatch.setattr('marigold_ros.replay.sources.bag_frames', damaged)
     seen = []
     with pytest.raises(BagError, match='cut off'):
         evaluate_bag(short_drive, ramp, out=tmp_path, progress=lambda *done: seen.append(done))
