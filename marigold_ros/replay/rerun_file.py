@@ -88,7 +88,7 @@ class RerunFile:
         import rerun
 
         camera, metric = result.camera, result.metric
-        if camera is None or metric is None or camera.K is None:
+        if camera is None or metric is None:
             return rerun.Clear(recursive=False)
         fitted = metric if result.alignment.metric is None else result.alignment.metric
         stride = max(self._points.stride, math.ceil(math.sqrt(metric.size / MOST_POINTS)))
