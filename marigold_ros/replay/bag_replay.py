@@ -300,10 +300,10 @@ class _Run:
                     row = None if finished is None else thread.submit(self._score, finished)
                     self._scoring = _Scoring(item, part.read, finished, row)
                     self._report(last, bag, progress)
-                    if not beside:
+                    is_due = perf_counter() - kept_at > KEEP_EVERY_S
+                    if is_due or not beside:
                         self._report(self._scored(), bag, progress)
-                    if perf_counter() - kept_at > KEEP_EVERY_S:
-                        self._report(self._scored(), bag, progress)
+                    if is_due:
                         self._keep()
                         kept_at = perf_counter()
                     start = perf_counter()

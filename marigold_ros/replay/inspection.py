@@ -158,7 +158,7 @@ def _check(
     what: str,
     why: Callable[[BagTopics, Sequence[BagSample]], str],
 ) -> None:
-    reasons: dict[Path, str] = {}
+    reasons: list[str] = []
     for path in paths:
         try:
             with BagReader(path) as reader:
@@ -168,15 +168,13 @@ def _check(
             return
         if not reason:
             return
-        reasons[path] = reason
-    if not reasons:
-        return
-    path, reason = next(iter(reasons.items()))
-    others = f' and {len(reasons) - 1} other bags' if len(reasons) > 1 else ''
-    raise BagError(
-        f'no image of {path}{others} could be {what}: {reason}; '
-        f'`python -m marigold_ros inspect {path}` shows what is there'
-    )
+        reasons.append(reason)
+    if reasons:
+        others = f' and {len(paths) - 1} other bags' if len(paths) > 1 else ''
+        raise BagError(
+            f'no image of {paths[0]}{others} could be {what}: {reasons[0]}; '
+            f'`python -m marigold_ros inspect {paths[0]}` shows what is there'
+        )
 
 
 def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
@@ -227,7 +225,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         'seconds': seconds,
         'topics': roles,
         'image': _image_facts(usable[0].item) if usable else {},
-        'camera': _camera_facts(usable[0].item.frame) if usable else {},
+        'camera': _camera_facts(frames[0]) if frames else {},
         'lidar': _lidar_facts(usable),
         'sources': _source_facts(usable, options),
         'transform': is_posed if is_posed or has_scan else None,
@@ -273,8 +271,8 @@ def _image_facts(item: BagFrame) -> dict[str, Any]:
     }
 
 
-def _camera_facts(frame: Frame | None) -> dict[str, Any]:
-    if frame is None or frame.camera is None:
+def _camera_facts(frame: Frame) -> dict[str, Any]:
+    if frame.camera is None:
         return {}
     fx = float(frame.camera.K[0, 0])
     return {
