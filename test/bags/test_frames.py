@@ -144,7 +144,7 @@ def test_a_looped_recording_pairs_in_every_loop(drive):
             shift = loop * 2 * S
             drive.info(stamp, shift, focal=5.0 + loop)
             drive.image(stamp, shift + MS, value=10 * loop)
-            drive.truth(stamp, shift + 60 * MS, metres=1.0 + loop)
+            drive.truth(stamp, shift + 40 * MS, metres=1.0 + loop)
             drive.scan(stamp + 3 * MS, shift + 50 * MS, x=float(loop))
     read = drive.read()
     assert len(read) == 45
@@ -541,7 +541,8 @@ def test_a_lone_stamp_that_is_out_of_order_costs_its_own_message_only(drive, kin
     read = drive.read(config=LidarConfig(fixed_frame='odom'))
     assert all(item.frame is None or item.frame.T_world_camera is not None for item in read)
     lost = [item for item in read if item.error is not None]
-    assert [item.error.cause for item in lost] == (['stamp'] if kind == 'image' else [])
+    refused = [('stamp', START + 500 * MS)] if kind == 'image' else []  # as it was recorded
+    assert [(item.error.cause, item.stamp_ns) for item in lost] == refused
     without = [item for item in read if item.error is None and item.frame.points_lidar is None]
     assert [item.stamp_ns for item in without] == ([START + 500 * MS] if kind == 'scan' else [])
     assert all('out of order' in item.warning for item in without)
@@ -549,11 +550,11 @@ def test_a_lone_stamp_that_is_out_of_order_costs_its_own_message_only(drive, kin
 
 
 def test_a_lone_stamp_right_after_a_clock_jump_costs_its_own_image_only(drive):
-    for log, stamp in enumerate((0, 1, 10_000, 10_001, 2, 10_002, 10_003)):
+    for log, stamp in enumerate((0, 1, 10_000, 10_001, 2, 10_002, 3)):
         stamp_ns = START + stamp * 100 * MS
         drive.image(stamp_ns, START + log * 100 * MS - stamp_ns)
     read = drive.read()
-    assert [item.error is not None for item in read] == 4 * [False] + [True] + 2 * [False]
+    assert [item.error is not None for item in read] == 4 * [False] + [True, False, True]
     assert ['jumped' in item.warning for item in read].count(True) == 1
 
 

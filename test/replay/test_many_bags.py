@@ -135,7 +135,7 @@ def test_a_bag_that_was_changed_meanwhile_is_replayed(bags, ramp, tmp_path):
     assert store.get(BagJob(path, 9)).read == 5
     (path / 'results.json').write_text('of an evaluation with --out BAG')
     assert store.get(job).read == 5
-    (path / 'metadata.yaml').write_text('changed')
+    (path / 'metadata.yaml').touch()
     assert store.get(job) is None
 
 
@@ -157,10 +157,12 @@ def part(**facts):
 
 def test_parts_add_up_and_say_of_which_bag_each_image_is():
     unknown, good, later = (SimpleNamespace(text=text) for text in ('', '0.1 degrees', 'none'))
-    first = part(bags=['a'], topics={'image': '/a'}, read=5, rejected={'size': 1}, peak_bytes=7)
-    first.warnings, first.first_error, first.calibration = {'dark': 2}, 'too small', unknown
-    second = part(bags=['b'], topics={'image': '/b'}, read=3, rejected={'size': 2, 'step': 1})
-    second.warnings, second.first_error, second.calibration = {'dark': 1}, 'step 0', good
+    first = part(bags=['a'], topics={'image': '/a'}, read=5, warnings={'dark': 2}, peak_bytes=7)
+    second = part(bags=['b'], topics={'image': '/b'}, read=3, warnings={'dark': 1})
+    first.calibration, second.calibration = unknown, good
+    first.reject('size', 'too small')
+    first.reject('size', 'too wide')
+    second.reject('size', 'too large')
     second.failed, second.peak_bytes = {'b': 'cut off'}, 6
     third = part(bags=['c'], calibration=later)
     total = BagPart(empty_scorer(ReplayOptions()))
@@ -170,8 +172,9 @@ def test_parts_add_up_and_say_of_which_bag_each_image_is():
         total.add(one)
     assert [(row['stamp'], row['bag']) for row in total.scorer.rows] == [(1, 0), (2, 1), (3, 2)]
     assert (total.bags, total.topics) == (['a', 'b', 'c'], {'image': '/a'})
-    assert (total.read, total.rejected) == (8, {'size': 3, 'step': 1})
-    assert (total.warnings, total.first_error) == ({'dark': 3}, 'too small')
+    assert (total.read, total.rejected) == (8, {'size': 3})
+    rejected = {f'rejected: {text}': 1 for text in ('too small', 'too wide', 'too large')}
+    assert (total.warnings, total.first_error) == ({'dark': 3, **rejected}, 'too small')
     assert (total.wall_s, total.recorded_s, total.rate) == (6.0, 15.0, 2.5)
     assert (total.peak_bytes, total.failed) == (7, {'b': 'cut off'})
     assert (total.checkpoint, total.calibration) == ({'name': 'tiny'}, good)
