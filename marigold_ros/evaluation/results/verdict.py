@@ -141,7 +141,7 @@ def _against_baselines(
         compared[metric] = {
             'baseline': best,
             'theirs': errors[best],
-            'own': scores['macro'][metric],
+            'own': errors[best] + paired['difference'],  # of the same frames and pixels
             'difference': paired['difference'],
             'interval': [low, high],
             'outcome': outcome(low, high),

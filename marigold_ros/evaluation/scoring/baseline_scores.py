@@ -60,7 +60,7 @@ class BaselineScores:
         The baselines see the points ``fit`` of an image of ``size`` (width, height), and are
         scored at the points ``score``.
         """
-        if len(score) == 0 or len(fit) < max(self._config.min_points, FEWEST_POINTS):
+        if len(score) == 0 or len(fit) < FEWEST_POINTS:
             return BegunFrame(fit, score, size, None)
         depths: Future[dict[str, np.ndarray]] = Future()
         if self._of_points:
