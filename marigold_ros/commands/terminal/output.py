@@ -8,7 +8,7 @@ import math
 import sys
 from typing import Any
 
-from marigold_ros.errors import counted, number, shown
+from marigold_ros.errors import number, shown
 
 _LONGEST_CELL = 200  # of a table; names in ROS have up to 255
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
@@ -69,10 +69,10 @@ def summary(results: dict[str, Any], folder: str) -> str:
     # Imports of numpy and OpenCV are inside functions for an instant --help.
     from marigold_ros.evaluation.metrics.metric_table import METRICS
     from marigold_ros.evaluation.results.results import (
-        calibration_text,
         difference_text,
         images_read,
         is_dataset,
+        warning_texts,
     )
 
     titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
@@ -106,15 +106,9 @@ def summary(results: dict[str, Any], folder: str) -> str:
         missing = 'neither LiDAR in view nor true depth'
         missing = 'none has depth in range' if is_dataset(results) else missing
         lines.append(f'nothing could be scored: {missing}')
-    reason = results['provenance']['scoring']['first_not_metric']
-    if reason:
-        lines.append(f'first frame without metric depth: {reason}')
-    if calibration := calibration_text(results):
-        lines.append(f'calibration: {calibration}')
     if 'robustness' in results:
         lines += _robustness_lines(results['robustness'])
-    for text, count in results['provenance'].get('warnings', {}).items():
-        lines.append(f'warning ({counted(count, "frame")}): {text}')
+    lines += warning_texts(results)
     lines.append(f'report: {folder}/report.html')
     return page(lines)
 

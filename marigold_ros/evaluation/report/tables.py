@@ -7,19 +7,19 @@ import json
 import math
 from typing import Any
 
-from marigold_ros.errors import counted, number
+from marigold_ros.errors import number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
 from marigold_ros.evaluation.report.html_page import escape, scrolled, table
 from marigold_ros.evaluation.results.results import (
     bag_labels,
-    calibration_text,
     difference_text,
     flat,
     images_read,
     is_dataset,
     is_known,
+    warning_texts,
 )
 
 # Metrics of the table of accuracy, and their decimals.
@@ -98,15 +98,7 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
 
 def warnings_list(results: Mapping[str, Any]) -> str:
     """Return a paragraph for each warning of the run."""
-    provenance, texts = results['provenance'], []
-    reason = provenance.get('scoring', {}).get('first_not_metric')
-    if reason:
-        texts.append(f'First reason for a frame without metric depth: {reason}')
-    if calibration := calibration_text(results):
-        texts.append(f'Calibration: {calibration}')
-    for text, count in (provenance.get('warnings') or {}).items():
-        texts.append(f'{counted(count, "frame")}: {text}')
-    return ''.join(f'<p class="warning">{escape(text)}</p>' for text in texts)
+    return ''.join(f'<p class="warning">{escape(text)}</p>' for text in warning_texts(results))
 
 
 def headline(results: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ import re
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.errors import escape_controls, number
+from marigold_ros.errors import counted, escape_controls, number
 from marigold_ros.evaluation.choices import STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
@@ -249,12 +249,17 @@ def is_dataset(results: Mapping[str, Any]) -> bool:
     return 'dataset' in results['provenance'].get('topics', {})
 
 
-def calibration_text(results: Mapping[str, Any]) -> str:
-    """Return what is wrong with the LiDAR's mounting or clock; '' if nothing is."""
-    found = results.get('calibration') or {}
-    bag = f'{found.get("bag")}: ' if len(results['provenance'].get('bags', ())) > 1 else ''
-    meaning = 'held-out points share it, and their scores do not show it: correct it first'
-    return f'{bag}{found["text"]}; {meaning}' if found.get('text') else ''
+def warning_texts(results: Mapping[str, Any]) -> list[str]:
+    """Return why the first frame has no metric depth, a wrong mounting or clock, and warnings."""
+    provenance, found = results['provenance'], results.get('calibration') or {}
+    reason = provenance.get('scoring', {}).get('first_not_metric')
+    texts = [f'first frame without metric depth: {reason}'] if reason else []
+    if found.get('text'):
+        bag = f'{found.get("bag")}: ' if len(provenance.get('bags', ())) > 1 else ''
+        meaning = 'held-out points share it, and their scores do not show it: correct it first'
+        texts.append(f'calibration: {bag}{found["text"]}; {meaning}')
+    warnings = (provenance.get('warnings') or {}).items()
+    return texts + [f'warning ({counted(n, "frame")}): {text}' for text, n in warnings]
 
 
 def is_known(figure: Any) -> bool:

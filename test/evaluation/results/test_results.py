@@ -147,8 +147,8 @@ def test_a_warning_of_one_frame_is_in_the_singular():
     page = warnings_list(results)
     results['frames']['read'] = 1
     assert frames_sentence(results).startswith('<p class="lead">1 image read')
-    assert '>1 frame: dark' in page
-    assert '>2 frames: late' in page
+    assert '>warning (1 frame): dark<' in page
+    assert '>warning (2 frames): late<' in page
     assert 'warning (1 frame): dark\nwarning (2 frames): late' in summary(results, 'out')
 
 
