@@ -70,8 +70,10 @@ def summary(results: dict[str, Any], folder: str) -> str:
     from marigold_ros.evaluation.metrics.metric_table import METRICS
     from marigold_ros.evaluation.results.results import (
         difference_text,
+        further_baselines,
         images_read,
         is_dataset,
+        model_scores,
         warning_texts,
     )
 
@@ -88,12 +90,13 @@ def summary(results: dict[str, Any], folder: str) -> str:
         f'{frames["processed"]} processed, {metric}rejected {rejected}',
     ]
     heads = f'{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel'
-    rows = [('', heads), *_model_rows(results)]
-    for name, values in results['baselines'].items():
-        if name != 'global' or not results.get('models'):
-            paired = results['baselines_paired'][name]['abs_rel']
-            difference = f'{paired["n_frames"]:8d}   difference {difference_text(paired)}'
-            rows.append((f'baseline {name}', _figures(values) + difference))
+    rows = [('', heads)]
+    for model, protocol, scores in model_scores(results):
+        rows.append((_row_name(model, protocol, results), _protocol_row(scores)))
+    for name, values in further_baselines(results).items():
+        paired = results['baselines_paired'][name]['abs_rel']
+        difference = f'{paired["n_frames"]:8d}   difference {difference_text(paired)}'
+        rows.append((f'baseline {name}', _figures(values) + difference))
     width = max(24, *(len(name) for name, _ in rows))
     lines += [f'{name:{width}}{figures}' for name, figures in rows]
     lines += _more(results)
@@ -113,25 +116,11 @@ def summary(results: dict[str, Any], folder: str) -> str:
     return page(lines)
 
 
-def _model_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return name and figures by protocol; of several models first those that compare models."""
-    if not results.get('models'):
-        found = results['protocols'].items()
-        return [(_ALONE if n == 'oracle' else n, _protocol_row(scores)) for n, scores in found]
-    method = results['provenance']['options']['alignment.method']
-    models = {'': results, **{f'{name}: ': found for name, found in results['models'].items()}}
-    rows: dict[str, list[tuple[str, str]]] = {'oracle': [], 'global': []}
-    for model, found in models.items():
-        if 'global' in found['baselines']:
-            count = found['baselines_paired']['global']['abs_rel']['n_frames']
-            figures = _figures(found['baselines']['global'])
-            rows['global'].append((f'{model}global', f'{figures}{count:8d}'))
-        for name, scores in found['protocols'].items():
-            # Where points lead, metric depth hides most of what models differ in.
-            words = f'{name} ({method})' if name in ('heldout', 'truth') else name
-            words = _ALONE if name == 'oracle' else words
-            rows.setdefault(name, []).append((model + words, _protocol_row(scores)))
-    return [row for group in rows.values() for row in group]
+def _row_name(model: str, protocol: str, results: dict[str, Any]) -> str:
+    name = _ALONE if protocol == 'oracle' else protocol
+    if results.get('models') and protocol in ('heldout', 'truth'):
+        name += f' ({results["provenance"]["options"]["alignment.method"]})'
+    return name if model == 'this model' else f'{model}: {name}'
 
 
 def _robustness_lines(found: dict[str, Any]) -> list[str]:
@@ -169,7 +158,7 @@ def why_unscored(results: dict[str, Any]) -> str:
 
 def _protocol_row(scores: dict[str, Any]) -> str:
     values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
-    ends = scores['interval'].get('abs_rel')
+    ends = scores.get('interval', {}).get('abs_rel')
     interval = f'   {ends[0]:.3f} to {ends[1]:.3f}' if ends else ''
     return f'{_figures(values)}{scores["n_frames"]:8d}{interval}'
 

@@ -16,9 +16,11 @@ from marigold_ros.evaluation.results.results import (
     bag_labels,
     difference_text,
     flat,
+    further_baselines,
     images_read,
     is_dataset,
     is_known,
+    model_scores,
     warning_texts,
 )
 
@@ -178,11 +180,11 @@ def accuracy_bars(results: Mapping[str, Any]) -> str:
     protocol = _main_protocol(results)
     entries = [
         (f'{model}, {_PROTOCOL_TEXT[name]}' if name == 'global' else model, scores)
-        for model, name, scores in _entries(results)
+        for model, name, scores in model_scores(results)
         if name in ('global', protocol)
     ]
     bars = [(label, scores['macro'], _interval(scores), True) for label, scores in entries]
-    for name, values in _further_baselines(results).items():
+    for name, values in further_baselines(results).items():
         bars.append((BASELINE_TEXT.get(name, name), values, None, False))
     drawn = [
         Bar(label, values['abs_rel'], number(values['abs_rel'], 3), whisker=interval, own=own)
@@ -200,33 +202,6 @@ def accuracy_bars(results: Mapping[str, Any]) -> str:
     )
 
 
-def _entries(results: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """
-    Return model, protocol and scores, the model under test first.
-
-    Of several models ``oracle`` and ``global`` come first: where points lead, metric depth hides
-    most of what models differ in.
-    """
-    compared = results.get('models') or {}
-    entries = []
-    for model, found in {'this model': results, **compared}.items():
-        values = found.get('baselines', {}).get('global') if compared else None
-        if values:
-            counts = {'n_frames': found['baselines_paired']['global']['abs_rel']['n_frames']}
-            entries.append((model, 'global', {'macro': values, **values, **counts}))
-        entries += [(model, name, scores) for name, scores in found['protocols'].items()]
-    order = ('oracle', 'global') if compared else ()
-    return sorted(entries, key=lambda entry: (*order, entry[1]).index(entry[1]))
-
-
-def _further_baselines(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the baselines that `_entries` has not."""
-    found = results['baselines'].items()
-    return {
-        name: values for name, values in found if name != 'global' or not results.get('models')
-    }
-
-
 def accuracy_table(results: Mapping[str, Any]) -> str:
     """Return the table of all protocols, models and baselines, means over frames."""
     scoring = results['provenance'].get('scoring', {})
@@ -239,12 +214,12 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
     if is_dataset(results):
         how['truth'] = 'metres without a fit, as the node would publish, scored at the dense truth'
     rows = []
-    for model, name, scores in _entries(results):
+    for model, name, scores in model_scores(results):
         own = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}
         counts = (str(scores.get(key, '')) for key in ('n_frames', 'n_points'))
         label = f'{model}, {how.get(name, name)}'
         rows.append(_row(label, [*_metrics(own), '', *counts], own=True))
-    for name, values in _further_baselines(results).items():
+    for name, values in further_baselines(results).items():
         paired = results['baselines_paired'][name]['abs_rel']
         cells = [*_metrics(values), difference_text(paired), str(paired['n_frames']), '']
         rows.append(_row(BASELINE_TEXT.get(name, name), cells))

@@ -28,7 +28,7 @@ from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import counted, escape_controls, number
-from marigold_ros.evaluation.choices import STRENGTHS
+from marigold_ros.evaluation.choices import PROTOCOLS, STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values
@@ -284,6 +284,33 @@ def flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
         return [(name, value)]
     inner = ((f'{name}.{key}' if name else str(key), item) for key, item in value.items())
     return [pair for key, item in inner for pair in flat(item, key)]
+
+
+def model_scores(results: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """
+    Return model, protocol and scores of each, the model under test (this model) first.
+
+    Of several models ``oracle`` and ``global`` come first: where points lead, metric depth hides
+    most of what models differ in.
+    """
+    compared = results.get('models') or {}
+    entries = []
+    for model, found in {'this model': results, **compared}.items():
+        values = found.get('baselines', {}).get('global') if compared else None
+        if values:
+            counts = {'n_frames': found['baselines_paired']['global']['abs_rel']['n_frames']}
+            entries.append((model, 'global', {'macro': values, **values, **counts}))
+        entries += [(model, name, scores) for name, scores in found['protocols'].items()]
+    order = ('oracle', 'global', *PROTOCOLS) if compared else ()
+    return sorted(entries, key=lambda entry: (*order, entry[1]).index(entry[1]))
+
+
+def further_baselines(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the baselines that :func:`model_scores` has not."""
+    found = results['baselines'].items()
+    return {
+        name: values for name, values in found if name != 'global' or not results.get('models')
+    }
 
 
 def images_read(results: Mapping[str, Any]) -> str:
