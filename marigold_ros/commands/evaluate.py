@@ -26,7 +26,6 @@ from marigold_ros.commands.terminal.options import (
     add_setting_option,
     add_topic_options,
     chosen_executor,
-    exit_code,
     integer,
     lasting_options,
     load_chosen_model,
@@ -214,7 +213,11 @@ def run(args: argparse.Namespace) -> int:
             f'is of published depth; see the warnings in {args.out}/report.html, or set '
             'alignment.method=none to score relative depth'
         )
-    return exit_code(args.require, results)
+    unmet = [item for item in results.get('requirements', ()) if not item['met']]
+    for item in unmet:
+        measured = 'not measured' if item['value'] is None else f'{item["value"]:.6g}'
+        note(f'requirement not met: {item["text"]}; it is {measured}')
+    return 1 if unmet else 0
 
 
 def _without(said: str, results: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from marigold_ros.errors import DamagedBagError, MOST_KINDS
 from marigold_ros.evaluation.report.report import write_all
-from marigold_ros.evaluation.results.requirements import outcomes
 from marigold_ros.evaluation.results.results import (
     assemble,
     bag_labels,
@@ -134,7 +133,7 @@ def evaluate_plan(
     embedded = is_embedded(total.checkpoint.get('name', ''))
     results['verdict'] = judge(results, options.usable_error, embedded)
     if options.requirements:
-        results['requirements'] = outcomes(options.requirements, results)
+        results['requirements'] = [item.outcome(results) for item in options.requirements]
     if out is not None:
         title = f'Depth on {", ".join(p.resolve().name for p in plan.paths)}'
         write_all(out, results, total.scorer, title, _intro(results))

@@ -9,7 +9,7 @@ Imports of numpy, torch and ROS are inside functions, so that ``--help`` is inst
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 import fcntl
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.help_text import SettingsHelp
-from marigold_ros.commands.terminal.output import frame_bar, note
+from marigold_ros.commands.terminal.output import frame_bar
 from marigold_ros.config import (
     check_guidance,
     ExtrinsicsConfig,
@@ -160,16 +160,6 @@ def add_require_option(parser: argparse.ArgumentParser) -> None:
         help="exit with 1 unless this holds, as 'abs_rel<0.08', 'truth.micro.rmse<=4' or "
         "'frames.metric>=100' (a path in results.json; may be repeated)",
     )
-
-
-def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
-    """Print unmet requirements on stderr; return the exit code."""
-    from marigold_ros.evaluation.results.requirements import violations
-
-    found = violations(requirements, results)
-    for text in found:
-        note(f'requirement not met: {text}')
-    return 1 if found else 0
 
 
 def add_model_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:

@@ -9,7 +9,7 @@ the baselines' protocol: ``heldout`` where there were scans, else ``truth``, or 
 image data sets.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 import difflib
 import math
@@ -56,9 +56,11 @@ class Requirement:
             return None
         return value
 
-    def is_met(self, value: float | None) -> bool:
-        """Return whether a figure is within the limit; one that was not measured is not."""
-        return value is not None and _COMPARE[self.sign](value, self.limit)
+    def outcome(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``text``, ``value`` (None: not measured) and ``met``; None does not meet it."""
+        value = self.value(results)
+        met = value is not None and _COMPARE[self.sign](value, self.limit)
+        return {'text': self.text, 'value': value, 'met': met}
 
 
 def parse_requirement(text: str) -> Requirement:
@@ -84,26 +86,6 @@ def parse_requirement(text: str) -> Requirement:
     path = tuple(match[1].split('.'))
     _check_names(path)
     return Requirement(path, match[2], limit)
-
-
-def violations(requirements: Iterable[Requirement], results: Mapping[str, Any]) -> list[str]:
-    """Return one line for each requirement that results do not meet."""
-    lines = []
-    for item in requirements:
-        path, value = _full_path(item.path, results), item.value(results)
-        if not item.is_met(value):
-            name = '.'.join(path[1:] if path[0] == 'protocols' else path)
-            measured = 'was not measured' if value is None else f'is {value:.6g}'
-            lines.append(f'{name} {measured}; {item.sign} {item.limit:g} is required')
-    return lines
-
-
-def outcomes(
-    requirements: Iterable[Requirement], results: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """Return each requirement as ``text``, with its ``value`` (None: not measured) and ``met``."""
-    values = ((item, item.value(results)) for item in requirements)
-    return [{'text': i.text, 'value': value, 'met': i.is_met(value)} for i, value in values]
 
 
 def _check_names(path: tuple[str, ...]) -> None:
