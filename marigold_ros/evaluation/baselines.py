@@ -25,8 +25,7 @@ from marigold_ros.spaces import from_metres
 import numpy as np
 
 BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'disparity', 'morphological')
-# Those that need more than one frame's fit points: earlier frames, the prediction.
-MORE_BASELINES = ('mean_map', 'global')
+# The last two need more than one frame's fit points: earlier frames, the prediction.
 BASELINE_TEXT = {
     'constant': 'best constant depth',
     'plane': 'best plane over the image',

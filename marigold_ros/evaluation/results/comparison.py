@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
+from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, mean_interval, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.results import flat, ran_by
@@ -177,7 +177,7 @@ def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns],
     found: dict[str, Columns] = {}
     differing = []
     names = sorted(shared.rows)
-    for baseline in (*BASELINES, *MORE_BASELINES):
+    for baseline in BASELINE_TEXT:
         if baseline == 'global':
             continue  # of the model
         columns = {

@@ -12,11 +12,10 @@ from typing import Any
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.evaluation.baselines import (
     baseline_depths,
-    BASELINES,
+    BASELINE_TEXT,
     FEWEST_POINTS,
     fit_surface,
     MeanMap,
-    MORE_BASELINES,
 )
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.evaluation.metrics.intervals import error_of_mean, mean_interval
@@ -47,7 +46,7 @@ class BaselineScores:
 
     def __init__(self, config: AlignmentConfig, of_points: bool = True) -> None:
         self._config, self._of_points = config, of_points
-        names = (*BASELINES, *MORE_BASELINES) if of_points else ('global',)
+        names = BASELINE_TEXT if of_points else ('global',)
         self._scores = {name: MetricAccumulator() for name in names}
         # By baseline one list per frame: the prediction's metrics minus the baseline's.
         self._differences: dict[str, list[list[float]]] = {name: [] for name in self._scores}

@@ -18,9 +18,8 @@ from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import (
-    BASELINES,
+    BASELINE_TEXT,
     global_depth,
-    MORE_BASELINES,
     polynomial_terms,
     to_limited_metres,
 )
@@ -451,7 +450,7 @@ def _note(row: dict[str, Any], protocol: str, values: Mapping[str, float]) -> No
 def _best_baseline(row: Mapping[str, Any]) -> tuple[str, float]:
     """Return the baseline with the smallest AbsRel of a row, and that; '' and NaN without any."""
     for protocol in ('heldout', 'truth', 'oracle'):
-        names = {name: f'{protocol}_{name}_abs_rel' for name in (*BASELINES, *MORE_BASELINES)}
+        names = {name: f'{protocol}_{name}_abs_rel' for name in BASELINE_TEXT}
         errors = {name: row[key] for name, key in names.items() if name != 'global' and key in row}
         if errors:
             best = min(errors, key=lambda name: errors[name])
