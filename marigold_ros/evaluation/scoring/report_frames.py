@@ -20,7 +20,6 @@ class ReportFrame:
     """A frame that the report may show."""
 
     index: int  # in the sequence
-    stamp_ns: int
     rgb: np.ndarray  # (H, W, 3) uint8, rectified
     relative: np.ndarray  # (H, W), the prediction in its space
     space: str

@@ -183,7 +183,6 @@ class Scorer:
         self._selector.add(
             ReportFrame(
                 index=row['index'],
-                stamp_ns=frame.stamp_ns,
                 rgb=result.rgb,
                 relative=prediction.relative,
                 space=prediction.space,

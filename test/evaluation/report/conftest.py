@@ -28,7 +28,6 @@ def _sample(index=0, size=(240, 320), abs_rel=0.1, metric=True, seed=0):
     points = SparseDepth(some[1], some[0], depth[some])
     return ReportFrame(
         index,
-        index * 100_000_000,
         rng.integers(0, 255, (height, width, 3), np.uint8),
         (depth / depth.max()).astype(np.float32),
         'depth',

@@ -394,7 +394,7 @@ def sample(index, abs_rel):
     rgb = np.zeros((2, 2, 3), np.uint8)
     blank = np.zeros((2, 2))
     return ReportFrame(
-        index, index, rgb, blank, 'depth', None, nothing, nothing, np.zeros(0), abs_rel, math.nan
+        index, rgb, blank, 'depth', None, nothing, nothing, np.zeros(0), abs_rel, math.nan
     )
 
 
