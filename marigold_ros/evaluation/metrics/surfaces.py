@@ -10,7 +10,9 @@ in which the truth is planar: there the inverse depth is linear in the image, an
 scored by its deviation from its own plane and by the angle between the two planes.
 """
 
+from collections.abc import Mapping, Sequence
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -168,31 +170,21 @@ def _angles_deg(
     return np.degrees(np.arccos(cosine))
 
 
-class SurfaceScores:
-    """Averages the scores of edges, flying pixels and planes over frames."""
+def surface_scores(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
+    """
+    Score one frame of depth and truth (H, W) in metres, NaN unknown and +Inf sky.
 
-    def __init__(self) -> None:
-        self._rows: list[dict[str, float]] = []
+    Returns ``boundary_f1``, ``flying_rate``, ``planarity``, ``plane_angle_deg``, ``planes``.
+    """
+    edges = {'boundary_f1': boundary_f1(depth, truth), 'flying_rate': flying_rate(depth, truth)}
+    return {**edges, **planarity(depth, truth, K)}
 
-    def add(self, depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
-        """
-        Score one frame of depth and truth (H, W) in metres, NaN unknown and +Inf sky.
 
-        Returns ``boundary_f1``, ``flying_rate``, ``planarity``, ``plane_angle_deg``, ``planes``.
-        """
-        row = {
-            'boundary_f1': boundary_f1(depth, truth),
-            'flying_rate': flying_rate(depth, truth),
-            **planarity(depth, truth, K),
-        }
-        self._rows.append(row)
-        return row
-
-    def summary(self) -> dict[str, float]:
-        """Return means over the frames that have a score; empty where no frame has any."""
-        found = {}
-        for name in self._rows[0] if self._rows else ():
-            values = [row[name] for row in self._rows if math.isfinite(row[name])]
-            if values:
-                found[name] = float(np.mean(values))
-        return found if set(found) - {'planes'} else {}
+def mean_surface_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return means of :func:`surface_scores` over the rows that have them; empty without any."""
+    found = {}
+    for name in ('boundary_f1', 'flying_rate', 'planarity', 'plane_angle_deg', 'planes'):
+        values = [row[name] for row in rows if math.isfinite(row.get(name, math.nan))]
+        if values:
+            found[name] = float(np.mean(values))
+    return found if set(found) - {'planes'} else {}

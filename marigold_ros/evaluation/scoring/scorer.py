@@ -27,7 +27,7 @@ from marigold_ros.evaluation.choices import OWN, PROTOCOLS
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
-from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
+from marigold_ros.evaluation.metrics.surfaces import mean_surface_scores, surface_scores
 from marigold_ros.evaluation.metrics.temporal import TemporalScores
 from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, project_scan
 from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs
@@ -103,8 +103,7 @@ class Scorer:
         self._baselines = {
             name: BaselineScores(config, baselines) for name in ('heldout', 'truth', 'oracle')
         }
-        self._sigma, self._surfaces = SigmaScores(), SurfaceScores()
-        self._temporal = TemporalScores()
+        self._sigma, self._temporal = SigmaScores(), TemporalScores()
         self._space: str | None = None
         self._latency: dict[str, list[float]] = {}
         self._selector = FrameSelector()
@@ -159,7 +158,7 @@ class Scorer:
         if len(lidar) and can_hold_out(frame):
             shown = self._heldout(replace(item, truth=truth), prediction, result, lidar, row)
         if truth is not None and metric is not None:
-            row.update(self._surfaces.add(metric, truth, K))
+            row.update(surface_scores(metric, truth, K))
             dense = self._truth(prediction, fit, truth, metric, row)
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
@@ -252,7 +251,7 @@ class Scorer:
             'baselines_paired': baselines.paired(),
             'latency_ms': {stage: _percentiles(ms) for stage, ms in self._latency.items()},
             'temporal': self._temporal.summary(),
-            'surfaces': self._surfaces.summary(),
+            'surfaces': mean_surface_scores(self.rows),
         }
 
     def alone(self) -> dict[str, Any]:

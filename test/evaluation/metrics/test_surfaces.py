@@ -11,8 +11,9 @@ from marigold_ros.evaluation.metrics.surfaces import (
     boundary_f1,
     flying_and_good,
     flying_rate,
+    mean_surface_scores,
     planarity,
-    SurfaceScores,
+    surface_scores,
 )
 import numpy as np
 import pytest
@@ -106,13 +107,10 @@ def test_only_tiles_that_are_flat_in_the_truth_are_scored():
 
 
 def test_means_are_over_the_frames_that_have_a_figure():
-    scores = SurfaceScores()
-    assert scores.summary() == {}
-    scores.add(box(), np.full(box().shape, np.nan), K)
-    assert scores.summary() == {}
-    scores.add(box(), box(), K)
-    scores.add(slanted(10), slanted(0), K)
-    found = scores.summary()
+    rows = [{}, surface_scores(box(), np.full(box().shape, np.nan), K)]
+    assert mean_surface_scores(rows) == {}
+    rows += [surface_scores(box(), box(), K), surface_scores(slanted(10), slanted(0), K)]
+    found = mean_surface_scores(rows)
     assert found['boundary_f1'] == 1.0  # the plane has no edge
     assert found['plane_angle_deg'] == pytest.approx(5.0, abs=0.01)
     assert found['flying_rate'] == 0.0

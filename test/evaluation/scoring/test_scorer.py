@@ -15,7 +15,7 @@ from marigold_ros.evaluation import depth_metrics
 from marigold_ros.evaluation.baselines import BASELINE_TEXT, BASELINES
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
+from marigold_ros.evaluation.metrics.surfaces import surface_scores
 from marigold_ros.evaluation.protocols.held_out import hold_out
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, describe_bag
@@ -171,7 +171,7 @@ def test_parts_of_the_image_and_surfaces_have_the_scores_of_their_pixels():
     for name, valid in {'left': u < 54, 'right': u >= 107, 'top': v < 40}.items():
         expected = depth_metrics(metric, truth, valid)
         assert parts[name]['abs_rel'] == pytest.approx(expected['abs_rel'], rel=1e-6)
-    surfaces = SurfaceScores().add(metric, truth, K)
+    surfaces = surface_scores(metric, truth, K)
     assert surfaces['flying_rate'] > 1
     np.testing.assert_equal({name: row[name] for name in surfaces}, surfaces)
 
