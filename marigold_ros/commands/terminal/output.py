@@ -70,24 +70,19 @@ def summary(results: dict[str, Any], folder: str) -> str:
     from marigold_ros.evaluation.metrics.metric_table import METRICS
     from marigold_ros.evaluation.results.results import (
         difference_text,
+        frames_text,
         further_baselines,
-        images_read,
         is_dataset,
         model_scores,
         warning_texts,
     )
 
     titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
-    frames = results['frames']
-    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
-    metric = f'{frames["metric"]} metric, {frames["dropped"]} dropped, '
-    metric = '' if is_dataset(results) else metric
     found = results['verdict']
     lines = [
         f'verdict: {found["title"]}',
         *(f'  {name:10}{text}' for name, text in found['text'].items()),
-        f'{"images" if is_dataset(results) else "frames"}: {images_read(results)} read, '
-        f'{frames["processed"]} processed, {metric}rejected {rejected}',
+        frames_text(results),
     ]
     heads = f'{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel'
     rows = [('', heads)]

@@ -20,7 +20,12 @@ from marigold_ros.evaluation.report.verdict_section import (
     requirements_section,
     verdict_section,
 )
-from marigold_ros.evaluation.results.results import is_dataset, write_per_frame, write_results
+from marigold_ros.evaluation.results.results import (
+    frames_text,
+    is_dataset,
+    write_per_frame,
+    write_results,
+)
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
 
@@ -80,7 +85,7 @@ def write_report(
         f'<p class="lead">{escape(intro)}</p>' if intro else '',
         verdict_section(results.get('verdict')),
         requirements_section(results.get('requirements', ())),
-        tables.frames_sentence(results),
+        f'<p class="lead">{escape(frames_text(results))}</p>',
         tables.warnings_list(results),
         _NO_SCRIPT,
         tables.headline(results),

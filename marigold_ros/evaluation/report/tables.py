@@ -17,7 +17,6 @@ from marigold_ros.evaluation.results.results import (
     difference_text,
     flat,
     further_baselines,
-    images_read,
     is_dataset,
     is_known,
     model_scores,
@@ -82,20 +81,6 @@ def _row(name: str, cells: Iterable[str], own: bool = False) -> str:
     kind = ' class="own"' if own else ''
     texts = ''.join(f'<td>{escape(text)}</td>' for text in (name, *cells))
     return f'<tr{kind}>{texts}</tr>'
-
-
-def frames_sentence(results: Mapping[str, Any]) -> str:
-    """Return a paragraph with the numbers of read, processed, metric, dropped, rejected frames."""
-    frames = results['frames']
-    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
-    metric = f'{frames["metric"]} with metric depth, {frames["dropped"]} dropped, '
-    read = images_read(results)
-    text = (
-        f'{read} {"image" if read == "1" else "images"} read, {frames["processed"]} processed, '
-        + ('' if is_dataset(results) else metric)
-        + (f'rejected: {rejected}.' if rejected else 'none rejected.')
-    )
-    return f'<p class="lead">{escape(text)}</p>'
 
 
 def warnings_list(results: Mapping[str, Any]) -> str:

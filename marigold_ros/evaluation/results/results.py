@@ -313,11 +313,17 @@ def further_baselines(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]
     }
 
 
-def images_read(results: Mapping[str, Any]) -> str:
-    """Return the number of images that were read, of those in the bags where they are more."""
-    read = results['frames']['read']
+def frames_text(results: Mapping[str, Any]) -> str:
+    """Say how many images were read, of those in the bags if they are more, and their fates."""
+    frames, of_images = results['frames'], is_dataset(results)
     there = sum(bag.get('images', 0) for bag in results['provenance'].get('bags', ()))
-    return f'{read} of {there}' if there > read else str(read)
+    of_more = f' of {there}' if there > frames['read'] else ''
+    metric = '' if of_images else f'{frames["metric"]} metric, {frames["dropped"]} dropped, '
+    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
+    return (
+        f'{"images" if of_images else "frames"}: {frames["read"]}{of_more} read, '
+        f'{frames["processed"]} processed, {metric}rejected {rejected}'
+    )
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
