@@ -42,11 +42,6 @@ class Requirement:
     sign: str
     limit: float
 
-    @property
-    def text(self) -> str:
-        """The requirement as it was written, with single spaces."""
-        return f'{".".join(self.path)} {self.sign} {self.limit:g}'
-
     def value(self, results: Mapping[str, Any]) -> float | None:
         """Return the figure of results that it is about; None where it was not measured."""
         value: Any = results
@@ -58,9 +53,9 @@ class Requirement:
 
     def outcome(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``text``, ``value`` (None: not measured) and ``met``; None does not meet it."""
-        value = self.value(results)
+        text, value = f'{".".join(self.path)} {self.sign} {self.limit:g}', self.value(results)
         met = value is not None and _COMPARE[self.sign](value, self.limit)
-        return {'text': self.text, 'value': value, 'met': met}
+        return {'text': text, 'value': value, 'met': met}
 
 
 def parse_requirement(text: str) -> Requirement:
