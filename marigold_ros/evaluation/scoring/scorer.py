@@ -50,10 +50,9 @@ from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.spaces import from_metres
 import numpy as np
 
-# Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
-_TRUTH_STRIDE = 4
-# Pixels of dense truth that surfaces are fitted to, and that the report shows errors at.
-_MOST_FITTED, _MOST_SHOWN = 20_000, 400_000
+# Pixels of dense truth that baselines are scored at, and that the report shows errors at: it has
+# 100 times the points of a scan.
+_MOST_SCORED, _MOST_SHOWN = 20_000, 400_000
 
 # The held-out fit at its scored pixels against dense truth there, to check LiDAR as truth.
 _AT_TRUTH = 'heldout_at_truth'
@@ -388,7 +387,7 @@ class Scorer:
         truth = in_range(truth, self._config)
         complete = substitute_missing(metric, truth, lidar)
         self._score('truth', DepthPairs(complete, truth), row, np.isfinite(metric))
-        points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
+        points = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_SCORED))
         baselines = self._baselines['truth']
         begun = baselines.begin(lidar, points, (row['width'], row['height']))
         predicted, published = sample_at(complete, points), np.isfinite(sample_at(metric, points))
@@ -400,7 +399,7 @@ class Scorer:
     def _fitted_to_truth(self, fitted: DepthPairs, row: dict[str, Any]) -> DepthPairs:
         """Score baselines fitted to the truth (H, W) too; return a part of the pixels."""
         truth, size = fitted.truth, (row['width'], row['height'])
-        points = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_FITTED))
+        points = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_SCORED))
         own = depth_metrics(sample_at(fitted.predicted, points), points.z)
         _note(row, 'oracle', self._baselines['oracle'].add_fitted_to_truth(points, own, size))
         shown = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_SHOWN))

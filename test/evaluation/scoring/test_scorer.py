@@ -314,9 +314,14 @@ def test_without_scans_the_baselines_belong_to_the_dense_truth():
     scorer = scorer_of()
     inputs = [SparseInput('pointcloud', sparse=sparse)]
     frame = Frame(frame.rgb, frame.camera, inputs=inputs)
-    add(scorer, frame, Prediction(normalised(truth, 'depth')), truth, truth)
+    metric = truth * np.tile(np.float32([1.0, 1.3]), (120, 80))
+    add(scorer, frame, Prediction(normalised(truth, 'depth')), metric, truth)
     assert scorer.baselines_protocol == 'truth'
-    assert set(scorer.results()['baselines']) == set(BASELINE_TEXT)
+    results = scorer.results()
+    assert set(results['baselines']) == set(BASELINE_TEXT)
+    own, plane = results['protocols']['truth']['macro'], results['baselines']['plane']
+    difference = results['baselines_paired']['plane']['rmse']['difference']
+    assert difference == pytest.approx(own['rmse'] - plane['rmse'])  # at the same pixels
 
 
 def with_holes(share, seed=5):
