@@ -421,7 +421,7 @@ def _alone(results: Mapping[str, Any], name: str) -> str:
             shown = 'worse' if worse else 'not better'
             adds = 'it adds nothing here' if worse else 'nothing shows that it adds anything here'
             return (
-                f'{name} alone, fitted to the truth, is {shown} than a {surface} over the image '
+                f'{name} alone, fitted to the truth, is {shown} than a {surface} fitted likewise '
                 f'(AbsRel {own:.3f}, {surface} {theirs:.3f}): {adds}'
             )
     return ''
