@@ -113,9 +113,10 @@ def text_of(found: Mapping[str, Any]) -> str:
 
 
 def _board(rows: list[dict[str, Any]]) -> list[str]:
-    from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN
+    from marigold_ros.evaluation.results.comparison import FIGURES
+    from marigold_ros.evaluation.results.comparison_tables import SHOWN
 
-    heads = ['  rank and name', *(metric_title(metric) for metric in SHOWN), 'AbsRel is']
+    heads = ['  rank and name', *(FIGURES[metric].title for metric in SHOWN), 'AbsRel is']
     table = [heads]
     for row in rows:
         kind = 'baseline ' if row['kind'] == 'baseline' else ''

@@ -8,7 +8,6 @@ from typing import Any
 
 from marigold_ros.errors import counted, number
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
-from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.charts import (
     bag_marks,
     chart_figure,
@@ -19,8 +18,8 @@ from marigold_ros.evaluation.report.charts import (
 from marigold_ros.evaluation.report.comparison_images import images_section
 from marigold_ros.evaluation.report.html_page import escape, make_page, scrolled, table
 from marigold_ros.evaluation.report.tables import WHERE
-from marigold_ros.evaluation.results.comparison import BEST, IDENTICAL, LATENCY
-from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of
+from marigold_ros.evaluation.results.comparison import BEST, FIGURES, IDENTICAL, LATENCY
+from marigold_ros.evaluation.results.comparison_tables import SHOWN, sign_of
 from marigold_ros.evaluation.results.shared_frames import SharedFrames
 import numpy as np
 
@@ -129,7 +128,7 @@ def _board(rows: Sequence[Mapping[str, Any]]) -> str:
             f'<tr class="{kind}"><th scope="row"><b>{row["rank"]}. {escape(name)}</b>'
             f'<span>{escape(words)}</span></th>{cells}</tr>'
         )
-    return table(('run', *map(metric_title, used)), body, 'board')
+    return table(('run', *(FIGURES[metric].title for metric in used)), body, 'board')
 
 
 def _cell(metric: str, values: Mapping[str, Any] | None) -> str:
@@ -137,7 +136,7 @@ def _cell(metric: str, values: Mapping[str, Any] | None) -> str:
     if not values:
         return '<td class="none">–</td>'
     return (
-        f'<td data-head="{escape(metric_title(metric))}">'
+        f'<td data-head="{escape(FIGURES[metric].title)}">'
         f'{number(values["mean"], SHOWN[metric])}<i>{sign_of(values["outcome"])}</i></td>'
     )
 
@@ -146,7 +145,7 @@ def _all_metrics(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return every metric of the runs with its difference from the best run, folded."""
     runs = [row for row in rows if row['kind'] == 'run']
     body = []
-    for metric in METRICS:
+    for metric, figure in FIGURES.items():
         for row in runs:
             values = row['metrics'].get(metric)
             if values:
@@ -154,8 +153,7 @@ def _all_metrics(rows: Sequence[Mapping[str, Any]]) -> str:
                 cells = [row['name'], number(values['mean'], 4), number(values['difference'], 4)]
                 cells += [f'{number(low, 4)} to {number(high, 4)}', values['outcome']]
                 texts = ''.join(f'<td>{escape(cell)}</td>' for cell in cells)
-                title = escape(metric_title(metric))
-                body.append(f'<tr><th scope="row">{title}</th>{texts}</tr>')
+                body.append(f'<tr><th scope="row">{escape(figure.title)}</th>{texts}</tr>')
     heads = ('metric', 'run', 'mean', 'difference from the best run', '95 % interval', 'in words')
     return f'<details><summary>All metrics</summary>{scrolled(table(heads, body))}</details>'
 

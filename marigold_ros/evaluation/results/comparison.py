@@ -15,13 +15,14 @@ from typing import Any
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, mean_interval, TOO_FEW
-from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.metrics.metric_table import COMPARED, Metric, METRICS
 from marigold_ros.evaluation.results.results import flat, ran_by
 from marigold_ros.evaluation.results.shared_frames import differing, EvaluationRun, SharedFrames
 import numpy as np
 
 SCHEMA = 2
 LATENCY = 'total_ms'
+FIGURES = {**METRICS, LATENCY: Metric(LATENCY, 'ms', 'lower', (0.0, math.inf), 'time', None)}
 BEST, SAME = 'best', 'no difference shown'
 IDENTICAL = 'identical'
 # By direction in which a metric is better: what a smaller and a larger figure is called.
@@ -242,10 +243,9 @@ def figures(own: np.ndarray, best: np.ndarray, metric: str) -> dict[str, Any]:
     difference = own[known] - best[known]
     low, high = mean_interval(difference)
     mean = float(difference.mean())
-    bounds = METRICS[metric].bounds if metric in METRICS else (0.0, math.inf)
     return {
         'mean': float(own[known].mean()),
-        'interval': [float(end) for end in np.clip(mean_interval(own[known]), *bounds)],
+        'interval': np.clip(mean_interval(own[known]), *FIGURES[metric].bounds).tolist(),
         'difference': mean,
         'difference_interval': [low, high],
         'outcome': outcome(mean, low, high, metric) if difference.any() else IDENTICAL,

@@ -9,8 +9,8 @@ from typing import Any
 
 from marigold_ros.errors import counted, number
 from marigold_ros.evaluation.metrics.intervals import TOO_FEW
-from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
-from marigold_ros.evaluation.results.comparison import IDENTICAL, LATENCY, SAME
+from marigold_ros.evaluation.metrics.metric_table import COMPARED
+from marigold_ros.evaluation.results.comparison import FIGURES, IDENTICAL, LATENCY, SAME
 
 # Metrics of the leaderboard and their decimals.
 SHOWN = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'p50_abs_error': 2, 'delta1': 3, LATENCY: 0}
@@ -29,11 +29,6 @@ _SPECIAL = {
 }
 
 
-def metric_title(metric: str) -> str:
-    """Return the label of a metric with its unit; that of the time too."""
-    return METRICS[metric].title if metric in METRICS else 'time, ms'
-
-
 def sign_of(outcome: str) -> str:
     """Return the sign of an outcome: + better than the best run, = not shown to differ from it."""
     if outcome in (SAME, IDENTICAL) or outcome.startswith(TOO_FEW):
@@ -45,17 +40,16 @@ def csv_table(found: Mapping[str, Any]) -> str:
     """Return every row of a comparison by ``compare_runs`` as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    columns = (*METRICS, LATENCY)
     compared = [f'{metric}_{part}' for metric in COMPARED for part in _OF_DIFFERENCE]
     heads = ('protocol', 'bag', 'rank', 'kind', 'name', 'checkpoint', 'n_frames')
-    writer.writerow([*heads, *columns, *compared])
+    writer.writerow([*heads, *FIGURES, *compared])
     for protocol, bag, rows in _boards(found):
         for row in rows:
             metrics = row['metrics']
             checkpoint = found['runs'][row['name']]['checkpoint'] if row['kind'] == 'run' else ''
             first = [protocol, bag, row['rank'], row['kind'], row['name'], checkpoint]
             first.append(metrics['abs_rel']['n_frames'])
-            means = [metrics.get(name, {}).get('mean', '') for name in columns]
+            means = [metrics.get(name, {}).get('mean', '') for name in FIGURES]
             differences = (_difference(metrics.get(metric)) for metric in COMPARED)
             writer.writerow([*first, *means, *(cell for part in differences for cell in part)])
     return text.getvalue()
@@ -85,9 +79,8 @@ def latex_table(found: Mapping[str, Any]) -> str:
     rows = (row for board in found['protocols'].values() for row in board['rows'])
     measured = {metric for row in rows for metric in row['metrics']}
     used = [metric for metric in SHOWN if metric in measured]
-    arrows = (_ARROWS[METRICS[m].better if m in METRICS else 'lower'] for m in used)
-    titles = (latex_escape(metric_title(metric)) for metric in used)
-    heads = (f'{title} {arrow}'.strip() for title, arrow in zip(titles, arrows, strict=True))
+    shown = (FIGURES[metric] for metric in used)
+    heads = (f'{latex_escape(one.title)} {_ARROWS[one.better]}'.strip() for one in shown)
     lines = [
         f'% {found["frames"]} frames; = is not shown to differ from the best run (95 %)',
         rf'\begin{{tabular}}{{l{"r" * len(used)}}}',
@@ -117,8 +110,8 @@ def _best(metric: str, rows: Sequence[Mapping[str, Any]]) -> str:
     means = [row['metrics'][metric]['mean'] for row in rows if metric in row['metrics']]
     if not means:
         return ''
-    higher = metric in METRICS and METRICS[metric].better == 'higher'
-    return number((max if higher else min)(means), SHOWN[metric])
+    best = max if FIGURES[metric].better == 'higher' else min
+    return number(best(means), SHOWN[metric])
 
 
 def _cell(metric: str, row: Mapping[str, Any], best: str) -> str:
