@@ -131,15 +131,16 @@ def test_ground_beyond_something_that_divides_it_is_left_out(gap):
     assert 240 < points.u.max() < 250
 
 
-@pytest.mark.parametrize('unknown', [np.nan, 1.0])
+@pytest.mark.parametrize('unknown', [np.nan, 0.0, 1.0])
 def test_ground_is_not_looked_for_where_the_map_is_unknown_or_clipped(unknown):
     plane = plane_of()
     clear = prediction_of(road(plane))
     holed = clear.relative.copy()
     holed[:, 100:130] = unknown
-    holed = replace(clear, relative=holed, censored=(-np.inf, 1.0))
+    holed = replace(clear, relative=holed, censored=(0.0, 1.0))
     cells, found = (find_ground(one, K, plane, CONFIG)[0] for one in (clear, holed))
     assert not ((found.u >= 100) & (found.u < 130)).any()
+    assert len(found) == found.counts['kept'] < found.counts['points']
     assert found.counts['points'] < 0.95 * cells.counts['points']
 
 
@@ -251,7 +252,7 @@ def test_ground_hidden_by_a_wall_of_boxes_is_refused():
 
 
 def test_a_camera_that_looks_at_the_sky_is_refused():
-    plane = plane_of(GroundConfig(height=1.6, pitch=-40.0))
+    plane = plane_of(GroundConfig(height=1.6, pitch=-24.0))
     assert refusal(street(plane_of()), plane) == 'ground_out_of_view'
 
 
@@ -267,14 +268,10 @@ def test_ground_beside_a_drop_is_refused():
     assert refusal(depth, plane) == 'below_ground'
 
 
-def test_noise_and_constant_maps_are_refused():
+def test_noise_is_refused():
     plane = plane_of()
     noise = np.random.default_rng(1).uniform(1, 20, (HEIGHT, WIDTH))
     assert refusal(noise, plane)
-    flat = Prediction(np.full((HEIGHT, WIDTH), 0.5, np.float32), None, 'log')
-    points, reason = find_ground(flat, K, plane, CONFIG)
-    assert points is None
-    assert reason
 
 
 def test_a_single_cell_of_ground_is_refused():

@@ -71,9 +71,10 @@ def test_a_box_as_light_as_the_road_but_of_another_colour_ends_it(channel):
     assert shown[95:118, 64:96].all()
 
 
-def test_a_box_of_the_roads_colour_that_the_map_shows_ends_it_too():
+@pytest.mark.parametrize('nearer', [0.7, 1.4])
+def test_a_box_or_a_hole_of_the_roads_colour_that_the_map_shows_ends_it_too(nearer):
     metric = DEPTH.copy()
-    metric[60:90, 60:100] = DEPTH[90, 80]
+    metric[60:90, 60:100] *= nearer
     shown = visible_ground(scene(), metric, K, PLANE)
     assert not shown[:82, 64:96].any()
     assert shown[94:118, 64:96].all()
