@@ -340,7 +340,7 @@ def of_angles(yaw, pitch, error=0.1, **facts):
 
 
 def test_text_names_significant_errors_only():
-    both = of_angles(-1.32, 0.1, delay_s=0.08, delay_error_s=0.01)
+    both = of_angles(-1.32, 0.9, delay_s=0.08, delay_error_s=0.01)
     assert both.text == 'LiDAR looks 1.3° to the left of the image; LiDAR is 0.08 s late'
     assert Calibration().text == ''
     assert of_angles(-1.32, 0.1, error=0.5).text == ''
@@ -349,20 +349,23 @@ def test_text_names_significant_errors_only():
     assert camera.text == ('depth camera looks 1.9° below the image; depth camera is 0.08 s late')
     # Upright edges that agree exclude a large yaw, whatever the maps of a scene make likely.
     assert of_angles(-2.4, 1.3, edges_agree=True).text.startswith('LiDAR looks 1.3°')
-    # Points that are too low meet them as well.
-    assert of_angles(0.1, -1.9, edges_agree=True).text == 'LiDAR looks 1.9° below the image'
+    # They meet points that are too low or a little aside as well.
+    aside = of_angles(-1.3, -1.9, edges_agree=True).text
+    assert aside == 'LiDAR looks 1.3° to the left of the image; LiDAR looks 1.9° below the image'
     # Between lines that are farther apart than a pitch it is not seen.
     assert of_angles(0.1, 1.5).text == 'LiDAR looks 1.5° above the image'
     assert of_angles(0.1, 2.4, line_gap_deg=3.3).text == ''
     assert of_angles(0.1, 1.5, line_gap_deg=0.5).text != ''
 
 
-def test_few_lines_show_a_shift_to_the_side_and_no_height():
+def test_few_lines_show_a_shift_to_the_side_and_neither_height_nor_roll():
     errors = {'right_m': (0.3, 0.01), 'up_m': (-0.2, 0.01)}
     both = 'LiDAR is placed 0.30 m too far right; LiDAR is placed 0.20 m too low'
     assert Calibration(errors, 'shifted').text == both
     few = Calibration(errors, 'shifted', line_gap_deg=3.3)
     assert few.text == 'LiDAR is placed 0.30 m too far right'
+    rolled = {'roll_deg': (9.0, 0.1), 'focal_share': (0.1, 0.01)}
+    assert Calibration(rolled, 'rolled', line_gap_deg=3.3).text == ''
 
 
 def test_an_observation_takes_under_8_ms():
