@@ -195,20 +195,19 @@ def estimate_calibration(observations: Sequence[Observation]) -> Calibration:
 
 def _mounting(agreements: Sequence[Mapping[str, np.ndarray]]) -> Calibration:
     """Estimate the errors of the mounting from the agreement of at least eight images."""
+    scores = {pair: np.stack([agreed[pair] for agreed in agreements]) for pair in ERRORS}
+    means = {pair: of_pair.mean(axis=0) for pair, of_pair in scores.items()}
     errors: dict[str, tuple[float, float]] = {}
-    most, best = -np.inf, ''
     for pair, axes in ERRORS.items():
-        scores = np.stack([agreed[pair] for agreed in agreements])
-        mean = scores.mean(axis=0)
-        parts = [_peak(part.mean(axis=0), pair) for part in np.array_split(scores, _PARTS)]
-        spread = np.std(parts, axis=0, ddof=1) / np.sqrt(_PARTS)
-        spread[~np.array(_is_clear(mean))] = np.inf
-        peaks = zip(_peak(mean, pair), spread.tolist(), strict=True)
-        errors |= dict(zip(axes, peaks, strict=True))
-        if mean.max() > most:
-            most, best = float(mean.max()), pair
-            place = int(mean.argmax())
-            gain = scores.reshape(len(scores), -1)[:, [place, mean.size // 2]] @ [1.0, -1.0]
+        parts = np.array_split(scores[pair], _PARTS)
+        peaks = [_peak(part.mean(axis=0), pair) for part in parts]
+        spread = np.std(peaks, axis=0, ddof=1) / np.sqrt(_PARTS)
+        spread[~np.array(_is_clear(means[pair]))] = np.inf
+        known = zip(_peak(means[pair], pair), spread.tolist(), strict=True)
+        errors |= dict(zip(axes, known, strict=True))
+    best = max(means, key=lambda pair: means[pair].max())
+    place, right = int(means[best].argmax()), means[best].size // 2
+    gain = scores[best].reshape(len(agreements), -1)[:, [place, right]] @ [1.0, -1.0]
     certain = gain.mean() >= _CERTAIN * gain.std(ddof=1) / np.sqrt(len(gain))
     return Calibration(errors, best if certain else '')
 
