@@ -10,7 +10,6 @@ from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.sigma.fused_sigma import (
     score_sigma,
-    SigmaScale,
     tiles_or_lines,
     with_scaled_sigma,
 )
@@ -142,6 +141,10 @@ def test_frames_that_say_nothing_change_nothing():
     few = SparseDepth(sparse.u[:25], sparse.v[:25], sparse.z[:25])
     for nothing in (None, few):
         assert score_sigma(None, fused(few), nothing, guide(None)) is None
+    unused = replace(fused(sparse), inlier=np.zeros(len(sparse), bool))
+    assert score_sigma(None, unused, sparse, guide(None)) is None
+    after = score_sigma(replace(scale, frames=6), unused, sparse, guide(None))
+    assert (after.frames, after.counts is scale.counts) == (7, True)
     held = replace(fused(sparse), inlier=None)
     assert score_sigma(scale, held, sparse, guide(None)) is scale
     plain = replace(fused(sparse), sigma=None)
@@ -164,16 +167,3 @@ def test_scan_lines_are_held_out_as_a_whole_and_other_points_in_tiles():
     held_out = tiles_or_lines(u, v, (120, 160), spacing)
     assert 0.3 < held_out.mean() < 0.7
     assert any(0 < held_out[v == row].mean() < 1 for row in v)  # tiles, as these form no lines
-
-
-def test_fewer_points_than_are_scored_leave_sigma_as_it_is():
-    shape = (60, 80)
-    metric = np.full(shape, 5.0, np.float32)
-    points = SparseDepth(np.arange(9), np.arange(9), np.full(9, 20.0, np.float32))
-    alignment = Alignment('fitted', metric=metric, sigma=metric / 10, inlier=np.zeros(9, bool))
-    guide = FusionGuide(shape)
-    assert score_sigma(None, alignment, points, guide) is None
-    before = SigmaScale(np.ones((2, 6, 70)), 6)
-    after = score_sigma(before, alignment, points, guide)
-    assert after.frames == 7
-    assert after.counts is before.counts
