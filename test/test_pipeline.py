@@ -11,6 +11,7 @@ from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.point_kinds import PointKind
 import numpy as np
 import pytest
 
@@ -358,16 +359,26 @@ def test_the_points_make_a_frame_metric_whatever_the_model_says():
 
 
 @pytest.mark.parametrize(
-    ('factor', 'sigma', 'state'),
-    [(1.0, None, 'held'), (2.5, None, 'none'), (2.5, 0.1, 'none'), (2.5, 30.0, 'held')],
+    ('factor', 'sigma', 'count', 'kind', 'state'),
+    [
+        (1.0, None, 9, PointKind.LIDAR, 'held'),
+        (2.5, None, 9, PointKind.LIDAR, 'none'),
+        (2.5, 3.0, 9, PointKind.LIDAR, 'none'),
+        (2.5, 30.0, 9, PointKind.LIDAR, 'held'),
+        (2.5, None, 4, PointKind.LIDAR, 'held'),
+        (2.5, None, 9, PointKind.RADAR, 'held'),
+    ],
 )
-def test_points_too_few_for_a_fit_still_refuse_a_held_depth_by_their_sigma(factor, sigma, state):
+def test_points_too_few_for_a_fit_still_refuse_a_held_depth_by_their_sigma(
+    factor, sigma, count, kind, state
+):
     pipeline = FramePipeline(Oracle())
     pipeline.process(scene()[0])
     frame, _ = scene(SECOND // 10)
-    few = frame.points_lidar[:: len(frame.points_lidar) // 10]
+    few = frame.points_lidar[:: len(frame.points_lidar) // 9][:count]
     frame = with_scan(frame, few * factor)
-    noisy = replace(frame.inputs[0], points_sigma=sigma and np.full(len(few), sigma))
+    stated = sigma and np.full(len(few), sigma)
+    noisy = replace(frame.inputs[0], points_sigma=stated, kind=kind)
     result = pipeline.process(replace(frame, inputs=(noisy,)))
     assert result.alignment.state == state
     assert (result.metric is None) == (result.sigma is None) == (state == 'none')

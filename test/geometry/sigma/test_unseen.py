@@ -45,11 +45,13 @@ def test_of_a_sensor_that_fills_areas_what_may_be_beyond_its_range_is_widened(le
     np.testing.assert_array_equal(widened(points, 4.0, sigma=2.0), 2.0)  # nor does it shrink
 
 
-def test_a_frame_is_widened_by_what_its_points_could_not_see(left):
+def test_a_frame_is_widened_by_what_its_points_could_not_see_and_by_what_they_dispute(left):
     points, metric = points_at(*left, kind=PointKind.DEPTH_CAMERA), np.full(SHAPE, 4.0, 'f4')
     fit, map_ = Alignment('fitted', metric=metric), Prediction(metric / 10)
-    sigma = widen_sigma(0.1 * metric, map_, fit, points, AlignmentConfig())
-    np.testing.assert_allclose(sigma[:, 44:], 0.45 * 4.0, rtol=1e-6)
+    for dispute in (0.0, 0.3):
+        sigma = widen_sigma(0.1 * metric, map_, fit, points, AlignmentConfig(), dispute)
+        np.testing.assert_allclose(sigma[:, :32], np.hypot(0.1, dispute) * 4.0, rtol=1e-6)
+        np.testing.assert_allclose(sigma[:, 44:], np.hypot(0.45, dispute) * 4.0, rtol=1e-6)
 
 
 def test_lines_of_a_lidar_are_not_taken_for_limited_as_those_of_a_depth_camera_are(left):
