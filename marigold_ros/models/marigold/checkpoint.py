@@ -282,8 +282,9 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
         raise CheckpointError(
             f'{path} has timestep_spacing {spacing!r:.99}; known are leading, trailing, linspace'
         )
+    read = signature(kind.__init__).parameters  # diffusers warns of other values
     try:
-        scheduler = kind.from_config(config)
+        scheduler = kind.from_config({key: config[key] for key in read if key in config})
     except Exception as error:  # diffusers raises whatever a wrong value led to
         raise CheckpointError(f'{path} makes no schedule ({brief(error)}); restore it') from error
     kept = scheduler.alphas_cumprod

@@ -204,14 +204,19 @@ def test_a_damaged_folder_is_refused_with_what_is_wrong(copy, damage, words):
 
 @pytest.mark.parametrize('shown', [False, True])
 def test_loading_is_silent_and_leaves_the_reports_of_diffusers_as_they_were(
-    small_checkpoint, capfd, shown
+    copy, edit, image, caplog, capfd, shown
 ):
+    for name in (UNET, VAE, SCHEDULE):
+        edit(copy / name, of_a_later_release=True)
     before = logging.get_verbosity()
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(logging.WARNING)
     (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
-    load_model(str(small_checkpoint))
+    logging.add_handler(caplog.handler)
+    load_model(str(copy)).predict(image(32, 32), 1)
+    logging.remove_handler(caplog.handler)
     after = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(before)
     logging.enable_progress_bar()
-    assert after == (logging.INFO, shown)
+    assert after == (logging.WARNING, shown)
+    assert [one for one in caplog.records if 'diffusers' in one.name] == []
     assert capfd.readouterr().err == ''
