@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 import errno
+import os
 from pathlib import Path
 import re
 import shutil
@@ -127,16 +128,13 @@ def is_cached(name: str) -> bool:
 
 
 def _needed(files: Mapping[str, tuple[int, str]]) -> dict[str, tuple[int, str]]:
-    """Select what runs; half precision only where there is nothing else."""
+    """Select what runs; half precision only in folders where there is nothing else."""
     from huggingface_hub.utils import filter_repo_objects
 
-    def select(unwanted: list[str] | None) -> list[str]:
-        return list(filter_repo_objects(files, allow_patterns=_PATTERNS, ignore_patterns=unwanted))
-
-    chosen = select(HALF)
-    if not any(path.endswith('.safetensors') for path in chosen):
-        chosen = select(None)
-    return {path: files[path] for path in chosen}
+    wanted = list(filter_repo_objects(files, allow_patterns=_PATTERNS))
+    full = list(filter_repo_objects(wanted, ignore_patterns=HALF))
+    whole = {os.path.dirname(path) for path in full if path.endswith('.safetensors')}
+    return {p: files[p] for p in wanted if p in full or os.path.dirname(p) not in whole}
 
 
 def _check_space(repository: Repository, cache: Path) -> None:
