@@ -123,7 +123,10 @@ def weight_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
         require_file(path.parent, path.name)
         try:
             with path.open('rb') as file:
-                if int.from_bytes(file.read(8), 'little') > _MOST_HEADER:
+                first = file.read(8)
+                if first == b'version ':
+                    raise SafetensorError('it is a pointer of Git LFS: git lfs pull')
+                if int.from_bytes(first, 'little') > _MOST_HEADER:
                     raise SafetensorError(f'its list of tensors has over {_MOST_HEADER} bytes')
             with safe_open(path, framework='np') as held:
                 names = held.keys()

@@ -24,6 +24,7 @@ from marigold_ros.models.facts import check_values, CONFIG, refuse_elsewhere
 from marigold_ros.models.locate import offline, read_json, require_weights
 from marigold_ros.models.weights import (
     build_within,
+    check_index,
     full_precision,
     quiet,
     read_weights,
@@ -108,6 +109,8 @@ def load_network(kind: Any, folder: Path, remedy: str) -> nn.Module:
     names = {path.name: path for path in require_weights(folder, remedy)}
     whole = names.get('model.safetensors')
     files = [whole] if whole else full_precision(names.values())
+    if not whole:
+        check_index(folder, names.values())
     build_within(files, lambda: kind(deepcopy(config)))
     try:
         with quiet(logging):

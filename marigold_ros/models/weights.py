@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from marigold_ros.errors import brief, CheckpointError
 from marigold_ros.models.facts import unreadable, weight_shapes, WEIGHTS
+from marigold_ros.models.locate import read_json
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
@@ -42,6 +43,19 @@ def full_precision(files: Iterable[Path]) -> list[Path]:
     """Return the weight files that are read: copies in half precision only if alone."""
     found = list(files)
     return [path for path in found if '.fp16' not in path.name] or found
+
+
+def check_index(folder: Path, files: Iterable[Path]) -> None:
+    """Raise CheckpointError if an index names other weights than those of its folder."""
+    known = {path.name for path in files}
+    for path in folder.glob('*.safetensors.index*.json'):
+        where = read_json(path).get('weight_map')
+        named = set(map(str, where.values())) if isinstance(where, dict) else {'no weights'}
+        if lacking := sorted(named - known):
+            raise CheckpointError(
+                f'{path} names {lacking[0][:100]}, which is not in its folder; copy it there, or '
+                'restore the index'
+            )
 
 
 def build_within(files: Collection[Path], build: Callable[[], Network]) -> Network:

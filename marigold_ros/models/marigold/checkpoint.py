@@ -8,7 +8,7 @@ sizes, for which diffusers has no place, are in ``marigold_ros.json``. Weights c
 safetensors only: a pickle can run code when it is opened, so none ever is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 import hashlib
@@ -43,6 +43,7 @@ from marigold_ros.models.marigold.schedule import STEPS_LIMIT
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.weights import (
     build_within,
+    check_index,
     count_parameters,
     full_precision,
     quiet,
@@ -375,7 +376,7 @@ def load_network(kind: Any, part: Path) -> Any:
         'them'
     )
     found = require_weights(part, remedy)
-    _check_index(part, found)
+    check_index(part, found)
     config = read_json(path)
     refuse_elsewhere(config, path)
     # Those that diffusers reads.
@@ -406,8 +407,8 @@ def load_network(kind: Any, part: Path) -> Any:
             )
     except Exception as error:  # diffusers, safetensors and torch each raise their own kinds
         raise CheckpointError(
-            f'{part} cannot be loaded: {brief(error)}; the files are damaged or belong to another '
-            'architecture'
+            f'{part} cannot be loaded: {brief(error)}; the files are damaged, have other names or '
+            'belong to another architecture'
         ) from error
     kinds = ('missing_keys', 'unexpected_keys', 'mismatched_keys')
     require_same(part, *(report[kind] for kind in kinds))
@@ -415,14 +416,3 @@ def load_network(kind: Any, part: Path) -> Any:
     for weight in network.parameters():
         weight.data = weight.data.clone()  # a file that is written over would end the process
     return network.eval().requires_grad_(False)
-
-
-def _check_index(part: Path, files: Iterable[Path]) -> None:
-    """Raise CheckpointError if an index names other weights than those of the folder."""
-    known = {path.name for path in files}
-    for path in part.glob('*.safetensors.index*.json'):
-        where = read_json(path).get('weight_map')
-        if not isinstance(where, dict) or not set(map(str, where.values())) <= known:
-            raise CheckpointError(
-                f'{path} names weights that are not in its folder; copy them there or restore it'
-            )

@@ -279,6 +279,11 @@ def test_what_a_folder_lacks_is_named(relative_folder):
     save_file(weights, path, {'format': 'pt'})
     with pytest.raises(CheckpointError, match=r'1 weights missing.*head.conv3'):
         load_model(str(relative_folder), device='cpu')
+    path.rename(path.with_name('model-00001-of-00002.safetensors'))
+    shard = 'model-00002-of-00002.safetensors'
+    changed(relative_folder, 'model.safetensors.index.json', weight_map={'head': shard})
+    with pytest.raises(CheckpointError, match=f'names {shard}.*not in its folder; copy it'):
+        load_model(str(relative_folder), device='cpu')
     (relative_folder / 'preprocessor_config.json').unlink()
     with pytest.raises(CheckpointError, match='preprocessor_config'):
         load_model(str(relative_folder), device='cpu')

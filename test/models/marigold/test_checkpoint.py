@@ -114,6 +114,11 @@ def cut_off(folder):
     weights(folder).write_bytes(weights(folder).read_bytes()[:-1000])
 
 
+def renamed(folder):
+    path = weights(folder, 'vae')
+    path.rename(path.with_name('diffusion_pytorch_model.bf16.safetensors'))
+
+
 def endless_header(folder):
     weights(folder).write_bytes((2**40).to_bytes(8, 'little') + weights(folder).read_bytes()[8:])
 
@@ -132,6 +137,8 @@ DAMAGES = [
         (text('SHA256SUMS', line), 'SHA256SUMS lists')
         for line in ('0' * 64 + '  nowhere.safetensors', 'x' * 64 + '  ../a', 'junk')
     ),
+    (lambda folder: weights(folder).write_bytes(b'version https://git-lfs'), 'git lfs pull'),
+    (renamed, 'no file named diffusion_pytorch_model.safetensors .* have other names'),
     (cut_off, 'cannot be loaded'),
     (endless_header, 'cannot be loaded'),
     (weight('conv_in.weight', None), r'conv_in\.weight'),
