@@ -96,11 +96,12 @@ def test_no_family_needs_the_network(sound, asked, kind):
     assert asked == []
 
 
-def test_what_is_loaded_offline_asks_no_hub(asked):
-    from huggingface_hub import HfApi, is_offline_mode
+@pytest.mark.parametrize('before', [False, True])
+def test_what_is_loaded_offline_asks_no_hub(asked, monkeypatch, before):
+    from huggingface_hub import constants, HfApi, is_offline_mode
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    before = is_offline_mode()
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', before)
     with pytest.raises(OfflineModeIsEnabled), offline():
         HfApi().model_info('someone/model')
     assert is_offline_mode() == before
