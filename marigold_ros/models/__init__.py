@@ -150,11 +150,6 @@ def _with_metric_scale(model: DepthModel, folder: Path) -> DepthModel:
     return model if scale is None else MetricModel(model, scale)
 
 
-def runs_on_openvino(name: str) -> bool:
-    """Return whether OpenVINO runs all models of a name; raises CheckpointError without one."""
-    return all(family.openvino for family in families_of(name))
-
-
 def families_of(name: str) -> list[Family]:
     """Return the families of the models of a name, without torch; errors as ``load_model``."""
     members = member_names(name) if is_average(name) else [name]

@@ -75,7 +75,7 @@ def _load_by_torch(
     config: NodeConfig, sizes: Sequence[tuple[int, int]], known: Sequence[tuple[int, int]]
 ) -> DepthModel:
     """Load as :func:`load`, and warm up ``sizes``, or those ``known`` where a runtime compiles."""
-    from marigold_ros.models import load_model, runs_on_openvino, use_threads
+    from marigold_ros.models import families_of, load_model, use_threads
     from marigold_ros.models.runtime.compiled_networks import compiling_beside
     from marigold_ros.models.runtime.devices import choose_backend, choose_device
 
@@ -85,7 +85,7 @@ def _load_by_torch(
     if runtime.backend == 'auto':
         guided = config.pipeline.guidance != 'none'
         device = choose_device(config.model.device)
-        fit = not guided and runs_on_openvino(config.model.model)
+        fit = not guided and all(one.openvino for one in families_of(config.model.model))
         runtime, beside = choose_backend(runtime, device, fit), compiling_beside()
     with beside:
         model = load_model(*config.model.arguments, replace(runtime, warm_up=''))

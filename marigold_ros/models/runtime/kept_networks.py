@@ -82,9 +82,8 @@ class ConvertedNetwork:
         """Answer; not for two threads at once."""
         shape = arguments[0].shape
         if shape not in self._compiled:
-            model = self._model.clone()
-            model.reshape(list(shape))
-            compiled = openvino_core().compile_model(model, 'CPU', self._settings)
+            self._model.reshape(list(shape))
+            compiled = openvino_core().compile_model(self._model, 'CPU', self._settings)
             self._compiled[shape] = first_answer(compiled)
             if len(self._compiled) > _SIZES:
                 self._compiled.popitem(last=False)

@@ -22,7 +22,6 @@ from torch import nn
 os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')  # else its use is reported to its makers
 # By preference.
 GPU_PROVIDERS = ('TensorrtExecutionProvider', 'CUDAExecutionProvider')
-INSTALL = 'pip install onnx onnxruntime (for a GPU: onnx onnxruntime-gpu)'
 OPSET = 18
 
 
@@ -147,8 +146,8 @@ def require_onnxruntime(device: torch.device, precision: torch.dtype) -> None:
         import onnxruntime
     except ImportError as error:
         raise ConfigurationError(
-            f'runtime.backend is onnxruntime, and {error.name} is not installed; {INSTALL}, or '
-            'choose torch'
+            f'runtime.backend is onnxruntime, and {error.name} is not installed; pip install onnx '
+            'onnxruntime (for a GPU: onnx onnxruntime-gpu), or choose torch'
         ) from error
     if device.type != 'cpu' and not gpu_providers():
         raise ConfigurationError(

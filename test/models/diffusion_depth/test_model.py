@@ -7,7 +7,7 @@ import shutil
 
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models import load_model, runs_on_openvino
+from marigold_ros.models import families_of, load_model
 from marigold_ros.models.diffusion_depth.checkpoint import read_architecture
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_ros.models.runtime import devices
@@ -136,9 +136,8 @@ def test_the_fastest_backend_that_runs_it_is_torch(diffusion_depth_folder, unet_
     runtime = RuntimeConfig(backend='auto', warm_up='48x64')
     model = load_model(str(diffusion_depth_folder), 'cpu', runtime=runtime)
     assert model.description['runtime']['backend'] != 'openvino'
-    assert runs_on_openvino(str(unet_folder))
-    assert not runs_on_openvino(str(diffusion_depth_folder))
-    assert not runs_on_openvino(f'{unet_folder}+{diffusion_depth_folder}')
+    both = families_of(f'{unet_folder}+{diffusion_depth_folder}')
+    assert [family.openvino for family in both] == [True, False]
 
 
 def test_a_cpu_takes_its_steps_in_float32_unless_told(diffusion_depth_folder, monkeypatch):
