@@ -11,11 +11,12 @@ from marigold_ros.config import EngineConfig, ModelConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import count_threads, load_compiled, load_model, use_threads
 from marigold_ros.models.metric_scale import MetricScale, write_metric_scale
+from marigold_ros.models.unet import folder as unet_folder_module
 import numpy as np
 import pytest
 import torch
 
-pytest.importorskip('openvino', reason='needs the extra openvino')
+openvino = pytest.importorskip('openvino', reason='needs the extra openvino')
 SIZE, OTHER = (60, 80), (48, 96)
 
 
@@ -133,11 +134,19 @@ def damage(path):
 
 
 @pytest.mark.usefixtures('plain')
-@pytest.mark.parametrize('changed', ['config.json', 'model.safetensors', '*.blob'])
-def test_what_has_changed_is_left_to_torch(changed, folder, runtime, whole, tmp_path):
+@pytest.mark.parametrize(
+    'changed', ['config.json', 'model.safetensors', 'network.py', 'openvino', '*.blob']
+)
+def test_what_has_changed_is_left_to_torch(changed, folder, runtime, whole, tmp_path, monkeypatch):
     blob, *others = (tmp_path / 'cache').glob('*.blob')
     assert not others
-    damage(blob if changed == '*.blob' else folder / changed)
+    if changed == 'openvino':
+        monkeypatch.setattr(openvino, '__version__', 'of another release')
+    elif changed == 'network.py':
+        (tmp_path / changed).write_text('of another release')
+        monkeypatch.setattr(unet_folder_module, '__file__', str(tmp_path / 'folder.py'))
+    else:
+        damage(blob if changed == '*.blob' else folder / changed)
     if changed == 'config.json':
         config = {'model_type': 'marigold_ros_unet', 'channels': [8, 16], 'blocks': [1]}
         (folder / changed).write_text(json.dumps(config))
