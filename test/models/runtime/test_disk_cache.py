@@ -103,7 +103,8 @@ def test_compiled_code_is_kept_where_the_settings_say_or_torch_does(monkeypatch,
     use_cache(str(tmp_path / 'file' / 'inside'))
     assert os.environ[CACHE_VARIABLE] == 'own'
     assert 'inside cannot be written' in caplog.text
-    use_cache(str(tmp_path / 'given'))
+    monkeypatch.setenv('HOME', str(tmp_path))
+    use_cache('~/given')
     assert os.environ[CACHE_VARIABLE] == str(tmp_path / 'given')
     monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))

@@ -3,6 +3,7 @@
 """ONNX Runtime keeps the answer of every family, and refuses what it cannot do."""
 
 import sys
+from types import SimpleNamespace
 
 from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
@@ -23,6 +24,7 @@ import pytest
 import torch
 
 CPU, GPU = torch.device('cpu'), torch.device('cuda')
+CUDA, TENSORRT = 'CUDAExecutionProvider', 'TensorrtExecutionProvider'
 RUNTIME = RuntimeConfig(backend='onnxruntime')
 # Of the range of relative depth: the same sums in another order.
 TOLERANCE = 1e-4
@@ -89,7 +91,7 @@ def test_float16_rounds_and_no_more(tmp_path):
     expected = layer(value).detach()
     got = CompiledNetwork(layer, OnnxCompiler(CPU, torch.float16, tmp_path))(value)
     assert got.dtype == torch.float32
-    assert 0.0 < (got - expected).abs().max() < 1e-2
+    assert 1e-5 < (got - expected).abs().max() < 1e-2
 
 
 @pytest.mark.parametrize(
@@ -119,11 +121,35 @@ def test_it_takes_the_gpu_that_it_offers(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     assert choose_device('auto', 'torch').type == 'cuda'
     assert choose_device('auto', 'onnxruntime').type == 'cpu'
-    offered[:0] = ['CUDAExecutionProvider', 'TensorrtExecutionProvider']
-    assert gpu_providers() == ['TensorrtExecutionProvider', 'CUDAExecutionProvider']
+    offered[:0] = [CUDA, TENSORRT]
+    assert gpu_providers() == [TENSORRT, CUDA]
     assert choose_device('auto', 'onnxruntime').type == 'cuda'
     assert choose_dtype('auto', GPU, 0, 'onnxruntime') == torch.float16
     assert choose_dtype('auto', CPU, 900_000_000, 'onnxruntime') == torch.float32
+    require_onnxruntime(GPU, torch.float16)
+    with pytest.raises(ConfigurationError, match='dtype is bfloat16.*on cuda; choose float32'):
+        require_onnxruntime(GPU, torch.bfloat16)
+
+
+def test_a_gpu_is_asked_for_by_its_index_in_the_precision_that_was_chosen(tmp_path, monkeypatch):
+    asked, session = [], SimpleNamespace(get_inputs=list, get_providers=lambda: [CUDA])
+
+    def start(path, options, providers):
+        assert options.intra_op_num_threads == torch.get_num_threads()
+        asked.append(providers)
+        return session
+
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: [CUDA, TENSORRT])
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', start)
+    second = torch.device('cuda:1')
+    for place in ((second, torch.float32), (second, torch.float16), (CPU, torch.float32)):
+        OnnxCompiler(*place, tmp_path).compile(torch.nn.ReLU(), (torch.rand(2),))
+    *on_gpu, on_cpu = asked
+    assert on_cpu == [('CPUExecutionProvider', {})]
+    engines = {'trt_engine_cache_enable': True, 'trt_engine_cache_path': str(tmp_path)}
+    for half, (first, *others) in enumerate(on_gpu):
+        assert first == (TENSORRT, {'device_id': 1, 'trt_fp16_enable': bool(half), **engines})
+        assert others == [(CUDA, {'device_id': 1}), *on_cpu]
 
 
 def test_the_cpu_never_takes_the_place_of_a_gpu_that_fails(tmp_path):
@@ -134,7 +160,7 @@ def test_the_cpu_never_takes_the_place_of_a_gpu_that_fails(tmp_path):
         pytest.warns(UserWarning, match='CUDAExecutionProvider'),
         pytest.raises(ConfigurationError, match='cannot start CUDA.*choose device cpu'),
     ):
-        onnx_session(path, [('CUDAExecutionProvider', {})])
+        onnx_session(path, [(CUDA, {})])
 
 
 def test_what_onnx_lacks_is_named(tmp_path):
