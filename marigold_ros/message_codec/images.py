@@ -107,7 +107,13 @@ def check_image(message: Any) -> None:
         _check_format(message.format)
         _check_data(as_bytes(message.data, 'compressed image'))
         return
-    layout = _layout(message.encoding)
+    layout = _LAYOUTS.get(message.encoding)
+    if layout is None:
+        raise InputError(
+            f'image has unknown encoding {message.encoding!r}; '
+            f'known are {", ".join(sorted(IMAGE_ENCODINGS))}',
+            'encoding',
+        )
     if layout.is_depth:
         raise InputError(f'image has encoding {message.encoding}{_IS_DEPTH}', 'encoding')
     _check_layout(message, layout)
@@ -171,26 +177,17 @@ def to_depth(message: Any) -> np.ndarray:
     if hasattr(message, 'format'):
         depth = _decode_compressed_depth(message)
     else:
-        layout = _layout(message.encoding)
         if message.encoding not in _DEPTH_ENCODINGS:
             raise InputError(
-                f'image has encoding {message.encoding}, which is not depth; '
+                f'image has encoding {message.encoding!r}, which is not depth; '
                 f'choose a topic with {" or ".join(_DEPTH_ENCODINGS)}',
                 'encoding',
             )
+        layout = _LAYOUTS[message.encoding]
         _check_layout(message, layout)
         depth = _metres(_pixels(message, layout))
     depth[~((depth > 0) & np.isfinite(depth))] = np.nan
     return depth
-
-
-def _layout(encoding: str) -> _Layout:
-    if encoding in _LAYOUTS:
-        return _LAYOUTS[encoding]
-    raise InputError(
-        f'image has unknown encoding {encoding!r}; known are {", ".join(sorted(_LAYOUTS))}',
-        'encoding',
-    )
 
 
 def _check_layout(message: Any, layout: _Layout) -> None:

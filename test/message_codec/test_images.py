@@ -249,6 +249,15 @@ def test_depth_is_refused_as_a_image_and_images_as_depth(cause_of, encoding):
 
 
 @pytest.mark.parametrize(
+    ('decode', 'read', 'other'), [(to_rgb, 'rgb8', '32FC1'), (to_depth, '32FC1', 'rgb8')]
+)
+def test_an_unknown_encoding_is_answered_with_those_that_can_be_read(decode, read, other):
+    with pytest.raises(InputError, match=read) as error:
+        decode(image_message(np.ones((2, 2), np.uint8), 'RGB8'))
+    assert other not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ('change', 'cause'),
     [
         ({'encoding': 'h264'}, 'encoding'),
