@@ -23,6 +23,7 @@ from rclpy.duration import Duration
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.parameter import Parameter
+from rclpy.utilities import remove_ros_args
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -35,11 +36,16 @@ _PATIENCE = 1.0
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 
-def begin(**options: Any) -> None:
+def begin(args: list[str] | None, **options: Any) -> None:
     """Initialise rclpy; raises MarigoldError for wrong arguments and a log without a folder."""
     try:
-        rclpy.init(**options)
-    except (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError) as error:
+        rclpy.init(args=args, **options)
+        if others := remove_ros_args(args)[1:]:
+            raise rclpy_implementation.UnknownROSArgsError(others)
+    except rclpy_implementation.UnknownROSArgsError as error:
+        remedy = 'give --ros-args -r FROM:=TO -p NAME:=VALUE'
+        raise MarigoldError(f'unknown arguments {error}; {remedy}') from error
+    except rclpy_implementation.RCLError as error:
         text = str(error)
         if 'initialize logging' in text:
             text += '; set ROS_LOG_DIR to a folder you may write to'

@@ -28,6 +28,7 @@ from marigold_ros.node.distro import (
 )
 from marigold_ros.node.loading import load, ModelPool
 import rclpy
+from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException
 
 
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         for node in nodes:
             executor.add_node(node)
         threading.Thread(target=_autostart, args=(nodes,), name='autostart', daemon=True).start()
-    except MarigoldError as error:
+    except (MarigoldError, InvalidParameterTypeException) as error:  # the latter: use_sim_time
         return _refuse(error)
     except KeyboardInterrupt:
         return _end(0)
