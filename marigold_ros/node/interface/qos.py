@@ -17,6 +17,7 @@ from rclpy.qos import (
     HistoryPolicy,
     qos_check_compatible,
     QoSCompatibility,
+    QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
 )
@@ -24,7 +25,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2
 
 # Policies that users may override by words; the depth is a number.
-_POLICIES = {'history': HistoryPolicy, 'reliability': ReliabilityPolicy}
+_POLICIES = {
+    'history': HistoryPolicy,
+    'reliability': ReliabilityPolicy,
+    'durability': DurabilityPolicy,
+}
 
 
 def output_profile(kind: type) -> QoSProfile:
@@ -82,9 +87,15 @@ def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
     given = {name: item.value for name, item in overrides(node).items() if name.startswith(prefix)}
     for name, value in given.items():
         policy = name.removeprefix(prefix)
-        words = [item.name.lower() for item in _POLICIES.get(policy, ()) if item.name != 'UNKNOWN']
-        if words and str(value).lower() not in words:
+        if policy == 'depth':
+            if not (isinstance(value, int) and value >= 0):
+                raise ConfigurationError(f'{name} is {value!r}; give a number of messages')
+            continue
+        if policy not in _POLICIES:
+            known = ', '.join(('depth', *_POLICIES))
+            raise ConfigurationError(f'{name} is {value!r}; what can be overridden is {known}')
+        words = [item.name.lower() for item in _POLICIES[policy] if item.name != 'UNKNOWN']
+        if str(value).lower() not in words:
             raise ConfigurationError(f'{name} is {value!r}; choose one of {", ".join(words)}')
-        if policy == 'depth' and not (isinstance(value, int) and value >= 0):
-            raise ConfigurationError(f'{name} is {value!r}; give a number of messages')
-    return QoSOverridingOptions.with_default_policies() if given else None
+    kinds = [QoSPolicyKind[name.upper()] for name in ('depth', *_POLICIES)]
+    return QoSOverridingOptions(kinds) if given else None

@@ -121,9 +121,11 @@ def test_the_users_overrides_win_and_stay(bench):
 
 def test_an_output_can_be_overridden_too(bench):
     topic = '/marigold_depth/relative/image'
-    running = bench({f'qos_overrides.{topic}.publisher.reliability': 'best_effort'})
+    name = f'qos_overrides.{topic}.publisher.'
+    running = bench({f'{name}reliability': 'best_effort', f'{name}durability': 'transient_local'})
     infos = running.robot.node.get_publishers_info_by_topic(topic)
     assert [i.qos_profile.reliability for i in infos] == [ReliabilityPolicy.BEST_EFFORT]
+    assert [i.qos_profile.durability for i in infos] == [DurabilityPolicy.TRANSIENT_LOCAL]
     others = running.robot.node.get_publishers_info_by_topic('/marigold_depth/points')
     assert [i.qos_profile.reliability for i in others] == [ReliabilityPolicy.RELIABLE]
 
@@ -135,6 +137,7 @@ def test_an_output_can_be_overridden_too(bench):
         ('history', 3, 'choose one of system_default, keep_last, keep_all'),
         ('depth', -1, 'give a number of messages'),
         ('depth', '1', 'give a number of messages'),
+        ('relability', 'reliable', 'what can be overridden is depth, history'),
     ],
 )
 def test_a_wrong_override_is_refused_in_a_sentence(bench, policy, value, words):
