@@ -293,9 +293,10 @@ def install_tf2(monkeypatch):
 def moved():
     """Give a function that returns the TransformStamped of a translation."""
 
-    def stamped(x=0.0, z=0.0):
+    def stamped(x=0.0, z=0.0, stamp_ns=0):
         move, turn = SimpleNamespace(x=x, y=0.0, z=z), SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
-        return SimpleNamespace(transform=SimpleNamespace(translation=move, rotation=turn))
+        pose = SimpleNamespace(translation=move, rotation=turn)
+        return SimpleNamespace(header=Header(stamp=to_stamp(stamp_ns)), transform=pose)
 
     return stamped
 

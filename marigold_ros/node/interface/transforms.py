@@ -14,7 +14,9 @@ from typing import Any
 from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.config import ExtrinsicsConfig
 from marigold_ros.errors import CalibrationError
+from marigold_ros.message_codec import header_ns
 from marigold_ros.node.ros_helpers import to_stamp
+from marigold_ros.pairing import CLOCK_JUMP_NS
 import numpy as np
 from rclpy.time import Time
 
@@ -31,6 +33,7 @@ class Extrinsics:
     def __init__(
         self, node, config: ExtrinsicsConfig, fixed_frame: str = '', more_frames: bool = False
     ) -> None:
+        self._node = node
         self._fixed, self.source = None, 'none (tf2_ros is not installed)'
         self.fixed_frame = fixed_frame
         self.buffer: Any = None
@@ -102,6 +105,7 @@ class Extrinsics:
         """
         Look up the pose (4, 4) of any frame in the camera's, the latest one if need be.
 
+        One that is more than a second off is reported, too: what moves has moved since.
         ``settings`` are named as the remedy where there is none (CalibrationError).
         """
         if self.buffer is None:
@@ -119,6 +123,11 @@ class Extrinsics:
                     f'publish it or set {settings}: {at_stamp}'
                 ) from at_stamp
             self.latest_used += 1
+            apart_ns = abs(stamp_ns - header_ns(found))
+            if apart_ns > CLOCK_JUMP_NS:  # not just late
+                text = f'{camera_frame} <- {frame} is {apart_ns / 1e9:.1f} s off'
+                text = f'the latest transform {text}: does its publisher run, by the same clock?'
+                self._node.health.report('transform', text)
         return _matrix(found)
 
     def camera_pose(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from marigold_ros.config import ExtrinsicsConfig
 from marigold_ros.errors import CalibrationError
+from marigold_ros.node.health import Health
 from marigold_ros.node.interface.transforms import Extrinsics
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def planted_tf2(install_tf2, moved):
             stamp, x = known[target, source]
             if time.nanoseconds and time.nanoseconds != stamp:
                 raise LookupError(f'"{target}" or "{source}" at {time.nanoseconds}')
-            return moved(x)
+            return moved(x, stamp_ns=stamp)
 
         def clear(self):
             known.clear()
@@ -52,12 +53,20 @@ def test_parameters_win_over_tf2(planted_tf2):
     np.testing.assert_array_equal(found[:3, 3], (1.0, 2.0, 3.0))
 
 
-@pytest.mark.parametrize(('stamp', 'latest_used'), [(STAMP, 0), (STAMP - 1, 1)])
-def test_tf2_is_asked_for_the_time_of_the_scan_else_the_latest(planted_tf2, stamp, latest_used):
-    planted_tf2['camera', 'lidar'] = (stamp, 0.5)
-    extrinsics = Extrinsics('node', ExtrinsicsConfig())
+@pytest.mark.parametrize(
+    ('late_s', 'latest_used', 'problem'),
+    [(0.0, 0, ''), (0.5, 1, ''), (5.0, 1, 'camera <- lidar is 5.0 s'), (-5.0, 1, 'is 5.0 s off')],
+)
+def test_tf2_is_asked_for_the_time_of_the_scan_else_the_latest(
+    planted_tf2, late_s, latest_used, problem
+):
+    planted_tf2['camera', 'lidar'] = (STAMP - round(late_s * 1e9), 0.5)
+    node = SimpleNamespace(health=Health())
+    extrinsics = Extrinsics(node, ExtrinsicsConfig())
     assert extrinsics.lookup('camera', 'lidar', STAMP)[0, 3] == 0.5
     assert (extrinsics.source, extrinsics.latest_used) == ('tf2', latest_used)
+    reported = node.health.problem('transform')
+    assert problem in reported if problem else not reported
 
 
 def test_a_transform_is_read_with_all_its_numbers(install_tf2):
