@@ -9,14 +9,13 @@ checks the publishers every second, and subscribes anew when the choice changes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import overrides
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
-    qos_check_compatible,
-    QoSCompatibility,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
@@ -24,8 +23,9 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointCloud2
 
-# Policies that users may override by words; the depth is a number.
-_POLICIES = {
+# Policies that users may override, and their words; the depth is a number.
+_POLICIES: dict[str, Any] = {
+    'depth': (),
     'history': HistoryPolicy,
     'reliability': ReliabilityPolicy,
     'durability': DurabilityPolicy,
@@ -66,11 +66,6 @@ def input_profile(setting: str, depth: int, offers: Sequence[QoSProfile]) -> QoS
     )
 
 
-def is_compatible(offer: QoSProfile, profile: QoSProfile) -> bool:
-    """Return whether a subscription of this profile hears a publisher with that offer."""
-    return qos_check_compatible(offer, profile)[0] != QoSCompatibility.ERROR
-
-
 def describe_profile(profile: QoSProfile) -> str:
     """Return a profile in words: ``reliable, volatile``."""
     return f'{profile.reliability.name.lower()}, {profile.durability.name.lower()}'
@@ -87,15 +82,13 @@ def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
     given = {name: item.value for name, item in overrides(node).items() if name.startswith(prefix)}
     for name, value in given.items():
         policy = name.removeprefix(prefix)
-        if policy == 'depth':
-            if not (isinstance(value, int) and value >= 0):
-                raise ConfigurationError(f'{name} is {value!r}; give a number of messages')
-            continue
         if policy not in _POLICIES:
-            known = ', '.join(('depth', *_POLICIES))
+            known = ', '.join(_POLICIES)
             raise ConfigurationError(f'{name} is {value!r}; what can be overridden is {known}')
         words = [item.name.lower() for item in _POLICIES[policy] if item.name != 'UNKNOWN']
-        if str(value).lower() not in words:
+        if words and str(value).lower() not in words:
             raise ConfigurationError(f'{name} is {value!r}; choose one of {", ".join(words)}')
-    kinds = [QoSPolicyKind[name.upper()] for name in ('depth', *_POLICIES)]
+        if policy == 'depth' and not (isinstance(value, int) and value >= 0):
+            raise ConfigurationError(f'{name} is {value!r}; give a number of messages')
+    kinds = [QoSPolicyKind[policy.upper()] for policy in _POLICIES]
     return QoSOverridingOptions(kinds) if given else None

@@ -32,13 +32,12 @@ from marigold_ros.node.health import (
 from marigold_ros.node.interface.qos import (
     describe_profile,
     input_profile,
-    is_compatible,
     user_overrides,
 )
 from marigold_ros.node.ros_helpers import ImageReader, subscribe
 from marigold_ros.pairing import Choice, ScanBuffer, stamp_error, StampOrder
 from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseReading
-from rclpy.qos import QoSProfile
+from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -90,18 +89,14 @@ class Input:
     def incompatible(self) -> bool:
         """Whether a publisher offers less than is asked for, so that nothing comes of it."""
         return self.profile is not None and not all(
-            is_compatible(offer, self.profile) for offer in self.offers
+            qos_check_compatible(offer, self.profile)[0] != QoSCompatibility.ERROR
+            for offer in self.offers
         )
 
     @property
     def problem_part(self) -> str:
         """The part under which problems are reported to ``Health``."""
         return self.part if '.' in self.part else self.name
-
-    @property
-    def msgtype(self) -> str:
-        """The ROS type of the messages, as 'sensor_msgs/msg/Image'."""
-        return f'sensor_msgs/msg/{self.kind.__name__}'
 
     @property
     def qos(self) -> str:
@@ -263,8 +258,9 @@ class Inputs:
 
     def _wanted_profile(self, item: Input):
         publishers = self._node.get_publishers_info_by_topic(item.topic)
-        fitting = [info for info in publishers if info.topic_type == item.msgtype]
-        others = sorted({info.topic_type for info in publishers} - {item.msgtype})
+        msgtype = f'sensor_msgs/msg/{item.kind.__name__}'
+        fitting = [info for info in publishers if info.topic_type == msgtype]
+        others = sorted({info.topic_type for info in publishers} - {msgtype})
         if fitting and not item.publishers:
             item.rate.begin()
         item.offers, item.mismatch = [info.qos_profile for info in fitting], ''
