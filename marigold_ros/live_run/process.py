@@ -117,8 +117,7 @@ class NodeProcess:
 
     def kill(self) -> None:
         """Kill the process if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.kill()
         self._process.wait()
 
 

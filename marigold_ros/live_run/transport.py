@@ -70,14 +70,10 @@ def use_roomy_transport(folder: Path, environment: MutableMapping[str, str]) -> 
     if any(name in environment for name in DDS_PROFILES):
         return
     path = (folder / 'fast_dds.xml').resolve()
-    path.write_text(profile(_has_room()), encoding='utf-8')
+    roomy = os.access(_SHARED_MEMORY, os.W_OK)
+    roomy = roomy and shutil.disk_usage(_SHARED_MEMORY).free > 3 * SEGMENT_BYTES
+    path.write_text(profile(roomy), encoding='utf-8')
     environment.update(dict.fromkeys(DDS_PROFILES, str(path)))
-
-
-def _has_room() -> bool:
-    if not os.access(_SHARED_MEMORY, os.W_OK):
-        return False
-    return shutil.disk_usage(_SHARED_MEMORY).free > 3 * SEGMENT_BYTES
 
 
 if __name__ == '__main__':

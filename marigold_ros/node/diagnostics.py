@@ -172,10 +172,8 @@ def transform_status(
     problem = health.problem('transform')
     needed = needs_extrinsics(config.sparse_source)
     if not problem and needed and extrinsics.source.startswith('none'):
-        problem = (
-            'tf2 is not installed and no extrinsics are given: no metric depth; set '
-            'extrinsics.translation and extrinsics.rotation_xyzw'
-        )
+        settings = 'extrinsics.translation and extrinsics.rotation_xyzw'
+        problem = f'tf2 is not installed: no metric depth; set {settings}'
     text = problem or extrinsics.source
     if extrinsics.not_moved:
         text += f'; motion was not known in time for {extrinsics.not_moved} scans'

@@ -567,7 +567,7 @@ def test_a_recording_has_the_status_that_the_node_publishes(alignment, level):
 @pytest.mark.parametrize(
     ('source', 'sparse_source', 'not_moved', 'level', 'words'),
     [
-        ('none (tf2_ros is not installed)', 'pointcloud', 0, WARN, 'no extrinsics are given'),
+        ('none (tf2_ros is not installed)', 'pointcloud', 0, WARN, 'set extrinsics.translation'),
         ('none (tf2_ros is not installed)', 'none', 0, OK, 'none (tf2_ros is not installed)'),
         ('none (tf2_ros is not installed)', 'depth_image,ground', 0, OK, 'none'),
         ('tf2', 'pointcloud', 0, OK, 'tf2'),
