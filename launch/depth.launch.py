@@ -29,7 +29,7 @@ from marigold_ros.node.interface.launch_arguments import (
     as_number,
     camera_names,
     dds_environment,
-    existing_file,
+    existing_path,
     image_topic,
     namespaces,
     NUMBERS,
@@ -124,7 +124,7 @@ def start(context) -> list:
     share = Path(get_package_share_directory('marigold_ros'))
     parameters = _parameters(given, share)
     respawn = truth('respawn', given['respawn'])
-    profile = existing_file('fast_dds', str(share / 'config' / 'fast_dds.xml'))
+    profile = existing_path('fast_dds', str(share / 'config' / 'fast_dds.xml'))
     rviz = [_rviz(share, given)] if truth('rviz', given['rviz']) else []
     return [
         Node(
@@ -163,7 +163,7 @@ def _parameters(given: dict[str, str], share: Path) -> list:
         values['use_sim_time'] = truth('use_sim_time', given['use_sim_time'])
     if cameras := camera_names(given['cameras']):
         values['cameras'] = cameras
-    files = [existing_file('params_file', file)]
+    files = [existing_path('params_file', file, of_file=True)]
     return [*files, _written('.yaml', parameter_file(values))] if values else files
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError
@@ -11,7 +12,6 @@ from marigold_ros.node.interface.launch_arguments import (
     as_number,
     camera_names,
     dds_environment,
-    existing_file,
     existing_path,
     image_topic,
     namespaces,
@@ -83,9 +83,8 @@ def test_booleans_are_read(text, value):
         (truth, '', 'give true or false'),
         (as_number, 'fast', "x is 'fast'; give a number"),
         (existing_path, '/no/such/file', '/no/such/file, which does not exist'),
-        (existing_file, '/no/such/file', '/no/such/file, which does not exist'),
         (existing_path, '~nobody-here/x', 'x is ~nobody-here/x, which does not exist'),
-        (existing_file, '/tmp', 'x is /tmp, which is no file: check the path'),
+        (partial(existing_path, of_file=True), '/tmp', 'x is /tmp, which is no file: check'),
     ],
 )
 def test_other_texts_are_refused(read, text, words):

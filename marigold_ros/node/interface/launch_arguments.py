@@ -74,19 +74,14 @@ def as_number(name: str, text: str) -> float:
         raise ConfigurationError(f"{name} is '{text}'; give a number") from None
 
 
-def existing_path(name: str, text: str) -> str:
-    """Return a path with ~ replaced; raises ConfigurationError if nothing is there."""
+def existing_path(name: str, text: str, of_file: bool = False) -> str:
+    """Return a path with ~ replaced; raises ConfigurationError if nothing is there, or no file."""
     path = Path(os.path.expanduser(text))  # that of Path raises for unknown users
     if not path.exists():
         raise ConfigurationError(f'{name} is {text}, which does not exist: check the path')
+    if of_file and not path.is_file():
+        raise ConfigurationError(f'{name} is {text}, which is no file: check the path')
     return str(path)
-
-
-def existing_file(name: str, text: str) -> str:
-    """Return the path of a file with ~ replaced; raises ConfigurationError if there is none."""
-    if Path(path := existing_path(name, text)).is_file():
-        return path
-    raise ConfigurationError(f'{name} is {text}, which is no file: check the path')
 
 
 def new_path(name: str, text: str) -> str:

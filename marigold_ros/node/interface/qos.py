@@ -83,8 +83,7 @@ def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
     for name, value in given.items():
         policy = name.removeprefix(prefix)
         if policy not in _POLICIES:
-            known = ', '.join(_POLICIES)
-            raise ConfigurationError(f'{name} is {value!r}; what can be overridden is {known}')
+            raise ConfigurationError(f'{name} is {value!r}; policies are {", ".join(_POLICIES)}')
         words = [item.name.lower() for item in _POLICIES[policy] if item.name != 'UNKNOWN']
         if words and str(value).lower() not in words:
             raise ConfigurationError(f'{name} is {value!r}; choose one of {", ".join(words)}')

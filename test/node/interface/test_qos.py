@@ -137,7 +137,7 @@ def test_an_output_can_be_overridden_too(bench):
         ('history', 3, 'choose one of system_default, keep_last, keep_all'),
         ('depth', -1, 'give a number of messages'),
         ('depth', '1', 'give a number of messages'),
-        ('relability', 'reliable', 'what can be overridden is depth, history'),
+        ('relability', 'reliable', 'policies are depth, history, reliability, durability'),
     ],
 )
 def test_a_wrong_override_is_refused_in_a_sentence(bench, policy, value, words):
