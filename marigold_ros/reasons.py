@@ -85,7 +85,7 @@ SENTENCES = {
         'measures, see docs/without-a-lidar.md'
     ),
     # The fit of the map.
-    'method_none': 'alignment.method is none; choose global or local for metric depth',
+    'method_none': 'alignment.method is none; choose fused for metric depth',
     'few_points': 'the fit has ' + _FEW_POINTS,
     'one_depth': (
         "the points' depth spans {low:.2f} to {high:.2f} m, a ratio of {ratio:.3f}; the fit needs "
@@ -100,12 +100,12 @@ SENTENCES = {
         'errors: map and points contradict each other, check T_cam_lidar, camera_info, the pairing'
     ),
     'few_agree': (
-        '{agree} of {points} points ({share:.0%}) agree with the fit, {needed:.0%} are needed; '
+        '{agree} of {points} points agree with the fit, {needed:.0%} are needed; '
         'check T_cam_lidar and camera_info, or lower alignment.min_inlier_ratio'
     ),
     'metric_disagrees': (
-        '{agree} of {points} points ({share:.0%}) agree with the metric prediction, {needed:.0%} '
-        'are needed; check T_cam_lidar, camera_info and model, or lower alignment.min_inlier_ratio'
+        '{agree} of {points} points agree with the metric prediction, {needed:.0%} are needed; '
+        'check T_cam_lidar, camera_info and model, or lower alignment.min_inlier_ratio'
     ),
     # Fusion.
     'blind': '{why} Without points its depth is unknown',

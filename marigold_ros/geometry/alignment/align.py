@@ -212,11 +212,10 @@ def _check_metric(
 
 
 def _few_agree(code: str, agrees: np.ndarray, config: AlignmentConfig) -> Reason | None:
-    share = float(agrees.mean())
-    if share >= config.min_inlier_ratio:
+    if float(agrees.mean()) >= config.min_inlier_ratio:
         return None
     counts = {'agree': int(agrees.sum()), 'points': len(agrees)}
-    return Reason(code, {**counts, 'share': share, 'needed': config.min_inlier_ratio})
+    return Reason(code, {**counts, 'needed': config.min_inlier_ratio})
 
 
 def _none(
