@@ -97,14 +97,6 @@ def test_parameter_tools_read_every_parameter_and_a_dump_starts_the_same_node(
     assert config_of(again).pipeline.alignment.min_points == 30
 
 
-def test_given_extrinsics_reach_the_settings(plain_node):
-    node = plain_node(
-        extrinsics__translation=[1.0, 2.0, 3.0], extrinsics__rotation_xyzw=[0.0, 0.0, 0.0, 1.0]
-    )
-    declare(node)
-    assert config_of(node).extrinsics.translation == (1.0, 2.0, 3.0)
-
-
 @pytest.mark.parametrize(
     ('name', 'word'),
     [('sky', 'nan'), ('sky', 'inf'), ('runtime.compile', 'off'), ('image_rectified', 'no')],
