@@ -447,14 +447,7 @@ def other_process():
             '/cam/image_raw/compressed is a CompressedImage: set image_transport: compressed, and '
             'remap image to /cam/image_raw',
         ),
-        (
-            'frames',
-            '/cam/jpeg',
-            CompressedImage,
-            {},
-            '/cam/jpeg is a CompressedImage: set image_transport: compressed, and remap '
-            'image/compressed to it',
-        ),
+        ('frames', '/cam/jpeg', CompressedImage, {}, 'remap /cam/jpeg/compressed to it'),
         (
             'frames',
             '/cam/image_raw',
@@ -463,13 +456,7 @@ def other_process():
             '/cam/image_raw/compressed is an Image: set image_transport: raw, and remap image to '
             '/cam/image_raw/compressed',
         ),
-        (
-            'scans',
-            '/front/scan',
-            LaserScan,
-            {},
-            '/front/scan is a LaserScan: set sparse_source: scan, and remap scan to it',
-        ),
+        ('scans', '/front/scan', LaserScan, {}, 'sparse_source: scan, and remap scan to it'),
         (
             'infos',
             '/cam/camera_info',
@@ -491,6 +478,13 @@ def test_a_topic_of_another_type_is_named_with_the_remedy(
     running.node.refresh_inputs()
     level, text, _ = running.status(part)
     assert (level, words in text) == (WARN, True), text
+
+
+def test_compressed_images_on_any_topic_are_heard_after_that_remedy(bench, other_process):
+    remap = ('-r', 'image:=/cam/jpeg', '-r', '/cam/jpeg/compressed:=/cam/jpeg')
+    jpeg = other_process.create_publisher(CompressedImage, '/cam/jpeg', 5)
+    running = bench({'image_transport': 'compressed'}, connect=False, remap=remap)
+    running.wait_for(jpeg.get_subscription_count)
 
 
 def test_a_camera_that_publishes_compressed_images_only_is_recognised(bench):

@@ -125,7 +125,7 @@ def type_mismatch(item: Input, msgtype: str) -> str:
     text = f'{item.topic} is {"an" if kind[0] in "AEIOU" else "a"} {kind}'
     if item.name == 'image' and kind == 'CompressedImage':
         stem = item.topic.removesuffix('/compressed')
-        remap = 'image/compressed to it' if stem == item.topic else f'image to {stem}'
+        remap = f'{stem}/compressed to it' if stem == item.topic else f'image to {stem}'
         return f'{text}: set image_transport: compressed, and remap {remap}'
     if item.name == 'image' and kind == 'Image':
         return f'{text}: set image_transport: raw, and remap image to {item.topic}'
