@@ -453,12 +453,16 @@ def test_a_page_opened_early_says_that_the_model_is_loading(browser, loading):
     server, loads = loading
     browser.get(server.address)
     wait(browser, lambda: find(browser, '#remark').text.startswith('Loading the model'))
+    limit_network(browser, offline=True)
+    wait(browser, lambda: 'does not answer' in find(browser, '#remark').text)
+    limit_network(browser)
     drop(browser, 'street.png', a_photo())
     wait(browser, lambda: find(browser, '#status').text == 'street.png: loading the model')
     loads.set()
     finished(browser)
     wait(browser, lambda: find(browser, '#remark').text.startswith('tiny is a small'))
     assert find(browser, '#remark code').text.startswith('python -m marigold_ros models get ')
+    browser.get_log('browser')
 
 
 def test_a_reload_shows_the_same_result(opened):

@@ -61,14 +61,13 @@ class Page {
   }
 
   // What there is to say of the models is known once the first one is loaded.
-  awaitModel() {
+  async awaitModel() {
     this.describeModel();
-    if (!this.settings.loading) return;
-    setTimeout(async () => {
-      try { this.settings = await ask('/api/settings'); }
-      catch (error) { byId('remark').textContent = 'The server has ended; its terminal says why.'; return; }
-      this.awaitModel();
-    }, POLL_MS);
+    while (this.settings.loading) {
+      await new Promise((done) => { setTimeout(done, WAIT_MS); });
+      try { this.settings = await ask('/api/settings'); this.describeModel(); }
+      catch (error) { byId('remark').textContent = error.message; }
+    }
   }
 
   listenForDrops(area) {
