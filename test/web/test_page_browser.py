@@ -555,8 +555,15 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
     wait(opened, lambda: find(opened, '#live-text').text == gone)
     assert fits(opened)
     assert violations(opened) == []
+    opened.delete_all_cookies()
+    wait(opened, lambda: 'asks for a token' in find(opened, '#live-text').text)
+    limit_network(opened, latency=300)
     find(opened, '#watch').click()
     assert not find(opened, '#live-view').is_displayed()
+    opened.execute_async_script('ask("/api/live").catch(arguments[0])')
+    assert not find(opened, '#live-text').text  # of answers that came late
+    limit_network(opened)
+    opened.get_log('browser')
 
 
 def test_the_node_that_is_chosen_is_watched_until_the_view_is_stopped(

@@ -41,10 +41,8 @@ class LiveView {
   }
 
   async refresh(node) {
-    try {
-      const state = await ask(`/api/live/state?${new URLSearchParams({ node })}`);
-      if (this.timer) this.text.textContent = this.words(state);
-    } catch (error) { this.text.textContent = error.message; }
+    const words = await ask(`/api/live/state?${new URLSearchParams({ node })}`).then((state) => this.words(state), (error) => error.message);
+    if (this.timer && node === this.select.value) this.text.textContent = words; // it may be stopped meanwhile, or show another
   }
 
   words({ hertz, age, silence, fit, reason }) {
