@@ -20,6 +20,7 @@ import pytest
 pytestmark = pytest.mark.slow  # drives a browser
 DESKTOP, PHONE = (1280, 900), (390, 844)
 PATIENCE_S = 20
+SILENT = 'the server does not answer; is it still running?'
 # As a file manager does, with a file that only the page knows.
 DROP = """
 const [name, content] = arguments;
@@ -288,6 +289,27 @@ def test_a_job_is_followed_further_once_the_network_is_back(browser, server):
     assert not find(browser, '#problem').is_displayed()
 
 
+def test_what_did_not_come_or_could_not_be_asked_for_is_named(browser, server):
+    def lose(*addresses):
+        browser.execute_cdp_cmd('Network.setBlockedURLs', {'urls': addresses})
+
+    visit(browser, server)
+    lose('*/cloud.json')
+    drop(browser, 'street.png', a_photo())
+    wait(browser, lambda: texts(browser, '.cloud .note') == [SILENT])
+    gate = begin(browser, server)
+    lose('*/api/jobs/*')
+    find(browser, '#cancel').click()
+    wait(browser, lambda: find(browser, '#problem').text.endswith('may go on with street.png'))
+    lose('*/api/jobs')
+    browser.refresh()
+    wait(browser, lambda: find(browser, '#problem').text == SILENT)
+    lose()
+    gate.set()
+    server.settles(lambda: not server.is_busy)
+    browser.get_log('browser')
+
+
 def test_a_server_that_was_started_again_asks_for_its_token(browser, server):
     visit(browser, server)
     gate = begin(browser, server)
@@ -301,17 +323,16 @@ def test_a_server_that_was_started_again_asks_for_its_token(browser, server):
 def test_a_server_that_has_ended_is_named_everywhere(browser, serving, tmp_path):
     with serving(tmp_path) as server:
         visit(browser, server)
-    ended = 'the server does not answer; is it still running?'
     find(browser, '#live summary').click()
-    wait(browser, lambda: find(browser, '#live-text').text == ended)
+    wait(browser, lambda: find(browser, '#live-text').text == SILENT)
     assert find(browser, '#watch').is_enabled()
     assert find(browser, '#watch').text == 'Look again'
     find(browser, '.example').click()
-    wait(browser, lambda: find(browser, '#problem').text == ended)
+    wait(browser, lambda: find(browser, '#problem').text == SILENT)
     find(browser, '#drop summary').click()
     find(browser, '#path').send_keys('/data/drive')
     find(browser, '#path-form button').click()
-    wait(browser, lambda: find(browser, '#problem').text == ended)
+    wait(browser, lambda: find(browser, '#problem').text == SILENT)
     noted = [entry['message'] for entry in browser.get_log('browser')]
     assert [message for message in noted if 'ERR_CONNECTION_REFUSED' not in message] == []
 

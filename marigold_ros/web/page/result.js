@@ -175,15 +175,13 @@ class ResultView {
 
   async cloud(job) {
     this.hasCloud = true;
-    const response = await fetch(fileOf(job, job.result.cloud));
-    if (!response.ok) return;
-    const { points, note } = await response.json();
+    const { points, note, lost } = await ask(fileOf(job, job.result.cloud)).catch((error) => ({ lost: error.message }));
     // Another file may have been sent meanwhile.
-    if (!points || !this.view.panel.isConnected) return;
+    if (!(points || lost) || !this.view.panel.isConnected) return;
     const panel = element('div', { class: 'panel cloud' });
-    panel.append(element('h3', {}, 'Point cloud'), element('p', { class: 'note' }, `Drag to turn, pinch or scroll to zoom. ${note}`));
+    panel.append(element('h3', {}, 'Point cloud'), element('p', { class: 'note' }, lost || `Drag to turn, pinch or scroll to zoom. ${note}`));
     this.section.append(panel);
-    new Cloud(panel, points);
+    if (points) new Cloud(panel, points);
   }
 
   report(job) {

@@ -34,7 +34,7 @@ class Page {
     for (const button of document.querySelectorAll('.example')) button.addEventListener('click', () => this.example(button));
     this.listenForDrops(byId('drop'));
     window.addEventListener('popstate', () => this.show(this.find(location.hash.slice(1)), false));
-    this.resume(location.hash.slice(1));
+    this.resume(location.hash.slice(1)).catch((error) => showProblem(error.message));
   }
 
   // A reload goes on with the jobs of this tab.
@@ -222,7 +222,7 @@ class Page {
     if (job && !item.problem) this.view.update(job, this.others(item));
   }
 
-  end(job) { fetch(`/api/jobs/${job.id}`, { method: 'DELETE' }).catch(() => {}); }
+  end(job) { fetch(`/api/jobs/${job.id}`, { method: 'DELETE' }).catch(() => showProblem(`the server does not answer, and may go on with ${job.name}`)); }
 
   cancel(item) {
     if (item === this.sending) this.request.abort();
