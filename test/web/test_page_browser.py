@@ -57,15 +57,18 @@ def a_video(folder, frames=6):
 def opened(request, browser, server):
     """The page at a width, its console read out at the end."""
     browser.switch_to.new_window('tab')  # a tab of its own resumes no jobs
-    width, height = request.param
-    size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
-    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+    resize(browser, *request.param)
     visit(browser, server)
     yield browser
     noted = browser.get_log('browser')
     browser.close()
     browser.switch_to.window(browser.window_handles[0])
     assert [entry for entry in noted if entry['level'] != 'INFO'] == []
+
+
+def resize(browser, width, height):
+    size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
 
 
 def find(browser, selector):
@@ -249,6 +252,7 @@ def test_a_bag_that_is_cancelled_while_it_is_looked_at_is_not_scored(
 
 
 def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):
+    resize(opened, 640, 300)  # a laptop's window at twice its size
     # A sparse file of the browser: 60 MB that are never read.
     opened.execute_script(
         'const transfer = new DataTransfer();'
@@ -256,6 +260,8 @@ def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):
         'document.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, cancelable: true}))'
     )
     assert find(opened, '#problem').text == 'LARGE.JPG has 60.0 MB, and may have 50.0 MB'
+    place = find(opened, '#problem').rect['y'] - opened.execute_script('return scrollY')
+    assert 0 <= place < 300
     assert not find(opened, '#progress').is_displayed()
 
 
@@ -355,7 +361,8 @@ def test_several_files_wait_in_a_gallery_where_going_back_works(opened, server, 
     finished(opened)
     wait(opened, lambda: texts(opened, '.thumb') == [f'{name}, tiny' for name in names])
     assert find(opened, '#depth-view h2').text == 'first.png'
-    find(opened, '.thumb:last-child').click()
+    for _ in range(2):
+        find(opened, '.thumb:last-child').click()
     assert find(opened, '#depth-view h2').text == 'third.png'
     opened.back()
     wait(opened, lambda: find(opened, '#depth-view h2').text == 'first.png')

@@ -9,7 +9,10 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-function showProblem(text) { Object.assign(byId('problem'), { textContent: text, hidden: !text }); }
+function showProblem(text) {
+  Object.assign(byId('problem'), { textContent: text, hidden: !text });
+  byId('problem').scrollIntoView({ block: 'nearest' }); // small screens have it below otherwise
+}
 
 function megabytes(bytes) {
   return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
@@ -183,12 +186,13 @@ class Page {
   // Shows an item, or nothing; the address names it, so that going back shows the one before.
   show(item, isNew = true) {
     if (this.view) this.view.close();
+    if (isNew && item !== this.shown) history.pushState(null, '', item.job ? `#${item.job.id}` : '#');
     this.view = new ResultView(byId('result'));
     this.shown = item;
-    if (isNew) history.pushState(null, '', item.job ? `#${item.job.id}` : '#');
     for (const id of ['problem', 'progress', 'again']) byId(id).hidden = true;
     for (const other of this.items) other.button.setAttribute('aria-pressed', String(other === item));
     if (item) this.draw(item);
+    if (item && !item.job) byId('progress').scrollIntoView({ block: 'nearest' });
     if (item && item.job && item.job.ended && !item.problem) this.confirm(item);
   }
 
