@@ -163,8 +163,8 @@ def test_keys_move_the_cursor_and_enter_shows_the_nearest_frame(opened):
     assert find(opened, '[data-chart="reliability"] output').text.startswith('Point at')
     press(plot, 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT')
     assert 'this model –' in readout.text  # frame 105 has no score
-    press(plot, 'END', 'PAGE_DOWN')
-    assert readout.text.startswith('frame 999:')
+    press(plot, 'END', 'PAGE_DOWN', 'CONTROL', 'ARROW_LEFT')
+    assert readout.text.startswith('frame 999:')  # the browser's own keys are left to it
     press(plot, 'ENTER')
     shown = [f for f in opened.find_elements('css selector', '.frame') if f.is_displayed()]
     assert [frame.get_attribute('data-index') for frame in shown] == ['1000']
@@ -356,7 +356,7 @@ def test_the_cloud_is_seen_from_where_its_buttons_say(browser, tmp_path):
     press(canvas, *['ARROW_UP'] * 40)
     painted(browser)
     assert 'tilted by 86°' in find(browser, '.cloud output').text
-    press(canvas, '0', *'+' * 20, 'ARROW_RIGHT', 'ARROW_DOWN')
+    press(canvas, '0', *'+' * 20, 'ARROW_RIGHT', 'ARROW_DOWN', 'CONTROL', '0')
     painted(browser)
     assert 'zoom 10.0' in find(browser, '.cloud output').text
     assert not (image() == [255, 0, 0]).all(axis=2).any()  # it is behind the eye now

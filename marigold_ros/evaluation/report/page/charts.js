@@ -18,6 +18,9 @@ function element(name, attributes = {}, text) {
   return node;
 }
 
+// Ctrl and plus enlarges the page, Alt and an arrow goes back.
+function isOfBrowser(key) { return key.ctrlKey || key.altKey || key.metaKey; }
+
 // The next of some factors times a power of ten.
 function niceStep(raw, factors = [1, 2, 5, 10]) {
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -53,7 +56,7 @@ class LineChart {
       if (document.activeElement !== this.plot) cursor.move(null);
     });
     this.plot.addEventListener('blur', () => cursor.move(null));
-    this.plot.addEventListener('keydown', (event) => this.key(event));
+    this.plot.addEventListener('keydown', (event) => { if (!isOfBrowser(event)) this.key(event); });
     if (choose) this.plot.addEventListener('dblclick', () => choose(this.index));
     new ResizeObserver(() => this.draw()).observe(figure);
   }

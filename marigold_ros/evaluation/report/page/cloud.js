@@ -34,7 +34,7 @@ class Cloud {
 
   listen() {
     const { canvas } = this;
-    canvas.addEventListener('keydown', (event) => { if (this.act(event.key)) event.preventDefault(); });
+    canvas.addEventListener('keydown', (event) => { if (!isOfBrowser(event) && this.act(event.key)) event.preventDefault(); });
     canvas.addEventListener('pointerdown', (event) => {
       canvas.setPointerCapture(event.pointerId);
       this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
