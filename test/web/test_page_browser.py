@@ -43,11 +43,11 @@ def a_photo():
     return cv2.imencode('.png', rgb[..., ::-1].astype(np.uint8))[1].tobytes()
 
 
-def a_video(folder, frames=6):
-    """Return a video of ever brighter frames."""
+def a_video(folder):
+    """Return a video of ever brighter frames, of which the page shows every other one."""
     path = folder / 'drive.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 5.0, (64, 48))
-    for number in range(frames):
+    for number in range(103):
         writer.write(np.full((48, 64, 3), 2 * number, np.uint8))
     writer.release()
     return path.read_bytes()
@@ -159,7 +159,7 @@ def test_a_file_is_chosen_by_keyboard_and_the_slider_moves_by_keys(opened, tmp_p
 def test_a_dropped_video_plays_beside_its_depth(opened, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
-    drop(opened, 'drive.avi', a_video(tmp_path, 103))  # every other one is shown
+    drop(opened, 'drive.avi', a_video(tmp_path))
     finished(opened)
     slider = find(opened, '#frame-number')
     assert slider.get_attribute('aria-valuetext') == 'image 103, 20.4 s'
@@ -447,7 +447,7 @@ def test_a_video_is_looked_at_while_it_is_processed_and_again_by_itself(
 ):
     from selenium.webdriver.common.keys import Keys
 
-    model, ready = server.models.get('tiny'), threading.Semaphore(3)
+    model, ready = server.models.get('tiny'), threading.Semaphore(100)
 
     def predict(rgb, *, real=model.predict, **options):
         ready.acquire(timeout=20)
@@ -455,14 +455,16 @@ def test_a_video_is_looked_at_while_it_is_processed_and_again_by_itself(
 
     monkeypatch.setattr(model, 'predict', predict)
     drop(opened, 'drive.avi', a_video(tmp_path))
-    wait(opened, lambda: texts(opened, '.player label') == ['Image 3 of the video, at 0.4 s'])
-    find(opened, '#frame-number').send_keys(Keys.HOME)
-    ready.release(9)
+    wait(opened, lambda: texts(opened, '.player label') == ['Image 100 of the video, at 19.8 s'])
+    find(opened, '#frame-number').send_keys(Keys.ARROW_LEFT)
+    ready.release(200)
     finished(opened)
-    assert texts(opened, '.player label') == ['Image 1 of the video, at 0.0 s']
+    assert texts(opened, '.player label') == ['Image 99 of the video, at 19.6 s']
+    find(opened, '#frame-number').send_keys(Keys.ARROW_LEFT)
+    assert texts(opened, '.player label') == ['Image 97 of the video, at 19.2 s']
     find(opened, '#again').click()
     finished(opened)
-    assert texts(opened, '.player label') == ['Image 6 of the video, at 1.0 s']
+    assert texts(opened, '.player label') == ['Image 103 of the video, at 20.4 s']
     assert texts(opened, '.stops button') == ['image', 'depth']
 
 

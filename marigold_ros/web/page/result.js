@@ -89,10 +89,10 @@ class Player {
   }
 
   update(job) {
+    const { frames } = job.result, seen = this.follows ? Infinity : this.job.result.frames[this.slider.value].number;
     this.job = job;
-    const last = job.result.frames.length - 1;
-    this.slider.max = last;
-    if (this.follows) this.slider.value = last;
+    this.slider.max = frames.length - 1;
+    this.slider.value = frames.filter(({ number }) => number <= seen).length - 1; // long videos lose every other one meanwhile
     if (this.follows) this.draw();
   }
 
