@@ -42,6 +42,38 @@ class RedChannelModel:
         pass
 
 
+class PlantedViewer:
+    """Has images of nodes, with numbers after them; ``watched`` are the nodes that are watched."""
+
+    def __init__(self, images, state=None):
+        self.images, self.planted, self.watched = images, state or {}, []
+        self.closed = threading.Event()
+
+    def nodes(self):
+        return [*self.images]
+
+    @contextmanager
+    def watching(self, name):
+        self.watched.append(name)
+        try:
+            yield
+        finally:
+            self.watched.remove(name)
+
+    def next_image(self, name, after, seconds):
+        time.sleep(0.05)
+        return after + 1, self.images[name] + f'image {after + 1}'.encode()
+
+    def state(self, name):
+        return self.planted
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.closed.set()
+
+
 class Client:
     """Requests to a server, each over a connection of its own."""
 
@@ -151,3 +183,9 @@ def loading(tmp_path) -> Iterator[tuple[Client, threading.Event]]:
 def serving():
     """The context manager, for servers with other options."""
     return running_server
+
+
+@pytest.fixture(scope='session')
+def planted_viewer():
+    """The class, for viewers of other images."""
+    return PlantedViewer

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager
 import socket
-import threading
 from unittest.mock import AsyncMock
 
 from marigold_ros.web import live
@@ -17,40 +16,9 @@ import pytest
 NODE = '/marigold_depth'
 
 
-class PlantedViewer:
-    """Has a new image, its own number as bytes, whenever it is asked for one."""
-
-    def __init__(self):
-        self.watchers = 0
-        self.closed = threading.Event()
-
-    def nodes(self):
-        return [NODE]
-
-    @contextmanager
-    def watching(self, name):
-        self.watchers += 1
-        try:
-            yield
-        finally:
-            self.watchers -= 1
-
-    def next_image(self, name, after, seconds):
-        return after + 1, f'image {after + 1}'.encode()
-
-    def state(self, name):
-        return {'hertz': 10.0, 'age': 0.1, 'silence': 0.1, 'fit': 'fitted', 'reason': ''}
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.closed.set()
-
-
 @pytest.fixture
-def planted(server, monkeypatch):
-    viewer = PlantedViewer()
+def planted(server, monkeypatch, planted_viewer):
+    viewer = planted_viewer({NODE: b''}, {'fit': 'fitted'})
     monkeypatch.setattr(server.live, 'viewer', lambda: viewer)
     return viewer
 
@@ -72,23 +40,23 @@ def test_images_are_streamed_in_their_order_until_the_page_leaves(server, plante
         text = b''.join(stream.readline() for _ in range(60))
         assert b'multipart/x-mixed-replace; boundary=frame' in text
         assert text.index(b'image 1\r\n') < text.index(b'image 2\r\n') < text.index(b'image 3\r\n')
-        assert planted.watchers == 1
-    server.settles(lambda: planted.watchers == 0)
+        assert planted.watched == [NODE]
+    server.settles(lambda: planted.watched == [])
 
 
 def test_only_so_many_watch_at_once(server, planted, monkeypatch):
     monkeypatch.setattr(live, 'MOST_WATCHING', 1)
     with watching(server) as stream:
         stream.readline()
-        server.settles(lambda: planted.watchers == 1)
+        server.settles(lambda: planted.watched == [NODE])
         answer = server.ask('GET', f'/api/live/images?node={NODE}')
         assert answer.status == 429
-    server.settles(lambda: planted.watchers == 0)
+    server.settles(lambda: planted.watched == [])
 
 
-def test_of_those_who_come_at_the_same_moment_no_more_watch():
+def test_of_those_who_come_at_the_same_moment_no_more_watch(planted_viewer):
     async def open_all():
-        view, present = Live(PlantedViewer), AsyncMock(return_value=False)
+        view, present = Live(lambda: planted_viewer({NODE: b''})), AsyncMock(return_value=False)
         streams = [view.images(NODE, present) for _ in range(live.MOST_WATCHING + 2)]
         found = [await anext(stream, b'') for stream in streams]
         for stream in streams:
@@ -113,11 +81,11 @@ def test_without_ros_one_sentence_says_so(server, without_rclpy):
         assert 'needs rclpy' in answer.json['error']
 
 
-def test_the_viewer_is_opened_once_and_closed_at_the_end_with_its_streams():
+def test_the_viewer_is_opened_once_and_closed_at_the_end_with_its_streams(planted_viewer):
     opened = []
 
     def open_viewer():
-        opened.append(PlantedViewer())
+        opened.append(planted_viewer({NODE: b''}))
         return opened[-1]
 
     view = Live(open_viewer)
