@@ -4,15 +4,10 @@
 const SVG = 'http://www.w3.org/2000/svg';
 const DASHES = ['', '7 4', '2 4', '9 3 2 3', '14 4', '9 3 2 3 2 3']; // with four colours 24 lines; five would make four
 
-function shape(name, attributes, text) {
-  const node = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
+function shape(name, attributes, text) { return filled(document.createElementNS(SVG, name), attributes, text); }
+function element(name, attributes = {}, text) { return filled(document.createElement(name), attributes, text); }
 
-function element(name, attributes = {}, text) {
-  const node = document.createElement(name);
+function filled(node, attributes, text) {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   if (text !== undefined) node.textContent = text;
   return node;
