@@ -2,8 +2,9 @@
 # Copyright 2026 The marigold_ros developers
 """Keys of recipes: an unknown one is refused with the nearest known name."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
+from inspect import signature
 from typing import Any, TypeVar
 
 from marigold_ros.errors import ConfigurationError
@@ -12,11 +13,20 @@ from marigold_ros.settings import nearest_name
 Values = TypeVar('Values')
 
 
-def check_keys(where: str, keys: Iterable[str], known: Collection[str]) -> None:
+def check_keys(where: str, keys: Iterable[Any], known: Collection[str]) -> None:
     """Raise ConfigurationError for a key of the entry ``where`` that is not known."""
     for key in keys:
         if key not in known:
-            raise ConfigurationError(f"{where} has '{key}'; {nearest_name(key, [*known])}")
+            raise ConfigurationError(f"{where} has '{key}'; {nearest_name(str(key), [*known])}")
+
+
+def check_arguments(where: str, values: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Raise ConfigurationError unless a function takes these values by their keys."""
+    parameters = signature(function).parameters
+    check_keys(where, values, parameters)
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in values:
+            raise ConfigurationError(f'{where} lacks {name}; known are {", ".join(parameters)}')
 
 
 def check_mapping(where: str, value: Any) -> Mapping[str, Any]:

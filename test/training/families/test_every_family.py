@@ -72,9 +72,10 @@ REFUSED = {
     'unet': [
         ({'init': {'kind': 'stable_diffusion'}}, 'choose one of small, checkpoint'),
         ({'init': {'kind': ['small']}}, 'choose one of small, checkpoint'),
+        ({'init': {'kind': 'checkpoint'}}, 'checkpoint lacks path'),
         ({'init': {'channel': [8]}}, "init has 'channel'"),
         ({'init': {'channels': [8, 9]}}, 'multiples of 8'),
-        ({'noise': 'annealed'}, "unknown key 'noise'"),
+        ({'noise': 'annealed'}, "has 'noise'; known"),
         ({'stage': {'objective': 'latent'}}, 'objective latent, which this network cannot learn'),
         ({'stage': {'trains': ['unet', 'autoencoder']}}, 'autoencoder; this network has unet'),
     ],

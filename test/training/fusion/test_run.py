@@ -228,8 +228,8 @@ def test_conditions_measure_what_they_say():
 @pytest.mark.parametrize(
     ('keys', 'words'),
     [
-        ({'inti': {}}, "unknown key 'inti'.*'init'"),
-        ({'facts': {}}, "unknown key 'facts'"),
+        ({'inti': {}}, "has 'inti'; .*'init'"),
+        ({'facts': {}}, "has 'facts'"),
         ({'init': {'width': 3}}, "init has 'width'"),
         ({'init': {'blocks': [1], 'inner': [4]}}, 'channels, blocks, inner, .* many levels'),
         ({'init': {'channels': [8]}}, 'channels, blocks, inner, .* as many levels'),

@@ -369,7 +369,7 @@ def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
 @pytest.mark.parametrize(
     ('entry', 'words'),
     [
-        ({'stepz': 3}, "'stepz' in a stage; known are name"),
+        ({'stepz': 3}, "a stage has 'stepz'; did you mean 'steps'"),
         ({'objective': 'magic'}, "'magic'; choose one of autoencoder"),
         ({'steps': 0}, 'steps is 0'),
         ({'scale': 2.0}, 'scale is 2.0'),
@@ -420,9 +420,11 @@ FILLED = 'name: x\ninit: {{}}\nsources: []\nstages: []\nfacts: {{space: log}}\n{
     ('text', 'words'),
     [
         ('name: x\n', 'lacks init, sources'),
-        ('nam: x\n', "unknown key 'nam'.*'name'"),
+        ('nam: x\n', "bad.yaml has 'nam'; .*'name'"),
+        ('1: x\n', "bad.yaml has '1'; known are name"),
         ('[1, 2]\n', 'holds no keys'),
         ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
+        (FILLED.format('facts: {spce: log}'), "facts of bad.yaml has 'spce'; .*'space'"),
         (FILLED.format('init: tiny'), "init is 'tiny'; give keys with values"),
         (FILLED.format('init:'), 'lacks init'),
         (FILLED.format('sources: {kind: folder}'), 'sources is .*; give a list'),

@@ -3,7 +3,7 @@
 """The kinds of sources that a recipe can name, and how an entry becomes a source."""
 
 from collections.abc import Callable, Mapping
-from inspect import signature
+from functools import partial
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from marigold_training.data.layouts import FolderPairs, HypersimPairs, VirtualKi
 from marigold_training.data.pairs import PairSource
 from marigold_training.data.synthetic_pairs import SyntheticPairs
 from marigold_training.data.teacher_pairs import TaughtBagPairs, TeacherPairs
-from marigold_training.recipe_keys import check_mapping
+from marigold_training.recipe_keys import check_arguments, check_mapping
 
 MIXTURE_KEYS = ('kind', 'size', 'weight')  # of every source, read by the mixture
 KINDS: dict[str, Callable[..., PairSource]] = {
@@ -91,10 +91,7 @@ def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
             f'weight of a source is {entry["weight"]!r}; choose a number above 0'
         )
     own = {key: value for key, value in entry.items() if key not in MIXTURE_KEYS}
-    try:
-        signature(KINDS[kind]).bind(data=data, **own)
-    except TypeError as error:
-        raise ConfigurationError(f"source '{kind}': {error}; see docs/training-data.md") from error
+    check_arguments(f"source '{kind}'", own, partial(KINDS[kind], data))
     try:
         return KINDS[kind](data=data, **own)
     except (AttributeError, TypeError) as error:

@@ -114,6 +114,8 @@ def init_kind(entry: Any, known: Mapping[str, Sequence[str]]) -> str:
     if found not in tuple(known):  # it may be a list
         raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(known)}")
     check_keys('init', [key for key in entry if key != 'kind'], known[found])
+    if found == 'checkpoint' and 'path' not in entry:
+        raise ConfigurationError('init of kind checkpoint lacks path: a name, folder or hub id')
     return str(found)
 
 

@@ -9,7 +9,6 @@ their scale. The text encoder runs once, for the empty prompt, and is dropped.
 """
 
 from collections.abc import Callable, Mapping
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_training.objectives.noise import check_noise
 from marigold_training.objectives.trained_networks import TrainedNetworks
-from marigold_training.recipe_keys import check_keys, check_mapping
+from marigold_training.recipe_keys import check_arguments, check_mapping
 import torch
 
 Parts = tuple[AutoencoderKL, UNet2DConditionModel, DDIMScheduler, torch.Tensor]
@@ -80,7 +79,7 @@ def initialise(
     if kind not in tuple(KINDS):  # it may be a list
         raise ConfigurationError(f"init.kind is '{kind}'; choose one of {', '.join(KINDS)}")
     own = {key: value for key, value in entry.items() if key not in ('kind', PROMPT)}
-    _check_keys(f"init of kind '{kind}'", own, KINDS[kind])
+    check_arguments(f"init of kind '{kind}'", own, KINDS[kind])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = KINDS[kind](**own)
@@ -103,23 +102,14 @@ def prompt_width(entry: Mapping[str, Any]) -> int:
     return width
 
 
-def _check_keys(where: str, values: Mapping[str, Any], function: Callable[..., Any]) -> None:
-    """Raise ConfigurationError unless a function takes these keywords."""
-    parameters = inspect.signature(function).parameters
-    check_keys(where, values, parameters)
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in values:
-            raise ConfigurationError(f'{where} lacks {name}; known are {", ".join(parameters)}')
-
-
 def from_random(
     autoencoder: Mapping[str, Any] | None = None, unet: Mapping[str, Any] | None = None
 ) -> Parts:
     """Build the small networks with random weights and a zero embedding of the empty prompt."""
     first = dict(check_mapping('init.autoencoder', autoencoder or {}))
     second = dict(check_mapping('init.unet', unet or {}))
-    _check_keys('init.autoencoder', first, small_autoencoder)
-    _check_keys('init.unet', second, small_unet)
+    check_arguments('init.autoencoder', first, small_autoencoder)
+    check_arguments('init.unet', second, small_unet)
     if 'latent_channels' in first:
         second.setdefault('latent_channels', first['latent_channels'])
     for arguments in (first, second):

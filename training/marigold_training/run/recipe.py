@@ -14,7 +14,6 @@ from marigold_ros.models.locate import FUSION, write_sums
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import never, Stop, Stopped
-from marigold_ros.settings import nearest_name
 from marigold_ros.whole_files import write_whole
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
@@ -27,7 +26,7 @@ from marigold_training.objectives.trained_networks import (
     TrainedModule,
     TrainedNetworks,
 )
-from marigold_training.recipe_keys import check_entries, check_mapping, read_fields
+from marigold_training.recipe_keys import check_entries, check_keys, check_mapping, read_fields
 from marigold_training.run.average import blend
 from marigold_training.run.latent_cache import check_augmentation
 from marigold_training.run.loop import PICTURES, Scoring, Trainer
@@ -64,6 +63,16 @@ OPTIONAL = (
 )
 FUSION_REQUIRED = ('name', 'network', 'sources', 'stages')
 FUSION_OPTIONAL = ('init', 'seed', 'precision', 'common', 'validation', 'mixing', 'keep_of_start')
+FACTS = (
+    'space',
+    'noise',
+    'default_denoising_steps',
+    'default_ensemble_size',
+    'default_processing_pixels',
+    'default_processing_resolution',
+    'longest_edge',
+    'max_depth',
+)
 MIXINGS = ('drawn', 'turns')  # how batches choose their source
 OF_RUN = (STATE, BACKUPS, METRICS, LOG, CURVES, PICTURES)  # in a run's folder, beside the export
 PRECISIONS = {'bf16': 'bf16', 'fp16': 'fp16', 'float32': 'no'}  # as accelerate names them
@@ -414,12 +423,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         required, optional = FUSION_REQUIRED, FUSION_OPTIONAL
     else:
         required, optional = REQUIRED, (*OPTIONAL, *trained_family(network).keys)
-    keys = [*required, *optional]
-    for key in recipe:
-        if key not in keys:
-            raise ConfigurationError(
-                f"unknown key '{key}' in {path.name}; {nearest_name(key, keys)}"
-            )
+    check_keys(path.name, recipe, (*required, *optional))
     missing = [key for key in required if key not in recipe]
     if missing:
         raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
@@ -434,7 +438,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     check_mapping('init', recipe.get('init', {}))
     check_entries('sources', recipe['sources'])
     if network != FUSION:
-        _check_space(path, recipe['facts'], trained_family(network).spaces)
+        _check_facts(path, recipe['facts'], trained_family(network).spaces)
     return recipe
 
 
@@ -472,8 +476,9 @@ def _read(path: Path) -> dict[str, Any]:
     return {key: value for key, value in recipe.items() if value is not None}
 
 
-def _check_space(path: Path, facts: Any, spaces: Sequence[str]) -> None:
-    space = facts.get('space') if isinstance(facts, dict) else None
+def _check_facts(path: Path, facts: Any, spaces: Sequence[str]) -> None:
+    check_keys(f'facts of {path.name}', check_mapping('facts', facts), FACTS)
+    space = facts.get('space')
     if space not in spaces:
         raise ConfigurationError(
             f"facts.space of {path.name} is '{space}'; choose one of {', '.join(spaces)}"

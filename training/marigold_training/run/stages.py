@@ -9,7 +9,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_training.objectives.losses import OBJECTIVES
-from marigold_training.recipe_keys import check_entries, check_mapping
+from marigold_training.recipe_keys import check_entries, check_keys, check_mapping
 
 NETWORKS = ('autoencoder', 'unet', 'student', 'fusion', 'network', 'prompt')
 SCORED = {'unet', 'fusion', 'network'}  # predict depth, which a validation can score
@@ -139,11 +139,7 @@ def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> lis
     known = [item.name for item in fields(Stage)]
     check_entries('stages', entries)
     for entry in (*entries, check_mapping('common', common)):
-        for key in entry:
-            if key not in known:
-                raise ConfigurationError(
-                    f"unknown key '{key}' in a stage; known are {', '.join(known)}"
-                )
+        check_keys('a stage', entry, known)
     if not entries:
         raise ConfigurationError('stages is empty; a recipe needs at least one')
     for number, entry in enumerate(entries, 1):
