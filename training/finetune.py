@@ -9,6 +9,7 @@ Train a checkpoint from a recipe; the same command again resumes from the last c
     python training/finetune.py training/recipes/marigold_v1_1.yaml --data-only
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --export-only --score
     python training/finetune.py training/recipes/fusion.yaml --out runs/fusion
+    python training/finetune.py training/recipes/distill.yaml --out runs/distill
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine --shard
     torchrun --nproc_per_node 2 training/finetune.py RECIPE --out runs/mine --device cpu
 
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 settle_threads()
 
 
-def main(description: str = __doc__, distil: bool = False) -> int:
+def main() -> int:
     """Read the recipe, prepare the data, train, export."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('recipe', type=Path, help='YAML file, see training/recipes')
     parser.add_argument('--out', help='folder of the run')
@@ -80,11 +81,11 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         parser.error('--plan, --data-only and --export-only exclude each other; give one of them')
     if args.workers < 0:
         parser.error(f'--workers is {args.workers}; give 0 or more')
-    if args.weights and (distil or not args.export_only):
-        parser.error('--weights is for --export-only of a depth model')
+    if args.weights and not args.export_only:
+        parser.error('--weights is for --export-only')
 
     from marigold_ros.commands.terminal.options import make_folder, own_folder
-    from marigold_ros.errors import ConfigurationError, MarigoldError
+    from marigold_ros.errors import MarigoldError
     from marigold_ros.models.light_imports import import_networks
     from marigold_ros.models.locate import FUSION
 
@@ -94,7 +95,12 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_training.held_out import GENERATORS
     from marigold_training.plan import format_plan, hours_of, plan_recipe
     from marigold_training.run.accelerator import end, in_any, new_accelerator, start_wandb
-    from marigold_training.run.recipe import network_of, precision_of, TrainingRun
+    from marigold_training.run.recipe import (
+        network_of,
+        precision_of,
+        read_recipe,
+        TrainingRun,
+    )
     from marigold_training.run.run_state import STATE, trained_stages
 
     wanted: list[int] = []
@@ -103,7 +109,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             former[number] = signal.signal(number, lambda received, _: wanted.append(received))
     try:
-        precision = args.precision or precision_of(args.recipe)
+        recipe = read_recipe(args.recipe)
+        precision = args.precision or precision_of(recipe)
         if args.plan:
             networks, plans = plan_recipe(args.recipe, precision != 'no')
             if plans:
@@ -111,17 +118,14 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             print(hours_of(args.recipe, plans, new_accelerator(precision, args.device == 'cpu')))
             return 0
         args.out = make_folder(args.out) if args.out else None  # before data are prepared
-        fusion = network_of(args.recipe) == FUSION
-        if fusion and args.weights:
-            raise ConfigurationError('--weights is for depth models; leave it out')
-        kind = Distillation if distil else FusionRun if fusion else TrainingRun
+        fusion, distils = network_of(recipe) == FUSION, 'student' in recipe
+        kind = FusionRun if fusion else Distillation if distils else TrainingRun
         accelerator = new_accelerator(precision, args.device == 'cpu', bool(args.wandb))
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
         trains = not (args.data_only or args.export_only)
         if trains and accelerator.is_main_process:
             own_folder(args.out)  # a run that goes on elsewhere would mix with this one
-        more = {} if fusion else {'networks': not args.data_only}
         with accelerator.local_main_process_first():  # which creates the render cache
             run = kind(
                 args.recipe,
@@ -131,7 +135,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
                 args.workers,
                 args.shard,
                 GENERATORS,
-                **more,
+                networks=not args.data_only,
             )
         if accelerator.is_local_main_process and not args.export_only:
             run.prepare_data(max(1, args.workers), lambda: bool(wanted))
@@ -152,8 +156,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         for number, handler in former.items():
             signal.signal(number, handler)
         if accelerator.is_main_process:
-            chosen = {'weights': args.weights} if args.weights else {}
-            target = run.export(args.score, **chosen)
+            target = run.export(args.score, args.weights)
             print(run.measured(), target, *next_steps(args.out, target, kind), sep='\n')
         end(accelerator)
     except MarigoldError as error:

@@ -204,7 +204,7 @@ def test_answer_difference_compares_whole_predictions(new_run, shift):
         ({'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}]}, 'must have distill'),
         ({'stages': [{**STAGE, 'steps': 1, 'trains': ['student', 'unet']}]}, 'must have distill'),
         ({'stages': [{**STAGE, 'steps': 1, 'gradient_checkpointing': True}]}, 'leave it out'),
-        ({'kind': TrainingRun}, 'training/distill_autoencoder.py'),
+        ({'kind': TrainingRun}, 'give its sizes as student'),
     ],
 )
 def test_a_recipe_without_distillation_is_refused(new_run, more, words):
@@ -226,7 +226,7 @@ def test_a_student_has_its_teachers_latents_and_scale_1():
 def test_the_script_prints_both_and_the_folder(small_checkpoint, run_in, tmp_path):
     run_in(tmp_path / 'run', steps=1)  # writes the recipe beside it
     root = Path(__file__).resolve().parents[2]
-    line = [sys.executable, str(root / 'training' / 'distill_autoencoder.py')]
+    line = [sys.executable, str(root / 'training' / 'finetune.py')]
     line += [str(tmp_path / 'run.yaml'), '--out', str(tmp_path / 'out'), '--workers', '0']
     line += ['--data', str(tmp_path / 'data'), '--device', 'cpu', '--precision', 'no']
     environment = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}

@@ -132,7 +132,7 @@ class Distillation(TrainingRun):
 
         The figures go to ``metrics.json`` and on the card, whether ``scored`` or not.
         """
-        chain, facts = self.finished(weights), self.recipe['facts']
+        chain, facts, self.weights = self.finished(weights), self.recipe['facts'], weights
         assert isinstance(chain, TrainedNetworks)
         measured = compare(chain, facts, self.accelerator.device)
         self.write_figures(measured)

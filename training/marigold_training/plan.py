@@ -78,21 +78,15 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[St
     whose hours say enough. Networks of a folder that
     does not exist are assumed to have the shape of Stable Diffusion 2.
     """
-    network = network_of(path)
-    if network == FUSION:
+    recipe = read_recipe(path)
+    network = network_of(recipe)
+    if network == FUSION or 'student' in recipe:
         raise ConfigurationError(
-            f'--plan is for depth models; {path.name} trains {network}, which is small: leave it '
-            'out'
+            f'--plan is for depth models; what {path.name} trains is small: leave it out'
         )
     if network not in ('marigold', 'prime_depth'):
         return (), []
-    recipe = read_recipe(path)
     stages = read_stages(recipe['stages'], recipe.get('common', {}))
-    if any('student' in stage.trains for stage in stages):
-        raise ConfigurationError(
-            f'--plan is for depth models; {path.name} trains a student, which is small: leave it '
-            'out'
-        )
     averaged = any(stage.average for stage in stages)
     if network == 'prime_depth':
         base, refiner = refiner_of(recipe)

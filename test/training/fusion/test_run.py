@@ -265,7 +265,7 @@ def test_each_kind_of_run_refuses_the_other_recipes(new_run, tmp_path, accelerat
     path.write_text(yaml.safe_dump({**toy, 'stages': [{**STAGE, 'validate_every': 0}]}))
     with pytest.raises(ConfigurationError, match='this network cannot learn'):
         TrainingRun(path, tmp_path, tmp_path, accelerator)
-    with pytest.raises(ConfigurationError, match='trains a depth model'):
+    with pytest.raises(ConfigurationError, match='examples of a source is None'):
         FusionRun(path, tmp_path, tmp_path, accelerator)
     path.write_text(yaml.safe_dump({**RECIPE, 'network': 'magic'}))
     with pytest.raises(ConfigurationError, match="'magic'; choose one of marigold, .*, fusion"):

@@ -101,16 +101,10 @@ def test_a_missing_wandb_names_the_command(monkeypatch):
         new_accelerator('bf16', cpu=True, wandb=True)
 
 
-def test_the_recipe_chooses_the_precision(tmp_path):
-    path = tmp_path / 'r.yaml'
-    for text, found in (
-        ('name: x', 'bf16'),
-        ('precision: float32', 'no'),
-        ('precision: fp16', 'fp16'),
-    ):
-        path.write_text(text)
-        assert precision_of(path) == found
-    for wrong in ("'half'", "['fp16']"):
-        path.write_text(f'precision: {wrong}')
+def test_the_recipe_chooses_the_precision():
+    assert precision_of({}) == 'bf16'
+    assert precision_of({'precision': 'float32'}) == 'no'
+    assert precision_of({'precision': 'fp16'}) == 'fp16'
+    for wrong in ('half', ['fp16']):
         with pytest.raises(ConfigurationError, match='; choose one of bf16, fp16, float32'):
-            precision_of(path)
+            precision_of({'precision': wrong})

@@ -23,7 +23,7 @@ from marigold_training.fusion.simulated_examples import SimulatedExamples, Simul
 from marigold_training.fusion.validation import FusionValidation, score
 from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.recipe_keys import check_keys
-from marigold_training.run.recipe import kept_of_start, network_of, Run
+from marigold_training.run.recipe import kept_of_start, Run
 from marigold_training.run.stages import Stage
 import torch
 
@@ -34,14 +34,10 @@ _OF_EXAMPLES = ('examples', 'model', 'cells')
 
 
 class FusionRun(Run[TrainedFusion]):
-    """A run that trains the fusion network: ``network: fusion`` in its recipe."""
+    """A run that trains the fusion network; ``networks`` as of TrainingRun."""
 
-    def __init__(self, recipe: Path, *given: Any, **named: Any) -> None:
-        if network_of(recipe) != FUSION:
-            raise ConfigurationError(
-                f'{recipe.name} trains a depth model; give it to training/finetune.py'
-            )
-        super().__init__(recipe, *given, **named)
+    def __init__(self, *given: Any, networks: bool = True, **named: Any) -> None:
+        super().__init__(*given, **named)
         self.cache = self.data / 'fusion'
         if self.sharded:
             raise ConfigurationError('--shard is for large networks; leave it out for fusion')
@@ -52,7 +48,8 @@ class FusionRun(Run[TrainedFusion]):
         self.validation: FusionValidation = FusionValidation(entry, self.cache, self.generators)
         self.check_validation()
         self.caches = [ExampleCache(source, self.cache) for source in self._sources(self.data)]
-        self.chain = self.first_chain()
+        if networks:
+            self.chain = self.first_chain()
 
     def _sources(self, data: Path) -> list[ExampleSource]:
         """Open the sources: LiDAR of bags by line dropout, all others by simulation."""

@@ -261,7 +261,7 @@ class TrainingRun(Run[TrainedModel]):
 
     def __init__(self, *given: Any, networks: bool = True, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.family = trained_family(self.recipe.get('network', 'marigold'))
+        self.family = trained_family(network_of(self.recipe))
         self.augmentation = read_fields(Augmentation, 'augment', self.recipe.get('augment', {}))
         self.targets = read_fields(TargetRule, 'targets', self.recipe.get('targets', {}))
         if any(stage.latent_cache for stage in self.stages):
@@ -292,9 +292,9 @@ class TrainingRun(Run[TrainedModel]):
 
     def new_chain(self) -> TrainedModel:
         """Build the networks that the run starts with."""
-        if 'student' in self.recipe or any('student' in stage.trains for stage in self.stages):
+        if any('student' in stage.trains for stage in self.stages):
             raise ConfigurationError(
-                'this recipe trains a student; give it to training/distill_autoencoder.py'
+                'the stages train a student; give its sizes as student, {} for the usual ones'
             )
         chain = self.first_chain()
         if any(stage.objective == 'anchored' for stage in self.stages):
@@ -416,7 +416,12 @@ def in_turns(recipe: Mapping[str, Any]) -> bool:
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read a recipe and check its keys; raises ConfigurationError."""
-    recipe, network = _read(path), network_of(path)
+    recipe = _read(path)
+    network, known = network_of(recipe), (*FAMILIES, FUSION)
+    if network not in known:
+        raise ConfigurationError(
+            f"network of {path.name} is '{network}'; choose one of {', '.join(known)}"
+        )
     required: tuple[str, ...]
     optional: tuple[str, ...]
     if network == FUSION:
@@ -442,23 +447,18 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return recipe
 
 
-def network_of(path: Path) -> str:
-    """Return the network that a recipe trains; raises ConfigurationError if it is unknown."""
-    network = _read(path).get('network', 'marigold')
-    known = *FAMILIES, FUSION
-    if network not in known:
-        raise ConfigurationError(
-            f"network of {path.name} is '{network}'; choose one of {', '.join(known)}"
-        )
-    return str(network)
+def network_of(recipe: Mapping[str, Any]) -> str:
+    """Return the network that a recipe trains."""
+    network: str = recipe.get('network', 'marigold')
+    return network
 
 
-def precision_of(path: Path) -> str:
+def precision_of(recipe: Mapping[str, Any]) -> str:
     """Return accelerate's name of a recipe's ``precision``; raises ConfigurationError."""
-    precision = _read(path).get('precision', 'bf16')
+    precision = recipe.get('precision', 'bf16')
     if precision not in tuple(PRECISIONS):  # it may be a list
         raise ConfigurationError(
-            f"precision of {path.name} is '{precision}'; choose one of {', '.join(PRECISIONS)}"
+            f"precision is '{precision}'; choose one of {', '.join(PRECISIONS)}"
         )
     return PRECISIONS[precision]
 

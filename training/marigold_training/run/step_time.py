@@ -21,6 +21,7 @@ from marigold_training.objectives.trained_networks import (
     TrainedNetworks,
 )
 from marigold_training.run.loop import Trainer
+from marigold_training.run.recipe import network_of
 from marigold_training.run.stages import Stage
 import torch
 
@@ -80,7 +81,7 @@ def time_steps(
 
 def networks_to_time(recipe: Mapping[str, Any]) -> TrainedModel:
     """Return the networks of a recipe's ``init``; random ones of Stable Diffusion 2 without it."""
-    network = recipe.get('network', 'marigold')
+    network = network_of(recipe)
     try:
         return trained_family(network).initialise(recipe, 0)
     except CheckpointError:
