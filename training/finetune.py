@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import suppress
 import os
 from pathlib import Path
 import shlex
@@ -88,6 +89,7 @@ def main() -> int:
     from marigold_ros.errors import MarigoldError
     from marigold_ros.models.light_imports import import_networks
     from marigold_ros.models.locate import FUSION
+    from marigold_ros.processes import Stopped
 
     import_networks()  # before what follows imports all of diffusers
     from marigold_training.distillation import Distillation
@@ -138,7 +140,8 @@ def main() -> int:
                 networks=not args.data_only,
             )
         if accelerator.is_local_main_process and not args.export_only:
-            run.prepare_data(max(1, args.workers), lambda: bool(wanted))
+            with suppress(Stopped):
+                run.prepare(max(1, args.workers), lambda: bool(wanted))
         if in_any(bool(wanted)):  # once all are here
             return stopped(accelerator, 'while data were prepared')
         if args.data_only:

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+import json
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from diffusers import AutoencoderTiny
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.locate import find_folder, write_sums
+from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.models.runtime.usage import milliseconds
 from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_ros.whole_files import write_whole
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Batch, in_multiples, make_batch, make_example
 from marigold_training.data.pairs import Pair
@@ -135,7 +137,7 @@ class Distillation(TrainingRun):
         chain, facts, self.weights = self.finished(weights), self.recipe['facts'], weights
         assert isinstance(chain, TrainedNetworks)
         measured = compare(chain, facts, self.accelerator.device)
-        self.write_figures(measured)
+        write_whole(self.metrics, json.dumps(measured, indent=2).encode())
         target = self.folder / self.recipe['name']
         card = CARD.format(
             name=self.recipe['name'],
@@ -146,7 +148,6 @@ class Distillation(TrainingRun):
         )
         with new_checkpoint(target, card) as draft:
             save_network(chain.student, draft)
-        write_sums(target)
         return target
 
 

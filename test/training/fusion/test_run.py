@@ -11,6 +11,7 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.fusion_channels import CANDIDATES
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.locate import verify_sums
+from marigold_ros.processes import Stopped
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.fusion import validation
 from marigold_training.fusion.run import FusionRun
@@ -82,7 +83,7 @@ def new_run(data, tmp_path, accelerator):
 
 
 def finished(run: FusionRun) -> FusionRun:
-    assert run.prepare_data()
+    run.prepare()
     assert run.train()
     return run
 
@@ -145,8 +146,9 @@ def test_scan_lines_of_a_bag_train_beside_simulated_examples(new_run, street):
 def test_drawing_that_is_stopped_goes_on(new_run, tmp_path):
     asked = iter([False] * 5)
     run = new_run(data=tmp_path / 'other')
-    assert not run.prepare_data(stop=lambda: next(asked, True))
-    assert run.prepare_data()
+    with pytest.raises(Stopped):
+        run.prepare(stop=lambda: next(asked, True))
+    run.prepare()
     assert run.caches[0].missing() == []
 
 
@@ -282,7 +284,7 @@ def stop_on(street: Path, **keys: object) -> dict[str, object]:
 
 def test_scans_of_a_recording_select_the_weights(new_run, street, tmp_path):
     run = new_run(data=tmp_path, validation=stop_on(street, frames=[[1, 3]]))
-    assert run.prepare_data()
+    run.prepare()
     ((cache,),) = run.validation.caches.values()
     assert len(cache) == 6
     assert run.train()

@@ -231,7 +231,8 @@ def test_a_kill_leaves_nothing_in_the_way_and_all_users_may_read_a_checkpoint(tm
             (draft / 'unet').mkdir(0o700)
             (draft / 'unet' / 'config.json').touch(0o600)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob('*')}
-    assert modes == {'toy': 0o755, 'unet': 0o755, 'README.md': 0o644, 'config.json': 0o644}
+    files = dict.fromkeys(('README.md', 'SHA256SUMS', 'config.json'), 0o644)
+    assert modes == {'toy': 0o755, 'unet': 0o755, **files}
 
 
 def test_an_overflowing_weight_of_a_single_network_is_refused_too(tmp_path):

@@ -569,7 +569,7 @@ def test_the_last_weights_stay_beside_the_best(new_trainer, tmp_path):
 def test_data_are_prepared_without_the_weights_that_training_starts_with(open_run):
     init = {'kind': 'stable_diffusion', 'path': 'not/there'}
     run = open_run(init=init, options={'networks': False})
-    assert run.prepare_data()
+    run.prepare()
     assert [len(source) for source in run.sources] == [8]
     with pytest.raises(CheckpointError, match='not/there'):
         open_run(init=init)

@@ -8,7 +8,6 @@ from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.checkpoint import KIND, SIZES, VERSION
 from marigold_ros.models.fusion.network import FusionNetwork
-from marigold_ros.models.locate import write_sums
 from marigold_training.networks.export import new_checkpoint, save_weights, write_json
 
 
@@ -28,4 +27,3 @@ def export_fusion(folder: Path, network: FusionNetwork, card: str) -> None:
     with new_checkpoint(folder, card) as draft:
         write_json(draft / CONFIG, config)
         save_weights(network, draft / WEIGHTS)
-        write_sums(draft)

@@ -12,7 +12,7 @@ from marigold_ros.geometry.fusion.work_grid import CELLS
 from marigold_ros.models.fusion.checkpoint import load_fusion_network, SIZES
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import EMBEDDED, FUSION, list_checkpoints
-from marigold_ros.processes import Stop
+from marigold_ros.processes import never, Stop
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.sources import open_source
 from marigold_training.fusion.example_cache import ExampleCache, ExampleSource, FusionMixture
@@ -70,7 +70,7 @@ class FusionRun(Run[TrainedFusion]):
                 found.append(SimulatedExamples(pairs, simulation, *drawn, dense[0]))
         return found
 
-    def prepare(self, workers: int, stop: Stop) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Render images and draw the examples that are missing."""
         for cache in self.caches:
             if cache.missing():

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.facts import CONFIG, OWN, WEIGHTS
 from marigold_ros.models.image_sizes import size_by_area
-from marigold_ros.models.locate import PROMPT
+from marigold_ros.models.locate import PROMPT, write_sums
 from marigold_ros.models.marigold.checkpoint import EMPTY_TEXT
 from marigold_ros.models.marigold.prompt import PointPrompt
 from marigold_ros.models.marigold.schedule import marigold_scheduler
@@ -38,7 +38,7 @@ def usual_size(facts: Mapping[str, Any]) -> tuple[int, int]:
 @contextmanager
 def new_checkpoint(folder: Path, card: str) -> Iterator[Path]:
     """
-    Yield a draft that replaces a folder, with its model card, once the block has written it.
+    Yield a draft that replaces a folder, with card and sums, once the block has written it.
 
     Raises CheckpointError if it cannot be written. An existing checkpoint stays, and no partial
     one is left.
@@ -46,6 +46,7 @@ def new_checkpoint(folder: Path, card: str) -> Iterator[Path]:
     with whole_folder(folder) as draft:
         yield draft
         (draft / 'README.md').write_text(card, encoding='utf-8')
+        write_sums(draft)
 
 
 def write_checkpoint(

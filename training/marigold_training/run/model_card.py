@@ -63,11 +63,6 @@ def training_note(stopped: str, weights: str) -> str:
     return note + (f'\n\nThe weights are those of {weights}.' if weights else '')
 
 
-def metrics_path(folder: Path, weights: str = '') -> Path:
-    """Return the file of the figures of weights, named as for `load_averaged`, of a run."""
-    return folder / (f'metrics_{Path(weights).stem}.json' if weights else METRICS)
-
-
 def _public_name(path: str) -> str:
     """Reduce a local path to the folder's name; hub ids stay whole."""
     local = Path(path).expanduser()

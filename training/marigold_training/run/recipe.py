@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.locate import FUSION, write_sums
+from marigold_ros.models.locate import FUSION
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
-from marigold_ros.processes import never, Stop, Stopped
+from marigold_ros.processes import never, Stop
 from marigold_ros.whole_files import write_whole
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import BatchRule, Mixture, Part
@@ -32,7 +32,6 @@ from marigold_training.run.latent_cache import check_augmentation
 from marigold_training.run.loop import PICTURES, Scoring, Trainer
 from marigold_training.run.model_card import (
     METRICS,
-    metrics_path,
     metrics_table,
     model_card,
     training_note,
@@ -139,20 +138,12 @@ class Run(ABC, Generic[Chain]):
         return self.first_chain()
 
     @abstractmethod
-    def prepare(self, workers: int, stop: Stop) -> None:
-        """Make what is missing of the data; raises Stopped, and InputError for broken files."""
-
-    def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """
-        Render missing images and verify existing files; raises InputError naming broken ones.
+        Make what is missing of the data and verify files; raises InputError naming broken ones.
 
-        Returns False if it was stopped; finished images are kept.
+        Raises Stopped once ``stop`` returns true; what is finished is kept.
         """
-        try:
-            self.prepare(workers, stop)
-        except Stopped:
-            return False
-        return True
 
     def check_validation(self) -> None:
         """Raise ConfigurationError if a stage wants to validate and there is nothing to."""
@@ -216,7 +207,7 @@ class Run(ABC, Generic[Chain]):
         """
         chain, self.weights, state = self.finished(weights), weights, self.folder / STATE
         if scored:
-            self.write_figures(self.figures(chain))
+            write_whole(self.metrics, json.dumps(self.figures(chain), indent=2).encode())
         target = self.folder / self.recipe['name']
         stages, stopped = trained_stages(state, self.stages)
         self.write(target, chain, stages, training_note(stopped, origin(state, weights)))
@@ -230,10 +221,6 @@ class Run(ABC, Generic[Chain]):
     def write(self, folder: Path, chain: Chain, stages: list[Stage], note: str) -> None:
         """Write networks and card; ``stages`` were trained, ``note`` is of their card."""
 
-    def write_figures(self, figures: Mapping[str, Any]) -> None:
-        """Write ``metrics.json``, or that of the weights that are exported."""
-        write_whole(self.metrics, json.dumps(figures, indent=2).encode())
-
     def measured(self) -> str:
         """Return the Markdown table of the run's figures; empty without any."""
         return metrics_table(self.metrics)
@@ -241,7 +228,8 @@ class Run(ABC, Generic[Chain]):
     @property
     def metrics(self) -> Path:
         """The file of the figures of the exported weights."""
-        return metrics_path(self.folder, self.weights)
+        name = f'metrics_{Path(self.weights).stem}.json' if self.weights else METRICS
+        return self.folder / name
 
 
 class TrainingRun(Run[TrainedModel]):
@@ -309,7 +297,7 @@ class TrainingRun(Run[TrainedModel]):
         chain: TrainedModel = self.family.initialise(self.recipe, self.seed)
         return chain
 
-    def prepare(self, workers: int, stop: Stop) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Render missing images and verify existing files."""
         for source in self.sources:
             source.prepare(workers, stop)
@@ -362,7 +350,6 @@ class TrainingRun(Run[TrainedModel]):
         card = model_card(self.recipe, self.family, stages, self.parts(), self.metrics, note)
         features = self.training_features(chain)
         self.family.export(folder, chain, self.recipe['facts'], card, features)
-        write_sums(folder)
 
     def engine(self, chain: TrainedModel) -> DepthModel:
         """Build the inference model from copies of a chain's weights."""
