@@ -329,7 +329,7 @@ def test_stages_to_come_may_be_others_than_when_the_run_began(resumable, tmp_pat
     assert [stage.name for stage in trained] == ['a', 'b', 'c']
 
 
-def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monkeypatch, capsys):
     trainer = new_trainer(tmp_path, STAGES[:1])
     trainer.run()
     before = (tmp_path / 'state.pt').read_bytes()
@@ -341,6 +341,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monke
     monkeypatch.setattr(torch, 'save', fill_up)
     with pytest.raises(CheckpointError, match='No space left.*untouched'):
         trainer.save()
+    again = [replace(STAGES[0], steps=9, save_every=1)]
+    with pytest.raises(CheckpointError, match='No space left') as held:
+        new_trainer(tmp_path / 'other', again).run()
+    assert held.tb  # with all that the step holds, as when the message is printed
+    assert capsys.readouterr().err.endswith('\n')  # what is said begins on a line of its own
     assert (tmp_path / 'state.pt').read_bytes() == before
     assert not list(tmp_path.glob('*.tmp'))
 

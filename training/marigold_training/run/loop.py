@@ -146,64 +146,64 @@ class Trainer:
         data = self._batches(stage, dataset)
         losses: dict[str, list[float]] = {}
         failures, waited, started = 0, 0.0, time.monotonic()
-        bar = tqdm(
+        with tqdm(
             total=stage.steps,
             initial=self.step,
             desc=stage.name,
             disable=not self.accelerator.is_main_process,
-        )
-        while self.step < stage.steps:
-            if self._should_stop(stop()):
-                return False
-            for entry in self.optimizer.param_groups:
-                entry['lr'] = learning_rate(stage, self.step)
-            self.optimizer.zero_grad(set_to_none=True)
-            for part in range(stage.accumulation):
-                asked = time.monotonic()
-                batch = next(data).to(self.accelerator.device)
-                waited += time.monotonic() - asked
-                number = self.step * stage.accumulation + part
-                draws = Draws(self.seed + 1000 * self.stage_index, number, batch.rows)
-                # Of layers that drop at random, as in a Swin.
-                torch.manual_seed(draws.generators[0].initial_seed())
-                with self._reduced(part == stage.accumulation - 1):
-                    with self.accelerator.autocast():
-                        loss = self.model(OBJECTIVES[stage.objective].loss, batch, draws)
-                    self.accelerator.backward(loss / stage.accumulation)
-                losses.setdefault(batch.source, []).append(loss.item())
-            norm = self._clip(stage)
-            # Without a known pixel only momentum would move the weights.
-            usable, scaler = math.isfinite(norm) and norm > 0.0, self.accelerator.scaler
-            self.skipped += not usable
-            # Gradients that overflow float16 lower the scale of the loss, until it is 1.
-            lost = not (math.isfinite(norm) or (scaler and scaler.get_scale() > 1.0))
-            failures = failures + 1 if lost else 0
-            if failures >= FAILURES_ALLOWED:
-                raise MarigoldError(
-                    f'{failures} steps in a row without a finite loss (stage {stage.name}, step '
-                    f'{self.step}); lower learning_rate and resume from the last checkpoint'
-                )
-            if usable:
-                self.optimizer.step()
-                self.average.update(self.chain, stage.average, self.step)
-            elif scaler:
-                scaler.update()
-            self.step += 1
-            bar.update()
-            if self.step % LOG_EVERY == 0 or self.step == stage.steps:
-                elapsed = time.monotonic() - started
-                loss = self._log(stage, losses, norm, waited / max(elapsed, 1e-9))
-                steps = sum(map(len, losses.values())) / stage.accumulation
-                left = bar.format_interval(self._seconds_left(elapsed / steps))
-                bar.set_postfix_str(f'loss {loss:.4f}, {left} left of all stages')
-                losses, waited, started = {}, 0.0, time.monotonic()
-            if self.validation and stage.validates_at(self.step):
-                started += self._validate(stage, self.validation)
-            if stage.backup_every and self.step % stage.backup_every == 0:
-                self.back_up(stage)
-            if self.step % stage.save_every == 0:
-                self.save()
-        bar.close()
+        ) as bar:
+            while self.step < stage.steps:
+                if self._should_stop(stop()):
+                    return False
+                for entry in self.optimizer.param_groups:
+                    entry['lr'] = learning_rate(stage, self.step)
+                self.optimizer.zero_grad(set_to_none=True)
+                for part in range(stage.accumulation):
+                    asked = time.monotonic()
+                    batch = next(data).to(self.accelerator.device)
+                    waited += time.monotonic() - asked
+                    number = self.step * stage.accumulation + part
+                    draws = Draws(self.seed + 1000 * self.stage_index, number, batch.rows)
+                    # Of layers that drop at random, as in a Swin.
+                    torch.manual_seed(draws.generators[0].initial_seed())
+                    with self._reduced(part == stage.accumulation - 1):
+                        with self.accelerator.autocast():
+                            loss = self.model(OBJECTIVES[stage.objective].loss, batch, draws)
+                        self.accelerator.backward(loss / stage.accumulation)
+                    losses.setdefault(batch.source, []).append(loss.item())
+                norm = self._clip(stage)
+                # Without a known pixel only momentum would move the weights.
+                usable, scaler = math.isfinite(norm) and norm > 0.0, self.accelerator.scaler
+                self.skipped += not usable
+                # Gradients that overflow float16 lower the scale of the loss, until it is 1.
+                lost = not (math.isfinite(norm) or (scaler and scaler.get_scale() > 1.0))
+                failures = failures + 1 if lost else 0
+                if failures >= FAILURES_ALLOWED:
+                    raise MarigoldError(
+                        f'{failures} steps in a row without a finite loss (stage {stage.name}, '
+                        f'step {self.step}); lower learning_rate and resume from the last '
+                        'checkpoint'
+                    )
+                if usable:
+                    self.optimizer.step()
+                    self.average.update(self.chain, stage.average, self.step)
+                elif scaler:
+                    scaler.update()
+                self.step += 1
+                bar.update()
+                if self.step % LOG_EVERY == 0 or self.step == stage.steps:
+                    elapsed = time.monotonic() - started
+                    loss = self._log(stage, losses, norm, waited / max(elapsed, 1e-9))
+                    steps = sum(map(len, losses.values())) / stage.accumulation
+                    left = bar.format_interval(self._seconds_left(elapsed / steps))
+                    bar.set_postfix_str(f'loss {loss:.4f}, {left} left of all stages')
+                    losses, waited, started = {}, 0.0, time.monotonic()
+                if self.validation and stage.validates_at(self.step):
+                    started += self._validate(stage, self.validation)
+                if stage.backup_every and self.step % stage.backup_every == 0:
+                    self.back_up(stage)
+                if self.step % stage.save_every == 0:
+                    self.save()
         return True
 
     def _reduced(self, wanted: bool) -> AbstractContextManager[Any]:
