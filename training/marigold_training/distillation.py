@@ -53,7 +53,6 @@ class Student:
     width: int = 64  # channels of every layer
     encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)  # at full size first
     decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)  # at full size last
-    predicted: bool = True  # learn to decode the checkpoint's own predictions as well
 
     def build(self, levels: int, latent_channels: int, seed: int) -> AutoencoderTiny:
         """Build the student with random weights; raises ConfigurationError for invalid sizes."""
@@ -92,11 +91,7 @@ class Distillation(TrainingRun):
         config = chain.autoencoder.config
         levels = len(config.block_out_channels)
         chain.student = student.build(levels, config.latent_channels, self.seed)
-        if student.predicted:
-            chain.predicted = self.recipe['facts']['noise']
-        else:
-            # Unused: steps and checkpoints are smaller.
-            chain.unet = None
+        chain.predicted = self.recipe['facts']['noise']
         return chain
 
     def _check(self, student: Student) -> None:
@@ -167,9 +162,9 @@ def compare(
     dict
         ``teacher`` and ``student`` to ``round_trip`` (AbsRel of the truth after the teacher's
         encoder and the own decoder, in metres), ``map_difference`` and ``latent_difference``
-        (mean absolute, to the teacher's), ``answer_difference`` (of the one-step prediction, if
-        the student learns predictions), ``milliseconds`` (median of encoding an image and decoding
-        a map) and ``speed`` (relative to the teacher).
+        (mean absolute, to the teacher's), ``answer_difference`` (of the one-step prediction),
+        ``milliseconds`` (median of encoding an image and decoding a map) and ``speed`` (relative
+        to the teacher).
 
     """
     networks = {'teacher': chain.autoencoder, 'student': chain.student}
@@ -182,14 +177,13 @@ def compare(
             relative = decode(network, depth_latent).clamp(0.0, 1.0)
             metres = denormalise(relative, batch.depth, batch.valid, chain.space)
             error = torch.where(batch.valid, (metres / batch.depth - 1.0).abs(), 0.0)
+            answers = [_predict(chain, x, batch.rgb) for x in (network, chain.autoencoder)]
             row = {
                 'round_trip': masked_mean(error, batch.valid),
                 'map_difference': (relative - taught).abs().mean(),
                 'latent_difference': (encode(network, batch.rgb) - rgb_latent).abs().mean(),
+                'answer_difference': (answers[0] - answers[1]).abs().mean(),
             }
-            if chain.predicted:
-                answers = [_predict(chain, x, batch.rgb) for x in (network, chain.autoencoder)]
-                row['answer_difference'] = (answers[0] - answers[1]).abs().mean()
             rows[name].append({key: value.item() for key, value in row.items()})
     times = _times(networks, batch.rgb, depth_latent, device, rounds)
     return {

@@ -282,11 +282,9 @@ def distill_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Te
     """
     rgb_latent, depth_latent, _ = latents_of(chain, batch)
     with torch.no_grad():
-        if chain.predicted:
-            zeros = chain.predicted == 'zeros'
-            start = None if zeros else draws.normal(rgb_latent.shape[1:]).to(rgb_latent)
-            x0 = chain.one_step(rgb_latent, start).float()
-            depth_latent = torch.cat([depth_latent, x0])
+        zeros = chain.predicted == 'zeros'
+        start = None if zeros else draws.normal(rgb_latent.shape[1:]).to(rgb_latent)
+        depth_latent = torch.cat([depth_latent, chain.one_step(rgb_latent, start).float()])
         relative = chain.decode(depth_latent).float().clamp(0.0, 1.0)
     error = encode(chain.student, batch.rgb).float() - rgb_latent
     decoded = decode(chain.student, depth_latent).float()

@@ -129,7 +129,7 @@ class TrainedNetworks(TrainedModel):
         self.register_buffer('text', text, persistent=False)
         self.noise, self.noise_strength = noise, noise_strength
         self.student: Any = None  # another autoencoder that learns from this one
-        self.predicted = ''  # initial noise of its training predictions: zeros, gaussian
+        self.predicted = 'zeros'  # initial noise of what a student learns to decode; or gaussian
         self.prompt: PointPrompt | None = None
         self.raster: torch.Tensor | None = None  # (B, 2, H, W), the points of this batch
 
@@ -192,7 +192,7 @@ class TrainedNetworks(TrainedModel):
 
     def checkpoint_gradients(self, wanted: bool) -> None:
         """Enable or disable gradient checkpointing of U-Net and autoencoder."""
-        for network in filter(None, (self.unet, self.autoencoder)):
+        for network in (self.unet, self.autoencoder):
             if wanted:
                 network.enable_gradient_checkpointing()
             else:

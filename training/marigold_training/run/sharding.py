@@ -37,8 +37,7 @@ def shard(chain: TrainedNetworks, accelerator: Accelerator) -> None:
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     unet = chain.to(accelerator.device).unet
-    blocks = [] if unet is None else [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
-    for module in (*blocks, chain):
+    for module in (*unet.down_blocks, unet.mid_block, *unet.up_blocks, chain):
         fully_shard(module, mesh=mesh)
 
 
