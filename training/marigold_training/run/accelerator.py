@@ -10,15 +10,16 @@ from pathlib import Path
 import sys
 from typing import Any, NoReturn, TypeVar
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import (
     AutocastKwargs,
     broadcast_object_list,
     DistributedType,
-    gather_object,
     InitProcessGroupKwargs,
+    reduce,
 )
 from marigold_ros.errors import ConfigurationError
+import torch
 
 Value = TypeVar('Value')
 # The first process renders, scores and exports for hours while the others wait; torch's own limit
@@ -90,7 +91,8 @@ def leave(code: int) -> NoReturn:
 
 def in_any(wanted: bool) -> bool:
     """Return whether a fact holds in any process, so that all do the same; all must call."""
-    return any(gather_object([wanted]))
+    flag = torch.tensor([float(wanted)], device=PartialState().device)
+    return bool(reduce(flag, 'sum').item())
 
 
 def of_first(value: Value) -> Value:

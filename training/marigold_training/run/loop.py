@@ -23,6 +23,7 @@ from marigold_training.data.mixture import collate, ignore_signals, Mixture
 from marigold_training.objectives.losses import OBJECTIVES
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.trained_networks import TrainedModule, TrainedNetworks
+from marigold_training.run.accelerator import in_any
 from marigold_training.run.average import WeightAverage
 from marigold_training.run.latent_cache import LatentMixture
 from marigold_training.run.optimizer import learning_rate, new_optimizer
@@ -153,7 +154,7 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
         ) as bar:
             while self.step < stage.steps:
-                if self._should_stop(stop()):
+                if in_any(stop()):
                     return False
                 for entry in self.optimizer.param_groups:
                     entry['lr'] = learning_rate(stage, self.step)
@@ -221,7 +222,7 @@ class Trainer:
         cached = LatentMixture(mixture, self.chain, self.latents, self.accelerator)
         with gathered(self.chain):
             filled = cached.fill(self.chain, self.accelerator, self.workers, stop)
-        return None if self._should_stop(not filled) else cached
+        return None if in_any(not filled) else cached
 
     def _batches(self, stage: Stage, dataset: Dataset) -> Iterator[Any]:
         """Iterate over the batches of a stage from this step on."""
@@ -254,13 +255,6 @@ class Trainer:
     def _clip(self, stage: Stage) -> float:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         return float(whole(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
-
-    def _should_stop(self, wanted: bool) -> bool:
-        """Return whether any process wants to stop, so that all stop at the same step."""
-        if self.accelerator.num_processes == 1:
-            return wanted
-        flag = torch.tensor([float(wanted)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, 'sum').item())
 
     def _end_stage(self, stage: Stage) -> None:
         """Load the averaged weights, scale the latents of a new autoencoder, and advance."""
