@@ -3,7 +3,6 @@
 """Examples of the fusion network over images with dense depth: LiDARs and maps are simulated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.fusion.work_grid import CELLS
@@ -18,28 +17,6 @@ import numpy as np
 KNOWN, _TRIES = 0.4, 100
 
 
-@dataclass(frozen=True)
-class Simulation:
-    """
-    What is simulated over images of a size.
-
-    Parameters
-    ----------
-    size : (height, width)
-        To which images are resized, px.
-    cells : int or None
-        One of `CELLS`: size of the grid, and the density of points that needs it. None takes any
-        density on the coarser one.
-    model : str or None
-        Name of the embedded model that makes some of the maps.
-
-    """
-
-    size: tuple[int, int]
-    cells: int | None = None
-    model: str | None = None
-
-
 class SimulatedExamples:
     """
     Examples over the images of a source of pairs.
@@ -48,29 +25,35 @@ class SimulatedExamples:
     ----------
     pairs : PairSource
         Images with dense depth.
-    simulation : Simulation
-        What is drawn over them.
+    size : (height, width)
+        To which images are resized, px.
     count : int
         Number of examples.
     seed : sequence of int
         Of all random choices.
     others : PairSource
         Scenes whose depth serves as a useless map.
+    cells : int or None
+        One of `CELLS`: size of the grid, and the density of points that needs it. None takes any
+        density on the coarser one.
+    model : str or None
+        Name of the embedded model that makes some of the maps.
 
     """
 
     def __init__(
         self,
         pairs: PairSource,
-        simulation: Simulation,
+        size: tuple[int, int],
         count: int,
         seed: Sequence[int],
         others: PairSource,
+        cells: int | None = None,
+        model: str | None = None,
     ) -> None:
         self.name, self.count = pairs.name, count
         self._pairs, self._others, self._seed = pairs, others, tuple(seed)
-        self._size, self._cells = in_multiples(simulation.size), simulation.cells
-        self._model = simulation.model
+        self._size, self._cells, self._model = in_multiples(size), cells, model
         self.cells = cells_over(self._size, self._cells or CELLS[0])
 
     def fingerprint(self) -> str:
