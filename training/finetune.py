@@ -160,7 +160,7 @@ def main() -> int:
             signal.signal(number, handler)
         if accelerator.is_main_process:
             target = run.export(args.score, args.weights)
-            print(run.measured(), target, *next_steps(args.out, target, kind), sep='\n')
+            print(run.measured(), target, *next_steps(args.out, target, recipe), sep='\n')
         end(accelerator)
     except MarigoldError as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
@@ -180,24 +180,16 @@ def stopped(accelerator: Accelerator, where: str) -> int:
     return 130
 
 
-def next_steps(out: Path, target: Path, kind: type) -> list[str]:
+def next_steps(out: Path, target: Path, recipe: Mapping[str, Any]) -> list[str]:
     """Return where curves and images of a run are, and the command that uses its result."""
-    uses = {
-        'Distillation': ['benchmark', '--model', 'tiny', '--vae', str(target)],
-        'FusionRun': [
-            'evaluate',
-            'BAG',
-            '--set',
-            f'alignment.fusion={target}',
-            '--out',
-            f'{out}/scored',
-        ],
-    }
-    predict = ['predict', 'IMAGE', '--model', str(target), '--out', f'{out}/depth']
-    use = shlex.join(uses.get(kind.__name__, predict))
+    use = ['predict', 'IMAGE', '--model', str(target), '--out', f'{out}/depth']
+    if 'student' in recipe:
+        use = ['benchmark', '--model', str(recipe['init']['path']), '--vae', str(target)]
+    elif recipe.get('network') == 'fusion':
+        use = ['evaluate', 'BAG', '--set', f'alignment.fusion={target}', '--out', f'{out}/scored']
     seen = f'losses: {out}/log.jsonl (curves: tensorboard --logdir {shlex.quote(str(out))})'
     images = f'; images: {out}/pictures' if (out / 'pictures').is_dir() else ''
-    return [seen + images, f'next: python -m marigold_ros {use}']
+    return [seen + images, f'next: python -m marigold_ros {shlex.join(use)}']
 
 
 def missing_processes(processes: int, environment: Mapping[str, str]) -> str:

@@ -26,7 +26,6 @@ from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_training import plan
 from marigold_training.run.accelerator import leave
-from marigold_training.run.recipe import TrainingRun
 from measure_families import main as time_families
 from measure_step import main as time_step
 import numpy as np
@@ -50,7 +49,7 @@ TRAINING = {
 def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_checkpoint, capsys):
     out = tmp_path / 'my runs'
     (out / 'pictures').mkdir(parents=True)
-    losses, command = next_steps(out, small_checkpoint, TrainingRun)
+    losses, command = next_steps(out, small_checkpoint, {})
     assert f"tensorboard --logdir '{out}'); images: {out}/pictures" in losses
     program, module, name, *arguments = shlex.split(command.removeprefix('next: '))[1:]
     assert (program, module, name) == ('-m', 'marigold_ros', 'predict')
@@ -58,6 +57,9 @@ def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_che
     cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
     assert main([name, *(str(image) if word == 'IMAGE' else word for word in arguments)]) == 0
     assert (out / 'depth' / 'photo_relative.png').is_file()
+    student = {'student': {}, 'init': {'kind': 'checkpoint', 'path': 'my teacher'}}
+    *_, command = next_steps(out, small_checkpoint, student)
+    assert "benchmark --model 'my teacher' --vae" in command
 
 
 @pytest.mark.parametrize(
