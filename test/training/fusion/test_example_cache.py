@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
-from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.fusion_channels import CHANNELS, level_of
 from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.work_grid import CELLS, cells_needed
 from marigold_ros.processes import Stopped
@@ -169,7 +169,7 @@ def test_images_of_sparse_depth_are_refused_for_simulation():
 
 def test_variations_change_what_they_should_and_not_the_truth(planted_examples):
     example = planted_examples(1).draw(0)
-    target = example.target - example.level
+    target = example.target - level_of(example.inputs)
     before = example.inputs.copy()
     seen = {'level': 0, 'without map': 0}
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -27,28 +27,6 @@ MOST_IMAGES, POINTS = 60, 1000  # of an image, evenly chosen
 UNFITTED = 'without LiDAR'
 AGREEING = 0.15  # ratio of the scales of two blocks, less one
 Values = tuple[np.ndarray, np.ndarray]  # of an image: the map at points, and their depth in metres
-
-
-@dataclass(frozen=True)
-class BlockScales:
-    """Median ratio of true to predicted depth by block of the recording."""
-
-    ratios: Mapping[str, float]
-
-    @property
-    def difference(self) -> float:
-        """By which share the largest exceeds the smallest."""
-        return max(self.ratios.values()) / min(self.ratios.values()) - 1.0
-
-    @property
-    def agree(self) -> bool:
-        """Whether one scale holds for all blocks."""
-        return self.difference <= AGREEING
-
-    def text(self) -> str:
-        """Return the ratios in words."""
-        ratios = ', '.join(f'{name} {ratio:.2f}' for name, ratio in self.ratios.items())
-        return f'true over predicted depth: {ratios}'
 
 
 def values_of(model: DepthModel, pairs: BagPairs) -> list[Values]:
@@ -79,30 +57,23 @@ def fit_scale(
     )
 
 
-def block_scales(scale: MetricScale, blocks: Mapping[str, Iterable[Values]]) -> BlockScales:
-    """Measure how well one scale holds in each block."""
+def block_ratios(scale: MetricScale, blocks: Mapping[str, Iterable[Values]]) -> dict[str, float]:
+    """Return the median ratio of true to predicted depth in each block of the recording."""
     ratios = {}
     for name, images in blocks.items():
         medians = [np.nanmedian(log_ratio(z, scale.metres(r))) for r, z in images]
         ratios[name] = float(np.exp(np.median(medians)))
-    return BlockScales(ratios)
+    return ratios
 
 
-@dataclass(frozen=True)
-class JudgedBlock:
-    """The judged images, how long they lasted, and the mean depth map (h, w) of the others."""
-
-    images: Sequence[Judged]
-    seconds: float
-    mean_map: np.ndarray
-
-
-def judge_unfitted(judged: JudgedBlock, name: str, scale: MetricScale) -> Table:
+def judge_unfitted(
+    judged: Sequence[Judged], mean_map: np.ndarray, name: str, scale: MetricScale
+) -> Table:
     """Score a model's metres at all points, and those of the mean depth map, without any fit."""
     table = Table()
-    for one in judged.images:
+    for one in judged:
         at, size = one.lidar, one.frame.rgb.shape[:2]
-        mean = cv2.resize(judged.mean_map, size[::-1])
+        mean = cv2.resize(mean_map, size[::-1])
         depths = {UNFITTED: scale.metres(one.predictions[name].relative), MEAN_MAP: np.exp(mean)}
         for row, depth in depths.items():
             table.score(row, depth[at.v, at.u].astype(np.float64), at, size, one.frame.stamp_ns)
@@ -112,33 +83,37 @@ def judge_unfitted(judged: JudgedBlock, name: str, scale: MetricScale) -> Table:
 def judge_metric(
     model: DepthModel,
     blocks: Mapping[str, BagPairs],
-    judged: JudgedBlock,
+    judged: Sequence[Judged],
+    seconds: float,
+    mean_map: np.ndarray,
     name: str,
     config: AlignmentConfig,
 ) -> MetricProof:
     """
     Fit a scale to blocks, and decide by the judged images whether it is installed.
 
-    ``name`` is that of the model's predictions. The scales of all blocks, the judged one included,
-    must agree, and depth be better than the mean depth map's, both without any fit.
+    The judged images last ``seconds``; ``mean_map`` (h, w) is the mean log depth of the others,
+    and ``name`` that of the model's predictions. The scales of all blocks, the judged one
+    included, must agree, and depth be better than the mean depth map's, both without any fit.
     """
     known = {block: values_of(model, pairs) for block, pairs in blocks.items()}
     images = [values for own in known.values() for values in own]
-    camera = judged.images[0].frame.camera
+    camera = judged[0].frame.camera
     assert camera is not None
     scale = fit_scale(images, model.space, focal_share(camera), config)
-    own = [values_at(one.predictions[name].relative, one.lidar) for one in judged.images]
-    scales = block_scales(scale, {**known, 'judge': own})
-    table = judge_unfitted(judged, name, scale)
-    found = difference(table, UNFITTED, MEAN_MAP, judged.seconds)
+    own = [values_at(one.predictions[name].relative, one.lidar) for one in judged]
+    ratios = block_ratios(scale, {**known, 'judge': own})
+    spread = max(ratios.values()) / min(ratios.values()) - 1.0
+    table = judge_unfitted(judged, mean_map, name, scale)
+    found = difference(table, UNFITTED, MEAN_MAP, seconds)
     scale = replace(scale, abs_rel=table.means()[UNFITTED]['abs_rel'])
-    if not scales.agree:
+    listed = ', '.join(f'{block} {ratio:.2f}' for block, ratio in ratios.items())
+    why = f'{found.text()}; true over predicted depth: {listed}'
+    if spread > AGREEING:
         why = (
-            f'scales of blocks differ by {scales.difference:.0%}, more than {AGREEING:.0%} '
-            f'({scales.text()})'
+            f'scales of blocks differ by {spread:.0%}, more than {AGREEING:.0%} '
+            f'(true over predicted depth: {listed})'
         )
-    else:
-        why = f'{found.text()}; {scales.text()}'
-    if scales.agree and found.better and scale.scale > 0:
+    elif found.better and scale.scale > 0:
         return MetricProof(scale, table, [f'metric scale: installed, {scale.text()}: {why}'])
     return MetricProof(None, table, [f'metric scale: none, depth needs LiDAR: {why}'])

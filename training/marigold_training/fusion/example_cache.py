@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from marigold_ros.fusion_channels import CHANNELS, OF_MAP
+from marigold_ros.fusion_channels import CHANNELS, level_of, OF_MAP
 from marigold_ros.processes import never, run_jobs, Stop
 from marigold_training.data.mixture import BatchPlan, BatchRule, FusionBatch
 from marigold_training.data.record_blocks import RecordBlocks
@@ -103,7 +103,7 @@ class ExampleCache(RecordBlocks):
         for row, index in enumerate(members):
             example = self.source.draw(index)
             records[row]['inputs'] = example.inputs
-            records[row]['target'] = example.target - example.level
+            records[row]['target'] = example.target - level_of(example.inputs)
         self.write(number, records)
         return len(members)
 

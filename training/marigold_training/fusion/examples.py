@@ -8,7 +8,6 @@ from functools import lru_cache
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.fusion_channels import level_of
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import median_gap
 from marigold_ros.geometry.fusion.held_out_scores import judge_map, score_map, score_points
@@ -43,11 +42,6 @@ class FusionExample:
 
     inputs: np.ndarray
     target: np.ndarray
-
-    @property
-    def level(self) -> np.float32:
-        """Median log depth of the points, to which ``linear`` is relative."""
-        return level_of(self.inputs)
 
 
 def draw_example(
