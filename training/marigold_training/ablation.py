@@ -24,8 +24,6 @@ import numpy as np
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-MEMBERS = (1, 2, 4, 8, 16)
-STEPS = (1, 2, 4, 10, 25, 50)
 STARTS = ('gaussian', 'zeros')
 
 
@@ -102,8 +100,8 @@ def rank_agreement(
 def ablate(
     model: Any,
     pairs: Sequence[LabelledPair],
-    members: Sequence[int] = MEMBERS,
-    steps: Sequence[int] = STEPS,
+    members: Sequence[int],
+    steps: Sequence[int],
 ) -> list[Row]:
     """
     Change one setting of a checkpoint at a time: members, steps, initial noise.

@@ -172,16 +172,8 @@ def plan_refiner(
         held = counter.total + counter.product * sum(x.numel() for x in read)
         encoding = autoencoder_bytes(base.autoencoder, (height, width), counter.product)
         kept[height * width] = (stage.batch_size * encoding, stage.batch_size * held)
-    own = float(count_parameters(refiner))
-    memory = {
-        'weights': 4.0 * (own + count_parameters(base.autoencoder, base.unet)),
-        'gradients': 4.0 * own,
-        'moments': 8.0 * own,
-        'average': 4.0 * own * averaged,
-    }
-    peak = sum(memory.values())
-    memory['encoding'], memory['activations'] = kept[max(kept)]
-    memory['peak'] = peak + max(kept[max(kept)])
+    own, frozen_weights = count_parameters(refiner), count_parameters(base.autoencoder, base.unet)
+    memory = _bytes(own + frozen_weights, own, own * averaged, *kept[max(kept)])
     images = stage.steps * stage.batch_size * stage.accumulation
     return StagePlan(stage.name, images, sum(flops) / sum(w for w, _ in sizes), memory)
 
@@ -271,20 +263,27 @@ def memory_of(
     trained = sum(trained_parameters(parts[name]) for name in stage.trains)
     itemsize = 2 if half else 4
     together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
-    copies = 2.0 if stage.objective == 'anchored' else 1.0  # those trained, and the initial ones
+    own = count_parameters(*networks)
+    copies = 2 if stage.objective == 'anchored' else 1  # those trained, and the initial ones
+    encoding = together * autoencoder_bytes(networks[1], size, itemsize)
+    if stage.objective == 'autoencoder':
+        encoding = 0  # included in the activations
+    activations = activations_of(stage, networks, size, half)
+    return _bytes(copies * own, trained, own * averaged, encoding, activations)
+
+
+def _bytes(
+    weights: int, trained: int, averaged: int, encoding: float, activations: float
+) -> dict[str, float]:
+    """Return the bytes of numbers of weights by purpose, and their peak."""
     held = {
-        'weights': 4.0 * copies * count_parameters(*networks),
+        'weights': 4.0 * weights,
         'gradients': 4.0 * trained,
         'moments': 8.0 * trained,
-        'average': 4.0 * count_parameters(*networks) * averaged,
+        'average': 4.0 * averaged,
     }
-    passing = {
-        'encoding': float(together * autoencoder_bytes(networks[1], size, itemsize)),
-        'activations': activations_of(stage, networks, size, half),
-    }
-    if stage.objective == 'autoencoder':
-        passing['encoding'] = 0.0  # included in the activations
-    return {**held, **passing, 'peak': sum(held.values()) + max(passing.values())}
+    peak = sum(held.values()) + max(encoding, activations)
+    return {**held, 'encoding': float(encoding), 'activations': activations, 'peak': peak}
 
 
 def trained_parameters(network: nn.Module) -> int:
