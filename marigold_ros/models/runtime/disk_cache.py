@@ -33,7 +33,6 @@ SIZES = 'image_sizes.json'
 _LONGEST = 2**14  # side of an image, pixels; a longer one is damage
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
 _DIGEST = hashlib.sha256().digest_size
-_FORMAT = b'checksum, network'  # of files: others of the same network have other names
 _SIZES_LOCK = Lock()
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def use_cache(folder: str) -> None:
 def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
     """Return a hash of a network's weights, its source code, and whatever else decides it."""
     digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
-    digest.update(_FORMAT + repr(module).encode())
+    digest.update(repr(module).encode())
     for part in module.modules():
         config = getattr(part, 'config', None)  # what repr leaves out, as the largest depth
         if isinstance(config, Mapping):  # diffusers adds names of files, and a list without order
@@ -82,7 +81,6 @@ def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
 def files_key(files: Iterable[Path], facts: Mapping[str, Any]) -> str:
     """Return a hash of files' content and whatever else decides a network; raises OSError."""
     digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
-    digest.update(_FORMAT)
     for path in files:
         content = path.read_bytes()
         digest.update(len(content).to_bytes(8, 'little') + content)
