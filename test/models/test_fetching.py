@@ -20,7 +20,7 @@ import huggingface_hub
 from huggingface_hub import constants
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.hub import fetch, look_up, Repository
-from marigold_ros.models.locate import EMBEDDED, find_autoencoder, PUBLISHED
+from marigold_ros.models.locate import EMBEDDED, find_autoencoder
 import pytest
 
 COMMIT = 'ab' * 20
@@ -413,12 +413,3 @@ def test_a_download_that_ends_early_is_named(monkeypatch, tmp_path, error, words
 def test_the_autoencoder_of_a_whole_checkpoint_is_its_part():
     assert find_autoencoder(str(EMBEDDED / 'tiny')) == EMBEDDED / 'tiny' / 'vae'
     assert find_autoencoder(str(EMBEDDED / 'tiny' / 'vae')) == EMBEDDED / 'tiny' / 'vae'
-
-
-def test_published_checkpoints_have_all_facts():
-    for name, item in PUBLISHED.items():
-        assert '/' not in name
-        assert item.repository.count('/') == 1
-        assert item.size > 0
-        assert item.licence
-    assert not set(PUBLISHED) & {Path(p).name for p in EMBEDDED.iterdir()}

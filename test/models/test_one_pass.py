@@ -9,6 +9,7 @@ import shutil
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.models import load_model
+from marigold_ros.models.protocol import PredictOptions
 import numpy as np
 import pytest
 import torch
@@ -78,6 +79,7 @@ def test_what_a_model_has_no_choice_of_is_refused_by_name(models, rgb, settings)
     for model in models:
         with pytest.raises(ConfigurationError, match=name):
             model.predict(rgb, **settings)
+        model.check_options(PredictOptions(engine=EngineConfig(scene_cut=0.5, batch_limit=2)))
 
 
 @pytest.mark.parametrize(
@@ -98,9 +100,6 @@ def test_another_autoencoder_is_refused(folders, family):
         load_model(str(folders[family]), 'cpu', vae='taesd')
 
 
-OWN = ('unet', 'prime_depth', 'diffusion_depth')
-
-
 @pytest.mark.parametrize(
     ('families', 'name', 'key', 'value'),
     [
@@ -109,16 +108,15 @@ OWN = ('unet', 'prime_depth', 'diffusion_depth')
         (['prime_depth'], 'config.json', 'base', None),
         (['prime_depth'], 'config.json', 'trained_on', 'x'),
         (['prime_depth'], 'config.json', 'decoder', [8, 15]),
-        (['diffusion_depth'], 'config.json', 'steps', 0),
         (['diffusion_depth'], 'config.json', 'latent', 6),
-        (['diffusion_depth'], 'config.json', 'fuse', 'yes'),
-        (['diffusion_depth'], 'config.json', 'backbone', {'channels': [8]}),
         (['diffusion_depth'], 'config.json', 'backbone', {'model_type': 'no_such'}),
         (['diffusion_depth'], 'config.json', 'depth', 3),
         (['diffusion_depth'], 'marigold_ros.json', 'space', 'log'),
         (['diffusion_depth'], 'marigold_ros.json', 'max_depth', -1),
         (['unet', 'prime_depth'], 'marigold_ros.json', 'space', 'metric'),
-        (OWN, 'marigold_ros.json', 'default_processing_pixels', '9'),
+        (['unet'], 'marigold_ros.json', 'default_processing_pixels', 63),
+        (['prime_depth'], 'marigold_ros.json', 'default_processing_pixels', 2**22 + 1),
+        (['diffusion_depth'], 'marigold_ros.json', 'default_processing_pixels', 96.5),
     ],
 )
 def test_a_damaged_configuration_is_named_with_its_value(

@@ -103,12 +103,6 @@ def test_a_file_matches_by_its_values(tmp_path, content, matches):
     assert has_file('config.json')(tmp_path) == (content is not None)
 
 
-def test_a_damaged_index_is_reported_by_its_family(tmp_path):
-    (tmp_path / 'model_index.json').write_text(json.dumps([]))
-    with pytest.raises(CheckpointError, match=r'model_index\.json holds a list.*restore'):
-        load_model(str(tmp_path), device='cpu')
-
-
 def test_a_fingerprint_is_of_the_bytes_and_of_which_file_has_them(tmp_path):
     def written(**contents):
         for name, content in contents.items():

@@ -18,9 +18,10 @@ def weights(folder, part='unet'):
     return next((folder / part).glob('*.safetensors'))
 
 
-def test_an_unknown_name_lists_the_embedded_checkpoints():
-    with pytest.raises(CheckpointError, match=r"no checkpoint 'nowhere'; embedded are"):
-        load_model('nowhere')
+def test_an_unknown_name_lists_the_embedded_checkpoints_after_the_one_that_was_meant():
+    for name, words in (('nowhere', ''), ('marigold-depth-v11', r'did you mean \S+-v1-1\? ')):
+        with pytest.raises(CheckpointError, match=f"no checkpoint '{name}'; {words}embedded are"):
+            load_model(name)
 
 
 @pytest.mark.parametrize('part', ['unet', 'vae'])
@@ -170,7 +171,6 @@ DAMAGES = [
         (edited(FACTS, **{key: value}), f'{key} of copy is {value!r}')
         for key, value in (
             ('default_denoising_steps', 0),
-            ('default_denoising_steps', 'four'),
             ('default_denoising_steps', True),
             ('default_ensemble_size', 1.5),
             ('default_processing_pixels', -8),

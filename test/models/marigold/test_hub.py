@@ -61,11 +61,6 @@ def test_published_names_are_those_of_repositories(hub, small_checkpoint):
     assert [call[1]['revision'] for call in calls] == [None, 'v1']
 
 
-def test_a_mistyped_name_is_asked_about():
-    with pytest.raises(CheckpointError, match=r'did you mean marigold-depth-v1-1\?'):
-        find_folder('marigold-depth-v11')
-
-
 @pytest.mark.parametrize(
     'name',
     [
