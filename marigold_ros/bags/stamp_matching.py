@@ -169,13 +169,13 @@ class SensorTopic:
         if self.error:
             return f'no scan near the image; the last invalid scan: {self.error}'
         if not self._far:
-            scan_ns = self.scans.newest_ns
-            self._far = 'no scan near the image'
+            scan_ns, last = self.scans.newest_ns, ''
             if scan_ns is not None and abs(scan_ns - image_ns) > LOOK_AHEAD_NS:
                 apart_s = (scan_ns - image_ns) / _NANOSECONDS
-                self._far += (
-                    f': at the first such image the last scan of {self.topic} was '
-                    f'{apart_s:+.1f} s away, at most {self._max_dt} s is allowed (lidar.max_dt); '
-                    'with two clocks set lidar.time_offset, or use --stamps log'
-                )
+                last = f'at the first such image the last one was {apart_s:+.1f} s away, '
+            self._far = (
+                f'no scan of {self.topic} near the image: {last}at most {self._max_dt} s '
+                'is allowed (lidar.max_dt); with two clocks set lidar.time_offset, or use '
+                '--stamps log'
+            )
         return self._far

@@ -119,7 +119,7 @@ def test_an_image_without_scan_says_so_and_is_still_read(drive):
     drive.scan(START + 61 * MS)
     (item,) = drive.read()
     assert item.frame.points_lidar is None
-    assert 'no scan near' in item.warning
+    assert 'near the image: at most 0.06 s is allowed (lidar.max_dt)' in item.warning
 
 
 def test_a_lidar_that_died_does_not_make_the_bag_pile_up(drive, tmp_path):

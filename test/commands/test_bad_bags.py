@@ -367,7 +367,7 @@ def test_a_lidar_recorded_after_the_images_is_told(evaluate, changed_drive, tmp_
 
     answer = evaluate(changed_drive(tmp_path / 'bag', later))
     assert answer.code == 1
-    assert 'no scan near the image' in answer.error
+    assert 'near the image: at the first such image the last one was +' in answer.error
     assert answer.results is None
 
 
