@@ -144,7 +144,7 @@ def test_other_cameras_are_named_where_the_chosen_one_sees_no_point(tmp_path, ca
         Camera(np.diag([50.0, 50.0, 1.0]) + [[0, 0, 32], [0, 0, 24], [0] * 3], 64, 48)
     )
     scan = np.zeros((1, 90), [(axis, 'f4') for axis in 'xyz'])
-    scan['x'], scan['z'] = np.linspace(-1, 1, 90), 5.0
+    scan['x'], scan['y'], scan['z'] = np.linspace(-1, 1, 90), np.linspace(1, -1, 90), 5.0
     with BagWriter(tmp_path / 'bag') as bag:
         turns = {'back': (0.0, 1.0, 0.0, 0.0), 'front': (0.0, 0.0, 0.0, 1.0)}
         mounts = [
@@ -161,7 +161,7 @@ def test_other_cameras_are_named_where_the_chosen_one_sees_no_point(tmp_path, ca
             for last in ('image_raw', 'image_rect'):  # of one camera
                 bag.write(f'/{name}/{last}', 'sensor_msgs/msg/Image', header | image, 10**9)
             bag.write(f'/{name}/camera_info', 'sensor_msgs/msg/CameraInfo', header | info, 10**9)
-        header = {'header': {'stamp': 10**9, 'frame_id': 'lidar'}}
+        header = {'header': {'stamp': 10**9 - 20_000_000, 'frame_id': 'lidar'}}
         cloud = vars(encode_cloud(scan))
         bag.write('/points', 'sensor_msgs/msg/PointCloud2', header | cloud, 10**9)
     _, facts = inspected(capsys, bag.path)
@@ -173,8 +173,9 @@ def test_other_cameras_are_named_where_the_chosen_one_sees_no_point(tmp_path, ca
     _, facts = inspected(capsys, bag.path, '--image', '/front/image_raw')
     assert facts['scorable']
     assert facts['camera']['horizontal_fov_deg'] == pytest.approx(np.degrees(2 * np.arctan(0.64)))
-    # A line from column 22 to 42 of row 24: in two of four squares of 32 pixels.
-    assert (facts['lidar']['share'], facts['lidar']['rows']) == (0.5, [24, 24])
+    # A line up from column 22 of row 34 to 42 of 14: in three of four squares of 32 pixels.
+    seen = [facts['lidar'][name] for name in ('share', 'rows', 'dt_ms')]
+    assert seen == [0.75, [14, 34], 20.0]
 
 
 def test_topics_of_sources_that_are_set_are_shown_with_their_points(short_drive, tmp_path, capsys):
