@@ -4,6 +4,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+import weakref
 
 import cv2
 from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
@@ -426,6 +427,12 @@ def test_frames_that_are_predicted_before_the_last_is_finished_give_the_same_bit
         np.testing.assert_array_equal(got.metric, result.metric)
         np.testing.assert_array_equal(got.sigma, result.sigma)
         assert got.timings_ms['predict'] > 0
+
+
+def test_predictions_that_nobody_finishes_are_forgotten():
+    pipeline = FramePipeline(Oracle())
+    made = [weakref.ref(pipeline.predict(scene(stamp_ns)[0])) for stamp_ns in range(5)]
+    assert [kept() is not None for kept in made] == [False, False, False, True, True]
 
 
 def test_a_frames_pose_says_where_the_last_depth_is_looked_up():
