@@ -169,14 +169,14 @@ def _rank_cloud(topic: str, message: Any) -> tuple[bool, ...]:
 
 def _read_landmarks(message: Any, ring: bool = False) -> SparseReading:
     from marigold_ros.frame import SparseInput
-    from marigold_ros.message_codec import has_field, to_points
+    from marigold_ros.message_codec import has_field, to_organised, to_points
     import numpy as np
 
-    with_sigma = has_field(message, 'sigma')
-    columns = to_points(message, ('x', 'y', 'z', *(('sigma',) if with_sigma else ())))
-    points = np.ascontiguousarray(columns[:, :3])
+    points, sigma = to_points(message), None
     _check_spread(points)
-    sigma = columns[:, 3].astype(np.float32) if with_sigma else None
+    if has_field(message, 'sigma'):  # which is NaN where it is not known
+        columns = to_organised(message, ('x', 'y', 'z', 'sigma')).reshape(-1, 4)
+        sigma = columns[np.isfinite(columns[:, :3]).all(axis=1), 3]
     found = SparseInput('landmarks', points, points_sigma=sigma)
     return SparseReading(message.header.frame_id, found)
 

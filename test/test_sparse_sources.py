@@ -162,11 +162,12 @@ def landmarks(points, sigma=None):
 
 def test_landmarks_bring_their_deviation_where_they_have_one():
     points = np.random.default_rng(0).uniform(-5, 5, (40, 3))
-    read = SPARSE_SOURCES['landmarks'].read
-    np.testing.assert_allclose(read(landmarks(points)).input.points_lidar, points, rtol=1e-5)
+    points[7], sigma = np.nan, np.where(np.arange(40) % 2, 0.3, np.nan)
+    read, known = SPARSE_SOURCES['landmarks'].read, np.arange(40) != 7
     assert read(landmarks(points)).input.points_sigma is None
-    found = read(landmarks(points, 0.3))
-    np.testing.assert_allclose(found.input.points_sigma, np.full(40, 0.3), rtol=1e-6)
+    found = read(landmarks(points, sigma))
+    np.testing.assert_allclose(found.input.points_lidar, points[known], rtol=1e-5)
+    np.testing.assert_allclose(found.input.points_sigma, sigma[known], rtol=1e-6)
     assert (found.frame_id, found.input.source) == ('map', 'landmarks')
 
 
