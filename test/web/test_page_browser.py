@@ -129,8 +129,10 @@ def test_a_dropped_photo_shows_its_depth(opened):
     assert sources == ['image.jpg', 'depth.jpg']
     slider = find(opened, '#depth-view input[type=range]')
     assert slider.get_attribute('aria-valuetext') == '50 % depth, the rest image'
-    texts = [text.text for text in opened.find_elements('css selector', '.ramps text')]
-    assert texts == ['near', 'far']
+    near, far = opened.find_elements('css selector', '.ramps text')
+    assert (near.text, far.text) == ('near', 'far')
+    assert near.rect['x'] < far.rect['x']
+    assert find(opened, '#depth-view > .note').text.startswith('400×300, ')
     links = opened.find_elements('css selector', '.downloads a')
     assert '⤓ 50% of street #1_relative.npy' in [link.text for link in links]
     fetched = 'fetch(arguments[0].href).then((answer) => arguments[1](answer.status))'
@@ -150,7 +152,6 @@ def test_a_dropped_video_plays_beside_its_depth(opened, tmp_path):
     assert slider.get_attribute('aria-valuetext') == 'image 103, 20.4 s'
     slider.send_keys(HOME)
     assert slider.get_attribute('aria-valuetext') == 'image 1, 0.0 s'
-    assert '/image%200_image.jpg' in find(opened, '#depth-view img').get_attribute('src')
     assert find(opened, '.player label').text == 'Image 1 of the video, at 0.0 s'
     assert 'ms an image, 103 images by tiny (' in find(opened, '#depth-view > .note').text
     slider.send_keys(END, LEFT)
@@ -165,6 +166,7 @@ def test_a_dropped_video_plays_beside_its_depth(opened, tmp_path):
     assert button.text == 'Play'
     assert slider.get_attribute('aria-valuetext') == 'image 103, 20.4 s'
     assert find(opened, '.player label').text == 'Image 103 of the video, at 20.4 s'
+    assert '/image%20102_image.jpg' in find(opened, '#depth-view img').get_attribute('src')
     assert violations(opened) == []
 
 
@@ -322,6 +324,7 @@ def test_several_files_wait_in_a_gallery_where_going_back_works(opened, server, 
     gate.set()
     finished(opened)
     wait(opened, lambda: texts(opened, '.thumb') == [f'{name}, tiny' for name in names])
+    assert [job.name for job in server.jobs.all()[-3:]] == names
     assert find(opened, '#depth-view h2').text == 'first.png'
     for _ in range(2):
         find(opened, '.thumb:last-child').click()
@@ -366,6 +369,9 @@ def test_a_photo_runs_again_with_another_model_beside_the_first(opened, server):
     slider = find(opened, '#depth-view input[type=range]')
     assert slider.get_attribute('aria-valuetext') == '50 % unet, the rest tiny'
     assert texts(opened, '.tag') == ['unet', 'tiny']
+    tiny, unet = (job.identity for job in server.jobs.all()[-2:])
+    images = opened.find_elements('css selector', '#depth-view img')
+    assert [i.get_attribute('src').split('/')[5] for i in images] == [unet, tiny, unet]
     assert len(texts(opened, '.thumb')) == 3
     assert violations(opened) == []
 
