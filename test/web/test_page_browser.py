@@ -32,6 +32,7 @@ for (const kind of ['dragover', 'drop']) {
   if (left) throw Error('the browser opens the file instead');
 }
 """
+LIVE_WIDTH = 'return document.getElementById("live-image").naturalWidth'
 # What the page asks every second, it asks 20 times a second.
 FAST = 'const slow = setInterval; setInterval = (act, ms) => slow(act, ms / 20);'
 
@@ -508,9 +509,10 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch, p
     find(opened, '#live summary').click()
     wait(opened, lambda: find(opened, '#node').text.strip() == '/marigold_depth')
     find(opened, '#watch').click()
-    shown = 'return document.getElementById("live-image").naturalWidth'
-    wait(opened, lambda: opened.execute_script(shown) == 400)
+    wait(opened, lambda: opened.execute_script(LIVE_WIDTH) == 400)
     wait(opened, lambda: find(opened, '#live-text').text == '10.0 images a second')
+    ends = [text.split()[:3] for text in texts(opened, '#live .ends span')]
+    assert ends == [['near,', '0.5', 'm'], ['far,', '80', 'm']]
     state.update(fit='none', reason='no scan')
     wait(opened, lambda: find(opened, '#live-text').text == 'no metric depth: no scan')
     for changes, words in (
@@ -532,7 +534,6 @@ def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch, p
     assert not find(opened, '#live-view').is_displayed()
     opened.execute_async_script('ask("/api/live").catch(arguments[0])')
     assert not find(opened, '#live-text').text  # of answers that came late
-    limit_network(opened)
     opened.get_log('browser')
 
 
@@ -546,10 +547,9 @@ def test_the_node_that_is_chosen_is_watched_until_the_view_is_stopped(
     find(browser, '#live summary').click()
     wait(browser, lambda: find(browser, '#node').text.split() == [*images])
     find(browser, '#watch').click()
-    shown = 'return document.getElementById("live-image").naturalWidth'
-    wait(browser, lambda: browser.execute_script(shown) == 400)
+    wait(browser, lambda: browser.execute_script(LIVE_WIDTH) == 400)
     find(browser, '#node').send_keys('/rear')
-    wait(browser, lambda: browser.execute_script(shown) == 80)
+    wait(browser, lambda: browser.execute_script(LIVE_WIDTH) == 80)
     server.settles(lambda: viewer.watched == ['/rear'])
     find(browser, '#watch').click()
     server.settles(lambda: viewer.watched == [])
