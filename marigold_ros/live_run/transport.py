@@ -70,9 +70,8 @@ def use_roomy_transport(folder: Path, environment: MutableMapping[str, str]) -> 
     if any(name in environment for name in DDS_PROFILES):
         return
     path = (folder / 'fast_dds.xml').resolve()
-    roomy = os.access(_SHARED_MEMORY, os.W_OK)
-    roomy = roomy and shutil.disk_usage(_SHARED_MEMORY).free > 3 * SEGMENT_BYTES
-    path.write_text(profile(roomy), encoding='utf-8')
+    free = shutil.disk_usage(_SHARED_MEMORY).free if os.access(_SHARED_MEMORY, os.W_OK) else 0
+    path.write_text(profile(free > 3 * SEGMENT_BYTES), encoding='utf-8')
     environment.update(dict.fromkeys(DDS_PROFILES, str(path)))
 
 

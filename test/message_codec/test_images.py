@@ -260,7 +260,6 @@ def test_an_unknown_encoding_is_answered_with_those_that_can_be_read(decode, rea
 @pytest.mark.parametrize(
     ('change', 'cause'),
     [
-        ({'encoding': 'h264'}, 'encoding'),
         ({'encoding': ''}, 'encoding'),
         ({'height': 0}, 'size'),
         ({'width': 0}, 'size'),

@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 from marigold_ros.config import NodeConfig, PointsConfig
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.frame import Alignment, FrameResult
 from marigold_ros.geometry.calibration.edge_agreement import EdgeEvidence
 from marigold_ros.geometry.fit_report import details_of
@@ -478,6 +478,13 @@ def test_a_topic_of_another_type_is_named_with_the_remedy(
     running.node.refresh_inputs()
     level, text, _ = running.status(part)
     assert (level, words in text) == (WARN, True), text
+
+
+def test_one_topic_for_images_and_points_is_refused_in_a_sentence(bench, capfd):
+    running = bench(autostart=False, remap=('-r', 'lidar:=/camera/image_raw'))
+    with pytest.raises(MarigoldError, match='did not start'):
+        running.start()
+    assert 'image and lidar are both /camera/image_raw: remap one' in capfd.readouterr().err
 
 
 def test_compressed_images_on_any_topic_are_heard_after_that_remedy(bench, other_process):

@@ -17,7 +17,7 @@ from typing import Any
 
 from marigold_ros.bags.topics import is_rectified_name, sibling_info
 from marigold_ros.config import NodeConfig
-from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.frame import SparseInput
 from marigold_ros.message_codec import header_ns
 from marigold_ros.node import diagnostic_keys as keys
@@ -215,6 +215,8 @@ class Inputs:
                 continue
             source = SPARSE_SOURCES[name]
             topic = self._node.resolve_topic_name(source.topic)
+            if topic == self.image.topic:
+                raise ConfigurationError(f'image and {source.topic} are both {topic}: remap one')
             kind = getattr(sensor_msgs.msg, source.message_name)
             part = keys.SCANS if len(names) == 1 else keys.source_part(name)
             wanted, of_info = config.lidar_reliability, config.info_reliability
