@@ -72,14 +72,13 @@ def write_report(
     charts = chart_specs(results, rows)
     cloud = cloud_data([sample for _, sample in samples])
 
-    def curves(group: str) -> list[str]:
-        return [chart_figure(n, spec) for n, spec in charts.items() if spec['group'] == group]
+    def curves(group: str) -> str:
+        return ''.join(chart_figure(n, s) for n, s in charts.items() if s['group'] == group)
 
     over_time, time = curves('time'), 'By image' if is_dataset(results) else 'Over time'
-    ranges = [*curves('range'), _panel(tables.region_table(results))]
-    accuracy = [_panel(f(results)) for f in (tables.accuracy_bars, tables.accuracy_table)]
-    accuracy.append(_panel(tables.bag_table(results, rows)))
-    stability = [_panel(table) for table in tables.stability_tables(results)]
+    ranges = curves('range') + _panels(tables.region_table(results))
+    stability = _panels(*tables.stability_tables(results))
+    accuracy = tables.accuracy_bars(results), tables.accuracy_table(results)
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">{escape(intro)}</p>' if intro else '',
@@ -91,14 +90,14 @@ def write_report(
         tables.headline(results),
         frame_panels(samples, images),
         cloud_section(cloud),
-        _section('Accuracy', *accuracy),
-        _section(time, _pair(over_time), f'<p class="note keys">{_KEYS}</p>' * bool(over_time)),
+        _section('Accuracy', _panels(*accuracy, tables.bag_table(results, rows))),
+        _section(time, _pair(over_time) + f'<p class="note keys">{_KEYS}</p>' * bool(over_time)),
         _section('By distance and place', _pair(ranges)),
         _section('Calibration of sigma', _pair(curves('sigma'))),
         _section('Corrupted images', _pair(curves('robustness'))),
         _section('Temporal stability and surfaces', _pair(stability)),
-        _section('Milliseconds per image', _panel(tables.latency_table(results))),
-        _section('Provenance', _panel(tables.provenance_tables(results))),
+        _section('Milliseconds per image', _panels(tables.latency_table(results))),
+        _section('Provenance', _panels(tables.provenance_tables(results))),
     ]
     body = '\n'.join(part for part in parts if part)
     html = make_page(title, body, {'charts': charts, 'cloud': cloud})
@@ -107,17 +106,15 @@ def write_report(
     return path
 
 
-def _section(title: str, *panels: str) -> str:
-    """Return a heading with its panels; nothing where all are empty."""
-    filled = ''.join(panels)
-    return f'<section><h2>{escape(title)}</h2>{filled}</section>' if filled else ''
+def _section(title: str, content: str) -> str:
+    """Return content under a heading; nothing where it is empty."""
+    return f'<section><h2>{escape(title)}</h2>{content}</section>' if content else ''
 
 
-def _panel(content: str) -> str:
-    return f'<div class="panel">{content}</div>' if content else ''
+def _panels(*contents: str) -> str:
+    return ''.join(f'<div class="panel">{content}</div>' for content in contents if content)
 
 
-def _pair(panels: Sequence[str]) -> str:
+def _pair(content: str) -> str:
     """Put panels beside each other where there is room."""
-    filled = ''.join(panels)
-    return f'<div class="pair">{filled}</div>' if filled else ''
+    return f'<div class="pair">{content}</div>' if content else ''
