@@ -45,7 +45,7 @@ class Bar:
     value: float
     text: str = ''
     tail: float = 0.0
-    whisker: tuple[float, float] | None = None
+    whisker: Sequence[float] | None = None
     own: bool = True
 
     @property

@@ -95,7 +95,7 @@ def headline(results: Mapping[str, Any]) -> str:
     cards = []
     if scores:
         macro = scores['macro']
-        ends = _interval(scores)
+        ends = scores['interval'].get('abs_rel')
         interval = f'95 % interval {ends[0]:.3f} to {ends[1]:.3f}; ' if ends else ''
         text = f'{interval}{WHERE.get(protocol, "")}; {_against_baseline(results)}'
         rmse, mae = number(macro.get('rmse'), 2), number(macro.get('mae'), 2)
@@ -133,11 +133,6 @@ def _card(label: str, figure: str, more: str, kind: str = '') -> str:
     )
 
 
-def _interval(scores: Mapping[str, Any]) -> tuple[float, float] | None:
-    ends = (scores.get('interval') or {}).get('abs_rel')
-    return None if not ends or None in ends else (float(ends[0]), float(ends[1]))
-
-
 def _against_baseline(results: Mapping[str, Any]) -> str:
     """Say what the verdict says of AbsRel against that of the best baseline."""
     compared = (results.get('verdict') or {}).get('against_baselines', {}).get('abs_rel')
@@ -163,12 +158,12 @@ def _time_card(results: Mapping[str, Any]) -> str:
 def accuracy_bars(results: Mapping[str, Any]) -> str:
     """Draw the mean relative errors of models and baselines; shorter is better."""
     protocol = _main_protocol(results)
-    entries = [
-        (f'{model}, {_PROTOCOL_TEXT[name]}' if name == 'global' else model, scores)
-        for model, name, scores in model_scores(results)
-        if name in ('global', protocol)
-    ]
-    bars = [(label, scores['macro'], _interval(scores), True) for label, scores in entries]
+    bars = []
+    for model, name, scores in model_scores(results):
+        if name in ('global', protocol):
+            label = f'{model}, {_PROTOCOL_TEXT[name]}' if name == 'global' else model
+            interval = scores.get('interval', {}).get('abs_rel')
+            bars.append((label, scores['macro'], interval, True))
     for name, values in further_baselines(results).items():
         bars.append((BASELINE_TEXT.get(name, name), values, None, False))
     drawn = [
