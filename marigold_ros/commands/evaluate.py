@@ -215,8 +215,8 @@ def run(args: argparse.Namespace) -> int:
         )
     unmet = [item for item in results.get('requirements', ()) if not item['met']]
     for item in unmet:
-        measured = 'not measured' if item['value'] is None else f'{item["value"]:.6g}'
-        note(f'requirement not met: {item["text"]}; it is {measured}')
+        measured = 'was not measured' if item['value'] is None else f'is {item["value"]:.6g}'
+        note(f'requirement not met: {item["text"]}; it {measured}')
     return 1 if unmet else 0
 
 

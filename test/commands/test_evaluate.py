@@ -290,7 +290,7 @@ def test_requirements_decide_the_exit_code_after_all_is_written(
     assert main([*call, *unmet]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith('requirement not met: abs_rel < 0; it is 0.')
-    assert lines[1:] == ['requirement not met: raw.rmse < 1; it is not measured']
+    assert lines[1:] == ['requirement not met: raw.rmse < 1; it was not measured']
     assert (tmp_path / 'report.html').is_file()
 
 
