@@ -241,10 +241,13 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
         refuse_given(args, add_arguments, ('depth_scale',), reason)
     from marigold_ros.image_sets.image_set import ImageChoice
 
-    # The options in the results have what the protocol settles.
-    protocol = args.protocol or ''
-    patterns = args.images, args.depths
-    return ImageChoice(args.dataset, args.split, *patterns, args.depth_scale, protocol)
+    choice = ImageChoice(args.dataset, args.split, args.images, args.depths, args.depth_scale)
+    if args.protocol is None:
+        return choice
+    steps, members = STEPS_AND_MEMBERS[args.protocol]
+    side = PUBLISHED_SIDES[args.dataset] or 'native'
+    text = f'steps {steps}, members {members}, longest side {side}, seed {PUBLISHED_SEED}'
+    return replace(choice, protocol=f'{args.protocol}: {text}')
 
 
 def predicted_as_published(args: argparse.Namespace, config: PipelineConfig) -> PipelineConfig:

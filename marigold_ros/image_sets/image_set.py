@@ -44,7 +44,7 @@ class ImageChoice:
     per_metre : float
         Units per metre of ``FOLDER``.
     protocol : str
-        Name of the publication as which the images are predicted, for the results.
+        Of a publication, by which the images are predicted, in words for the results.
 
     """
 

@@ -319,7 +319,7 @@ def test_a_protocol_settles_steps_members_size_and_seed():
     found = evaluate.predicted_as_published(marigold, config)
     settled = found.denoising_steps, found.ensemble_size, found.engine.merge
     assert settled == (50, 10, 'reference')
-    assert evaluate.chosen_images(marigold).protocol == 'marigold'
+    assert evaluate.chosen_images(marigold).protocol.startswith('marigold: steps 50, members 10')
     with pytest.raises(UsageError, match='seed is set, and --protocol marigold settles it'):
         evaluate.predicted_as_published(marigold, replace(config, seed=3))
     with pytest.raises(UsageError, match='needs a --dataset of publications'):
