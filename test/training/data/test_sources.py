@@ -387,6 +387,9 @@ def test_an_empty_or_missing_folder_or_list_is_refused(tmp_path):
         source('vkitti', tmp_path, folder='.')
     with pytest.raises(InputError, match='list .*gone.txt cannot be read'):
         source('hypersim', tmp_path, folder='.', list='gone.txt')
+    write(tmp_path / 'depths' / '0.png', mm(24, 32, 2000))
+    with pytest.raises(InputError, match='check the folder, images and depths'):
+        source('folder', tmp_path, folder='.')  # a pattern that no image matches
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,10 @@ class FilePairs:
             self.entries, self.problems = match(names, images, depths)
         else:
             self.entries = read_list(data / listed)
-        if not self.entries and not self.problems:
+        if not self.entries:
             raise InputError(
-                f"no files like '{images}' with '{depths}' in {data / folder}; check the folder "
-                'or give a list',
+                f"no files like '{images}' with '{depths}' in {data / folder}; check the folder, "
+                'images and depths, or give a list',
                 cause='empty',
             )
         if count is not None and len(self.entries) != count:
