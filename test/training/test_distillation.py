@@ -72,11 +72,8 @@ def loss(run: Distillation) -> float:
     """Mean of the loss over all images."""
     mixture = run.mixture(run.stages[0], 0)
     with torch.no_grad():
-        return float(
-            np.mean(
-                [run.chain(distill_loss, mixture[i], Draws(0, i, (0, 1))).item() for i in range(3)]
-            )
-        )
+        losses = [run.chain(distill_loss, mixture[i], Draws(0, i, (0, 1))) for i in range(3)]
+        return torch.stack(losses).mean().item()
 
 
 def test_a_few_steps_lower_the_loss_and_leave_the_teacher_alone(new_run):

@@ -8,7 +8,7 @@ mirrored; batches contain the same images, mirrored alike, as without the cache.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -186,19 +186,15 @@ class LatentMixture(Dataset):
         )
 
 
+@dataclass(frozen=True)
 class _Filler:
     """Encodes the missing blocks of one source."""
 
-    def __init__(
-        self,
-        part: Part,
-        mixture: Mixture,
-        blocks: LatentBlocks,
-        chain: TrainedNetworks,
-        accelerator: Accelerator,
-    ) -> None:
-        self.part, self.blocks, self.chain, self.accelerator = part, blocks, chain, accelerator
-        self.images = _Views(part, mixture, blocks.views)
+    part: Part
+    mixture: Mixture
+    blocks: LatentBlocks
+    chain: TrainedNetworks
+    accelerator: Accelerator
 
     def fill(self, together: int, workers: int, stop: Stop) -> bool:
         """Encode this process's share, ``together`` images at a time; see LatentMixture."""
@@ -215,7 +211,7 @@ class _Filler:
             for some in _in_parts(self.blocks.members(number), together)
         ]
         loader = DataLoader(
-            self.images,
+            _Views(self.part, self.mixture, self.blocks.views),
             sampler=[some for _, some in jobs],
             batch_size=1,
             collate_fn=collate,
