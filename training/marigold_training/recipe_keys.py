@@ -23,8 +23,10 @@ def check_keys(where: str, keys: Iterable[Any], known: Collection[str]) -> None:
 def check_arguments(where: str, values: Mapping[str, Any], function: Callable[..., Any]) -> None:
     """Raise ConfigurationError unless a function takes these values by their keys."""
     parameters = signature(function).parameters
-    check_keys(where, values, parameters)
-    for name, parameter in parameters.items():
+    own = {name: item for name, item in parameters.items() if item.kind is not item.VAR_KEYWORD}
+    if own == parameters:  # else it hands on what it does not know
+        check_keys(where, values, own)
+    for name, parameter in own.items():
         if parameter.default is parameter.empty and name not in values:
             raise ConfigurationError(f'{where} lacks {name}; known are {", ".join(parameters)}')
 

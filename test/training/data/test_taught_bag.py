@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 import pickle
 
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.processes import Stopped
 from marigold_ros.synthetic.drive.drive import write_drive
@@ -65,6 +66,12 @@ def taught(drive, truth, tmp_path, monkeypatch):
         return source, model
 
     return open_it
+
+
+def test_a_misspelt_key_of_the_bag_is_named(tmp_path):
+    entry = {'kind': 'taught_bag', 'folder': 'drive', 'teacher': 'tiny', 'size': [48, 96]}
+    with pytest.raises(ConfigurationError, match="has 'lidr'; did you mean 'lidar'"):
+        open_source({**entry, 'lidr': '/points'}, tmp_path)
 
 
 def test_planted_depth_comes_back_where_no_point_is(taught, truth):

@@ -11,7 +11,7 @@ to its points.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 import hashlib
 from io import BytesIO
 import json
@@ -36,6 +36,7 @@ from marigold_ros.whole_files import write_whole
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.file_pairs import raise_problems
 from marigold_training.data.pairs import Pair
+from marigold_training.recipe_keys import check_arguments
 import numpy as np
 from tqdm import tqdm
 
@@ -195,6 +196,7 @@ class TaughtBagPairs(_Labelled):
     """
 
     def __init__(self, data: Path, folder: str | Sequence[str], teacher: str, **own: Any) -> None:
+        check_arguments("source 'taught_bag'", own, partial(BagPairs, data, folder))
         self.bag = BagPairs(data, folder, **own)
         super().__init__(data, self.bag.name, teacher)
 
