@@ -132,7 +132,8 @@ def test_check_refuses_an_answer_that_is_no_prediction(with_answer, capsys, answ
     [
         (['get'], 2, 'no checkpoint to get was named'),
         (['list', 'here'], 2, 'write: models check here'),
-        (['convert'], 2, 'write: models convert FILE --family NAME --out DIR'),
+        (['convert', '--family', 'unet', '--out', 'new'], 2, 'write: models convert FILE'),
+        (['convert', 'x.pt', '--out', 'new'], 2, 'write: models convert FILE --family NAME'),
         (['convert', 'x.pt', '--family', 'unet'], 2, 'write: models convert FILE --family NAME'),
         (['check', ''], 1, "error: no checkpoint ''"),
         (['check', '/none'], 1, "error: no checkpoint '/none'"),

@@ -13,7 +13,6 @@ from marigold_ros.models.runtime.devices import choose_device, choose_dtype
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.models.runtime.onnx_networks import (
     export_network,
-    gpu_providers,
     onnx_session,
     OnnxCompiler,
     require_onnxruntime,
@@ -122,7 +121,6 @@ def test_it_takes_the_gpu_that_it_offers(monkeypatch):
     assert choose_device('auto', 'torch').type == 'cuda'
     assert choose_device('auto', 'onnxruntime').type == 'cpu'
     offered[:0] = [CUDA, TENSORRT]
-    assert gpu_providers() == [TENSORRT, CUDA]
     assert choose_device('auto', 'onnxruntime').type == 'cuda'
     assert choose_dtype('auto', GPU, 0, 'onnxruntime') == torch.float16
     assert choose_dtype('auto', CPU, 900_000_000, 'onnxruntime') == torch.float32

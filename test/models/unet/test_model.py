@@ -40,6 +40,14 @@ def test_a_residual_block_adds_its_change():
     torch.testing.assert_close(block(x), torch.relu(x + 0.5))
 
 
+def test_distant_pixels_see_each_other():
+    """A change in one corner reaches the whole map: the scene decides on near and far."""
+    network = DepthUNet((8, 16), (0,))
+    image = torch.rand(1, 3, 64, 64, requires_grad=True)
+    network(image)[0, 0, 0, 0].backward()
+    assert (image.grad[..., -8:, -8:].abs().sum() > 0).item()
+
+
 def test_at_its_own_size_the_map_is_the_networks(unet_folder, rgb):
     model = load_model(str(unet_folder), 'cpu')
     image = torch.from_numpy(rgb).permute(2, 0, 1)[None] / 127.5 - 1.0
