@@ -270,11 +270,12 @@ def test_what_a_folder_may_not_hold_is_refused(relative_folder, name, values, wo
 def test_what_a_folder_lacks_is_named(relative_folder):
     path = relative_folder / 'model.safetensors'
     weights = load_file(path)
-    for name in ('head.conv3.weight', 'head.conv3.bias'):
-        weights[name] = torch.zeros_like(weights[name])
-    save_file(weights, path, {'format': 'pt'})
-    with pytest.raises(CheckpointError, match='disparity of 0 on a test image.*damaged'):
-        load_model(str(relative_folder), device='cpu')
+    for value, words in ((torch.nan, 'is not finite'), (0.0, 'of 0 on a test image.*damaged')):
+        for name in ('head.conv3.weight', 'head.conv3.bias'):
+            weights[name] = torch.full_like(weights[name], value)
+        save_file(weights, path, {'format': 'pt'})
+        with pytest.raises(CheckpointError, match=words):
+            load_model(str(relative_folder), device='cpu')
     weights.pop('head.conv3.weight')
     save_file(weights, path, {'format': 'pt'})
     with pytest.raises(CheckpointError, match=r'1 weights missing.*head.conv3'):
