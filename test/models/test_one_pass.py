@@ -12,6 +12,7 @@ from marigold_ros.models import load_model
 from marigold_ros.models.protocol import PredictOptions
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 import torch
 
 FAMILIES = ('unet', 'prime_depth', 'diffusion_depth', 'depth_anything')
@@ -164,6 +165,10 @@ def test_another_number_of_steps_fits_the_weights(damaged, edit_json):
 def test_missing_and_damaged_weights_are_named(damaged, family):
     folder = damaged(family)
     weights = folder / 'model.safetensors'
+    unknown = {name: torch.nan * one for name, one in load_file(weights).items()}
+    save_file(unknown, weights, {'format': 'pt'})
+    with pytest.raises(CheckpointError, match='is not finite'):
+        load_model(str(folder), 'cpu')
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=family):
         load_model(str(folder), 'cpu')
