@@ -363,7 +363,6 @@ def test_the_points_make_a_frame_metric_whatever_the_model_says():
     ('factor', 'sigma', 'count', 'kind', 'state'),
     [
         (1.0, None, 9, PointKind.LIDAR, 'held'),
-        (2.5, None, 9, PointKind.LIDAR, 'none'),
         (2.5, 3.0, 9, PointKind.LIDAR, 'none'),
         (2.5, 30.0, 9, PointKind.LIDAR, 'held'),
         (2.5, None, 4, PointKind.LIDAR, 'held'),

@@ -83,9 +83,7 @@ def scan_of(depth, T, seed, spread=1.0):
     return project_lidar(points, T @ beside, camera, CONFIG)
 
 
-def drive(
-    T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0, curves=1, kind=PointKind.LIDAR
-):
+def drive(T=None, images=16, still=False, delay=0.0, rate=0.0, spread=1.0, curves=1):
     """Show a monitor many images; the map is the truth, blurred, in a tone error."""
     T = np.eye(4) if T is None else T
     state, heading = CalibrationState(), 0.0
@@ -94,7 +92,6 @@ def drive(
         turning = rate * np.sin(index) ** curves
         heading += turning * STEP / 1e9
         sparse = scan_of(depth, turned(delay * turning, 0.0) @ T, index, spread)
-        sparse = replace(sparse, kind=kind)
         relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), 12.0)
         prediction = Prediction(relative.astype(np.float32), space='log')
         current = CurrentFrame(
@@ -132,11 +129,6 @@ def test_planted_error_of_the_focal_length_is_reported(spread, words):
     assert re.fullmatch(rf'focal lengths are \d+% too {words}', found.text), found.text
 
 
-def test_the_sensor_is_named():
-    found = drive(turned(2.0, 0.0), images=12, kind=PointKind.DEPTH_CAMERA)
-    assert re.fullmatch(r'depth camera looks \d\.\d° to the right of the image', found.text)
-
-
 @pytest.mark.parametrize('rate', [0.0, 25.0])
 def test_no_error_raises_no_alarm(rate):
     found = drive(rate=rate, images=32)
@@ -147,9 +139,7 @@ def test_no_error_raises_no_alarm(rate):
 
 
 def test_robot_at_rest_observes_one_image_only():
-    found = drive(turned(3.0, 0.0), still=True, images=30)
-    assert found.n_images <= 1
-    assert (found.text, found.errors) == ('', {})
+    assert drive(turned(3.0, 0.0), still=True, images=30).n_images <= 1
 
 
 def test_images_within_the_period_are_not_observed_and_the_last_120_are_kept():
@@ -158,12 +148,13 @@ def test_images_within_the_period_are_not_observed_and_the_last_120_are_kept():
         rgb, depth = scene(index)
         prediction = Prediction((np.log(depth) / 6).astype(np.float32), space='log')
         current = CurrentFrame(thumbnail(rgb), stamp_ms * 1_000_000, K)
-        sparse = scan_of(depth, np.eye(4), index)
+        sparse = replace(scan_of(depth, np.eye(4), index), kind=PointKind.DEPTH_CAMERA)
         state = update_calibration(state, current, prediction, sparse, Alignment(), CONFIG)
         counts.append(state.count)
     assert counts == [1, 1, 1, 2, 2, 3, 4]  # also after a clock that goes back
     assert len(state.observations) == state.calibration.n_images == 120
     assert state.calibration.line_gap_deg == line_gap(sparse, K, WIDTH)
+    assert state.calibration.sensor == 'depth camera'
     assert [one is NOTHING_SEEN for one in state.observations] == [True] * 116 + [False] * 4
 
 
