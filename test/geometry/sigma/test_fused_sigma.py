@@ -100,10 +100,9 @@ def test_errors_count_at_the_depth_that_was_published():
 def test_beyond_the_points_sigma_does_not_shrink():
     whole = points(0.01)
     kept = whole.v > 40
-    sparse = SparseDepth(whole.u[kept], whole.v[kept], whole.z[kept])
-    scale = score_sigma(None, fused(sparse), sparse, guide(stating(0.5)))
-    stated = fused(sparse, 0.5)
-    scaled = with_scaled_sigma(stated, scale, sparse)
+    stated = replace(fused(whole, 0.5), inlier=kept)
+    scale = score_sigma(None, stated, whole, guide(stating(0.5)))
+    scaled = with_scaled_sigma(stated, scale, whole)
     np.testing.assert_array_equal(scaled.sigma[:38], stated.sigma[:38])
     assert (scaled.sigma[60:80, 30:90] < 0.5 * stated.sigma[60:80, 30:90]).all()
 
@@ -147,9 +146,9 @@ def test_frames_that_say_nothing_change_nothing():
     assert (after.frames, after.counts is scale.counts) == (7, True)
     held = replace(fused(sparse), inlier=None)
     assert score_sigma(scale, held, sparse, guide(None)) is scale
-    plain = replace(fused(sparse), sigma=None)
-    assert with_scaled_sigma(plain, scale, sparse) is plain
-    assert with_scaled_sigma(fused(sparse), None, sparse).sigma is not None
+    plain, of_map = replace(fused(sparse), sigma=None), replace(fused(sparse), led_by='map')
+    for alignment, factors in ((plain, scale), (of_map, scale), (fused(sparse), None)):
+        assert with_scaled_sigma(alignment, factors, sparse) is alignment
 
 
 def test_scan_lines_are_held_out_as_a_whole_and_other_points_in_tiles():
