@@ -182,8 +182,9 @@ def test_what_was_wrong_is_over_in_a_scene_at_rest_too():
     assert len(evidence.steps) == 0
 
 
-def test_points_that_say_nothing_of_their_surroundings_are_not_judged():
-    points = replace(scan(SCENES[0].depth), kind=PointKind.GROUND)
+@pytest.mark.parametrize('kind', [PointKind.GROUND, PointKind.DEPTH_CAMERA])
+def test_points_of_another_sensor_than_a_lidar_are_not_judged(kind):
+    points = replace(scan(SCENES[0].depth), kind=kind)
     wrong = seen(WRONG['mirrored'])
     assert observe(wrong, SCENES[0].rgb, points) is wrong
     assert wrong.contradiction(points) is None

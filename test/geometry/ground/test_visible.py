@@ -71,10 +71,10 @@ def test_a_box_as_light_as_the_road_but_of_another_colour_ends_it(channel):
     assert shown[95:118, 64:96].all()
 
 
-@pytest.mark.parametrize('nearer', [0.7, 1.4])
-def test_a_box_or_a_hole_of_the_roads_colour_that_the_map_shows_ends_it_too(nearer):
+@pytest.mark.parametrize('factor', [0.7, 1.4])
+def test_a_box_or_a_hole_of_the_roads_colour_that_the_map_shows_ends_it_too(factor):
     metric = DEPTH.copy()
-    metric[60:90, 60:100] *= nearer
+    metric[60:90, 60:100] *= factor
     shown = visible_ground(scene(), metric, K, PLANE)
     assert not shown[:82, 64:96].any()
     assert shown[94:118, 64:96].all()
