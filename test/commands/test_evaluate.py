@@ -224,7 +224,7 @@ def test_the_readable_part_of_a_damaged_bag_is_scored(short_drive, ramp, monkeyp
         yield next(bag_frames(*arguments))
         raise BagError('cut off')
 
-    monkeypatch.setattr('marigold_ros.replay.bag_replay.bag_frames', damaged)
+    monkeypatch.setattr('marigold_ros.replay.sources.bag_frames', damaged)
     with pytest.raises(BagError, match='cut off; the readable part of the bag is scored in'):
         evaluate_bag(short_drive, ramp, out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
