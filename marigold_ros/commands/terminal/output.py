@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """What commands print: notes and progress on stderr, aligned tables, figures of an evaluation."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 import math
 import sys
@@ -151,14 +151,14 @@ def why_unscored(results: dict[str, Any]) -> str:
     )
 
 
-def _protocol_row(scores: dict[str, Any]) -> str:
+def _protocol_row(scores: Mapping[str, Any]) -> str:
     values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
     ends = scores.get('interval', {}).get('abs_rel')
     interval = f'   {ends[0]:.3f} to {ends[1]:.3f}' if ends else ''
     return f'{_figures(values)}{scores["n_frames"]:8d}{interval}'
 
 
-def _figures(values: dict[str, Any]) -> str:
+def _figures(values: Mapping[str, Any]) -> str:
     return ''.join(f'{number(values[name], 3):>9}' for name in _COLUMNS)
 
 
