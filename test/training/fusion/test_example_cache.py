@@ -19,7 +19,7 @@ from marigold_training.data.pairs import Pair
 from marigold_training.data.synthetic_pairs import SyntheticPairs
 from marigold_training.fusion import examples
 from marigold_training.fusion.example_cache import ExampleCache, FusionMixture, vary
-from marigold_training.fusion.simulated_examples import SimulatedExamples
+from marigold_training.fusion.simulated_examples import SimulatedExamples, Simulation
 import numpy as np
 import pytest
 import torch
@@ -89,7 +89,7 @@ def test_several_processes_draw_the_same(tmp_path):
     pairs.prepare()
     caches = []
     for workers in (1, 2):
-        source = SimulatedExamples(pairs, (32, 48), 6, (0, 0), pairs, CELLS[0])
+        source = SimulatedExamples(pairs, Simulation((32, 48), CELLS[0]), 6, (0, 0), pairs)
         caches.append(ExampleCache(source, tmp_path / f'{workers}'))
         caches[-1].fill(workers)
     assert content(caches[0]) == content(caches[1])
@@ -101,7 +101,8 @@ def test_other_examples_have_another_folder(new_cache, planted, tmp_path):
     pairs = planted(3)
 
     def folder(pairs=pairs, size=(32, 48), count=5, seed=(0, 0), others=pairs, **more):
-        source = SimulatedExamples(pairs, size, count, seed, others, **{'cells': CELLS[0], **more})
+        simulation = Simulation(size, **{'cells': CELLS[0], **more})
+        source = SimulatedExamples(pairs, simulation, count, seed, others)
         return ExampleCache(source, tmp_path).folder
 
     found = [
@@ -162,7 +163,9 @@ class SparsePairs:
 
 
 def test_images_of_sparse_depth_are_refused_for_simulation():
-    source = SimulatedExamples(SparsePairs(), (32, 48), 5, (0,), SparsePairs(), CELLS[0])
+    source = SimulatedExamples(
+        SparsePairs(), Simulation((32, 48), CELLS[0]), 5, (0,), SparsePairs()
+    )
     with pytest.raises(InputError, match='of 100 images of sparse none has depth at 40%'):
         source.draw(0)
 

@@ -15,7 +15,7 @@ from marigold_training.data.sources import open_source
 from marigold_training.fusion.line_dropout import (
     darkened,
     drop_lines,
-    example_of,
+    line_dropout_example,
     LineDropout,
     resized,
     target_at_points,
@@ -103,7 +103,7 @@ def test_a_cell_gets_the_depth_of_the_point_nearest_to_its_middle():
 
 
 def test_an_example_has_the_kept_points_as_input_and_no_map():
-    example = example_of(scan(), *drop_lines(np.random.default_rng(1), scan()))
+    example = line_dropout_example(np.random.default_rng(1), scan())
     part = dict(zip(CHANNELS, example.inputs, strict=True))
     assert part['occupied'].any()
     assert not part['has_map'].any()
@@ -111,7 +111,7 @@ def test_an_example_has_the_kept_points_as_input_and_no_map():
     assert 0.05 < known.mean() < 0.3
     assert np.exp(example.target[known]).min() >= 4.0
     few = scan(lines=1)
-    assert example_of(few, *drop_lines(np.random.default_rng(0), few)) is None
+    assert line_dropout_example(np.random.default_rng(0), few) is None
 
 
 def test_a_bag_gives_scan_lines_and_the_depth_that_it_gave_before(street, tmp_path):

@@ -68,6 +68,11 @@ def target_at_points(sparse: SparseDepth, grid: WorkGrid) -> np.ndarray:
     return target
 
 
+def line_dropout_example(rng: np.random.Generator, pair: LidarPair) -> FusionExample | None:
+    """Draw an example from an image with its scan; None if too few points remain."""
+    return example_of(pair, *drop_lines(rng, pair))
+
+
 def example_of(pair: LidarPair, shown: SparseDepth, others: SparseDepth) -> FusionExample | None:
     """Make an example without a map of a split scan; None if either part has too few points."""
     if len(shown) < FEWEST or len(others) < FEWEST:
@@ -135,7 +140,7 @@ class LineDropout:
             pair = resized(pair, self._size)
             if rng.random() < _BY_NIGHT:
                 pair = replace(pair, rgb=darkened(rng, pair.rgb))
-            example = example_of(pair, *drop_lines(rng, pair))
+            example = line_dropout_example(rng, pair)
             if example is not None:
                 return example
         raise InputError(

@@ -19,7 +19,7 @@ from marigold_training.fusion.example_cache import ExampleCache, ExampleSource, 
 from marigold_training.fusion.export import export_fusion
 from marigold_training.fusion.line_dropout import LineDropout
 from marigold_training.fusion.model_card import fusion_card
-from marigold_training.fusion.simulated_examples import SimulatedExamples
+from marigold_training.fusion.simulated_examples import SimulatedExamples, Simulation
 from marigold_training.fusion.validation import FusionValidation, score
 from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.recipe_keys import check_keys
@@ -58,17 +58,16 @@ class FusionRun(Run[TrainedFusion]):
         for entry in entries:
             _example_count(entry)
             _model(entry)
-            own = {key: value for key, value in entry.items() if key not in _OF_EXAMPLES}
-            opened.append(open_source(own, data))
+            opened.append(open_source(_of_pairs(entry), data))
         dense = [pairs for pairs in opened if not isinstance(pairs, BagPairs)]
         found: list[ExampleSource] = []
         for number, (entry, pairs) in enumerate(zip(entries, opened, strict=True)):
-            drawn = tuple(entry['size']), _example_count(entry), (self.seed, number)
+            size, drawn = tuple(entry['size']), (_example_count(entry), (self.seed, number))
             if isinstance(pairs, BagPairs):
-                found.append(LineDropout(pairs, *drawn))
+                found.append(LineDropout(pairs, size, *drawn))
             else:
-                how = _cells(entry), _model(entry)
-                found.append(SimulatedExamples(pairs, *drawn, dense[0], *how))
+                simulation = Simulation(size, _cells(entry), _model(entry))
+                found.append(SimulatedExamples(pairs, simulation, *drawn, dense[0]))
         return found
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
@@ -186,3 +185,7 @@ def _model(entry: Mapping[str, Any]) -> str | None:
             f'model of a source is {name!r}; give {" or ".join(list_checkpoints())}'
         )
     return str(name)
+
+
+def _of_pairs(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in _OF_EXAMPLES}

@@ -3,6 +3,7 @@
 """Examples of the fusion network over images with dense depth: LiDARs and maps are simulated."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry.fusion.work_grid import CELLS
@@ -17,22 +18,15 @@ import numpy as np
 KNOWN, _TRIES = 0.4, 100
 
 
-class SimulatedExamples:
+@dataclass(frozen=True)
+class Simulation:
     """
-    Examples over the images of a source of pairs.
+    What is simulated over images of a size.
 
     Parameters
     ----------
-    pairs : PairSource
-        Images with dense depth.
     size : (height, width)
         To which images are resized, px.
-    count : int
-        Number of examples.
-    seed : sequence of int
-        Of all random choices.
-    others : PairSource
-        Scenes whose depth serves as a useless map.
     cells : int or None
         One of `CELLS`: size of the grid, and the density of points that needs it. None takes any
         density on the coarser one.
@@ -41,19 +35,42 @@ class SimulatedExamples:
 
     """
 
+    size: tuple[int, int]
+    cells: int | None = None
+    model: str | None = None
+
+
+class SimulatedExamples:
+    """
+    Examples over the images of a source of pairs.
+
+    Parameters
+    ----------
+    pairs : PairSource
+        Images with dense depth.
+    simulation : Simulation
+        What is drawn over them.
+    count : int
+        Number of examples.
+    seed : sequence of int
+        Of all random choices.
+    others : PairSource
+        Scenes whose depth serves as a useless map.
+
+    """
+
     def __init__(
         self,
         pairs: PairSource,
-        size: tuple[int, int],
+        simulation: Simulation,
         count: int,
         seed: Sequence[int],
         others: PairSource,
-        cells: int | None = None,
-        model: str | None = None,
     ) -> None:
         self.name, self.count = pairs.name, count
         self._pairs, self._others, self._seed = pairs, others, tuple(seed)
-        self._size, self._cells, self._model = in_multiples(size), cells, model
+        self._size, self._cells = in_multiples(simulation.size), simulation.cells
+        self._model = simulation.model
         self.cells = cells_over(self._size, self._cells or CELLS[0])
 
     def fingerprint(self) -> str:
