@@ -25,7 +25,7 @@ from marigold_ros.models.metric_scale import (
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.spaces import from_metres
 from marigold_training.adapt.judge import MEAN_MAP
-from marigold_training.adapt.metric import block_ratios, fit_scale, judge_metric
+from marigold_training.adapt.metric import block_ratios, fit_scale, judge_metric, JudgedBlock
 import numpy as np
 import pytest
 
@@ -178,7 +178,7 @@ def test_a_scale_is_installed_where_blocks_agree_and_refused_where_not():
     mean_map = np.full((8, 12), 2.0, np.float32)
     for factor, installed in ((1.05, True), (1.3, False)):
         model, blocks, judged = recording(factor)
-        found = judge_metric(model, blocks, judged, 0.5, mean_map, 'after', CONFIG)
+        found = judge_metric(model, blocks, JudgedBlock(judged, 0.5, mean_map), 'after', CONFIG)
         assert (found.scale is not None) == installed
         assert found.table.means()['without LiDAR']['abs_rel'] == pytest.approx(
             1 - 1 / factor, abs=0.01

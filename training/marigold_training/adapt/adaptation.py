@@ -46,7 +46,7 @@ from marigold_training.adapt.judge import (
     training_mean_map,
 )
 from marigold_training.adapt.keep import choose_of_fusion, choose_of_relative
-from marigold_training.adapt.metric import judge_metric
+from marigold_training.adapt.metric import judge_metric, JudgedBlock
 from marigold_training.adapt.page import adaptation_card, proof_page
 from marigold_training.adapt.proof import AFTER, BEFORE, judge_fusion, judge_model, Proof, reasons
 from marigold_training.adapt.recipes import (
@@ -333,8 +333,8 @@ class Adaptation:
         # A base that is kept has its own scale; an adapted one needs another.
         wanted = self.options.metric or models[BEFORE].space == 'metric'
         if wanted and models[chosen].space != 'metric':
-            own_block = judged, blocks.seconds, mean_map
-            metric = judge_metric(models[chosen], pairs, *own_block, chosen, config.alignment)
+            block = JudgedBlock(judged, blocks.seconds, mean_map)
+            metric = judge_metric(models[chosen], pairs, block, chosen, config.alignment)
         if metric is not None and metric.scale is not None:
             models[METRIC] = MetricModel(models[chosen], metric.scale)
             judged = [_converted(one, chosen, metric.scale) for one in judged]

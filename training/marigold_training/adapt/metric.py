@@ -8,7 +8,7 @@ none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -66,14 +66,21 @@ def block_ratios(scale: MetricScale, blocks: Mapping[str, Iterable[Values]]) -> 
     return ratios
 
 
-def judge_unfitted(
-    judged: Sequence[Judged], mean_map: np.ndarray, name: str, scale: MetricScale
-) -> Table:
+@dataclass(frozen=True)
+class JudgedBlock:
+    """The judged images, how long they lasted, and the mean log depth (h, w) of the others."""
+
+    images: Sequence[Judged]
+    seconds: float
+    mean_map: np.ndarray
+
+
+def judge_unfitted(judged: JudgedBlock, name: str, scale: MetricScale) -> Table:
     """Score a model's metres at all points, and those of the mean depth map, without any fit."""
     table = Table()
-    for one in judged:
+    for one in judged.images:
         at, size = one.lidar, one.frame.rgb.shape[:2]
-        mean = cv2.resize(mean_map, size[::-1])
+        mean = cv2.resize(judged.mean_map, size[::-1])
         depths = {UNFITTED: scale.metres(one.predictions[name].relative), MEAN_MAP: np.exp(mean)}
         for row, depth in depths.items():
             table.score(row, depth[at.v, at.u].astype(np.float64), at, size, one.frame.stamp_ns)
@@ -83,29 +90,26 @@ def judge_unfitted(
 def judge_metric(
     model: DepthModel,
     blocks: Mapping[str, BagPairs],
-    judged: Sequence[Judged],
-    seconds: float,
-    mean_map: np.ndarray,
+    judged: JudgedBlock,
     name: str,
     config: AlignmentConfig,
 ) -> MetricProof:
     """
     Fit a scale to blocks, and decide by the judged images whether it is installed.
 
-    The judged images last ``seconds``; ``mean_map`` (h, w) is the mean log depth of the others,
-    and ``name`` that of the model's predictions. The scales of all blocks, the judged one
-    included, must agree, and depth be better than the mean depth map's, both without any fit.
+    ``name`` is that of the model's predictions. The scales of all blocks, the judged one included,
+    must agree, and depth be better than the mean depth map's, both without any fit.
     """
     known = {block: values_of(model, pairs) for block, pairs in blocks.items()}
     images = [values for own in known.values() for values in own]
-    camera = judged[0].frame.camera
+    camera = judged.images[0].frame.camera
     assert camera is not None
     scale = fit_scale(images, model.space, focal_share(camera), config)
-    own = [values_at(one.predictions[name].relative, one.lidar) for one in judged]
+    own = [values_at(one.predictions[name].relative, one.lidar) for one in judged.images]
     ratios = block_ratios(scale, {**known, 'judge': own})
     spread = max(ratios.values()) / min(ratios.values()) - 1.0
-    table = judge_unfitted(judged, mean_map, name, scale)
-    found = difference(table, UNFITTED, MEAN_MAP, seconds)
+    table = judge_unfitted(judged, name, scale)
+    found = difference(table, UNFITTED, MEAN_MAP, judged.seconds)
     scale = replace(scale, abs_rel=table.means()[UNFITTED]['abs_rel'])
     listed = ', '.join(f'{block} {ratio:.2f}' for block, ratio in ratios.items())
     why = f'{found.text()}; true over predicted depth: {listed}'
