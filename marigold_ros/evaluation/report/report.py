@@ -84,7 +84,7 @@ def write_report(
         f'<p class="lead">{escape(intro)}</p>' if intro else '',
         verdict_section(results.get('verdict')),
         requirements_section(results.get('requirements', ())),
-        f'<p class="lead">{escape(frames_text(results))}</p>',
+        f'<p class="lead">{escape(frames_text(results).capitalize())}.</p>',
         tables.warnings_list(results),
         _NO_SCRIPT,
         tables.headline(results),

@@ -85,7 +85,8 @@ def _row(name: str, cells: Iterable[str], own: bool = False) -> str:
 
 def warnings_list(results: Mapping[str, Any]) -> str:
     """Return a paragraph for each warning of the run."""
-    return ''.join(f'<p class="warning">{escape(text)}</p>' for text in warning_texts(results))
+    texts = (text[0].upper() + text[1:] for text in warning_texts(results))
+    return ''.join(f'<p class="warning">{escape(text)}</p>' for text in texts)
 
 
 def headline(results: Mapping[str, Any]) -> str:

@@ -94,8 +94,8 @@ def test_warnings_say_of_how_many_frames_and_why_the_first_has_no_depth(results)
     results['provenance']['warnings'] = {'no scan <near>': 2, 'dark': 1}
     results['provenance']['scoring']['first_not_metric'] = 'too few points'
     texts = re.findall(r'"warning">(.*?)</p>', warnings_list(results))
-    assert texts[0] == 'first frame without metric depth: too few points'
-    assert texts[-2:] == ['warning (2 frames): no scan &lt;near&gt;', 'warning (1 frame): dark']
+    assert texts[0] == 'First frame without metric depth: too few points'
+    assert texts[-2:] == ['Warning (2 frames): no scan &lt;near&gt;', 'Warning (1 frame): dark']
 
 
 def test_bars_of_time_are_medians_before_the_95th_percentile(results):
