@@ -2,12 +2,15 @@
 # Copyright 2026 The marigold_ros developers
 """Runs that are stopped by a signal keep what they have, and the same command goes on."""
 
+from dataclasses import replace
 import json
 import os
 import shutil
 import signal
 
 from marigold_ros.__main__ import main
+from marigold_ros.replay.bag_part import read_part
+from marigold_ros.replay.stored_values import write_values
 import pytest
 
 SIGNALS = pytest.mark.parametrize(
@@ -69,17 +72,21 @@ def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
     assert 'stay until this run has its own' in capsys.readouterr().err
 
 
-def test_equal_images_are_counted_from_before_the_stop_on(
+def test_equal_images_and_time_are_counted_from_before_the_stop_on(
     frozen_drive, load, ramp, figures, monkeypatch, tmp_path
 ):
     monkeypatch.setattr('marigold_ros.geometry.blind_image._FROZEN', 2)
     call = ['evaluate', str(frozen_drive), '--out', str(tmp_path)]
     load(Stopping(ramp, 2))
     assert main(call) == 130
+    (begun,) = tmp_path.glob('parts/*.begun.npz')
+    write_values(begun, replace(read_part(begun), wall_s=1000.0))
     load(ramp)
     assert main(call) == 0
     warnings = figures(tmp_path)[0]['provenance']['warnings']
     assert warnings == {'the last 3 images are equal: has the camera stopped?': 1}
+    rate = json.loads((tmp_path / 'results.json').read_text())['rate']
+    assert rate == pytest.approx(3 * 0.1 / 1000.0, rel=0.1)  # each image stands for 0.1 s
 
 
 @pytest.mark.slow  # 36 images, three times
