@@ -6,6 +6,8 @@ import json
 from threading import Event
 
 from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, InputError
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -85,14 +87,16 @@ def test_what_was_read_before_the_damage_is_scored(
     timed(count)
     monkeypatch.setattr('marigold_ros.replay.sources.bag_frames', damaged)
     seen = []
-    with pytest.raises(BagError, match='cut off'):
+    with pytest.raises(BagError, match='cut off; the readable part of the bag is scored in'):
         evaluate_bag(short_drive, ramp, out=tmp_path, progress=lambda *done: seen.append(done))
     assert len(rows_of(tmp_path)) == 2
     assert [done for done, _ in seen] == [1, 2]
+    results = json.loads((tmp_path / 'results.json').read_text())
+    assert results['provenance']['warnings'] == {'cut off': 1}
 
 
 @pytest.mark.parametrize('count', [60, 1])
-def test_an_image_that_cannot_be_scored_is_rejected(
+def test_an_image_that_cannot_be_scored_is_rejected_and_not_recorded(
     count, short_drive, ramp, timed, monkeypatch, tmp_path, rows_of
 ):
     add = Scorer.add
@@ -105,7 +109,9 @@ def test_an_image_that_cannot_be_scored_is_rejected(
 
     timed(count)
     monkeypatch.setattr(Scorer, 'add', refusing)
-    evaluate_bag(short_drive, ramp, out=tmp_path)
+    evaluate_bag(short_drive, ramp, ReplayOptions(record=PointsConfig()), tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['frames']['rejected'] == {'shape': 1}
     assert len(rows_of(tmp_path)) == 2
+    with BagReader(tmp_path / 'recording') as reader:
+        assert reader.topics['/marigold_depth/relative/image'].count == 2
