@@ -379,6 +379,7 @@ def test_one_broken_bag_among_others_does_not_lose_them(
     answer = evaluate(tmp_path / 'broken', cut_drive()[0], short_drive)
     assert answer.code == 1
     assert '2 of 3 bags cannot be read to the end' in answer.error
+    assert [name in str(answer.warnings) for name in ('broken', 'bag')] == [True, True]
     assert len(answer.results['provenance']['bags']) == 2
     assert answer.results['frames']['processed'] > 3
     assert evaluate(short_drive, tmp_path / 'none').error.endswith('file of a bag')
