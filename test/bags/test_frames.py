@@ -559,9 +559,10 @@ def test_a_lone_stamp_right_after_a_clock_jump_costs_its_own_image_only(drive):
 
 
 def test_a_further_sensor_without_stamps_leaves_the_others_alone(drive):
-    for tick in range(3):
+    for tick in range(4):
         drive.image(START + tick * 100 * MS)
-        drive.scan(START + tick * 100 * MS)
+        if tick > 0:
+            drive.scan(START + tick * 100 * MS)
         cloud = vars(encode_cloud(np.ones((1, 4), CLOUD)))
         drive.add('/radar', 'PointCloud2', cloud, 0, START + tick * 100 * MS, frame_id='lidar')
     drive.read()
@@ -569,7 +570,9 @@ def test_a_further_sensor_without_stamps_leaves_the_others_alone(drive):
     with BagReader(drive.path) as reader:
         read = list(bag_frames(reader, topics, LidarConfig(), np.eye(4)))
     found = [[one.points_lidar is not None for one in item.frame.inputs] for item in read]
-    assert found == [[True, False]] * 3
-    given = [one.T_cam_lidar is not None for one in read[0].frame.inputs]
+    assert found == [[False, False]] + [[True, False]] * 3
+    reasons = [str(one.no_points) for one in read[0].frame.inputs]
+    assert ['the stamp is 0' in reason for reason in reasons] == [False, True]
+    given = [one.T_cam_lidar is not None for one in read[1].frame.inputs]
     assert given == [True, False]  # extrinsics are those of the first
     assert 'the stamp is 0' in read[0].warning
