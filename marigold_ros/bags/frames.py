@@ -313,10 +313,9 @@ class _FrameStream:
         self._notes.clear()
         camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
         camera_at = head.message.header.frame_id or info_frame, head.stamp_ns
-        nothing = SparseInput(NONE, T_cam_lidar=self._given_extrinsics), None
         found = [
             self._measured(sensor, camera_at, rgb.shape, warnings) for sensor in self._sensors
-        ] or [nothing]
+        ] or [(SparseInput(NONE, T_cam_lidar=self._given_extrinsics), None)]
         frame = Frame(
             rgb=rgb,
             camera=camera,
