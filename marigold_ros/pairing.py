@@ -23,7 +23,7 @@ Item = TypeVar('Item')
 CLOCK_JUMP_NS = 1_000_000_000
 HORIZON_NS = 2_000_000_000
 # A stamp may be so much farther ahead than time has passed: bags have gaps, or are played fast.
-_LEAP_NS = 60_000_000_000
+LEAP_NS = 60_000_000_000
 
 
 def is_clock_jump(newest_ns: int | None, stamp_ns: int) -> bool:
@@ -106,13 +106,13 @@ class StampOrder:
         """
         for newest, heard in self._newest.get(topic, [(stamp_ns, heard_ns)]):
             ahead = stamp_ns - newest
-            if -CLOCK_JUMP_NS <= ahead <= _LEAP_NS + heard_ns - heard:
+            if -CLOCK_JUMP_NS <= ahead <= LEAP_NS + heard_ns - heard:
                 now = max(newest, stamp_ns), heard_ns
                 self._newest[topic] = [now, (newest, heard)] if ahead > CLOCK_JUMP_NS else [now]
                 self._suspects.pop(topic, None)
                 return 'good'
         suspects = list(self._suspects.values())  # which another thread may clear
-        if not any(-CLOCK_JUMP_NS <= stamp_ns - other <= _LEAP_NS for other in suspects):
+        if not any(-CLOCK_JUMP_NS <= stamp_ns - other <= LEAP_NS for other in suspects):
             self._suspects[topic] = stamp_ns
             return 'lone'
         self.clear()

@@ -26,6 +26,7 @@ from marigold_ros.frame import Frame, FrameResult, Prediction
 from marigold_ros.geometry.stream import StreamState
 from marigold_ros.image_sets.image_set import ImageSet
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.pairing import LEAP_NS
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.processes import Stopped
 from marigold_ros.replay.bag_part import BagPart, count_warnings, read_part
@@ -248,12 +249,13 @@ class _Run:
 
     def _measure(self) -> None:
         """Note what is known once there are no more images."""
-        part, stamps = self.part, self.part.stamps_ns
+        part, steps_ns = self.part, np.diff(self.part.stamps_ns)
         part.wall_s = perf_counter() - self._began
         part.calibration = self._main.pipeline.calibration
-        if len(stamps) > 1:
-            length_ns = (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1)
-            part.recorded_s = length_ns / 1e9
+        if len(steps_ns):  # without jumps of the clock
+            kept = (steps_ns >= 0) & (steps_ns <= LEAP_NS + np.median(steps_ns))
+            step_s = steps_ns[kept].sum() / max(kept.sum(), 1) / 1e9
+            part.recorded_s = float(step_s * len(part.stamps_ns))
 
     def _go_on(self) -> None:
         """Take over what a stopped replay of this bag kept."""

@@ -221,7 +221,6 @@ def _intro(results: Mapping[str, Any]) -> str:
     if is_dataset(results):
         return f'Checkpoint {checkpoint}, each image alone.'
     text = f'Checkpoint {checkpoint}, replayed offline.'
-    rate = results['rate']
-    if rate:
+    if rate := results['rate']:
         text += f' A second of recording took {1 / rate:.2f} s of work, scoring included.'
     return text

@@ -15,6 +15,8 @@ from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.message_codec import encode_image
+from marigold_ros.replay.bag_replay import Models, replay
+from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 import numpy as np
 import pytest
 import yaml
@@ -282,17 +284,23 @@ def test_a_lidar_on_another_clock_is_reported_with_its_offset(evaluate, changed_
     assert 'heldout' in evaluate(bag, '--stamps', 'log').results['protocols']
 
 
-def test_a_clock_that_jumps_back_is_told_and_survived(evaluate, changed_drive, tmp_path):
+@pytest.mark.parametrize(('seconds', 'words'), [(-50, 'back by 49.'), (1000, 'ahead by 1000.')])
+def test_a_clock_that_jumps_is_told_and_survived(
+    evaluate, changed_drive, ramp, tmp_path, seconds, words
+):
     seen = []
 
     def jump(topic, stamp_ns):
         seen.append(topic)
-        return stamp_ns - 50 * SECOND * (seen.count(LIDAR) > 1)
+        return stamp_ns + seconds * SECOND * (seen.count(LIDAR) > 1)
 
-    answer = evaluate(changed_drive(tmp_path / 'bag', stamped(jump)))
+    bag = changed_drive(tmp_path / 'bag', stamped(jump))
+    answer = evaluate(bag)
     assert answer.code == 0
     assert answer.results['frames']['processed'] == 3
-    assert any('jumped back by 49.' in text for text in answer.warnings)
+    assert any(f'jumped {words}' in text for text in answer.warnings)
+    part = replay(Models(ramp), ReplayOptions(), BagJob(bag, 0))
+    assert part.recorded_s == pytest.approx(3 * 0.1)
 
 
 def test_encodings_may_be_mixed(evaluate, changed_drive, tmp_path):
