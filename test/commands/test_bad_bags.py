@@ -303,7 +303,9 @@ def test_a_clock_that_jumps_is_told_and_survived(
     assert part.recorded_s == pytest.approx(3 * 0.1)
 
 
-def test_encodings_may_be_mixed(evaluate, changed_drive, tmp_path):
+def test_encodings_may_be_mixed_and_an_unknown_one_costs_its_image_only(
+    evaluate, changed_drive, tmp_path
+):
     encodings = iter(['bgr8', 'mono8', 'fancy12'])
 
     def mixed(topic, message, log_ns):
@@ -317,8 +319,10 @@ def test_encodings_may_be_mixed(evaluate, changed_drive, tmp_path):
 
     answer = evaluate(changed_drive(tmp_path / 'bag', mixed))
     assert answer.code == 0
-    assert answer.results['frames']['metric'] == 2
+    counts = [answer.results['frames'][name] for name in ('read', 'processed', 'metric')]
+    assert counts == [3, 2, 2]
     assert answer.results['frames']['rejected'] == {'encoding': 1}
+    assert [n for text, n in answer.warnings.items() if 'rejected: ' in text] == [1]
 
 
 def test_a_lidar_that_looks_elsewhere_is_told(evaluate, changed_drive, tmp_path):

@@ -131,26 +131,6 @@ def test_a_part_without_images_names_it_and_leaves_nothing_to_go_on_with(
     assert main(command) == 0
 
 
-def test_broken_images_are_counted_and_the_rest_is_scored(changed_drive, ramp, tmp_path):
-    images = []
-
-    def broken(topic, message, log_ns):
-        if topic == '/tf_static':
-            return None
-        images.extend([topic] * (topic == '/camera/image_raw'))
-        first = topic == '/camera/image_raw' and len(images) == 1
-        return topic, {'data': message.data[:100]} if first else {}, log_ns
-
-    results = evaluate_bag(changed_drive(tmp_path / 'broken', broken), ramp)
-    counts = results['frames']
-    assert counts['read'] == counts['processed'] + sum(counts['rejected'].values()) == 3
-    assert counts['rejected'] == {'truncated': 1}
-    assert counts['metric'] == 0  # that bag has no transforms, as a warning says
-    warnings = results['provenance']['warnings']
-    assert any('transform' in text for text in warnings)
-    assert [n for text, n in warnings.items() if 'rejected: rgb8 image has 100' in text] == [1]
-
-
 def test_extrinsics_can_be_given_where_the_bag_has_none(short_drive, drive_without, ramp):
     with BagReader(short_drive) as reader:
         T = next(iter(bag_frames(reader, reader.choose_topics(), LidarConfig()))).frame.T_cam_lidar
