@@ -20,7 +20,7 @@ import huggingface_hub
 from huggingface_hub import constants
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.hub import fetch, look_up, Repository
-from marigold_ros.models.locate import EMBEDDED, find_autoencoder
+from marigold_ros.models.locate import EMBEDDED, find_autoencoder, find_folder
 import pytest
 
 COMMIT = 'ab' * 20
@@ -79,7 +79,7 @@ class Answer(BaseHTTPRequestHandler):
         if path.startswith('/api/models/someone/tiny/tree/'):
             return self.send([self.entry(name) for name in self.server.files()])
         if path.startswith('/api/models/'):
-            if revision not in ('', 'main', COMMIT):
+            if revision not in ('', 'main', 'v1', COMMIT):
                 return self.refuse(404, 'RevisionNotFound')
             return self.send(self.info())
         if '/resolve/' not in path:
@@ -305,7 +305,7 @@ def test_a_killed_download_fetches_only_what_is_missing(hub, environment, tmp_pa
 @pytest.mark.usefixtures('asked_here')
 def test_a_damaged_file_is_removed_and_named(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
-    hub.damaged, found, config = {WEIGHTS}, look_up('someone/tiny'), 'unet/config.json'
+    hub.damaged, found, config = {WEIGHTS}, look_up('someone/tiny@v1'), 'unet/config.json'
     with pytest.raises(CheckpointError, match=f'{WEIGHTS} of someone/tiny arrived damaged'):
         fetch(found)
     hub.damaged = set()
@@ -313,7 +313,7 @@ def test_a_damaged_file_is_removed_and_named(hub, monkeypatch, tmp_path):
     os.truncate(folder / config, 0)  # as a power cut does
     with pytest.raises(CheckpointError, match=f'{config} of someone/tiny arrived damaged'):
         fetch(found)
-    assert fetch(found) == folder
+    assert fetch(found) == folder == find_folder('someone/tiny@v1')
     for name in found.files:
         assert (folder / name).read_bytes() == (hub.folder / name).read_bytes()
 
