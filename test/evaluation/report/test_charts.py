@@ -74,35 +74,37 @@ def points(browser, number=0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('scale', [1e-3, 4.5, 4e4])
-def test_points_of_a_curve_are_where_the_labels_of_its_axes_say(drawn, scale):
-    values, frames = [1.0, None, -0.7, 1.9, 0.4, None], [10, 20, 40, 80, 90, 110]
-    curves = {'a': [v and v * scale for v in values]}
-    browser = drawn(chart('planted', curves, x_label='seconds', x=frames))
+@pytest.mark.parametrize(
+    ('scale', 'offset', 'width'), [(1e-3, 0, 1200), (4.5, 0, 390), (4e4, 0, 1200), (1, 20, 390)]
+)
+def test_points_of_a_curve_are_where_the_labels_of_its_axes_say(drawn, scale, offset, width):
+    values, frames = [1.0, None, -0.7, 1.2, 0.4, None], [10, 20, 40, 80, 90, 110]
+    highest = 1.9 * scale + offset
+    curves = {'a': [v and v * scale + offset for v in values], 'b': [highest]}
+    browser = drawn(chart('planted', curves, x_label='seconds', x=frames, zero=not offset), width)
     (low, _, bottom), *_, (high, _, top) = levels = labels(browser, 'end')
     metres = [float(text) for text, *_ in levels]
     assert len(levels) in range(4, 9)
     assert np.diff(metres) == pytest.approx(metres[1] - metres[0], rel=1e-6)
-    assert metres[0] <= -0.7 * scale < metres[1]
-    assert metres[-2] < 1.9 * scale <= metres[-1]
+    assert metres[0] <= -0.7 * scale + offset < metres[1]
+    assert metres[-2] < highest <= metres[-1]
     assert top < bottom
     *ticks, name = labels(browser, 'middle')
     assert name[0] == 'seconds'
     assert len(ticks) > 3
     (first, left, _), *_, (last, right, _) = ticks
+    assert left < right < width
+    across = np.polyfit([float(first), float(last)], [left, right], 1)
+    upwards = np.polyfit([float(low), float(high)], [bottom, top], 1)
     known = [(x, v) for x, v in zip(frames, curves['a'], strict=True) if v is not None]
     for (x, value), (_, u, v) in zip(known, points(browser), strict=True):
-        assert u == pytest.approx(np.interp(x, *_line(first, last, left, right)), abs=0.1)
-        assert v + 4 == pytest.approx(np.interp(value, *_line(low, high, bottom, top)), abs=0.1)
+        assert u == pytest.approx(np.polyval(across, x), abs=0.1)
+        assert v + 4 == pytest.approx(np.polyval(upwards, value), abs=0.1)
     # A line is not drawn over a gap, and a point between two gaps is a dash.
     assert [kind for kind, *_ in points(browser)] == ['M', 'M', 'L', 'L']
     curve = browser.find_element('css selector', '.plot .curve').get_attribute('d')
     assert curve.index('h3') < curve.rindex('M')
     assert curve.count('h3') == 1
-
-
-def _line(first, last, start, end):
-    return (float(first), float(last)), (start, end)
 
 
 @pytest.mark.slow
@@ -125,7 +127,8 @@ def test_keys_and_pointer_read_values_and_without_them_means_are_read(drawn):
 
     values = {'a': [float(i) if i else None for i in range(30)], 'b': [1234.5] * 30}
     spec = frame_chart('planted', range(100, 160, 2), values, unit='ms')
-    spec['curves'].append({'name': 'ideal', 'values': [3.0] * 30, 'reference': True})
+    ideal = {'values': [3.0] * 30, 'reference': True}
+    spec['curves'] += [{'name': name, **ideal} for name in ('ideal', '')]
     browser = drawn(spec)
     plot = browser.find_element('css selector', '.plot')
 
@@ -134,6 +137,8 @@ def test_keys_and_pointer_read_values_and_without_them_means_are_read(drawn):
 
     means = 'mean of one in 2 frames: a 15 ms · b 1235 ms'
     assert read() == means
+    legend = browser.find_elements('css selector', '.legend > *')
+    assert [found.text for found in legend] == ['a', 'b', 'ideal']
     for keys, place, value in (
         ([Keys.ARROW_LEFT], 158, '29 ms'),
         ([Keys.PAGE_DOWN], 152, '26 ms'),
@@ -143,9 +148,10 @@ def test_keys_and_pointer_read_values_and_without_them_means_are_read(drawn):
     ):
         plot.send_keys(*keys)
         assert read() == f'frame {place}: a {value} · b 1235 ms'
+    assert len(browser.find_elements('css selector', '.plot .dot')) == 3  # none of a
     plot.send_keys(Keys.END)
     dots = browser.find_elements('css selector', '.plot .dot')
-    assert [float(dot.get_attribute('cx')) for dot in dots] == [points(browser)[-1][1]] * 3
+    assert [float(dot.get_attribute('cx')) for dot in dots] == [points(browser)[-1][1]] * 4
     assert float(dots[0].get_attribute('cy')) == pytest.approx(points(browser)[-1][2], abs=0.1)
     browser.execute_script('arguments[0].blur()', plot)
     assert read() == means
@@ -177,7 +183,13 @@ def test_labels_never_overlap(drawn, width):
         assert right <= width
         for a, b, c, d in boxes[:i]:
             assert left >= b or right <= a or top >= d - 3 or bottom <= c + 3
-    assert len(browser.find_elements('css selector', '.plot line.mark')) == 5
+    places = [u for _, u, _ in points(browser)]
+    for text, u, _ in labels(browser, 'middle')[:-1]:
+        assert u == pytest.approx(places[int(text.partition('–')[0])], abs=0.1)
+    marks = browser.find_elements('css selector', '.plot line.mark')
+    assert [float(mark.get_attribute('x1')) for mark in marks] == pytest.approx(
+        [places[first] for first, _ in spec['marks']], abs=0.1
+    )
     shown = {found.text for found in browser.find_elements('css selector', '.plot text.mark')}
     assert {'a bag', 'last'} <= shown <= {'a bag', 'another bag', 'short', 'last'}
     browser.find_element('css selector', '.plot').send_keys('\ue010')  # End
