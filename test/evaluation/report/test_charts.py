@@ -110,14 +110,7 @@ def test_points_of_a_curve_are_where_the_labels_of_its_axes_say(drawn, scale, of
 @pytest.mark.slow
 def test_an_axis_ends_where_it_is_told_to(drawn):
     browser = drawn(chart('planted', {'a': [0.2, 0.3]}, x_label='share', top=1.0))
-    assert [text for text, *_ in labels(browser, 'end')] == [
-        '0.0',
-        '0.2',
-        '0.4',
-        '0.6',
-        '0.8',
-        '1.0',
-    ]
+    assert labels(browser, 'end')[-1][0] == '1.0'
 
 
 @pytest.mark.slow
