@@ -249,19 +249,6 @@ def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):
     assert not find(opened, '#progress').is_displayed()
 
 
-def test_a_file_that_is_broken_shows_its_sentence(browser, server):
-    visit(browser, server)
-    drop(browser, 'broken.png', b'not an image')
-    wait(browser, lambda: find(browser, '#problem').is_displayed())
-    assert 'broken.png' in find(browser, '#problem').text
-    drop(browser, 'street.png', a_photo())
-    finished(browser)
-    assert not find(browser, '#problem').is_displayed()
-    # The browser itself notes answers with 4xx.
-    noted = [entry['message'] for entry in browser.get_log('browser')]
-    assert all('422' in message for message in noted)
-
-
 def limit_network(browser, **limits):
     network = {'offline': False, 'latency': 0, 'downloadThroughput': -1, 'uploadThroughput': -1}
     browser.execute_cdp_cmd('Network.emulateNetworkConditions', {**network, **limits})
@@ -351,9 +338,12 @@ def test_several_files_wait_in_a_gallery_where_going_back_works(opened, server, 
     assert texts(opened, '.cloud h3') == ['Point cloud']
 
 
-def test_a_file_is_sent_again_until_the_queue_has_room(browser, server):
+def test_a_file_is_refused_if_broken_and_sent_again_if_the_queue_is_full(browser, server):
     visit(browser, server)
+    drop(browser, 'broken.png', b'not an image')
+    wait(browser, lambda: 'broken.png' in find(browser, '#problem').text)
     gate = begin(browser, server)
+    assert not find(browser, '#problem').is_displayed()
     while server.send('other.png', a_photo()).status == 202:
         pass
     drop(browser, 'last.png', a_photo())
