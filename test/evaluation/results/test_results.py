@@ -145,8 +145,8 @@ def test_a_warning_of_one_frame_is_in_the_singular():
     results = unscored()
     results['provenance'] |= {'warnings': {'dark': 1, 'late': 2}}
     page = warnings_list(results)
-    assert '>warning (1 frame): dark<' in page
-    assert '>warning (2 frames): late<' in page
+    assert '>Warning (1 frame): dark<' in page
+    assert '>Warning (2 frames): late<' in page
     assert 'warning (1 frame): dark\nwarning (2 frames): late' in summary(results, 'out')
 
 
