@@ -29,6 +29,7 @@ from launch.actions import (  # noqa: E402
 )
 from launch.event_handler import EventHandler  # noqa: E402
 from launch.events import Shutdown  # noqa: E402
+from marigold_ros.bags.reader import BagReader  # noqa: E402
 from marigold_ros.live_run.process import own_context, spinning  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.lifecycle import LifecycleNode  # noqa: E402
@@ -166,13 +167,17 @@ def test_a_bag_starts_when_the_node_is_active_and_ends_the_launch(short_drive, t
     if broken:
         bag = tmp_path / 'empty'
         bag.mkdir()
-    code, output = launch(
-        LAUNCH / 'replay.launch.py', f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false'
-    )
+    given = (f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false')
+    code, output = launch(LAUNCH / 'replay.launch.py', *given, f'record:={tmp_path / "record"}')
     assert output.index(']: active: ') > 0
     assert output.index('the bag starts') > output.index('model unet')
     assert code == int(broken)
     assert ('`ros2 bag play` ended with exit code' in output) == broken
+    if not broken:
+        with BagReader(bag) as played, BagReader(tmp_path / 'record') as recorded:
+            first, *_ = played.messages(['/camera/image_raw'])
+            served = recorded.messages(['/marigold_depth/relative/image'])
+            assert first[1].header.stamp in [message.header.stamp for _, message, _ in served]
 
 
 @pytest.mark.skipif(shutil.which('ros2') is None, reason='needs ros2 bag')
