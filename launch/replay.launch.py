@@ -161,7 +161,7 @@ def end_with_bag(event, context) -> list:
             f'`ros2 bag play` ended with exit code {event.returncode}; its output above says why: '
             'check the bag with `ros2 bag info`, or mend it with `ros2 bag reindex`'
         )
-    return [EmitEvent(event=Shutdown(reason='bag is over'))]
+    return [] if context.is_shutdown else [EmitEvent(event=Shutdown(reason='bag is over'))]
 
 
 def _player(given: dict[str, str], share: Path) -> ExecuteProcess:

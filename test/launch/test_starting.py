@@ -8,6 +8,7 @@ import importlib.util
 import os
 from pathlib import Path
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -178,6 +179,21 @@ def test_a_bag_starts_when_the_node_is_active_and_ends_the_launch(short_drive, t
             first, *_ = played.messages(['/camera/image_raw'])
             served = recorded.messages(['/marigold_depth/relative/image'])
             assert first[1].header.stamp in [message.header.stamp for _, message, _ in served]
+
+
+@pytest.mark.skipif(shutil.which('ros2') is None, reason='needs ros2 bag')
+def test_a_replay_that_is_interrupted_ends_without_an_error(short_drive):
+    file, given = str(LAUNCH / 'replay.launch.py'), (f'bag:={short_drive}', 'rviz:=false')
+    command = [sys.executable, '-c', RUN, file, *given, 'image:=/camera/image_raw', 'loop:=true']
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
+    with subprocess.Popen(command, text=True, **pipes) as run:
+        output = []
+        for line in run.stdout:
+            output.append(line)
+            if '[ros2-2]: process started' in line:
+                run.send_signal(signal.SIGINT)
+    assert '[ERROR]' not in ''.join(output)
+    assert run.returncode == 0
 
 
 @pytest.mark.skipif(shutil.which('ros2') is None, reason='needs ros2 bag')
