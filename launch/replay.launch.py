@@ -23,6 +23,7 @@ from launch.actions import (
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
+    TimerAction,
 )
 from launch.event_handler import EventHandler
 from launch.event_handlers import OnProcessExit
@@ -161,7 +162,9 @@ def end_with_bag(event, context) -> list:
             f'`ros2 bag play` ended with exit code {event.returncode}; its output above says why: '
             'check the bag with `ros2 bag info`, or mend it with `ros2 bag reindex`'
         )
-    return [] if context.is_shutdown else [EmitEvent(event=Shutdown(reason='bag is over'))]
+    end = EmitEvent(event=Shutdown(reason='bag is over'))
+    # The last image is still on its way through the node, and into the recording.
+    return [] if context.is_shutdown else [TimerAction(period=1.0, actions=[end])]
 
 
 def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
