@@ -14,7 +14,7 @@ lead, it shows what the model is worth.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -48,34 +48,19 @@ _DIAMOND = np.array(
 _SMALL_HOLE_PX, _LARGE_HOLE_PX = 7, 31
 
 
-@dataclass(frozen=True)
-class Surface:
-    """Depth as a polynomial of the pixel position in one space."""
-
-    degree: int
-    # (1,), (3,) or (6,): of 1; x, y; x², xy, y², in units of half the image, centred.
-    coefficients: np.ndarray
-    space: str  # 'depth', 'log' or 'disparity'
-    size: tuple[int, int]  # (width, height) of the image
-    limits: tuple[float, float]  # metres, to which depths are clipped
-
-    def at(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Evaluate at columns and rows of any equal shape; float64 metres of that shape."""
-        basis = polynomial_terms(np.ravel(u), np.ravel(v), self.size, self.degree)
-        depth = to_limited_metres(basis @ self.coefficients, self.space, self.limits)
-        return depth.reshape(np.shape(u))
-
-
-def fit_surface(
+def surface_depth(
     sparse: SparseDepth,
+    u: np.ndarray,
+    v: np.ndarray,
     size: tuple[int, int],
     degree: int,
     limits: tuple[float, float] = (0.1, 100.0),
-) -> Surface:
+) -> np.ndarray:
     """
     Fit a constant (degree 0), plane (1) or quadric (2) with the smallest mean relative error.
 
-    ``size`` is (width, height) of the image, ``limits`` the range of the result in metres.
+    Returns its depth at columns and rows of any equal shape, float64 metres; ``size`` is (width,
+    height) of the image, ``limits`` the range of the result in metres.
 
     Raises
     ------
@@ -93,7 +78,8 @@ def fit_surface(
     spaces = ('depth', 'log', 'disparity')
     fits = [(*minimise_relative_error(basis, z, space, limits), space) for space in spaces]
     _, coefficients, space = min(fits, key=lambda fit: fit[0])
-    return Surface(degree, coefficients, space, size, limits)
+    wanted = polynomial_terms(np.ravel(u), np.ravel(v), size, degree)
+    return to_limited_metres(wanted @ coefficients, space, limits).reshape(np.shape(u))
 
 
 def minimise_relative_error(
@@ -231,9 +217,7 @@ def baseline_depths(
         If there are fewer than six fit points.
 
     """
-    if len(sparse) < FEWEST_POINTS:
-        raise InputError(f'{len(sparse)} fit points; the baselines need {FEWEST_POINTS}', 'empty')
-    surfaces = (fit_surface(sparse, size, degree, limits).at(u, v) for degree in _TERMS)
+    surfaces = (surface_depth(sparse, u, v, size, degree, limits) for degree in _TERMS)
     nearest = interpolate_nearest(sparse, u, v)
     filled = fill_morphologically(sparse, u, v, size)
     depths = (*surfaces, nearest, *interpolate_linear(sparse, u, v, nearest), filled)

@@ -9,9 +9,9 @@ from marigold_ros.evaluation.baselines import (
     baseline_depths,
     BASELINES,
     fill_morphologically,
-    fit_surface,
     interpolate_linear,
     interpolate_nearest,
+    surface_depth,
     to_limited_metres,
 )
 from marigold_ros.frame import SparseDepth
@@ -47,16 +47,14 @@ def test_quadric_is_recovered_with_a_fifth_outliers(space):
     sparse = sparse_of(truth, rng)
     wrong = rng.random(len(sparse)) < 0.2
     z = np.where(wrong, sparse.z * rng.uniform(1.5, 3.0, len(sparse)), sparse.z)
-    surface = fit_surface(SparseDepth(sparse.u, sparse.v, z), SIZE, 2)
-    assert surface.space == space
-    assert np.abs(surface.at(*PIXELS) / truth - 1).max() < 0.02
+    found = surface_depth(SparseDepth(sparse.u, sparse.v, z), *PIXELS, SIZE, 2)
+    assert np.abs(found / truth - 1).max() < 0.02
 
 
 def test_plane_recovers_the_road_in_disparity_exactly():
     truth = image(lambda x, y: 1 / (0.12 + 0.1 * y + 0.01 * x))
-    surface = fit_surface(sparse_of(truth, np.random.default_rng(0)), SIZE, 1)
-    assert surface.space == 'disparity'
-    assert surface.at(*PIXELS) == pytest.approx(truth, rel=1e-6)
+    found = surface_depth(sparse_of(truth, np.random.default_rng(0)), *PIXELS, SIZE, 1)
+    assert found == pytest.approx(truth, rel=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -65,7 +63,7 @@ def test_a_higher_degree_is_never_worse_at_the_fit_points(seed):
     z = rng.uniform(1, 60, 80)
     sparse = SparseDepth(rng.integers(0, 64, 80), rng.integers(0, 48, 80), z)
     errors = [
-        np.mean(np.abs(fit_surface(sparse, SIZE, degree).at(sparse.u, sparse.v) - z) / z)
+        np.mean(np.abs(surface_depth(sparse, sparse.u, sparse.v, SIZE, degree) - z) / z)
         for degree in (0, 1, 2)
     ]
     assert errors[1] <= errors[0] * 1.02
@@ -75,7 +73,7 @@ def test_a_higher_degree_is_never_worse_at_the_fit_points(seed):
 def test_constant_is_as_good_as_the_best_of_all_constants():
     z = np.random.default_rng(5).lognormal(2, 0.8, 400)
     sparse = SparseDepth(np.arange(400) % 64, np.arange(400) // 64, z)
-    found = fit_surface(sparse, SIZE, 0).at(0, 0)
+    found = surface_depth(sparse, 0, 0, SIZE, 0)
     best = min(np.mean(np.abs(c - z) / z) for c in np.linspace(z.min(), z.max(), 4000))
     assert np.mean(np.abs(found - z) / z) < best * 1.01
 
@@ -188,7 +186,7 @@ def test_baselines_are_finite_and_in_range_at_every_pixel():
 def test_too_few_points_are_an_error_with_the_number_needed():
     sparse = SparseDepth(np.arange(5), np.arange(5), np.ones(5))
     for fit in (
-        lambda: fit_surface(sparse, SIZE, 2),
+        lambda: surface_depth(sparse, sparse.u, sparse.v, SIZE, 2),
         lambda: baseline_depths(sparse, sparse.u, sparse.v, SIZE),
     ):
         with pytest.raises(InputError, match='5.*6') as refusal:

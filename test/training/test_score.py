@@ -16,7 +16,7 @@ from ablate import main as ablate
 import cv2
 from diffusers import AutoencoderTiny
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
-from marigold_ros.evaluation.baselines import fit_surface
+from marigold_ros.evaluation.baselines import surface_depth
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.spaces import from_metres, to_metres
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -93,9 +93,8 @@ def test_beside_the_quadric_a_map_adds_what_the_surface_lacks(space):
     bent = from_metres(5.0 + u, own) + 0.3 * (v - 0.3) ** 2 * (own != 'disparity')
     truth = to_metres(0.4 * from_metres(metres, own) + bent, own, 1e3)
     valid = rng.random(truth.shape) < 0.5
-    alone = fit_surface(
-        SparseDepth(*np.nonzero(valid)[::-1], truth[valid].astype(np.float32)), (32, 24), 2
-    ).at(*np.meshgrid(np.arange(32), np.arange(24)))
+    points = SparseDepth(*np.nonzero(valid)[::-1], truth[valid].astype(np.float32))
+    alone = surface_depth(points, *np.meshgrid(np.arange(32), np.arange(24)), (32, 24), 2)
     found = beside_quadric(relative, truth, valid, space)
     error, error_alone = (np.abs(x / truth - 1.0)[valid].mean() for x in (found, alone))
     assert error < 0.05 * error_alone

@@ -14,8 +14,8 @@ from marigold_ros.evaluation.baselines import (
     baseline_depths,
     BASELINE_TEXT,
     FEWEST_POINTS,
-    fit_surface,
     MeanMap,
+    surface_depth,
 )
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.evaluation.metrics.intervals import error_of_mean, mean_interval
@@ -107,7 +107,7 @@ class BaselineScores:
             return {}
         limits = (self._config.min_depth, self._config.max_depth)
         depths = {
-            name: fit_surface(truth, size, degree, limits).at(truth.u, truth.v)
+            name: surface_depth(truth, truth.u, truth.v, size, degree, limits)
             for degree, name in enumerate(('constant', 'plane', 'quadric'))
         }
         mean = self._mean_map.earlier(truth.u, truth.v, size)

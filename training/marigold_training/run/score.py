@@ -14,9 +14,9 @@ from pathlib import Path
 import cv2
 from marigold_ros.errors import CheckpointError, InputError
 from marigold_ros.evaluation.baselines import (
-    fit_surface,
     minimise_relative_error,
     polynomial_terms,
+    surface_depth,
     to_limited_metres,
 )
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
@@ -191,8 +191,8 @@ def _fitted_depths(
     prediction = _predicted(model, pair.rgb)
     depths = {
         'model': best_affine(prediction.relative, truth, valid, prediction.space),
-        'plane': fit_surface(points, size, 1, LIMITS).at(columns, rows),
-        'quadric': fit_surface(points, size, 2, LIMITS).at(columns, rows),
+        'plane': surface_depth(points, columns, rows, size, 1, LIMITS),
+        'quadric': surface_depth(points, columns, rows, size, 2, LIMITS),
         'quadric and model': beside_quadric(prediction.relative, truth, valid, prediction.space),
     }
     if prediction.space == 'metric':
