@@ -220,13 +220,7 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
     from marigold_ros.models.marigold.check import check_checkpoint
 
     vae = find_autoencoder(args.vae) if args.vae else None
-    report = check_checkpoint(folder, vae)
-    return {
-        'files': [asdict(file) for file in report.files],
-        'timesteps': list(report.timesteps),
-        'timestep_spacing': report.spacing,
-        'round_trip_error': report.round_trip,
-    }
+    return check_checkpoint(folder, vae)
 
 
 def _details(facts: dict[str, Any]) -> list[str]:

@@ -7,10 +7,10 @@ Whatever would stop it from loading raises. The round trip sends a planted depth
 autoencoder and back, which reveals a wrong scaling factor, mixed-up files and damaged weights.
 """
 
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 import re
+from typing import Any
 
 from diffusers import LCMScheduler
 from marigold_ros.errors import brief, CheckpointError
@@ -27,34 +27,17 @@ ROUND_TRIP_LIMIT = 0.1
 SIZE = (96, 128)  # px, of the planted image
 
 
-@dataclass(frozen=True)
-class WeightFile:
-    """One safetensors file: path in the checkpoint, contents, and hash."""
-
-    path: str
-    size: int  # bytes
-    tensors: int
-    parameters: int
-    dtypes: tuple[str, ...]
-    sha256: str
-    verified: bool  # against SHA256SUMS or the hub's own name of the file
-
-
-@dataclass(frozen=True)
-class CheckpointReport:
-    """What :func:`check_checkpoint` found."""
-
-    files: tuple[WeightFile, ...]
-    spacing: str
-    timesteps: tuple[int, ...]  # of the default number of steps
-    round_trip: float  # mean error of a planted image in [0, 1]
-
-
 def check_checkpoint(
     folder: Path, vae: Path | None = None, round_trip_limit: float = ROUND_TRIP_LIMIT
-) -> CheckpointReport:
+) -> dict[str, Any]:
     """
     Check a checkpoint folder in diffusers layout on the CPU, with its own or another autoencoder.
+
+    Returns ``files``: of each safetensors file ``path`` in the checkpoint, ``size`` in bytes,
+    ``tensors``, ``parameters``, ``dtypes``, ``sha256``, and whether that is ``verified`` by
+    SHA256SUMS or the hub's own name of the file; ``timesteps`` of the default number of steps and
+    their ``timestep_spacing``; and ``round_trip_error``, the mean error of a planted image in
+    [0, 1].
 
     Raises CheckpointError if a file is missing, damaged, pickled or changed, a weight has another
     shape, the schedule has no steps, or a planted image comes back with more than the limit as
@@ -63,11 +46,11 @@ def check_checkpoint(
     networks = load_networks(folder, vae)
     roots = [path for path in networks.weight_files if path.is_dir()]
     listed = {folder / name for name in verify_sums(folder)}
-    files = tuple(
+    files = [
         _inspect(path, root.parent, listed)
         for root in roots
         for path in sorted(root.glob('*.safetensors'))
-    )
+    ]
     spacing, timesteps = _schedule(networks)
     error = round_trip(networks)
     if not error <= round_trip_limit:
@@ -76,7 +59,12 @@ def check_checkpoint(
             f'mean error of {error:.3f} of its range (at most {round_trip_limit:g}); its weights '
             'are damaged or not its own: restore them'
         )
-    return CheckpointReport(files, spacing, timesteps, error)
+    return {
+        'files': files,
+        'timesteps': timesteps,
+        'timestep_spacing': spacing,
+        'round_trip_error': error,
+    }
 
 
 def round_trip(networks: Networks) -> float:
@@ -102,7 +90,7 @@ def planted_depth(height: int, width: int) -> torch.Tensor:
     return depth[None, None]
 
 
-def _inspect(path: Path, root: Path, listed: set[Path]) -> WeightFile:
+def _inspect(path: Path, root: Path, listed: set[Path]) -> dict[str, Any]:
     with safe_open(path, framework='pt') as file:
         parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
         parameters = sum(prod(part.get_shape()) for part in parts)
@@ -116,20 +104,26 @@ def _inspect(path: Path, root: Path, listed: set[Path]) -> WeightFile:
             f'{path} has SHA-256 {found[:12]}…, the hub says {target[:12]}…; the cached file is '
             'damaged: delete it and fetch it again'
         )
-    size = path.stat().st_size
-    verified = named or path in listed
-    return WeightFile(name, size, len(parts), parameters, tuple(sorted(dtypes)), found, verified)
+    return {
+        'path': name,
+        'size': path.stat().st_size,
+        'tensors': len(parts),
+        'parameters': parameters,
+        'dtypes': sorted(dtypes),
+        'sha256': found,
+        'verified': named or path in listed,
+    }
 
 
-def _schedule(networks: Networks) -> tuple[str, tuple[int, ...]]:
+def _schedule(networks: Networks) -> tuple[str, list[int]]:
     steps = networks.facts.denoising_steps
     scheduler = networks.scheduler
     try:
         if isinstance(scheduler, LCMScheduler):
             scheduler.set_timesteps(steps)
-            return 'lcm', tuple(scheduler.timesteps.tolist())
+            return 'lcm', scheduler.timesteps.tolist()
         spacing = choose_spacing(scheduler, steps)
-        return spacing, tuple(ddim_schedule(scheduler, steps, spacing).timesteps.tolist())
+        return spacing, ddim_schedule(scheduler, steps, spacing).timesteps.tolist()
     except ValueError as error:  # of diffusers, or a ConfigurationError
         raise CheckpointError(
             f'{networks.facts.folder} has no schedule of {steps} steps ({brief(error)}); correct '

@@ -222,9 +222,9 @@ def test_a_width_that_is_not_that_of_the_weights_is_refused(folder, edit, width)
 def test_sums_and_check_cover_the_prompt_and_a_missing_file_is_named(folder, name):
     write_sums(folder)
     report = check_checkpoint(folder, round_trip_limit=1.0)
-    found = {file.path: file for file in report.files}['prompt/model.safetensors']
-    assert found.verified
-    assert found.parameters > 0
+    found = {file['path']: file for file in report['files']}['prompt/model.safetensors']
+    assert found['verified']
+    assert found['parameters'] > 0
     (folder / 'prompt' / name).unlink()
     with pytest.raises(CheckpointError, match=f'prompt/{name}'):
         load_model(str(folder), 'cpu')
