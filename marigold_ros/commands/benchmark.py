@@ -235,12 +235,11 @@ def _table(results: Mapping[str, Any]) -> str:
     own, work, model = results['own'], results['work'], results['model']
     machine, device = results['machine'], results['device']
     name = machine['processor'] if device['name'] == 'cpu' else device['name']
-    load = device['load_average']
     lines = [
         f'{model["name"]}: {model["parameters"] / 1e6:.1f} M parameters, {model["dtype"]}, '
         f'{model["autoencoder"]}',
         f'{name}, {counted(device["threads"], "thread")}, torch {device["torch"]}, load average '
-        f'{"unknown" if load is None else format(load, ".1f")}',
+        f'{device["load_average"]:.1f}',
         f'image {work["height"]}x{work["width"]}, networks '
         f'{"x".join(map(str, work["processing_size"]))}, '
         f'{counted(work["steps"], "step")}, {counted(work["members"], "member")}, '

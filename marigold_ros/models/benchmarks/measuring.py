@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-import os
 from statistics import median
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
@@ -144,49 +142,25 @@ def _matmul_rate(side: int, device: torch.device, dtype: torch.dtype, seconds: f
     return 2.0 * side**3 / (1e-3 * best)
 
 
-def load_average() -> float | None:
-    """Return the load of the last minute, if the system knows it."""
-    return os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Times of two sides in each round, ms; a ratio above 1 means that the first is faster."""
-
-    first_ms: tuple[float, ...]
-    second_ms: tuple[float, ...]
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """Return the time of the second over that of the first, by round."""
-        pairs = zip(self.first_ms, self.second_ms, strict=True)
-        return tuple(second / first for first, second in pairs)
-
-    @property
-    def ratio(self) -> float:
-        """Return the median ratio of the rounds."""
-        return median(self.ratios)
-
-
 def alternate(
     first: Callable[[], Any],
     second: Callable[[], Any],
     device: torch.device,
     rounds: int,
     tick: Callable[[], Any],
-) -> Comparison:
+) -> tuple[list[float], list[float]]:
     """
     Time two functions in turns, so that a busy machine affects both alike; both are warm.
 
     A round takes the median of as many frames as fill 0.4 s, of the first, then of the second;
-    ``tick`` is called after each.
+    ``tick`` is called after each. Returns the ms of each function by round.
     """
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):
         for function, kept in zip((first, second), times, strict=True):
             kept.append(_typical(function, device))
         tick()
-    return Comparison(tuple(times[0]), tuple(times[1]))
+    return times
 
 
 def _typical(function: Callable[[], Any], device: torch.device) -> float:
