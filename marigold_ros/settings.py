@@ -200,5 +200,13 @@ def as_values(config: Any, prefix: str = '') -> dict[str, Any]:
     return values
 
 
+def flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
+    """Flatten a nested mapping to values under dotted names."""
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    inner = ((f'{name}.{key}' if name else str(key), item) for key, item in value.items())
+    return [pair for key, item in inner for pair in flat(item, key)]
+
+
 def _nested(prefix: str, item: Field) -> str:
     return prefix if item.metadata['flat'] else f'{prefix}{item.name}.'

@@ -33,6 +33,7 @@ from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.protocol import DepthModel, PredictOptions
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.settings import flat
 from marigold_ros.threads import return_memory
 import numpy as np
 
@@ -157,15 +158,6 @@ def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
     return f'{text}; OpenVINO would be faster: pip install openvino' if missing else text
 
 
-def _texts(facts: Mapping[str, Any], prefix: str = '') -> dict[str, str]:
-    """Return a description as text by dotted names, as ``runtime.backend``."""
-    found: dict[str, str] = {}
-    for key, value in facts.items():
-        inner = isinstance(value, Mapping)
-        found |= _texts(value, f'{prefix}{key}.') if inner else {f'{prefix}{key}': str(value)}
-    return found
-
-
 class Loader:
     """Loads models one after the other, logs each, and describes the last one."""
 
@@ -189,7 +181,7 @@ class Loader:
         # Read once per load, since the description includes a hash of the weights.
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
         facts = getattr(model, 'description', {})
-        self.description = {**known, **_texts(facts)}
+        self.description = known | {name: str(value) for name, value in flat(facts)}
         self._logger.info(f'model {known["name"]} on {known["device"]}{_how(config, facts)}')
         return model
 

@@ -15,13 +15,13 @@ from marigold_ros.evaluation.report.html_page import escape, scrolled, table
 from marigold_ros.evaluation.results.results import (
     bag_labels,
     difference_text,
-    flat,
     further_baselines,
     is_dataset,
     is_known,
     model_scores,
     warning_texts,
 )
+from marigold_ros.settings import flat
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}

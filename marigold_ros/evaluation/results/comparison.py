@@ -16,8 +16,9 @@ from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import BASELINE_TEXT
 from marigold_ros.evaluation.metrics.intervals import ENOUGH, mean_interval, TOO_FEW
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, Metric, METRICS
-from marigold_ros.evaluation.results.results import flat, ran_by
+from marigold_ros.evaluation.results.results import ran_by
 from marigold_ros.evaluation.results.shared_frames import differing, EvaluationRun, SharedFrames
+from marigold_ros.settings import flat
 import numpy as np
 
 SCHEMA = 2

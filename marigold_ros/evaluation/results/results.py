@@ -31,7 +31,7 @@ from marigold_ros.errors import counted, escape_controls, number
 from marigold_ros.evaluation.choices import PROTOCOLS, STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
-from marigold_ros.settings import as_values
+from marigold_ros.settings import as_values, flat
 import numpy as np
 
 SCHEMA = 1
@@ -276,14 +276,6 @@ def difference_text(paired: Mapping[str, Any]) -> str:
     low, high = paired['interval']
     interval = f', {signed(low)} to {signed(high)}' if is_known(low) else ''
     return signed(paired['difference']) + interval
-
-
-def flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
-    """Flatten a nested mapping to values under dotted names."""
-    if not isinstance(value, Mapping):
-        return [(name, value)]
-    inner = ((f'{name}.{key}' if name else str(key), item) for key, item in value.items())
-    return [pair for key, item in inner for pair in flat(item, key)]
 
 
 def model_scores(results: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
