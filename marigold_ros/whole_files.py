@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Write files whole or not at all: a kill or a full disk leaves the previous one."""
+"""Files written whole or not at all (a kill leaves the previous one), and their hashes."""
 
 from contextlib import suppress
+import hashlib
 import os
 from pathlib import Path
 import threading
@@ -28,3 +29,12 @@ def write_whole(path: Path, data: bytes) -> None:
             f'{path} could not be written ({error.strerror}); free some space, or check that the '
             'folder is writable, and run the same command again'
         ) from error
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -9,7 +9,6 @@ Only here is the network used, and only because somebody asked for it. Imports n
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 import errno
 import os
 from pathlib import Path
@@ -26,9 +25,10 @@ from marigold_ros.models.locate import (
     list_checkpoints,
     LONE_WEIGHTS,
     PUBLISHED,
-    sha256,
     snapshot,
 )
+from marigold_ros.settings import nearest
+from marigold_ros.whole_files import sha256
 
 _PATTERNS = [*HUB_PATTERNS, LONE_WEIGHTS]
 _TIMEOUT_S = 5.0
@@ -157,9 +157,8 @@ def as_size(count: int) -> str:
 
 def _hint(name: str) -> str:
     known = [*PUBLISHED, *(item.repository for item in PUBLISHED.values()), *list_checkpoints()]
-    near = get_close_matches(name.partition('@')[0], known, n=1)
-    if near:
-        return f'did you mean {near[0]}?'
+    if near := nearest(name.partition('@')[0], known):
+        return f'did you mean {near}?'
     return 'give owner/name of a repository, or a name of `python -m marigold_ros models`'
 
 

@@ -11,7 +11,6 @@ each weight). Nothing is downloaded here. Imports no torch.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 import hashlib
 import json
 import math
@@ -22,6 +21,8 @@ from threading import RLock
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.settings import nearest
+from marigold_ros.whole_files import sha256
 
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 # Folder of a network that fuses depth, beside them or within a checkpoint; it is no depth model.
@@ -124,8 +125,8 @@ def find_folder(name: str) -> Path:
         )
     if hub_id(name) is not None:
         return snapshot(name, HUB_PATTERNS)
-    near = get_close_matches(name, [*list_checkpoints(), *PUBLISHED], n=1)
-    meant = f'did you mean {near[0]}? ' if near else ''
+    near = nearest(name, [*list_checkpoints(), *PUBLISHED])
+    meant = f'did you mean {near}? ' if near else ''
     raise CheckpointError(
         f"no checkpoint '{name}'; {meant}embedded are {', '.join(list_checkpoints()) or 'none'}; "
         'otherwise give a folder in the layout of diffusers or transformers, or a hub id '
@@ -261,20 +262,15 @@ def snapshot(name: str, patterns: list[str]) -> Path:
     return Path(folder)
 
 
-def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    _feed(digest, path)
-    return digest.hexdigest()
-
-
 def fingerprint(parts: Iterable[Path]) -> str:
     """Return the SHA-256 over single files and all safetensors of folders, sorted by name."""
     digest = hashlib.sha256()
     for part in parts:
         for path in sorted(part.glob('*.safetensors')) if part.is_dir() else [part]:
             digest.update(f'{part.name}/{path.name}'.encode())
-            _feed(digest, path)
+            with path.open('rb') as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
     return digest.hexdigest()
 
 
@@ -309,9 +305,3 @@ def verify_sums(folder: Path) -> tuple[str, ...]:
             )
         names.append(name)
     return tuple(names)
-
-
-def _feed(digest: Any, path: Path) -> None:
-    with path.open('rb') as file:
-        while block := file.read(1 << 22):
-            digest.update(block)

@@ -11,7 +11,6 @@ image data sets.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-import difflib
 import math
 import operator
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.choices import PROTOCOLS
 from marigold_ros.evaluation.metrics.metric_table import METRICS
+from marigold_ros.settings import nearest_name
 
 _COMPARE = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}
 _GRAMMAR = re.compile(r'\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*([-+.\w]+)\s*')
@@ -97,8 +97,7 @@ def _check_names(path: tuple[str, ...]) -> None:
         name, known = path[0], (*_PARTS, *PROTOCOLS)
     if name in known:
         return
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean '{near[0]}'?" if near else f'choose one of {", ".join(known)}'
+    hint = nearest_name(name, list(known))
     raise ConfigurationError(f"'{'.'.join(path)}' is not a figure: '{name}' is unknown; {hint}")
 
 

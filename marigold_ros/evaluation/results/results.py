@@ -32,6 +32,7 @@ from marigold_ros.evaluation.choices import PROTOCOLS, STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values, flat
+from marigold_ros.whole_files import sha256
 import numpy as np
 
 SCHEMA = 1
@@ -195,7 +196,7 @@ def describe_bag(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     files = bag_files(path)
     size = sum(p.stat().st_size for p in files)
-    hashes = [_sha256(p) for p in files]
+    hashes = [sha256(p) for p in files]
     if path.is_dir():
         listing = ''.join(f'{h}  {p.name}\n' for h, p in zip(hashes, files, strict=True))
         digest = hashlib.sha256(os.fsencode(listing)).hexdigest()
@@ -211,14 +212,6 @@ def bag_labels(bags: Sequence[Mapping[str, Any]]) -> list[str]:
     count = Counter(bag['name'] for bag in bags)
     digits = (f' ({bag["sha256"][:8]})' if count[bag['name']] > 1 else '' for bag in bags)
     return [f'{bag["name"]}{text}' for bag, text in zip(bags, digits, strict=True)]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:

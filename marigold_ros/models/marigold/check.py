@@ -14,10 +14,11 @@ from typing import Any
 
 from diffusers import LCMScheduler
 from marigold_ros.errors import brief, CheckpointError
-from marigold_ros.models.locate import sha256, verify_sums
+from marigold_ros.models.locate import verify_sums
 from marigold_ros.models.marigold.checkpoint import load_networks, Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
+from marigold_ros.whole_files import sha256
 from safetensors import safe_open
 import torch
 
