@@ -22,7 +22,6 @@ from marigold_ros.commands.terminal.options import (
     add_executor_options,
     add_model_options,
     add_option,
-    add_require_option,
     add_setting_option,
     add_topic_options,
     chosen_executor,
@@ -42,7 +41,7 @@ from marigold_ros.commands.terminal.options import (
 )
 from marigold_ros.commands.terminal.output import note, summary, why_unscored
 from marigold_ros.config import PipelineConfig, RuntimeConfig
-from marigold_ros.errors import BagError, DamagedBagError, UsageError
+from marigold_ros.errors import BagError, ConfigurationError, DamagedBagError, UsageError
 from marigold_ros.evaluation.choices import (
     CORRUPTIONS,
     HELD_OUT,
@@ -142,7 +141,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = 'mean relative error up to which the verdict calls depth usable'
     add_option(parser, '--usable-error', positive_number, 'X', text, USABLE_ERROR)
-    add_require_option(parser)
+    parser.add_argument(
+        '--require',
+        action='append',
+        default=[],
+        type=requirement,
+        metavar='NAME<NUMBER',
+        help="exit with 1 unless this holds, as 'abs_rel<0.08', 'truth.micro.rmse<=4' or "
+        "'frames.metric>=100' (a path in results.json; may be repeated)",
+    )
     add_setting_option(parser, ReplayConfig)
 
 
@@ -286,6 +293,16 @@ def corruptions(text: str) -> tuple[str, ...]:
             f"'{unknown[0]}' is no corruption; give all, or some of {','.join(CORRUPTIONS)}"
         )
     return kinds
+
+
+def requirement(text: str) -> Any:
+    """Parse a requirement on results, as abs_rel<0.08."""
+    from marigold_ros.evaluation.results.requirements import parse_requirement
+
+    try:
+        return parse_requirement(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:

@@ -233,7 +233,7 @@ def test_size_rate_and_beams_are_as_asked():
         ({'lidar_beams': 1}, 'lidar_beams is 1'),
         ({'rate': 0.0}, 'rate is 0'),
         ({'rate': float('nan')}, 'rate is nan'),
-        ({'kind': 'forest'}, "kind is 'forest'; choose one of street, room"),
+        ({'kind': 'forest'}, "scene kind is 'forest'; choose one of"),
     ],
 )
 def test_arguments_out_of_range_are_refused_before_writing(tmp_path, arguments, message):

@@ -139,29 +139,6 @@ def image_size(order: str) -> Callable[[str], tuple[int, int]]:
     return two_sides
 
 
-def requirement(text: str) -> Any:
-    """Parse a requirement on results, as abs_rel<0.08."""
-    from marigold_ros.evaluation.results.requirements import parse_requirement
-
-    try:
-        return parse_requirement(text)
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def add_require_option(parser: argparse.ArgumentParser) -> None:
-    """Add a repeatable --require."""
-    parser.add_argument(
-        '--require',
-        action='append',
-        default=[],
-        type=requirement,
-        metavar='NAME<NUMBER',
-        help="exit with 1 unless this holds, as 'abs_rel<0.08', 'truth.micro.rmse<=4' or "
-        "'frames.metric>=100' (a path in results.json; may be repeated)",
-    )
-
-
 def add_model_options(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """Add an option for each setting of ModelConfig; ``defaults`` replace those there."""
     for item in parameters(ModelConfig):

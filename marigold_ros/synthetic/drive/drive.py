@@ -87,7 +87,7 @@ def simulate_drive(
     ConfigurationError if an argument is out of its range, or no free way was found for this seed.
     """
     counts = {'frames': frames, 'width': width, 'height': height, 'lidar_beams': lidar_beams}
-    _check(counts, rate, kind)
+    _check(counts, rate)
     journey_seed, look_seed, lidar_seed = np.random.SeedSequence(seed).spawn(3)
     duration = (frames - 1) / rate + SCAN_DELAY_NS / NANOSECONDS
     scene, mounting, pose = draw_journey(np.random.default_rng(journey_seed), kind, duration)
@@ -138,15 +138,13 @@ def write_drive(path: str | Path, frames: int = 40, **settings: Any) -> Path:
     return Path(path)
 
 
-def _check(counts: dict[str, int], rate: float, kind: str) -> None:
+def _check(counts: dict[str, int], rate: float) -> None:
     for name, value in counts.items():
         low, high = LIMITS[name]
         if not low <= value <= high:
             raise ConfigurationError(f'{name} is {value}; choose a value in [{low}, {high}]')
     if not 0.1 <= rate <= 1000:
         raise ConfigurationError(f'rate is {rate:g}; choose a value in [0.1, 1000] 1/s')
-    if kind not in ('street', 'room'):
-        raise ConfigurationError(f"kind is '{kind}'; choose one of street, room")
 
 
 def _write_frame(bag: BagWriter, camera: Camera, frame: DriveFrame) -> None:
