@@ -63,9 +63,12 @@ def test_every_relative_link_and_image_exists(path):
             assert anchor in anchors(file), f'{path.name} links {target}'
 
 
-def test_pages_link_nothing_outside_docs():
+def test_pages_are_written_for_the_site():
     outside = [(path.name, t) for path in PAGES for t in links(path) if t.startswith('..')]
-    assert outside == []  # the site holds docs/ only
+    assert outside == []  # it holds docs/ only
+    # What belongs to an item of a list is indented by four, and ends with an empty line.
+    broken = r'\n\n {1,3}\S|\n {4}[^-\s\d].*\n(?:-|\d+\.) '
+    assert [path.name for path in PAGES if re.search(broken, prose(path))] == []
 
 
 def test_images_of_the_documentation_are_below_3_mb():
@@ -113,12 +116,8 @@ def test_every_file_and_folder_named_exists(path):
 
 
 def test_every_place_that_the_design_page_names_exists():
-    rows = (
-        (ROOT / 'docs' / 'design.md')
-        .read_text(encoding='utf-8')
-        .split('| where is…')[1]
-        .split('\n\n')[0]
-    )
+    text = (ROOT / 'docs' / 'design.md').read_text(encoding='utf-8')
+    rows = text.split('| where is…')[1].split('\n\n')[0]
     named = re.findall(r'`([\w/]+(?:\.py|/))`', rows)
     assert len(named) > 15
     assert [name for name in named if not exists_somewhere(name)] == []
