@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_guided_is_an_error():
     class Plain:
         predict = Fake.predict
 
-    with pytest.raises(ConfigurationError, match='predict_guided'):
+    with pytest.raises(ConfigurationError, match='Plain has none'):
         FramePipeline(Plain(), GUIDED).process(frame())
 
 

@@ -50,7 +50,7 @@ class Grids:
 
 @pytest.mark.parametrize(
     ('settings', 'words'),
-    [({'profile': 'quality'}, 'one step'), ({'guidance': 'points'}, 'no predict_guided')],
+    [({'profile': 'quality'}, 'one step'), ({'guidance': 'points'}, 'Plane has none')],
 )
 def test_settings_that_the_model_refuses_are_refused_with_it(settings, words, monkeypatch):
     monkeypatch.delattr(Plane, 'predict_guided')

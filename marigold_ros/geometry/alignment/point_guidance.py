@@ -81,8 +81,8 @@ def check_guidable(model: Any, config: PipelineConfig) -> None:
     """Raise ConfigurationError if points shall guide a model that cannot be guided."""
     if config.guidance != 'none' and not hasattr(model, 'predict_guided'):
         raise ConfigurationError(
-            f'guidance is {config.guidance} and {type(model).__name__} has no predict_guided; '
-            'set guidance to none, or load a Marigold checkpoint'
+            f'guidance is {config.guidance}, which steers denoising, and {type(model).__name__} '
+            'has none; set guidance to none, or load a Marigold checkpoint, such as tiny'
         )
 
 
