@@ -16,7 +16,7 @@ from typing import Any
 from marigold_ros.bags.topics import TopicInfo
 from marigold_ros.errors import CalibrationError
 from marigold_ros.message_codec import header_ns
-from marigold_ros.pairing import is_clock_jump
+from marigold_ros.pairing import CLOCK_JUMP_NS, is_clock_jump
 import numpy as np
 
 _NORM_TOLERANCE = 1e-3  # single precision and hand-typed quaternions stay well within
@@ -119,21 +119,25 @@ class TransformTree:
         self._tracks.clear()
 
     def lookup(
-        self, target: str, source: str, stamp_ns: int | None = None, or_latest: bool = False
+        self,
+        target: str,
+        source: str,
+        stamp_ns: int | None = None,
+        stale: dict[str, str] | None = None,
     ) -> np.ndarray:
         """
         Return the pose of ``source`` in ``target``: (4, 4) float64, ``p_target = T @ p_source``.
 
-        With ``stamp_ns`` at that moment, or where it is not known the latest one, if asked for;
-        else by fixed poses alone. A leading slash of a name (ROS 1) is ignored. Raises
-        CalibrationError where a frame is unknown, nothing connects the two, or a pose is not known
-        at its moment.
+        With ``stamp_ns`` at that moment, else by fixed poses alone. Given ``stale``, the latest
+        poses serve where that moment's are not known, and those more than a second off go there,
+        a warning by frame. A leading slash of a name (ROS 1) is ignored. Raises CalibrationError
+        where a frame is unknown, nothing connects the two, or a pose is not known at its moment.
         """
         target, source = _plain(target), _plain(source)
         if target == source and target:
             return np.eye(4)
-        from_target = self._ancestors(target, stamp_ns, or_latest)
-        from_source = self._ancestors(source, stamp_ns, or_latest)
+        from_target = self._ancestors(target, stamp_ns, stale)
+        from_source = self._ancestors(source, stamp_ns, stale)
         common = next((frame for frame in from_source if frame in from_target), None)
         known = {*self._fixed, *(parent for parent, _ in self._fixed.values())}
         kind, topic = 'static transform', '/tf_static'
@@ -146,6 +150,8 @@ class TransformTree:
                 f"no {kind} '{target}' <- '{source}'; known frames: "
                 f'{", ".join(sorted(known)) or "none"}{refused}; record {topic}'
             )
+        for frame in from_target.keys() & from_source.keys():
+            (stale or {}).pop(frame, None)  # above both, as the pose of a vehicle in the world
         return _inverse(from_target[common]) @ from_source[common]
 
     def lookup_full(
@@ -161,39 +167,41 @@ class TransformTree:
         return _inverse(self.lookup(fixed, target, target_ns)) @ there
 
     def _parent(
-        self, frame: str, stamp_ns: int | None, or_latest: bool
+        self, frame: str, stamp_ns: int | None, stale: dict[str, str] | None
     ) -> tuple[str, np.ndarray] | None:
         """Return the parent of a frame and the pose in it; None at the root."""
         track = None if stamp_ns is None else self._tracks.get(frame)
         if track is None or stamp_ns is None:
             return self._fixed.get(frame)
         pose = track.at(stamp_ns)
-        if pose is None and or_latest:
-            pose = track.at(track.stamps[-1])
         if pose is None:
             first, last = (stamp / _NANOSECONDS for stamp in (track.stamps[0], track.stamps[-1]))
-            raise CalibrationError(
+            text = (
                 f"no transform '{track.parent}' <- '{frame}' at {stamp_ns / _NANOSECONDS:.3f} s, "
                 f'it is known from {first:.3f} to {last:.3f} s; record /tf around every image and '
                 'scan'
             )
+            if stale is None:
+                raise CalibrationError(text)
+            pose = pose_matrix(*track.poses[-1])
+            if abs(stamp_ns - track.stamps[-1]) > CLOCK_JUMP_NS:  # not just late
+                stale[frame] = f'{text}: the latest one is used'
         return track.parent, pose
 
     def _ancestors(
-        self, frame: str, stamp_ns: int | None, or_latest: bool
+        self, frame: str, stamp_ns: int | None, stale: dict[str, str] | None
     ) -> dict[str, np.ndarray]:
         """Return the pose of a frame in itself and in all its ancestors, nearest first."""
         poses = {frame: np.eye(4)}
         pose = poses[frame]
-        while (above := self._parent(frame, stamp_ns, or_latest)) is not None:
+        while (above := self._parent(frame, stamp_ns, stale)) is not None:
             frame, step = above
             if frame in poses:
                 raise CalibrationError(
                     f"transforms form a loop through '{frame}'; each frame may have one parent: "
                     'check the publishers of /tf and /tf_static'
                 )
-            pose = step @ pose
-            poses[frame] = pose
+            poses[frame] = pose = step @ pose
         return poses
 
 
@@ -258,7 +266,10 @@ class EgoMotion:
             return given
         try:
             at_ns = lidar[1] if self.topics else None
-            return self.tree.lookup(camera[0], lidar[0], at_ns, or_latest=True)
+            stale: dict[str, str] = {}
+            pose = self.tree.lookup(camera[0], lidar[0], at_ns, stale)
+            warnings += stale.values()
+            return pose
         except CalibrationError as error:
             warnings.append(f'{error}, or set extrinsics.translation and extrinsics.rotation_xyzw')
         return None
@@ -283,30 +294,30 @@ class _Track:
     def __init__(self, parent: str) -> None:
         self.parent = parent
         self.stamps: list[int] = []
-        self._poses: list[_Pose] = []
+        self.poses: list[_Pose] = []
 
     def add(self, stamp_ns: int, pose: _Pose) -> None:
         place = bisect_left(self.stamps, stamp_ns)
         if place < len(self.stamps) and self.stamps[place] == stamp_ns:
-            self._poses[place] = pose
+            self.poses[place] = pose
             return
         if self.stamps and is_clock_jump(self.stamps[-1], stamp_ns):
-            del self.stamps[place:], self._poses[place:]  # they were ahead of time
+            del self.stamps[place:], self.poses[place:]  # they were ahead of time
         self.stamps.insert(place, stamp_ns)
-        self._poses.insert(place, pose)
+        self.poses.insert(place, pose)
         old = bisect_left(self.stamps, self.stamps[-1] - _KEPT_NS)
-        del self.stamps[:old], self._poses[:old]
+        del self.stamps[:old], self.poses[:old]
 
     def at(self, stamp_ns: int) -> np.ndarray | None:
         """Interpolate the pose (4, 4) at a moment; None outside the known time."""
         after = bisect_right(self.stamps, stamp_ns)
         if after and self.stamps[after - 1] == stamp_ns:
-            return pose_matrix(*self._poses[after - 1])
+            return pose_matrix(*self.poses[after - 1])
         if not 0 < after < len(self.stamps):
             return None
         first, last = self.stamps[after - 1], self.stamps[after]
         share = (stamp_ns - first) / (last - first)
-        (move, turn), (next_move, next_turn) = self._poses[after - 1], self._poses[after]
+        (move, turn), (next_move, next_turn) = self.poses[after - 1], self.poses[after]
         return pose_matrix(move + share * (next_move - move), _slerp(turn, next_turn, share))
 
 

@@ -334,7 +334,7 @@ def _recorded_pose(reader: BagReader, camera: str, sensor: str) -> np.ndarray:
         if not message.transforms:
             continue
         try:
-            now = tree.lookup(camera, sensor, header_ns(message.transforms[0]), or_latest=True)
+            now = tree.lookup(camera, sensor, header_ns(message.transforms[0]), stale={})
         except CalibrationError as error:
             why = error
             continue

@@ -165,6 +165,10 @@ def test_nothing_is_extrapolated_and_the_known_time_is_named():
     tree.add_message(message('odom', 'base', START + 11 * S, (0, 0, 0)), moving=True)
     with pytest.raises(CalibrationError):
         tree.lookup('odom', 'base', START)
+    tree.add_message(message('base', 'lidar', START, (1.0, 0, 0)), moving=True)
+    stale = {}
+    assert tree.lookup('base', 'lidar', START + 13 * S, stale)[0, 3] == 1.0
+    assert list(stale) == ['lidar']  # base is above both
 
 
 def test_poses_ahead_of_time_are_forgotten_once_time_goes_on():
@@ -314,15 +318,15 @@ def test_each_loop_has_its_own_poses_and_late_ones_are_awaited(tmp_path, after_m
     assert all("'camera' has no pose in 'map'" in item.warning for item in other)
 
 
-@pytest.mark.parametrize(('poses', 'expected'), [(15, [0.3, 1.3, 2.3]), (2, [0.3, 1.0, 1.0])])
-def test_a_mounting_on_tf_alone_is_that_of_the_scans_stamp_else_the_latest(
+@pytest.mark.parametrize(('poses', 'expected'), [(15, [0.3, 1.3, 14.0]), (2, [0.3, 1.0, 1.0])])
+def test_a_mounting_on_tf_alone_is_that_of_the_scans_stamp_else_the_latest_named_if_old(
     tmp_path, poses, expected
 ):
     with BagWriter(tmp_path / 'bag') as bag:
         for tick in range(poses):
             pose(bag, START + tick * 100 * MS, START + tick * 100 * MS + 50 * MS, float(tick))
         pose(bag, START + 3600 * S, START + 60 * MS, -9.0)  # a lone one, of another clock
-        for tick in range(3):
+        for tick in (0, 1, 14):
             stamp = START + tick * 100 * MS
             image(bag, stamp, stamp)
             cloud = np.ones((1, 4), [(axis, '<f4') for axis in 'xyz'])
@@ -333,4 +337,5 @@ def test_a_mounting_on_tf_alone_is_that_of_the_scans_stamp_else_the_latest(
         inputs = reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig()
         read = [item for stamps in STAMPS for item in bag_frames(*inputs, stamps=stamps)]
     assert [-item.frame.T_cam_lidar[0, 3] for item in read] == pytest.approx(2 * expected)
-    assert all('no camera_info; record it' in item.warning for item in read)
+    old = ['known from 100.000 to 100.100 s' in item.warning for item in read]
+    assert old == 2 * [False, False, poses == 2]
