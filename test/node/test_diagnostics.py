@@ -480,11 +480,14 @@ def test_a_topic_of_another_type_is_named_with_the_remedy(
     assert (level, words in text) == (WARN, True), text
 
 
-def test_one_topic_for_images_and_points_is_refused_in_a_sentence(bench, capfd):
-    running = bench(autostart=False, remap=('-r', 'lidar:=/camera/image_raw'))
+@pytest.mark.parametrize('pair', [('image', 'lidar'), ('lidar', 'scan'), ('landmarks', 'radar')])
+def test_one_topic_for_two_inputs_is_refused_in_a_sentence(bench, capfd, pair):
+    sources = {'sparse_source': 'pointcloud,scan,landmarks,radar'}
+    remap = [word for role in pair for word in ('-r', f'{role}:=/both')]
+    running = bench(sources, autostart=False, remap=remap)
     with pytest.raises(MarigoldError, match='did not start'):
         running.start()
-    assert 'image and lidar are both /camera/image_raw: remap one' in capfd.readouterr().err
+    assert f'{" and ".join(pair)} are both /both: remap one' in capfd.readouterr().err
 
 
 def test_compressed_images_on_any_topic_are_heard_after_that_remedy(bench, other_process):

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 import threading
 import time
 from typing import Any
@@ -189,6 +190,7 @@ class Inputs:
         self.images, self.config = images, config
         self.image, self.info = self._plan_images()
         self.sparse = self._plan_sparse()
+        self._check_topics()
         limits = _limits(config)
         self._scans: dict[str, ScanBuffer] = {
             item.source: ScanBuffer(*limits) for item in self.sparse
@@ -215,8 +217,6 @@ class Inputs:
                 continue
             source = SPARSE_SOURCES[name]
             topic = self._node.resolve_topic_name(source.topic)
-            if topic == self.image.topic:
-                raise ConfigurationError(f'image and {source.topic} are both {topic}: remap one')
             kind = getattr(sensor_msgs.msg, source.message_name)
             part = keys.SCANS if len(names) == 1 else keys.source_part(name)
             wanted, of_info = config.lidar_reliability, config.info_reliability
@@ -226,6 +226,14 @@ class Inputs:
                 item.beside = Input('depth_info', beside, CameraInfo, 1, of_info, heard)
             plan.append(item)
         return plan
+
+    def _check_topics(self) -> None:
+        """Refuse two inputs of one topic, unless both are camera_info."""
+        for one, other in combinations(self.inputs, 2):
+            if one.topic == other.topic and {one.kind, other.kind} != {CameraInfo}:
+                first = SPARSE_SOURCES[one.source].topic if one.source else one.name
+                last = SPARSE_SOURCES[other.source].topic if other.source else other.name
+                raise ConfigurationError(f'{first} and {last} are both {one.topic}: remap one')
 
     @property
     def inputs(self) -> list[Input]:
