@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 import json
-from pathlib import Path
 from statistics import median
 from typing import Any, TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_option,
     add_setting_option,
+    check_file,
     image_size,
     integer,
     load_chosen_model,
@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         args.model = ModelConfig().model if of_frame else 'tiny'
     if args.trace and not of_frame:
         raise UsageError('--trace is of whole frames; write `benchmark frame --trace FILE`')
+    trace_file = check_file('--trace', args.trace) if args.trace is not None else None
     if of_frame:
         reason = (
             'is of a model alone, and whole frames have cases of their own: leave it out, or '
@@ -121,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
         path = folder / 'benchmark.json'
         write_whole(path, f'{text}\n'.encode())
         note(str(path))
-    if args.trace:  # last, so that no figures are lost where it cannot be written
-        write_whole(Path(args.trace), json.dumps(trace).encode())
+    if trace_file is not None:
+        write_whole(trace_file, json.dumps(trace).encode())
         note(args.trace)
     return 0
 

@@ -17,8 +17,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.commands.terminal.options import check_file
 from marigold_ros.commands.terminal.output import grid, note, page
-from marigold_ros.errors import ConfigurationError, counted, number, shown, UsageError
+from marigold_ros.errors import counted, number, shown, UsageError
 from marigold_ros.whole_files import write_whole
 
 _MOST_LETTERS = 40
@@ -79,10 +80,7 @@ def _check_outputs(args: argparse.Namespace, folders: list[Path]) -> None:
 
 
 def _write(option: str, path: str, text: str) -> None:
-    if not path or Path(path).is_dir() or not Path(path).parent.is_dir():
-        text = f"{option} '{path}' cannot be written; give a file in an existing folder"
-        raise ConfigurationError(text)
-    write_whole(Path(path), text.encode(errors='backslashreplace'))
+    write_whole(check_file(option, path), text.encode(errors='backslashreplace'))
     note(f'written: {path}')
 
 

@@ -12,10 +12,9 @@ PyTorch's first; the exit code is 1, and nothing is written, if it differs.
 """
 
 import argparse
-from pathlib import Path
 import signal
 
-from marigold_ros.commands.terminal.options import add_option, image_size
+from marigold_ros.commands.terminal.options import add_option, check_file, image_size
 from marigold_ros.errors import ConfigurationError
 
 
@@ -33,9 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.models import load_model
     from marigold_ros.models.onnx_export import export_model
 
-    path = Path(args.onnx)
-    if not path.parent.is_dir():
-        raise ConfigurationError(f"there is no folder '{path.parent}' for {path.name}; make it")
+    path = check_file('--onnx', args.onnx)
     if path.exists() and not path.is_file():  # a device, as /dev/null, would be replaced
         raise ConfigurationError(f"--onnx '{path}' is no file; give a file, as tiny.onnx")
     runtime = RuntimeConfig(backend='torch')

@@ -182,6 +182,16 @@ def make_folder(path: str | Path) -> Path:
     return folder
 
 
+def check_file(option: str, path: str) -> Path:
+    """Return the path of a file, or raise ConfigurationError where it cannot be written."""
+    file = Path(path)
+    place = file if file.exists() else file.parent
+    if not path or file.is_dir() or not file.parent.is_dir() or not os.access(place, os.W_OK):
+        text = f"{option} '{path}' cannot be written; give a file in an existing, writable folder"
+        raise ConfigurationError(text)
+    return file
+
+
 def own_folder(path: str | Path) -> Path:
     """Make a folder, locked for other processes until this one, not its children, has ended."""
     folder = make_folder(path)
