@@ -158,7 +158,7 @@ def _child(function: str, size: str, seconds: str, path: str, *more: str) -> int
         sys.stdout.write(str(error))
         return _REFUSED
     except PermissionError as error:
-        sys.stdout.write(f'{error.filename} cannot be read ({error.strerror})')
+        sys.stdout.write(f'{error.filename or path} cannot be read ({error.strerror})')
         return _REFUSED
     except MemoryError:
         return _NO_MEMORY

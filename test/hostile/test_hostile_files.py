@@ -244,6 +244,7 @@ def test_a_look_that_hangs_or_dies_or_hoards_says_so(tmp_path, monkeypatch):
         '    while True: pass\n'
         'def die(path): os.abort()\n'
         'def hoard(path): return bytes(1 << 40)\n'
+        'def deny(path): raise PermissionError(1, "denied")\n'
         'def fill(path):\n'
         '    import tempfile\n'
         '    with tempfile.TemporaryFile() as file:\n'
@@ -254,13 +255,15 @@ def test_a_look_that_hangs_or_dies_or_hoards_says_so(tmp_path, monkeypatch):
         ('work', 'takes more than 2 s of a processor', 2.0),
         ('die', 'exit code -6', 8.0),
         ('hoard', '1 GB of memory', 8.0),
+        ('deny', rf'{path} cannot be read \(denied\)', 8.0),
         ('fill', '256 MB of disk', 8.0),
     ):
         monkeypatch.setattr('marigold_ros.bags.limited.SECONDS', seconds)
         monkeypatch.setattr('marigold_ros.bags.limited.WAITING', 30.0 if name == 'work' else 2.0)
         with pytest.raises(Exception, match=words) as caught:
             look(f'looks:{name}', path)
-        assert type(caught.value).__name__ == 'LimitError'
+        kind = 'MarigoldError' if name == 'deny' else 'LimitError'
+        assert type(caught.value).__name__ == kind
 
 
 def test_a_bag_is_read_where_the_user_may_not_raise_lower_limits(tmp_path):
