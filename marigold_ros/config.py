@@ -512,7 +512,7 @@ class NodeConfig(Settings):
     )
     output_resolution: str = setting(
         'input',
-        'size of depth and cloud: that of the image (input) or the smaller one of the model '
+        'size of depth and cloud: that of the image (input) or that at which the model sees it '
         '(processing); camera_info is scaled accordingly',
         choices=('input', 'processing'),
     )
