@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.slow  # drives a browser
-DESKTOP, PHONE = (1440, 900), (390, 844)
+DESKTOP, PHONE, PAPER = (1440, 900), (390, 844), (690, 1000)
 READY_MS = 1000
 LOADS = 3  # of which the best counts: others measure a busy machine
 EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script>'
@@ -361,7 +361,7 @@ return [...lines];
 def test_on_paper_all_fits_the_width_in_light_colours_without_controls(opened):
     dark = {'name': 'prefers-color-scheme', 'value': 'dark'}
     opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': 'print', 'features': [dark]})
-    resize(opened, 690, 1000)  # A4
+    resize(opened, *PAPER)
     try:
         painted(opened)
         assert opened.execute_script('return document.documentElement.scrollWidth') <= 690
@@ -466,7 +466,7 @@ def comparison(tmp_path_factory) -> Path:
     """A page of four runs of two bags, with everything in it, and with evil names."""
     rng = np.random.default_rng(1)
     runs = {}
-    for name in ('one', EVIL, 'a/very/long/name-of-a-run-that-does-not-fit-beside-others', 'four'):
+    for name in ('one', EVIL, 'a/very/' + 'long-name_' * 26, 'four'):
         rows = [
             {
                 'stamp_ns': i * 10**8,
@@ -534,10 +534,12 @@ def test_an_axis_of_nothing_but_zeros_does_not_go_below(browser, some, tmp_path)
     assert texts[0].text == '0.0'
 
 
-@pytest.mark.parametrize('size', [DESKTOP, PHONE], ids=['desktop', 'phone'])
+@pytest.mark.parametrize('size', [DESKTOP, PHONE, PAPER], ids=['desktop', 'phone', 'paper'])
 def test_a_comparison_fits_the_width_and_begins_with_what_is_best(browser, comparison, size):
     width, _ = size
     resize(browser, *size, size == PHONE)
+    media = 'print' if size == PAPER else ''
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': media})
     browser.get(comparison.as_uri())
     assert browser.execute_script('return document.documentElement.scrollWidth') <= width
     wider = '(cell) => cell.scrollWidth > cell.clientWidth + 1'
