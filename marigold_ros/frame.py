@@ -64,6 +64,14 @@ class Camera:
                 f'camera is {self.width}x{self.height}; sides are positive: check camera_info'
             )
 
+    def require_size(self, shape: tuple[int, ...], remedy: str) -> None:
+        """Raise CalibrationError, with the remedy, if an image of shape (H, W) is not its own."""
+        if (self.height, self.width) != shape:
+            raise CalibrationError(
+                f'camera_info is for {self.width}x{self.height}, the image is '
+                f'{shape[1]}x{shape[0]}; they must agree: {remedy}'
+            )
+
 
 def intrinsics(value: np.ndarray, name: str = 'K') -> np.ndarray:
     """Return a pinhole matrix as its own (3, 3) float64, or raise CalibrationError."""
@@ -356,12 +364,8 @@ class Frame:
                 f'rgb has shape {shape} and dtype {dtype}; an image is (H, W, 3) uint8',
                 cause='shape',
             )
-        if camera is not None and (camera.height, camera.width) != shape[:2]:
-            raise CalibrationError(
-                f'camera_info is for {camera.width}x{camera.height}, the image is '
-                f'{shape[1]}x{shape[0]}; they must agree: '
-                'check which camera_info the node listens to'
-            )
+        if camera is not None:
+            camera.require_size(shape[:2], 'check which camera_info the node listens to')
         if T_world_camera is not None:
             T_world_camera = _matrix(T_world_camera, 'T_world_camera', 4, 'the odometry')
         self.__dict__.update(rgb=rgb, camera=camera, stamp_ns=stamp_ns, inputs=tuple(inputs))

@@ -64,14 +64,9 @@ class CameraInfos:
         frame_id = message.header.frame_id
         try:
             camera = to_camera(message, rectified=self._rectified)
+            camera.require_size(shape, 'name the camera_info that fits it, or calibrate anew')
         except CalibrationError as error:
             warnings.append(str(error))
-            return None, frame_id
-        if (camera.height, camera.width) != shape:
-            warnings.append(
-                f'camera_info is for {camera.width}x{camera.height} px, the image has '
-                f'{shape[1]}x{shape[0]}; name the camera_info that fits it, or calibrate anew'
-            )
             return None, frame_id
         return camera, frame_id
 

@@ -270,12 +270,8 @@ class FrameServer:
         )
         try:
             camera = to_camera(info, rectified=rectified)
-            if (camera.height, camera.width) != shape:
-                raise CalibrationError(
-                    f'camera_info is for {camera.width}x{camera.height}, the image is '
-                    f'{shape[1]}x{shape[0]}; they must agree: check which camera_info the node '
-                    f'listens to ({topic}), or calibrate at this size'
-                )
+            remedy = f'check which camera_info the node listens to ({topic})'
+            camera.require_size(shape, f'{remedy}, or calibrate at this size')
             rectified_valid(camera)  # raises for an unknown distortion; its maps are cached
         except CalibrationError as error:
             if info is not self._bad_info:

@@ -193,7 +193,7 @@ def test_one_latched_camera_info_serves_the_whole_bag(drive):
     [
         (None, 'no camera_info'),
         ({'k': [0.0] * 9}, 'uncalibrated'),
-        ({'width': 12}, 'for 12x4 px, the image has 6x4; name the camera_info that fits it, or'),
+        ({'width': 12}, 'for 12x4, the image is 6x4; they must agree: name the camera_info'),
     ],
 )
 def test_a_missing_or_useless_camera_info_is_a_warning(drive, changes, words):

@@ -66,11 +66,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
     Raises CalibrationError if the size differs from the camera's, or the distortion model is
     unknown.
     """
-    if image.shape[:2] != (camera.height, camera.width):
-        raise CalibrationError(
-            f'the image is {image.shape[1]}x{image.shape[0]}, its camera {camera.width}x'
-            f'{camera.height}; they must agree: rescale the camera or check camera_info'
-        )
+    camera.require_size(image.shape[:2], 'rescale the camera or check camera_info')
     if is_rectified(camera):
         return image
     map_x, map_y = _maps(_key(camera))
