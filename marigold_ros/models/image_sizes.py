@@ -7,18 +7,14 @@ from numbers import Integral
 import re
 
 from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.frame import Frame
 import numpy as np
 
 
 def common_size(rgbs: Sequence[np.ndarray]) -> tuple[int, int]:
     """Return the size (H, W) of images; raises InputError for any other array or size."""
     for rgb in rgbs:
-        shape, dtype = np.shape(rgb), getattr(rgb, 'dtype', None)
-        if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
-            raise InputError(
-                f'rgb has shape {shape} and dtype {dtype}; an image is (H, W, 3) uint8',
-                cause='shape',
-            )
+        Frame(rgb)  # raises for what is no image
     sizes = sorted({rgb.shape[:2] for rgb in rgbs})
     if len(sizes) != 1:
         raise InputError(
