@@ -70,14 +70,14 @@ class BaselineScores:
         return BegunFrame(fit, score, size, depths)
 
     def add(
-        self, begun: BegunFrame, own: Mapping[str, float], plain: np.ndarray | None
+        self, begun: BegunFrame, own: Mapping[str, float], plain: np.ndarray
     ) -> dict[str, float]:
         """
         Score one frame; nothing with too few fit points.
 
-        ``own`` has the prediction's metrics at the points scored, ``plain`` (M,) metres, or None,
-        is the prediction there by method ``global``: NaN counts as the nearest fit point, as it
-        does for the prediction. Returns columns ``<baseline>_<metric>`` of ``COMPARED``.
+        ``own`` has the prediction's metrics at the points scored, ``plain`` (M,) metres is the
+        prediction there by method ``global``: NaN counts as the nearest fit point, as it does for
+        the prediction. Returns columns ``<baseline>_<metric>`` of ``COMPARED``.
         """
         errors: dict[str, float] = {}
         fit, score, size = begun.fit, begun.score, begun.size
@@ -85,11 +85,8 @@ class BaselineScores:
             depths = dict(begun.depths.result())
             if self._of_points:
                 depths['mean_map'] = self._mean_map.depth(fit, score.u, score.v, size)
-            known = None
-            if plain is not None:
-                known = np.isfinite(plain)
-                depths['global'] = substitute_missing(plain, score.z, fit, score)
-            errors = self._score(depths, score, own, known)
+            depths['global'] = substitute_missing(plain, score.z, fit, score)
+            errors = self._score(depths, score, own, np.isfinite(plain))
         for points in (fit, score) if self._of_points else ():
             self._mean_map.add(points, size)
         return errors
