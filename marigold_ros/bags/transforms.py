@@ -154,18 +154,6 @@ class TransformTree:
             (stale or {}).pop(frame, None)  # above both, as the pose of a vehicle in the world
         return _inverse(from_target[common]) @ from_source[common]
 
-    def lookup_full(
-        self, target: str, target_ns: int, source: str, source_ns: int, fixed: str
-    ) -> np.ndarray:
-        """
-        Return the pose of ``source`` at one moment in ``target`` at another, both in nanoseconds.
-
-        The frame ``fixed`` does not move in the world: ``p_target(target_ns) = T @
-        p_source(source_ns)``, (4, 4) float64. Raises CalibrationError as `lookup` does.
-        """
-        there = self.lookup(fixed, source, source_ns)
-        return _inverse(self.lookup(fixed, target, target_ns)) @ there
-
     def _parent(
         self, frame: str, stamp_ns: int | None, stale: dict[str, str] | None
     ) -> tuple[str, np.ndarray] | None:
@@ -258,7 +246,8 @@ class EgoMotion:
         source = lidar[0] if given is None else camera[0]
         if self.fixed_frame:
             try:
-                moved = self.tree.lookup_full(*camera, source, lidar[1], self.fixed_frame)
+                there = self.tree.lookup(self.fixed_frame, source, lidar[1])
+                moved = _inverse(self.tree.lookup(self.fixed_frame, *camera)) @ there
                 return moved if given is None else moved @ given
             except CalibrationError:
                 warnings.append(self._unknown(source))

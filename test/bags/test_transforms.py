@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from marigold_ros.bags.frames import bag_frames, STAMPS
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
-from marigold_ros.bags.transforms import pose_matrix, TransformTree
+from marigold_ros.bags.transforms import EgoMotion, pose_matrix, TransformTree
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError
@@ -207,7 +207,8 @@ def test_fixed_points_stay_fixed_through_the_motion(seed):
         tree.add_message(message('odom', 'base', stamp, move, turn.as_quat()), moving=True)
         poses[stamp] = np.eye(4)
         poses[stamp][:3, :3], poses[stamp][:3, 3] = turn.as_matrix(), move
-    T = tree.lookup_full('camera', START + 80 * MS, 'lidar', START, 'odom')
+    motion = EgoMotion({}, 'odom', tree)
+    T = motion.scan_pose(('camera', START + 80 * MS), ('lidar', START), None, [])
     post = np.append(rng.normal(size=3), 1.0)
     as_camera, as_lidar = (
         np.linalg.solve(poses[stamp] @ tree.lookup('base', name), post)

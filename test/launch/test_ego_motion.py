@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 pytest.importorskip('tf2_ros', reason='needs tf2_ros, part of a full ROS installation')
 
 from geometry_msgs.msg import TransformStamped  # noqa: E402
-from marigold_ros.bags.transforms import TransformTree  # noqa: E402
+from marigold_ros.bags.transforms import EgoMotion, TransformTree  # noqa: E402
 from marigold_ros.config import ExtrinsicsConfig  # noqa: E402
 from marigold_ros.node.interface.transforms import Extrinsics  # noqa: E402
 from marigold_ros.node.ros_helpers import to_stamp  # noqa: E402
@@ -63,7 +63,7 @@ def test_live_and_offline_shift_a_scan_alike(both, image_ms, scan_ms):
     image, scan = START + image_ms * MS, START + scan_ms * MS
     np.testing.assert_allclose(
         extrinsics.lookup('camera', 'lidar', scan, image),
-        tree.lookup_full('camera', image, 'lidar', scan, 'odom'),
+        EgoMotion({}, 'odom', tree).scan_pose(('camera', image), ('lidar', scan), None, []),
         atol=1e-9,
     )
     np.testing.assert_allclose(
