@@ -61,8 +61,13 @@ def test_a_camera_keeps_its_intrinsics_when_those_given_are_scaled_for_another()
         np.zeros((48, 64), np.uint8),
         np.zeros((48, 64, 4), np.uint8),
         np.zeros((48, 64, 3), np.float32),
+        np.zeros((48, 64, 3), np.int8),
         np.zeros((0, 64, 3), np.uint8),
+        np.zeros((3, 48, 64), np.uint8),
+        np.zeros((2, 48, 64, 3), np.uint8),
         'image.png',
+        [[1, 2], [3, 4]],
+        None,
     ],
 )
 def test_a_image_that_is_not_rgb_bytes_is_refused(rgb):

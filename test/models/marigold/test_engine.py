@@ -155,26 +155,6 @@ def test_the_stated_area_is_met_as_nearly_as_multiples_of_eight_do():
 
 
 @pytest.mark.parametrize(
-    'rgb',
-    [
-        np.zeros((0, 10, 3), np.uint8),
-        np.zeros((10, 10), np.uint8),
-        np.zeros((10, 10, 4), np.uint8),
-        np.zeros((10, 10, 3), np.float32),
-        np.full((10, 10, 3), np.nan),
-        np.zeros((2, 10, 10, 3), np.uint8),
-        np.zeros((3, 10, 10), np.uint8),
-        np.zeros((10, 10, 3), np.int8),
-        [[1, 2], [3, 4]],
-        None,
-    ],
-)
-def test_what_is_no_image_is_refused_with_its_shape(model, rgb):
-    with pytest.raises(InputError, match=r'\(H, W, 3\) uint8'):
-        model.predict(rgb)
-
-
-@pytest.mark.parametrize(
     'arguments',
     [
         {'denoising_steps': 0},
