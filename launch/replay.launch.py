@@ -173,9 +173,9 @@ def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
     command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', str(rate)]
     command += ['--qos-profile-overrides-path', str(share / 'config' / 'replay_qos.yaml')]
     command += ['--disable-keyboard-controls']
-    # The node takes up to a second to see the player's topics; with --loop each round would wait.
+    # Else images are gone before the node has discovered the player; --loop would wait each round.
     looped = truth('loop', given['loop'])
-    command += ['--loop'] if looped else ['--delay', '2']
+    command += ['--loop'] if looped else ['--delay', '3']
     return ExecuteProcess(cmd=command, output='screen')
 
 

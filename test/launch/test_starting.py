@@ -30,7 +30,6 @@ from launch.actions import (  # noqa: E402
 )
 from launch.event_handler import EventHandler  # noqa: E402
 from launch.events import Shutdown  # noqa: E402
-from marigold_ros.bags.reader import BagReader  # noqa: E402
 from marigold_ros.live_run.process import own_context, spinning  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.lifecycle import LifecycleNode  # noqa: E402
@@ -94,10 +93,6 @@ def launch(file, *arguments, env=None):
     command = [sys.executable, '-c', RUN, str(file), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     return done.returncode, done.stdout + done.stderr
-
-
-def stamps(bag, topic):
-    return [message.header.stamp for _, message, _ in bag.messages([topic])]
 
 
 @pytest.mark.parametrize(
@@ -172,17 +167,13 @@ def test_a_bag_starts_when_the_node_is_active_and_ends_the_launch(short_drive, t
     if broken:
         bag = tmp_path / 'empty'
         bag.mkdir()
-    given = (f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false')
-    code, output = launch(LAUNCH / 'replay.launch.py', *given, f'record:={tmp_path / "record"}')
+    code, output = launch(
+        LAUNCH / 'replay.launch.py', f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false'
+    )
     assert output.index(']: active: ') > 0
     assert output.index('the bag starts') > output.index('model unet')
     assert code == int(broken)
     assert ('`ros2 bag play` ended with exit code' in output) == broken
-    if not broken:
-        with BagReader(bag) as played, BagReader(tmp_path / 'record') as recorded:
-            first, *_, last = stamps(played, '/camera/image_raw')
-            served = stamps(recorded, '/marigold_depth/relative/image')
-            assert (served[0], served[-1]) == (first, last)
 
 
 @pytest.mark.skipif(shutil.which('ros2') is None, reason='needs ros2 bag')
