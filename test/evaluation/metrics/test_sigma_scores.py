@@ -43,7 +43,7 @@ def planted(sigma_factor):
     """Errors that are normal with a known deviation each, and a sigma that is off by a factor."""
     rng = np.random.default_rng(0)
     count = 200_000
-    deviation = rng.uniform(0.1, 2.0, count)
+    deviation = 10.0 ** rng.uniform(-4.0, 0.0, count)
     truth = SparseDepth(np.arange(count), np.zeros(count, int), np.full(count, 50.0))
     predicted = truth.z + deviation * rng.normal(size=count)
     scores = SigmaScores()
