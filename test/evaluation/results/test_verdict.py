@@ -80,7 +80,8 @@ def test_a_run_that_is_better_throughout_is_green():
     assert found['speed'] == {'hertz': 8.0, 'dropped': 0}
     assert found['weakest'] == {'condition': 'the left third of the image', 'abs_rel': 0.4}
     words = found['text']
-    assert words['range'].startswith('within 10 % to about 10 m: AbsRel 0.200 from 10 to 20 m')
+    after = 'AbsRel 0.200 from 10 to 20 m (95 % interval up to 0.300)'
+    assert words['range'] == f'within 10 % to about 10 m: {after}'
     assert words['speed'].startswith('fast enough for 8.0 Hz')
     assert words['model'].startswith('tiny is a small demonstration model')
     assert 'better in AbsRel (0.300, linear 0.400)' in words['baselines']
@@ -264,19 +265,16 @@ def test_the_range_ends_before_the_first_bin_that_is_not_shown_to_be_usable():
     assert usable_range({'by_range': good}, 0.06)['to'] is None
 
 
-def test_the_range_ends_where_no_point_was_scored():
-    found = results(by_range=[a_bin(0.0, 0.05, 0.04, 0.06), a_bin(40.0, 0.05, 0.04, 0.06)])
-    verdict = judge(found)
-    assert verdict['usable_range']['to'] == 10.0
-    assert verdict['text']['range'] == (
-        'within 10 % to about 10 m: no scored point from 10 to 40 m'
-    )
-
-
-def test_a_range_whose_nearest_metres_were_not_scored_does_not_begin_at_the_camera():
-    found = results(by_range=[a_bin(10.0 * i, 0.05, 0.04, 0.06) for i in (1, 2)])
-    text = judge(found)['text']['range']
-    assert text == 'within 10 % from 10 to about 30 m, the farthest scored point'
+@pytest.mark.parametrize(
+    ('starts', 'text'),
+    [
+        ((0.0, 20.0), 'within 10 % to about 10 m: no scored point from 10 to 20 m'),
+        ((10.0, 20.0), 'within 10 % from 10 to about 30 m, the farthest scored point'),
+    ],
+)
+def test_the_range_begins_and_ends_where_points_were_scored(starts, text):
+    parts = [a_bin(start, 0.05, 0.04, 0.06) for start in starts]
+    assert judge(results(by_range=parts))['text']['range'] == text
 
 
 def test_the_weakest_corruption_is_named_where_they_were_measured():
