@@ -75,7 +75,7 @@ def test_the_order_of_the_points_does_not_matter(method, network):
     prediction, sparse, rgb, _ = street(n=9000)
     # Of two points at some pixels, one is farther.
     u, v, z = (np.append(side, side[::50]) for side in (sparse.u, sparse.v, sparse.z))
-    z[len(sparse) :] *= 2.0
+    z[len(sparse) :] *= 1.1
     order, config = np.random.default_rng(0).permutation(len(u)), AlignmentConfig(method=method)
     one, mixed = (
         align(prediction, SparseDepth(*points), config, rgb=rgb, network=network)
@@ -84,6 +84,8 @@ def test_the_order_of_the_points_does_not_matter(method, network):
     np.testing.assert_array_equal(mixed.metric, one.metric)
     np.testing.assert_array_equal(mixed.sigma, one.sigma)
     np.testing.assert_array_equal(mixed.inlier, one.inlier[order])
+    nearest = one.metric[sparse.v, sparse.u][::50]
+    np.testing.assert_allclose(nearest, sparse.z[::50], rtol=0.05)
 
 
 def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
@@ -159,6 +161,8 @@ def test_a_good_map_is_fitted_and_improves_on_the_points_alone(network):
     assert fused.shares['map'] > 0
     assert sum(fused.shares.values()) == pytest.approx(1)
     assert error(fused, truth) < 0.5 * error(alone, truth)
+    twice = align(BLANK, replace(sparse, z=2 * sparse.z), CONFIG, rgb=rgb, network=network)
+    assert twice.rms == pytest.approx(2 * alone.rms, rel=0.1)
 
 
 def test_a_map_that_has_the_whole_share_is_published_with_its_detail():
@@ -175,6 +179,7 @@ def test_a_map_that_has_the_whole_share_is_published_with_its_detail():
 
     fused = align(prediction, sparse, CONFIG, rgb=np.zeros((*shape, 3), 'u1'), network=network)
     np.testing.assert_allclose(fused.map_share, 1.0)
+    assert fused.led_by == 'map'
     assert error(fused, truth) < 1e-3
 
 
