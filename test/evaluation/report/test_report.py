@@ -336,6 +336,7 @@ def test_every_curve_over_time_is_that_of_its_column(some, expected, protocol):
     }
     time = specs['time']
     of_images = protocol == 'oracle'
+    assert of_images or (specs['scale']['zero'], specs['coverage']['top']) == (False, 1.0)
     assert time['x_label'] == ('image' if of_images else 'frame')
     assert time.get('remarks', [''])[0] == ('' if of_images else '0.0 s, fitted, a constant map')
 
