@@ -25,7 +25,8 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 import yaml
 
 DEPTH, INFO = '/marigold_depth/depth/image_rect', '/marigold_depth/depth/camera_info'
-POINTS, SIGMA = '/marigold_depth/points', '/marigold_depth/uncertainty/image'
+POINTS = '/marigold_depth/points'
+SIGMA, SIGMA_INFO = (f'/marigold_depth/uncertainty/{part}' for part in ('image', 'camera_info'))
 
 
 @pytest.fixture
@@ -137,14 +138,17 @@ def test_the_next_image_is_predicted_while_one_is_finished(
 
 def test_the_size_of_the_copies_is_estimated_before_and_named_after(label, short_drive, tmp_path):
     copy = tmp_path / 'my copies' / 'drive'
-    code, printed = label(short_drive, '--points', '--sigma', out=copy.parent)
+    outputs = '--points', '--sigma', '--set', 'points.stride=2'
+    code, printed = label(short_drive, *outputs, out=copy.parent)
     assert code == 0
+    with BagReader(copy) as reader:
+        assert len(to_points(reader.first(POINTS))) > 100
     size = sum(path.stat().st_size for path in copy.iterdir()) / 1e6
     before, after = printed.err.splitlines()
     estimate = float(re.match(r'writing about ([\d.]+) MB to ', before)[1])
     assert estimate == pytest.approx(size, rel=0.1)
     assert after == f"{size:.1f} MB in {copy.parent}; next: ros2 bag play '{copy}'"
-    again = label(short_drive, '--points', '--sigma', out=copy.parent)
+    again = label(short_drive, *outputs, out=copy.parent)
     assert again[1].err == ''  # nothing was left to do
 
 
@@ -157,13 +161,13 @@ def test_copies_that_the_disk_cannot_hold_are_not_begun(label, short_drive, tmp_
     assert not (tmp_path / 'labelled' / 'drive').exists()
 
 
-def test_points_and_sigma_are_written_when_asked_for(label, short_drive, tmp_path):
-    assert label(short_drive, '--points', '--sigma', '--set', 'points.stride=4')[0] == 0
-    copy = tmp_path / 'labelled' / 'drive'
-    found = messages(copy)
-    assert {DEPTH, INFO, POINTS, SIGMA} <= set(found)
-    with BagReader(copy) as reader:
-        assert len(to_points(reader.first(POINTS))) > 100
+@pytest.mark.parametrize(
+    ('option', 'topics'), [('--points', {POINTS}), ('--sigma', {SIGMA, SIGMA_INFO})]
+)
+def test_points_and_sigma_are_written_when_asked_for(label, short_drive, tmp_path, option, topics):
+    assert label(short_drive, option)[0] == 0
+    added = messages(tmp_path / 'labelled' / 'drive').keys() - messages(short_drive).keys()
+    assert added == {DEPTH, INFO, *topics}
 
 
 OWN = get_types_from_msg('int32 answer', 'own_msgs/msg/Own')
