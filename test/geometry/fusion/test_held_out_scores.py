@@ -427,8 +427,17 @@ def test_depth_at_half_the_weight_is_between_that_with_the_map_and_that_of_no_ma
     np.testing.assert_allclose(found[0.5][far], (found[1.0] + alone)[far] / 2, atol=0.01)
 
 
-@pytest.mark.parametrize(('first', 'has_share'), [(5, True), (0, False)])
-def test_a_map_has_no_share_for_the_last_pixels_beyond_points_all_over(first, has_share):
+@pytest.mark.parametrize(
+    ('first', 'errors', 'has_share'),
+    [
+        (5, [0.1], True),
+        (0, [0.1], False),  # as those of the points
+        (0, [0.059], True),
+        (0, [0.01] * 9 + [0.5], False),  # of the same mean, by chance
+        (0, [0.0] + [np.nan] * 9999, False),
+    ],
+)
+def test_a_map_among_points_all_over_has_a_share_only_by_what_it_gains(first, errors, has_share):
     _, depth, _ = smooth_scene()
     v, u = (part.ravel() for part in np.mgrid[first:120, 0:160:3])
     sparse = SparseDepth(u, v, depth[v, u])
@@ -438,7 +447,8 @@ def test_a_map_has_no_share_for_the_last_pixels_beyond_points_all_over(first, ha
     # Perfect at a border where the nearest point is not, and as good as points among them.
     at_border = np.where(np.arange(len(sparse)) % 10 == 0, 0.3, np.nan)
     candidates = replace(candidates, held_out=np.full(len(sparse), 0.1), held_border=at_border)
-    planted = replace(scored.fitted, held_border=0.0 * at_border)
+    errors = np.resize(errors, len(sparse))
+    planted = replace(scored.fitted, held_out=errors, held_border=0.0 * at_border)
     points = replace(scored.points, candidates=candidates)
     judged, refusal = judge_map(replace(scored, points=points, fitted=planted))
     assert (refusal is None) == has_share
