@@ -54,7 +54,7 @@ def test_a_name_that_is_no_utf_8_is_escaped_in_both_files(tmp_path):
 def test_the_hash_of_a_bag_follows_its_content(tmp_path, monkeypatch):
     bag = tmp_path / 'bag'
     bag.mkdir()
-    for name in ('bag.mcap', 'bag_1.mcap'):
+    for name in ('bag_0.mcap', 'bag_1.mcap'):
         (bag / name).write_bytes(b'one')
     first = describe_bag(bag)
     assert (first['name'], first['bytes']) == ('bag', 6)
@@ -64,7 +64,7 @@ def test_the_hash_of_a_bag_follows_its_content(tmp_path, monkeypatch):
     assert describe_bag('.') == first
     (bag / 'results.json').write_text('of an evaluation with --out BAG')
     assert describe_bag(bag) == first
-    (bag / 'bag.mcap').write_bytes(b'two')
+    (bag / 'bag_0.mcap').write_bytes(b'two')
     assert describe_bag(bag)['sha256'] != first['sha256']
 
 
