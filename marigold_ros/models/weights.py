@@ -127,7 +127,6 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises CheckpointError if the file is missing or damaged, belongs to a network of another
     shape, or has a weight that is not finite.
     """
-    weight_shapes([path])
     weights = {name: value.float() for name, value in read_weights([path]).items()}
     try:
         network.load_state_dict(weights, assign=True)

@@ -15,10 +15,10 @@ from typing import Any
 from diffusers import AutoencoderKL
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import SparseDepth
-from marigold_ros.models.facts import CONFIG, WEIGHTS
+from marigold_ros.models.facts import CONFIG
 from marigold_ros.models.locate import PROMPT, read_json, require_file
 from marigold_ros.models.marigold.guidance import LEAST_POINTS
-from marigold_ros.models.weights import build_within, load_weights
+from marigold_ros.models.weights import load_built
 from marigold_ros.spaces import from_metres
 import numpy as np
 import torch
@@ -148,8 +148,5 @@ def load_prompt(folder: Path, autoencoder: Any) -> PointPrompt | None:
             f'{part} belongs to the decoder of an AutoencoderKL, and {folder.name} has an '
             f'{type(autoencoder).__name__}; remove {PROMPT}/ to predict without points'
         )
-    path = require_file(folder, f'{PROMPT}/{WEIGHTS}')
     channels = autoencoder.config.block_out_channels
-    prompt = build_within([path], lambda: PointPrompt(channels, width))
-    load_weights(prompt, path)
-    return prompt.eval().requires_grad_(False)
+    return load_built(part, lambda: PointPrompt(channels, width))
