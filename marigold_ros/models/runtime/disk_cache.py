@@ -53,7 +53,7 @@ def use_cache(folder: str) -> None:
     path = cache_folder(folder)
     with suppress(OSError):
         path.mkdir(parents=True, exist_ok=True)
-    if os.access(path, os.W_OK):
+    if os.path.isdir(path) and os.access(path, os.W_OK):
         os.environ[CACHE_VARIABLE] = str(path)
     else:
         log.warning('%s cannot be written: compiled code is kept where torch does', path)
