@@ -110,7 +110,6 @@ def fetch(repository: Repository) -> Path:
             path = folder / file
             if path.stat().st_size != size or (digest and sha256(path) != digest):
                 path.resolve().unlink()
-                path.unlink(missing_ok=True)
                 raise CheckpointError(
                     f'{file} of {name} arrived damaged and was removed; the same command fetches '
                     'it again'
@@ -227,7 +226,7 @@ def _refusal(error: Exception, name: str, revision: str | None) -> str:
             f'{name} is only for those who accept its terms: do so on its page of the hub, then '
             'log in with `hf auth login`'
         )
-    if isinstance(error, errors.RepositoryNotFoundError):
+    if isinstance(error, (errors.RepositoryNotFoundError, errors.HFValidationError)):
         return f'the hub has no repository {name}, or it is private; {_hint(name)}'
     if isinstance(error, errors.RevisionNotFoundError):
         return (
@@ -244,7 +243,8 @@ def _refusal(error: Exception, name: str, revision: str | None) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f'{name} cannot be kept ({_first_line(error)}); set HF_HOME to a folder of your own'
     if isinstance(error, errors.HfHubHTTPError):
-        return f'the hub refused {name} ({_first_line(error)}); try again later'
+        cause = _first_line(error)
+        return f'the hub refused {name} ({cause}); check HF_TOKEN, or try again later'
     return ''
 
 
