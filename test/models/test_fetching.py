@@ -257,6 +257,7 @@ def asked_here(hub, monkeypatch):
         ('someone/other', 'no repository someone/other, or it is private'),
         ('prs-eth/marigold-depth-v11', 'did you mean prs-eth/marigold-depth-v1-1?'),
         ('someone/gated', 'accept its terms'),
+        ('tinny', 'did you mean tiny?'),
         ('someone/tiny.git', 'no repository someone/tiny.git'),
         ('someone/busy', 'check HF_TOKEN, or try again later'),
         ('someone/tiny@v9', "no revision 'v9'"),
