@@ -325,6 +325,7 @@ def test_a_damaged_file_is_removed_and_named(hub, monkeypatch, tmp_path):
     [
         ({'ETag': '"../../../../outside"'}, {}),
         ({}, {'siblings': [{'rfilename': 'unet/../../../../outside.json'}]}),
+        ({}, {'siblings': [{'rfilename': 'x', 'lfs': {'sha256': '../../../../outside'}}]}),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
