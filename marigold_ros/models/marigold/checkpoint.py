@@ -256,15 +256,10 @@ def _schedule_config(folder: Path) -> dict[str, Any]:
 def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
     """Build the LCM scheduler of an LCM checkpoint, and DDIM for all others."""
     config, path = _schedule_config(folder), f'{folder}/scheduler/scheduler_config.json'
-    if 'prediction_type' not in config:
-        # diffusers would assume epsilon without a word.
-        raise CheckpointError(
-            f'{path} has no prediction_type; restore the file that the unet was trained with'
-        )
-    if config['prediction_type'] not in PREDICTION_TYPES:
-        raise CheckpointError(
-            f"the schedule's prediction_type is '{config['prediction_type']}'; known are "
-            f'{", ".join(PREDICTION_TYPES)}: correct {path}'
+    if (predicted := config.get('prediction_type')) not in PREDICTION_TYPES:
+        raise CheckpointError(  # without one diffusers would assume epsilon
+            f'{path} has prediction_type {predicted!r:.99}; known are '
+            f'{", ".join(PREDICTION_TYPES)}: restore the file that the unet was trained with'
         )
     if config.get('thresholding'):
         raise CheckpointError(

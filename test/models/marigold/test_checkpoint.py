@@ -177,9 +177,9 @@ DAMAGES = [
     *(
         (text(SCHEDULE, content), words)
         for content, words in (
-            ('{}', 'prediction_type'),
+            ('{}', 'prediction_type None; known are v_prediction'),
             ('{"prediction_type": "sample", "num_train_timesteps": "x"}', 'a whole number'),
-            ('{"prediction_type": "flow"}', "prediction_type is 'flow'; known are v_prediction"),
+            ('{"prediction_type": "flow"}', "prediction_type 'flow'; known are v_pred.*restore"),
             ('{"prediction_type": "sample", "thresholding": true}', 'dynamic thresholding'),
             ('{"prediction_type": "sample", "beta_start": -1}', 'share of the image'),
             ('{"prediction_type": "sample", "beta_start": NaN}', 'NaN is not finite'),
