@@ -381,7 +381,7 @@ def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch
         monkeypatch.setattr(
             shutil, 'disk_usage', lambda path, free=free: SimpleNamespace(free=free)
         )
-        with pytest.raises(CheckpointError, match=f'needs {missing} more, and .* free; make room'):
+        with pytest.raises(CheckpointError, match=f'^a/b needs {missing} more, .*; make room'):
             fetch(found)
     # As where another user's folder may not be looked into.
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / (300 * 'x')))
