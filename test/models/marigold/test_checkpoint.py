@@ -8,7 +8,7 @@ import math
 from diffusers.utils import logging
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import load_model
-from marigold_ros.models.locate import find_folder
+from marigold_ros.models.locate import EMBEDDED, find_folder
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
@@ -49,6 +49,7 @@ def test_weights_of_eight_bits_open(copy):
 
 def test_the_description_names_what_runs(small_checkpoint, monkeypatch):
     monkeypatch.chdir(small_checkpoint)
+    assert find_folder('unet') == EMBEDDED / 'unet'  # not the part of that name
     description = load_model('.', device='cpu').description
     assert description['name'] == 'small'
     assert description['space'] == 'depth'
