@@ -64,7 +64,7 @@ def test_published_names_are_those_of_repositories(hub, small_checkpoint):
 @pytest.mark.parametrize(
     'name',
     [
-        *('../up', 'a/b/c', '/no/where', 'owner/na me', 'owner/name@'),
+        *('../up', 'a/b/c', '/no/where', 'owner/na me', 'owner/name@', 'marigold-depth-v1-1@'),
         *('~no-such-user', '~no-such-user/model', 300 * 'x'),
     ],
 )

@@ -48,13 +48,17 @@ def test_a_device_that_is_not_there_is_refused_by_its_name(name, monkeypatch):
         choose_device(name)
 
 
-def test_large_networks_and_openvino_are_bfloat16_where_the_cpu_has_it(monkeypatch):
+def test_large_networks_and_openvino_are_bfloat16_where_the_cpu_has_it_unless_named(monkeypatch):
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(devices, 'has_bfloat16', lambda has=has: has)
-        assert choose_dtype('auto', CPU, 900_000_000) == expected
+        assert choose_dtype('auto', CPU, 100_000_000) == expected
         assert choose_dtype('auto', CPU, 12_000_000, 'openvino') == expected
-        assert choose_dtype('auto', CPU, 12_000_000) == torch.float32
+        assert choose_dtype('auto', CPU, 99_999_999) == torch.float32
         assert choose_dtype('auto', torch.device('cuda'), 12_000_000) == torch.float16
+    for name in ('float32', 'bfloat16', 'float16'):
+        assert choose_dtype(name, CPU) == getattr(torch, name)
+    with pytest.raises(ConfigurationError, match="dtype is 'half'; choose auto, float32"):
+        choose_dtype('half', CPU)
 
 
 @pytest.mark.parametrize(
