@@ -15,9 +15,10 @@ LIGHT = f"""
 import json, sys
 import numpy as np
 from marigold_ros.models import load_model
+from marigold_ros.models.runtime.disk_cache import network_key
 model = load_model('tiny', device='cpu')
 image = np.random.default_rng(7).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-relative = model.predict(image).relative
+answers = model.predict(image).relative.tolist(), network_key(model.unet, {{}})
 heavy = [name for name in {HEAVY + RUNTIMES!r} if name in sys.modules]
 
 import diffusers
@@ -29,7 +30,7 @@ from marigold_ros.models import light_imports
 light_imports.prepare_compiler()
 from diffusers.models.attention_processor import Attention
 print(json.dumps(dict(
-    relative=relative.tolist(),
+    answers=answers,
     heavy=heavy,
     same=[Transformer2DModel is own, UNet2DConditionModel is type(model.unet)],
     pipelines=[
@@ -77,10 +78,10 @@ def test_the_node_imports_a_model_as_lightly():
     assert run(code).splitlines()[-1] == '[]'
 
 
-def test_the_prediction_is_that_of_networks_imported_as_usual(found):
+def test_prediction_and_key_are_those_of_networks_imported_as_usual(found):
     code = 'import diffusers.models.transformers\n' + LIGHT.partition('heavy = ')[0]
-    done = run(code + 'print(json.dumps(relative.tolist()))')
-    assert found['relative'] == json.loads(done.splitlines()[-1])
+    done = run(code + 'print(json.dumps(answers))')
+    assert found['answers'] == json.loads(done.splitlines()[-1])
 
 
 def test_the_rest_of_diffusers_works_afterwards(found):
