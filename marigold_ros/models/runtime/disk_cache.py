@@ -61,7 +61,7 @@ def use_cache(folder: str) -> None:
 
 def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
     """Return a hash of a network's weights, its source code, and whatever else decides it."""
-    digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
+    digest = hashlib.blake2b(json.dumps(dict(facts)).encode(), digest_size=16)
     digest.update(repr(module).encode())
     for part in module.modules():
         config = getattr(part, 'config', None)  # what repr leaves out, as the largest depth
@@ -80,7 +80,7 @@ def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
 
 def files_key(files: Iterable[Path], facts: Mapping[str, Any]) -> str:
     """Return a hash of files' content and whatever else decides a network; raises OSError."""
-    digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
+    digest = hashlib.blake2b(json.dumps(dict(facts)).encode(), digest_size=16)
     for path in files:
         content = path.read_bytes()
         digest.update(len(content).to_bytes(8, 'little') + content)
