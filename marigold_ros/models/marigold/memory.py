@@ -78,8 +78,6 @@ class MemoryPlan:
         limit = min(self._limits[key], most)
         if limit < most:
             self._note_split(stage, limit, in_tiles is not None)
-        if in_tiles is None:
-            limit = max(1, limit)
         while limit:
             try:
                 return function(limit)
