@@ -126,6 +126,7 @@ def test_every_tensor_is_used_once_or_named(tmp_path):
     ('tensors', 'words'),
     [
         ({'weight': torch.ones(2, 3)}, '1 weights missing'),
+        ({'weight': torch.ones(2, 3), 'bias': torch.ones(2), 'more': torch.ones(1)}, '1 unknown'),
         ({'weight': torch.ones(3, 3), 'bias': torch.ones(2)}, '1 of other shape'),
         ({'weight': torch.full((2, 3), torch.nan), 'bias': torch.ones(2)}, 'not finite'),
     ],

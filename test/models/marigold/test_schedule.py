@@ -95,6 +95,8 @@ def test_each_step_is_diffusers_to_the_last_bit(steps, kind, spacing, zero_snr, 
             'rescale_betas_zero_snr': zero_snr,
             'clip_sample': clip,
             'clip_sample_range': 0.7,
+            'set_alpha_to_one': clip,
+            'steps_offset': 1 - clip,
         }
     )
     schedule = ddim_schedule(scheduler, steps)
