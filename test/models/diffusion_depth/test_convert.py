@@ -102,6 +102,7 @@ def test_the_command_writes_a_folder_that_predicts(tmp_path, capsys):
     assert main(command) == 0
     text = capsys.readouterr().out
     assert 'not used: net.depth_head.convup_fp.0.weight' in text
+    assert (tmp_path / 'folder' / 'README.md').read_text().startswith('# DiffusionDepth\n')
     model = load_model(str(tmp_path / 'folder'), 'cpu')
     assert model.description['max_depth'] == 80.0
     rgb = ((given['image'][0].permute(1, 2, 0) + 1.0) * 127.5).round().byte().numpy()
