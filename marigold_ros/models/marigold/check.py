@@ -99,7 +99,7 @@ def _inspect(path: Path, root: Path, listed: set[Path]) -> dict[str, Any]:
     found, name = sha256(path), path.relative_to(root).as_posix()
     # The hub's cache names the file behind a link by its hash.
     target = path.resolve().name
-    named = path.is_symlink() and re.fullmatch('[0-9a-f]{64}', target) is not None
+    named = re.fullmatch('[0-9a-f]{64}', target) is not None
     if named and target != found:
         raise CheckpointError(
             f'{path} has SHA-256 {found[:12]}…, the hub says {target[:12]}…; the cached file is '

@@ -77,8 +77,9 @@ def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(copy, tmp_path):
     path = weights(copy)
     good = tmp_path / 'blobs' / hashlib.sha256(path.read_bytes()).hexdigest()
     good.parent.mkdir()
-    path.rename(good)
-    path.symlink_to(good)
+    for link, target in ((path, good), (weights(copy, 'vae'), tmp_path / 'elsewhere')):
+        link.rename(target)
+        link.symlink_to(target)
     report = check_checkpoint(copy, round_trip_limit=math.inf)
     assert [file['verified'] for file in report['files']] == [True, False]
     change(good, 'conv_in.bias', lambda w: w + 0.001)
