@@ -34,12 +34,6 @@ def test_channels_last_keeps_the_answer(small_checkpoint, plain, image, exact):
     assert model.description['parameters'] == plain.description['parameters']
 
 
-def test_without_openvino_its_backend_is_refused(small_checkpoint, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'openvino', None)
-    with pytest.raises(ConfigurationError, match='pip install openvino'):
-        load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig(backend='openvino'))
-
-
 @pytest.mark.parametrize('name', ['cuda', 'cuda:1', 'mps', 'abacus'])
 def test_a_device_that_is_not_there_is_refused_by_its_name(name, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: int(name == 'cuda:1'))
