@@ -291,6 +291,7 @@ def test_a_read_only_checkpoints_embedding_goes_to_the_cache(copy, monkeypatch, 
     monkeypatch.setattr(os, 'replace', refuse)
     first = load_model(str(copy), device='cpu')
     assert not (copy / 'empty_text_embedding.safetensors').exists()
+    assert len(first.sha256) == 64
     (kept,) = (tmp_path / 'cache' / 'marigold_ros').iterdir()
     kept.write_bytes(b'half')
     assert torch.equal(load_model(str(copy), device='cpu').text, first.text)
