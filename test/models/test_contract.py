@@ -158,10 +158,11 @@ def test_a_loaded_model_lives_without_its_files(model, name, tmp_path):
 
 
 def test_the_image_is_not_changed(model):
-    rgb = view()
-    rgb.flags.writeable = False
-    model.predict(rgb)
-    np.testing.assert_array_equal(rgb, view())
+    for step in (1, -1):  # read-only as messages, or turned round as BGR
+        rgb = view()[..., ::step]
+        rgb.flags.writeable = step < 0
+        model.predict(rgb)
+        np.testing.assert_array_equal(rgb, view()[..., ::step])
 
 
 def test_cameras_predicted_together_keep_their_own_answers(model):
