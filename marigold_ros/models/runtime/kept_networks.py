@@ -88,7 +88,7 @@ class ConvertedNetwork:
             if len(self._compiled) > _SIZES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(shape)
-        return np.asarray(self._compiled[shape](arguments))
+        return self._compiled[shape](arguments)
 
 
 def serialized(model: Any) -> bytes:
