@@ -73,8 +73,7 @@ class CompiledNetwork:
         if compiled is None:
             if shapes in self._begun:
                 return self._by_torch(arguments)
-            # Inference tensors cannot be traced.
-            examples = tuple(argument.cpu().clone() for argument in arguments)
+            examples = tuple(argument.cpu() for argument in arguments)
             if self._beside:
                 self._begun.add(shapes)
                 # Python must not end inside of a compiler, which would abort the process.
