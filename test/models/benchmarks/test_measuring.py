@@ -161,8 +161,8 @@ def test_memory_that_a_process_took_is_seen():
     assert int(run.stdout) > 0.8 * 4 * 40_000_000
 
 
-def test_the_peak_of_a_product_is_positive():
-    assert matmul_peak(CPU, torch.float32, 0.01) > 1e8
+def test_the_peak_of_a_product_is_one_of_a_processor():
+    assert 1e8 < matmul_peak(CPU, torch.float32, 0.01) < 1e13
 
 
 def test_two_sides_are_run_in_turns():
