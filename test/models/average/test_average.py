@@ -255,9 +255,11 @@ def test_prime_depth_and_depth_anything_average_as_their_authors_do(
 
 
 @pytest.mark.parametrize('name', ['tiny+', '+tiny', 'tiny+tiny'])
-def test_an_average_needs_different_models(name):
+def test_an_average_needs_different_models_and_takes_no_autoencoder(name):
     with pytest.raises(ConfigurationError, match='names different models'):
         load_model(name, 'cpu')
+    with pytest.raises(ConfigurationError, match="vae is 'own', and an average has several"):
+        load_model(name, 'cpu', vae='own')
 
 
 def test_a_folder_with_a_plus_in_its_name_is_a_folder(unet_folder, tmp_path):

@@ -226,7 +226,6 @@ def test_sizes_of_cameras_that_begin_at_once_are_all_kept(tmp_path, caplog):
         '',
         '[]',
         '{"tiny": 3}',
-        '{"tiny": [["a", 1]]}',
         '{"tiny": [[5, 1e999]]}',
         '{"tiny": [[0, 5], [5, 99999]]}',
     ]
