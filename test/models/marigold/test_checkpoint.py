@@ -121,7 +121,7 @@ def endless_header(folder):
 
 VAE, UNET, INDEX = 'vae/config.json', 'unet/config.json', 'model_index.json'
 SCHEDULE, FACTS = 'scheduler/scheduler_config.json', 'marigold_ros.json'
-SHARDS = 'unet/diffusion_pytorch_model.safetensors.index.json'
+SHARDS = 'unet/diffusion_pytorch_model.safetensors.index.fp16.json'
 DAMAGES = [
     *((without(name), name.split('/')[-1]) for name in (INDEX, UNET, VAE, SCHEDULE)),
     (without('empty_text_embedding.safetensors'), 'empty_text_embedding'),
