@@ -3,37 +3,34 @@
 """
 A bag played to the depth node: ``ros2 launch marigold_ros replay.launch.py bag:=DRIVE image:=…``.
 
-The bag starts once the node is active, and the node follows its clock. /tf_static is published
-transient local, as on a robot, even if the recorder did not store that. At the end of the bag
-everything stops.
+The bag waits until the node is active and has found its images, and the node follows its clock.
+/tf_static is published transient local, as on a robot, even if the recorder did not store that. At
+the end of the bag everything stops.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import Event, LaunchDescription
+from diagnostic_msgs.msg import DiagnosticArray
+from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
-    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
     TimerAction,
 )
-from launch.event_handler import EventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.ros_adapters import get_ros_node
 from launch_ros.utilities import prefix_namespace
-from lifecycle_msgs.msg import State
-from lifecycle_msgs.srv import GetState
+from marigold_ros.node.diagnostic_keys import NOBODY
 from marigold_ros.node.interface.launch_arguments import (
     as_number,
     camera_names,
@@ -47,6 +44,7 @@ from marigold_ros.node.interface.launch_arguments import (
     transport_in_bag,
     truth,
 )
+from rosbag2_interfaces.srv import Resume
 
 ARGUMENTS = (
     ('bag', None, 'the bag to play: a folder or a file'),
@@ -76,12 +74,6 @@ PASSED_ON = (
     ('rviz', 'true', 'false starts no RViz'),
     ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's"),
 )
-
-
-class NodesActive(Event):
-    """All depth nodes have become active."""
-
-    name = 'marigold_ros.NodesActive'
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -120,39 +112,37 @@ def start(context) -> list:
         recorders = [_recorder(new_path('record', given['record']), nodes.values())]
     return [
         RegisterEventHandler(OnProcessExit(target_action=player, on_exit=end_with_bag)),
-        RegisterEventHandler(
-            EventHandler(
-                matcher=lambda event: isinstance(event, NodesActive),
-                entities=[LogInfo(msg='the node is active: the bag starts'), player],
-                handle_once=True,
-            )
-        ),
         OpaqueFunction(function=watch, args=[nodes.values()]),
-        node,  # checks its arguments before a recorder starts
+        node,  # checks its arguments before another process starts
         *recorders,
+        player,
     ]
 
 
 def watch(context, prefixes) -> None:
-    """Emit NodesActive once the depth node of each namespace has become active."""
+    """
+    Resume the bag once the depth node of each namespace is active and has found its images.
+
+    An active node reports once a second; one that finds none in five reports is not waited for.
+    """
     watcher = get_ros_node(context)
-    names = [f'{prefix}/marigold_depth' for prefix in prefixes]
-    inactive = {name: watcher.create_client(GetState, f'{name}/get_state') for name in names}
+    waiting = {f'{prefix}/marigold_depth: frames': 5 for prefix in prefixes}
+    player = watcher.create_client(Resume, '/rosbag2_player/resume')
 
-    def ask() -> None:
-        # A message about the transition may come before this is connected to the node.
-        for name, client in list(inactive.items()):
-            if client.service_is_ready():
-                client.call_async(GetState.Request()).add_done_callback(partial(note, name))
+    def hear(message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name in waiting:
+                waiting[status.name] -= 1
+                if not (waiting[status.name] and status.message.startswith(NOBODY)):
+                    del waiting[status.name]
+        if not waiting and player.service_is_ready():
+            player.call_async(Resume.Request()).add_done_callback(begun)
 
-    def note(name: str, answer) -> None:
-        if answer.result().current_state.id != State.PRIMARY_STATE_ACTIVE:
-            return
-        if inactive.pop(name, None) and not inactive:  # called in a thread of rclpy
-            timer.cancel()
-            context.asyncio_loop.call_soon_threadsafe(context.emit_event_sync, NodesActive())
+    def begun(_) -> None:
+        watcher.destroy_subscription(reports)
+        watcher.get_logger().info('the node is active: the bag starts')
 
-    timer = watcher.create_timer(0.5, ask)
+    reports = watcher.create_subscription(DiagnosticArray, '/diagnostics', hear, 10)
 
 
 def end_with_bag(event, context) -> list:
@@ -164,7 +154,7 @@ def end_with_bag(event, context) -> list:
         )
     end = EmitEvent(event=Shutdown(reason='bag is over'))
     # The last image is still on its way through the node, and into the recording.
-    return [] if context.is_shutdown else [TimerAction(period=1.0, actions=[end])]
+    return [] if context.is_shutdown else [TimerAction(period=0.5, actions=[end])]
 
 
 def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
@@ -172,10 +162,9 @@ def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
     # The bag comes before --clock, which would otherwise take it for a frequency.
     command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', str(rate)]
     command += ['--qos-profile-overrides-path', str(share / 'config' / 'replay_qos.yaml')]
-    command += ['--disable-keyboard-controls']
-    # Else images are gone before the node has discovered the player; --loop would wait each round.
-    looped = truth('loop', given['loop'])
-    command += ['--loop'] if looped else ['--delay', '3']
+    command += ['--disable-keyboard-controls', '--start-paused']
+    if truth('loop', given['loop']):
+        command.append('--loop')
     return ExecuteProcess(cmd=command, output='screen')
 
 

@@ -21,18 +21,14 @@ from ament_index_python.packages import (  # noqa: E402
     get_package_prefix,
     PackageNotFoundError,
 )
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from launch import LaunchDescription, LaunchService  # noqa: E402
-from launch.actions import (  # noqa: E402
-    EmitEvent,
-    OpaqueFunction,
-    RegisterEventHandler,
-    TimerAction,
-)
-from launch.event_handler import EventHandler  # noqa: E402
+from launch.actions import EmitEvent, OpaqueFunction, TimerAction  # noqa: E402
 from launch.events import Shutdown  # noqa: E402
+from marigold_ros.bags.reader import BagReader  # noqa: E402
 from marigold_ros.live_run.process import own_context, spinning  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.lifecycle import LifecycleNode  # noqa: E402
+from rclpy.node import Node  # noqa: E402
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 # As `ros2 launch` does it, without its search for the file.
@@ -93,6 +89,10 @@ def launch(file, *arguments, env=None):
     command = [sys.executable, '-c', RUN, str(file), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
     return done.returncode, done.stdout + done.stderr
+
+
+def stamps(bag, topic):
+    return [message.header.stamp for _, message, _ in bag.messages([topic])]
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,16 @@ def test_a_bag_starts_when_the_node_is_active_and_ends_the_launch(short_drive, t
     if broken:
         bag = tmp_path / 'empty'
         bag.mkdir()
-    code, output = launch(
-        LAUNCH / 'replay.launch.py', f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false'
-    )
-    assert output.index(']: active: ') > 0
-    assert output.index('the bag starts') > output.index('model unet')
+    given = (f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false')
+    code, output = launch(LAUNCH / 'replay.launch.py', *given, f'record:={tmp_path / "record"}')
+    assert broken or -1 < output.index(']: active: ') < output.index('the bag starts')
     assert code == int(broken)
     assert ('`ros2 bag play` ended with exit code' in output) == broken
+    if not broken:
+        with BagReader(bag) as played, BagReader(tmp_path / 'record') as recorded:
+            first, *_, last = stamps(played, '/camera/image_raw')
+            served = stamps(recorded, '/marigold_depth/relative/image')
+            assert (served[0], served[-1]) == (first, last)
 
 
 @pytest.mark.skipif(shutil.which('ros2') is None, reason='needs ros2 bag')
@@ -202,36 +205,42 @@ def test_a_bag_starts_in_the_namespace_that_an_including_file_pushes(short_drive
     assert code == 0
 
 
-def test_a_node_that_is_active_already_starts_the_bag():
+def test_a_bag_starts_when_the_node_has_found_its_images_or_reported_five_times():
+    rosbag2 = pytest.importorskip('rosbag2_interfaces.srv', reason='needs rosbag2, part of ROS')
     spec = importlib.util.spec_from_file_location('replay', LAUNCH / 'replay.launch.py')
     replay = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(replay)
-    events = []
-
-    def is_awaited(event):
-        events.append(event)
-        return isinstance(event, replay.NodesActive)
-
-    end = [EmitEvent(event=Shutdown())]
-    service = LaunchService(noninteractive=True)
-    service.include_launch_description(
-        LaunchDescription(
-            [
-                RegisterEventHandler(EventHandler(matcher=is_awaited, entities=end)),
-                OpaqueFunction(function=replay.watch, args=[['']]),
-                TimerAction(period=20.0, actions=end),
-            ]
-        )
-    )
+    service, sent, resumed_after = LaunchService(noninteractive=True), [], []
+    end = TimerAction(period=20.0, actions=[EmitEvent(event=Shutdown())])
+    watches = [OpaqueFunction(function=replay.watch, args=[[name]]) for name in ('/finds', '')]
+    service.include_launch_description(LaunchDescription([*watches, end]))
     with own_context() as context:
-        node = LifecycleNode('marigold_depth', context=context)
-        executor = SingleThreadedExecutor(context=context)
-        with spinning(node, executor):
-            node.trigger_configure()
-            node.trigger_activate()
+        node = Node('rosbag2_player', context=context)
+        reports = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+        def report():
+            if reports.get_subscription_count() == len(watches) or resumed_after:
+                found = 'nobody publishes ' if len(sent) < 2 else ''
+                texts = {'/finds': f'{found}/image', '': 'nobody publishes /image'}
+                status = [
+                    DiagnosticStatus(name=f'{name}/marigold_depth: frames', message=text)
+                    for name, text in texts.items()
+                ]
+                sent.append(DiagnosticArray(status=status))
+                reports.publish(sent[-1])
+
+        def resume(_, answer):
+            resumed_after.append(len(sent))
+            if len(resumed_after) == len(watches):
+                service.shutdown()
+            return answer
+
+        node.create_service(rosbag2.Resume, '~/resume', resume)
+        node.create_timer(1.0, report)
+        with spinning(node, SingleThreadedExecutor(context=context)):
             service.run()
         node.destroy_node()
-    assert any(isinstance(event, replay.NodesActive) for event in events)
+    assert resumed_after == [3, 5]
 
 
 @pytest.fixture
