@@ -78,12 +78,12 @@ def test_the_newest_image_wins_and_nothing_queues(running):
 
 
 def test_counters_add_up_after_a_burst_of_bad_images(running):
-    unknown, cut, narrow, hollow = (running.robot.image_message(SECOND) for _ in range(4))
-    unknown.encoding, cut.data, narrow.step, hollow.height = 'rgb17', cut.data[:-10], 10, 0
+    depth, cut, narrow, hollow = (running.robot.image_message(SECOND) for _ in range(4))
+    depth.encoding, cut.data, narrow.step, hollow.height = '16UC1', cut.data[:-10], 10, 0
     sent = 0
     for number in range(10):
         running.send(SECOND + number * 10_000_000)
-        for broken in (unknown, cut, narrow, hollow):
+        for broken in (depth, cut, narrow, hollow):
             running.deliver('image', broken)
         sent += 5
         moment = running.node.health.counters.snapshot('frames.')
