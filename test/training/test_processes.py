@@ -126,7 +126,8 @@ def command(recipe: Path, out: Path, *more: str, before: tuple[str, ...] = ()) -
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    fixed = {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'PYTHONFAULTHANDLER': '1'}
+    return {**os.environ, **fixed}
 
 
 def run(line: list[str]) -> str:
