@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import cv2
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.choices import CORRUPTIONS, STRENGTHS
 import numpy as np
 
 _LIGHT = (0.4, 0.2, 0.1, 0.05, 0.025)  # share of daylight
@@ -152,11 +153,15 @@ def corrupt(
     Raises
     ------
     ConfigurationError
-        For fog without depth of every pixel.
+        For an unknown kind or strength, or fog without depth.
 
     """
+    if kind not in CORRUPTIONS:
+        raise ConfigurationError(f"corruption is '{kind}'; choose one of {', '.join(CORRUPTIONS)}")
     if strength == 0:
         return rgb
+    if strength not in STRENGTHS:
+        raise ConfigurationError(f'strength of {kind} is {strength}; choose 0 (none) to 5')
     if kind != 'fog':
         return _FUNCTIONS[kind](rgb, strength, rng)
     if depth is None or depth.shape != rgb.shape[:2]:

@@ -196,12 +196,31 @@ def encode_cloud(structured: np.ndarray) -> CloudFields:
         Little endian; ``data`` is a view of ``structured`` where that is contiguous. ``is_dense``
         is False: points may be NaN.
 
+    Raises
+    ------
+    InputError
+        Cause 'shape' for another array, 'fields' for a field that PointField cannot describe.
+
     """
+    names = structured.dtype.names
+    if structured.ndim != 2 or not names:
+        raise InputError(
+            f'cloud got an array {structured.shape} of {structured.dtype}; '
+            'give a structured array (H, W)',
+            'shape',
+        )
+    fields = []
     described: Mapping[str, Any] = structured.dtype.fields or {}
-    fields = [
-        (name, offset, _DATATYPES[dtype.str[1:]], 1)
-        for name, (dtype, offset, *_) in described.items()
-    ]
+    for name in names:
+        dtype, offset = described[name][:2]
+        kind = dtype.str[1:]
+        if kind not in _DATATYPES or dtype.newbyteorder('<') != dtype:
+            raise InputError(
+                f'cloud field {name!r} is {dtype}; give one little-endian number of '
+                f'{", ".join(_DATATYPES)}',
+                'fields',
+            )
+        fields.append((name, offset, _DATATYPES[kind], 1))
     height, width = structured.shape
     point_step = structured.dtype.itemsize
     data = np.ascontiguousarray(structured).reshape(-1).view(np.uint8)

@@ -21,6 +21,7 @@ from marigold_ros.message_codec.image_files import check_work, JPEG, jpeg_frame,
 import numpy as np
 
 _DEPTH_HEADER = struct.Struct('<iff')  # of compressedDepth: kind (0: inverse depth), A, B
+_WRITTEN = ('rgb8', 'bgr8', 'mono8', '32FC1', '16UC1')
 _MAX_CODE = 65535  # of an unsigned 16-bit pixel
 _JPEG_QUALITY = 90
 # Metres; the parameter depth_quantization of compressed_depth_image_transport.
@@ -390,9 +391,13 @@ def encode_image(array: np.ndarray, encoding: str) -> ImageFields:
     Raises
     ------
     InputError
-        Cause 'shape'.
+        Cause 'encoding' or 'shape'.
 
     """
+    if encoding not in _WRITTEN:
+        raise InputError(
+            f'cannot write encoding {encoding!r}; choose one of {", ".join(_WRITTEN)}', 'encoding'
+        )
     item, channels = _LAYOUTS[encoding].item, _LAYOUTS[encoding].channels
     inner = () if channels == 1 else (channels,)
     fits = array.ndim == 2 + len(inner) and array.shape[2:] == inner
@@ -422,9 +427,19 @@ def encode_depth(depth_m: np.ndarray, encoding: str = '32FC1') -> ImageFields:
         Metres, or millimetres: rounded, and 0 where the value is not finite, not positive or
         above 65.535 m (a value that wraps would turn 80 m into 14.46 m).
 
+    Raises
+    ------
+    InputError
+        Cause 'encoding' or 'shape'.
+
     """
     if encoding == '32FC1':
         return encode_image(np.asarray(depth_m, np.float32), encoding)
+    if encoding != '16UC1':
+        raise InputError(
+            f'cannot write depth as {encoding!r}; choose 32FC1 (metres) or 16UC1 (millimetres)',
+            'encoding',
+        )
     millimetres = np.rint(np.asarray(depth_m, np.float64) * 1000.0)
     inside = (millimetres >= 0) & (millimetres <= _MAX_CODE)  # False for NaN
     return encode_image(np.where(inside, millimetres, 0).astype(np.uint16), encoding)
@@ -434,8 +449,12 @@ def encode_jpeg(rgb: np.ndarray) -> CompressedFields:
     """
     Encode an image (H, W, 3) uint8 as jpeg, as image_transport does.
 
-    Its format is 'rgb8; jpeg compressed bgr8'.
+    Its format is 'rgb8; jpeg compressed bgr8'. Raises InputError, cause 'shape', for others.
     """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise InputError(
+            f'jpeg got an array {rgb.shape} of {rgb.dtype}; give (H, W, 3) uint8', 'shape'
+        )
     check_size(rgb.shape[0], rgb.shape[1], 'jpeg image')
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
@@ -461,8 +480,19 @@ def encode_compressed_depth(depth_m: np.ndarray, depth_max: float = 100.0) -> Co
     CompressedFields
         Format '32FC1; compressedDepth png'.
 
+    Raises
+    ------
+    InputError
+        Cause 'shape' for another array, 'encoding' for a ``depth_max`` that is not positive.
+
     """
+    if depth_m.ndim != 2:
+        raise InputError(
+            f'compressedDepth got an array {depth_m.shape}; give depth as (H, W)', 'shape'
+        )
     check_size(depth_m.shape[0], depth_m.shape[1], 'compressedDepth')
+    if not (math.isfinite(depth_max) and depth_max > 0):
+        raise InputError(f'depth_max is {depth_max}; give a positive number of metres', 'encoding')
     quant_a = _DEPTH_QUANTISATION * (_DEPTH_QUANTISATION + 1.0)
     quant_b = 1.0 - quant_a / depth_max
     depth = np.asarray(depth_m, np.float32)

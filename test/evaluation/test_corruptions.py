@@ -119,6 +119,10 @@ def test_dropout_loses_whole_blocks_and_as_many_as_it_says():
     assert ((blocks == 0) | (blocks > 0.9)).all()
 
 
-def test_fog_without_depth_is_refused():
-    with pytest.raises(ConfigurationError, match='depth'):
-        corrupt(scene(9, 9, 0), 'fog', 1, np.random.default_rng(0))
+@pytest.mark.parametrize(
+    ('kind', 'strength', 'value'),
+    [('snow', 1, 'snow'), ('rain', 6, '6'), ('rain', -1, '-1'), ('fog', 1, 'depth')],
+)
+def test_unknown_kinds_or_strengths_and_fog_without_depth_are_refused(kind, strength, value):
+    with pytest.raises(ConfigurationError, match=value):
+        corrupt(scene(9, 9, 0), kind, strength, np.random.default_rng(0))

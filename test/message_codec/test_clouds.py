@@ -215,6 +215,20 @@ def test_written_clouds_keep_height_and_width_and_are_read_back(dtype):
         np.testing.assert_array_equal(read[..., index], cloud[name])
 
 
+@pytest.mark.parametrize(
+    ('array', 'cause'),
+    [
+        (np.zeros((2, 2), np.float32), 'shape'),
+        (np.zeros(4, ORGANISED), 'shape'),
+        (np.zeros((2, 2), [('x', '>f4')]), 'fields'),
+        (np.zeros((2, 2), [('x', '<f4', 3)]), 'fields'),
+        (np.zeros((2, 2), [('x', '<i8')]), 'fields'),
+    ],
+)
+def test_arrays_that_are_no_cloud_are_refused(cause_of, array, cause):
+    assert cause_of(encode_cloud, array) == cause
+
+
 def scan(ranges, **changes):
     return SimpleNamespace(
         **{

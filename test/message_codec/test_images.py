@@ -216,6 +216,7 @@ def test_writing_a_contiguous_array_copies_nothing():
         (np.zeros((2, 2), np.float64), '32FC1', 'shape'),
         (np.zeros((2, 2), np.int16), '16UC1', 'shape'),
         (np.zeros((0, 2), np.uint8), 'mono8', 'size'),
+        (np.zeros((2, 2), np.uint8), 'rgba8', 'encoding'),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_not_converted(cause_of, array, encoding, cause):
@@ -505,3 +506,15 @@ def test_damaged_data_either_decodes_or_raises_input_error(image, damage, cut, t
             function(SimpleNamespace(format=text, data=bytes(data)))
         except InputError:
             continue
+
+
+@pytest.mark.parametrize(
+    ('encode', 'arguments', 'cause'),
+    [
+        (encode_jpeg, [np.zeros((2, 2), np.uint8)], 'shape'),
+        (encode_compressed_depth, [np.zeros((2, 2, 1))], 'shape'),
+        (encode_compressed_depth, [np.zeros((2, 2)), -1.0], 'encoding'),
+    ],
+)
+def test_what_cannot_be_compressed_is_refused(cause_of, encode, arguments, cause):
+    assert cause_of(encode, *arguments) == cause

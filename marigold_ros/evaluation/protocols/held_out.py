@@ -12,7 +12,7 @@ scored point a fitted neighbour one pixel away.
 from dataclasses import dataclass, replace
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import CalibrationError
+from marigold_ros.errors import AlignmentError, CalibrationError
 from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines, ScanLines
 from marigold_ros.frame import Frame, SparseDepth
 from marigold_ros.geometry.camera.lidar_projection import project_lidar
@@ -40,6 +40,8 @@ class HeldOut:
 
 def choose_fit_lines(scan_lines: ScanLines, every: int) -> np.ndarray:
     """Return for each point whether its scan line is for the fit; (N,) bool."""
+    if every < 2:
+        raise AlignmentError(f'fit-every is {every}; at least 2, or no scan line is left to score')
     # The middle of each group, so that neither the sky nor the bumper's edge is always the fit's.
     middle = min(every, scan_lines.count) // 2
     return np.asarray(scan_lines.index % every == middle)
@@ -64,7 +66,7 @@ def hold_out(
         Depth range and occlusion test of the projection. Scored points pass the occlusion test of
         the whole scan, so that the camera can see each of them.
     every : int
-        Every n-th scan line is for the fit, at least every second.
+        Every n-th scan line is for the fit.
     ring : (N,) int or None
         Scan line of each row of the scan, where the driver reports it.
     held_out : {'rings', 'azimuth'}
@@ -78,8 +80,12 @@ def hold_out(
         If camera or extrinsics are missing.
     InputError
         If the scan is empty or malformed.
+    AlignmentError
+        If ``every`` is below 2.
 
     """
+    if not can_hold_out(frame):
+        raise _unfit()
     points = np.asarray(frame.points_lidar)[:, :3]
     lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
     in_fit = choose_fit_lines(lines, every)
@@ -103,9 +109,13 @@ def project_scan(frame: Frame, points: np.ndarray, config: AlignmentConfig) -> S
     """Project LiDAR points (n, 3) into the rectified image of a frame, as the pipeline does."""
     camera, T_cam_lidar = frame.camera, frame.T_cam_lidar
     if camera is None or T_cam_lidar is None:
-        raise CalibrationError(
-            'a scan can only be held out of a frame with points_lidar, camera and T_cam_lidar; '
-            'check camera_info and the transform camera <- LiDAR'
-        )
+        raise _unfit()
     valid = None if is_rectified(camera) else rectified_valid(camera)
     return project_lidar(points, T_cam_lidar, rectified(camera), config, valid)
+
+
+def _unfit() -> CalibrationError:
+    return CalibrationError(
+        'a scan can only be held out of a frame with points_lidar, camera and T_cam_lidar; '
+        'check camera_info and the transform camera <- LiDAR'
+    )

@@ -49,10 +49,15 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
     Raises
     ------
     InputError
-        If the shape is wrong or there is no point.
+        If the shapes are wrong or there is no point.
 
     """
     points = _checked(points_lidar)
+    if ring is not None and np.shape(ring) != (len(points),):
+        raise InputError(
+            f'ring has shape {np.shape(ring)} for {len(points)} points; needs one value each',
+            'shape',
+        )
     measured = points.any(axis=1)
     if 0 < np.count_nonzero(measured) < len(points):
         lines = find_scan_lines(points[measured], None if ring is None else ring[measured])

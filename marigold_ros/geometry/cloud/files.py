@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 import cv2
+from marigold_ros.errors import InputError
 from marigold_ros.geometry.cloud.mesh import Mesh
 from marigold_ros.whole_files import write_whole
 import numpy as np
@@ -47,10 +48,17 @@ def write_ply(
 
     Raises
     ------
+    InputError
+        If the shapes differ or are not (..., 3).
     MarigoldError
         If the file cannot be written, as on a full disk.
 
     """
+    points, rgb = np.asarray(points), np.asarray(rgb)
+    if points.shape != rgb.shape or points.ndim < 2 or points.shape[-1] != 3:
+        raise InputError(
+            f'points are {points.shape}, colours {rgb.shape}; give (..., 3) of both', 'shape'
+        )
     points, rgb = points.reshape(-1, 3), rgb.reshape(-1, 3)
     valid = np.isfinite(points).all(axis=1)
     vertices = np.empty(int(valid.sum()), _VERTEX)
@@ -72,9 +80,11 @@ def write_glb(path: str | Path, mesh: Mesh, note: str = '') -> None:
 
     The axes become those of glTF, x right, y up, z towards the viewer. Viewers that know the
     extension KHR_materials_unlit show the colours of the photo as they are. ``note`` is kept as an
-    extra of the asset. The mesh has triangles, as glTF wants. Raises MarigoldError if the file
-    cannot be written, as on a full disk.
+    extra of the asset. Raises InputError for a mesh without triangles, which glTF does not allow,
+    and MarigoldError if the file cannot be written, as on a full disk.
     """
+    if not len(mesh.faces):
+        raise InputError('the mesh has no triangle; there is no depth, or it is steep everywhere')
     positions = mesh.upright.astype('<f4')
     size = np.array(mesh.photo.shape[1::-1])
     places = ((mesh.pixels + 0.5) / size).astype('<f4')  # (0, 0) is the photo's upper left corner

@@ -5,6 +5,7 @@
 from dataclasses import dataclass
 import math
 
+from marigold_ros.errors import InputError
 from marigold_ros.geometry.camera.depth_images import stride_within
 from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
 from marigold_ros.geometry.cloud.organised import unproject_depth
@@ -53,7 +54,16 @@ def mesh_of_depth(
     most_points : int
         Rows and columns are left out evenly until there are no more points than this.
 
+    Raises
+    ------
+    InputError
+        If image and depth differ in size.
+
     """
+    if rgb.shape != (*depth.shape, 3):
+        raise InputError(
+            f'depth is {depth.shape}, the image {rgb.shape}; sizes must agree', 'shape'
+        )
     stride = stride_within(depth.size, most_points)
     every = np.s_[::stride, ::stride]
     points = unproject_depth(depth, K)[every]

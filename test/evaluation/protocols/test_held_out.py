@@ -5,7 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.errors import AlignmentError, CalibrationError, InputError
 from marigold_ros.evaluation.protocols.held_out import choose_fit_lines, hold_out, project_scan
 from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines
 from marigold_ros.frame import Camera, Frame
@@ -128,15 +128,17 @@ def test_points_without_lines_become_bands_of_elevation():
 
 @pytest.mark.parametrize(
     'given',
-    [np.zeros((0, 3)), np.zeros(3), np.zeros((4, 2))],
+    [(np.zeros((0, 3)),), (np.zeros(3),), (np.zeros((4, 2)),), (np.ones((4, 3)), np.zeros(3))],
 )
 def test_a_malformed_scan_is_an_input_error(given):
     with pytest.raises(InputError) as refusal:
-        find_scan_lines(given)
+        find_scan_lines(*given)
     assert refusal.value.cause == 'shape'
 
 
-def test_a_frame_without_extrinsics_is_refused():
+def test_a_fit_to_every_line_and_a_frame_without_extrinsics_are_refused():
+    with pytest.raises(AlignmentError):
+        choose_fit_lines(find_scan_lines(scan(np.random.default_rng(0))[0]), 1)
     frame = Frame(np.zeros((120, 160, 3), np.uint8), Camera(K, 160, 120), np.ones((5, 3)))
     with pytest.raises(CalibrationError):
         hold_out(frame, AlignmentConfig())

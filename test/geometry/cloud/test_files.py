@@ -2,11 +2,12 @@
 # Copyright 2026 The marigold_ros developers
 """PLY and GLB files, read back by their own headers."""
 
+from dataclasses import replace
 import json
 import struct
 
 import cv2
-from marigold_ros.errors import MarigoldError
+from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.geometry.cloud.files import write_glb, write_ply
 from marigold_ros.geometry.cloud.mesh import Mesh
 import numpy as np
@@ -47,6 +48,11 @@ def test_points_that_are_not_finite_are_left_out(tmp_path):
 def test_an_empty_cloud_is_a_file_as_well(tmp_path):
     assert write_ply(tmp_path / 'cloud.ply', np.zeros((0, 3)), np.zeros((0, 3), np.uint8)) == 0
     assert len(read_ply(tmp_path / 'cloud.ply')) == 0
+
+
+def test_shapes_that_disagree_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r'\(4, 3\)'):
+        write_ply(tmp_path / 'cloud.ply', np.zeros((4, 3)), np.zeros((5, 3), np.uint8))
 
 
 def test_comments_stand_in_the_header(tmp_path):
@@ -112,6 +118,12 @@ def test_a_mesh_comes_back_from_glb_with_the_axes_of_gltf(tmp_path):
     assert photo.shape == MESH.photo.shape
     assert np.abs(photo.astype(int) - MESH.photo)[[0, -1]].max() < 12
     np.testing.assert_allclose(places * [8, 8], MESH.pixels + 0.5)
+
+
+def test_a_mesh_without_triangles_is_refused(tmp_path):
+    empty = replace(MESH, faces=np.zeros((0, 3), int))
+    with pytest.raises(InputError, match='no triangle'):
+        write_glb(tmp_path / 'mesh.glb', empty)
 
 
 @pytest.mark.parametrize(

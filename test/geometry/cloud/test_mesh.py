@@ -7,6 +7,7 @@ import math
 import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marigold_ros.errors import InputError
 from marigold_ros.geometry.cloud.mesh import mesh_of_depth
 import numpy as np
 import pytest
@@ -84,3 +85,8 @@ def test_large_images_are_thinned_out_evenly():
     assert len(mesh.points) == 15 * 20
     np.testing.assert_array_equal(mesh.rgb, RGB[::2, ::2].reshape(-1, 3))
     assert len(mesh.faces) == 2 * 14 * 19
+
+
+def test_image_and_depth_must_agree():
+    with pytest.raises(InputError, match='sizes must agree'):
+        mesh_of_depth(np.ones((3, 4)), K, RGB)
