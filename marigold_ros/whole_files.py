@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Files written whole or not at all (a kill leaves the previous one), and their hashes."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 import hashlib
 import os
@@ -34,7 +35,13 @@ def write_whole(path: Path, data: bytes) -> None:
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
+    for block in blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file, 4 MiB at a time."""
     with path.open('rb') as file:
         while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+            yield block

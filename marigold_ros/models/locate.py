@@ -22,7 +22,7 @@ from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.settings import nearest
-from marigold_ros.whole_files import sha256
+from marigold_ros.whole_files import blocks, sha256
 
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 # Folder of a network that fuses depth, beside them or within a checkpoint; it is no depth model.
@@ -268,9 +268,8 @@ def fingerprint(parts: Iterable[Path]) -> str:
     for part in parts:
         for path in sorted(part.glob('*.safetensors')) if part.is_dir() else [part]:
             digest.update(f'{part.name}/{path.name}'.encode())
-            with path.open('rb') as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
+            for block in blocks(path):
+                digest.update(block)
     return digest.hexdigest()
 
 
