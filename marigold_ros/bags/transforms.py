@@ -150,8 +150,9 @@ class TransformTree:
                 f"no {kind} '{target}' <- '{source}'; known frames: "
                 f'{", ".join(sorted(known)) or "none"}{refused}; record {topic}'
             )
-        for frame in from_target.keys() & from_source.keys():
-            (stale or {}).pop(frame, None)  # above both, as the pose of a vehicle in the world
+        if stale:  # but not above both, as the pose of a vehicle in the world
+            for frame in from_target.keys() & from_source.keys():
+                stale.pop(frame, None)
         return _inverse(from_target[common]) @ from_source[common]
 
     def _parent(
