@@ -231,9 +231,11 @@ class Inputs:
         """Refuse two inputs of one topic, unless both are camera_info."""
         for one, other in combinations(self.inputs, 2):
             if one.topic == other.topic and {one.kind, other.kind} != {CameraInfo}:
-                first = SPARSE_SOURCES[one.source].topic if one.source else one.name
-                last = SPARSE_SOURCES[other.source].topic if other.source else other.name
-                raise ConfigurationError(f'{first} and {last} are both {one.topic}: remap one')
+                both = ' and '.join(
+                    SPARSE_SOURCES[item.source].topic if item.source else item.name
+                    for item in (one, other)
+                )
+                raise ConfigurationError(f'{both} are both {one.topic}: remap one')
 
     @property
     def inputs(self) -> list[Input]:
