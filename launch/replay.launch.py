@@ -30,7 +30,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.ros_adapters import get_ros_node
 from launch_ros.utilities import prefix_namespace
-from marigold_ros.node.diagnostic_keys import NOBODY
+from marigold_ros.node.diagnostic_keys import NO_PUBLISHER
 from marigold_ros.node.interface.launch_arguments import (
     as_number,
     camera_names,
@@ -123,26 +123,27 @@ def watch(context, prefixes) -> None:
     """
     Resume the bag once the depth node of each namespace is active and has found its images.
 
-    An active node reports once a second; one that finds none in five reports is not waited for.
+    An active node publishes diagnostics once a second; after five without a publisher of its
+    images the bag starts all the same.
     """
     watcher = get_ros_node(context)
     waiting = {f'{prefix}/marigold_depth: frames': 5 for prefix in prefixes}
     player = watcher.create_client(Resume, '/rosbag2_player/resume')
 
-    def hear(message: DiagnosticArray) -> None:
+    def on_diagnostics(message: DiagnosticArray) -> None:
         for status in message.status:
             if status.name in waiting:
                 waiting[status.name] -= 1
-                if not (waiting[status.name] and status.message.startswith(NOBODY)):
+                if not (waiting[status.name] and status.message.startswith(NO_PUBLISHER)):
                     del waiting[status.name]
         if not waiting and player.service_is_ready():
-            player.call_async(Resume.Request()).add_done_callback(begun)
+            player.call_async(Resume.Request()).add_done_callback(on_resumed)
 
-    def begun(_) -> None:
+    def on_resumed(_) -> None:
         watcher.destroy_subscription(reports)
         watcher.get_logger().info('the node is active: the bag starts')
 
-    reports = watcher.create_subscription(DiagnosticArray, '/diagnostics', hear, 10)
+    reports = watcher.create_subscription(DiagnosticArray, '/diagnostics', on_diagnostics, 10)
 
 
 def end_with_bag(event, context) -> list:

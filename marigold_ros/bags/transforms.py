@@ -129,9 +129,10 @@ class TransformTree:
         Return the pose of ``source`` in ``target``: (4, 4) float64, ``p_target = T @ p_source``.
 
         With ``stamp_ns`` at that moment, else by fixed poses alone. Given ``stale``, the latest
-        poses serve where that moment's are not known, and those more than a second off go there,
-        a warning by frame. A leading slash of a name (ROS 1) is ignored. Raises CalibrationError
-        where a frame is unknown, nothing connects the two, or a pose is not known at its moment.
+        pose replaces one that is not known at that moment, and a warning for each frame whose pose
+        is more than a second off is added there. A leading slash of a name (ROS 1) is ignored.
+        Raises CalibrationError where a frame is unknown, nothing connects the two, or a pose is
+        not known at its moment.
         """
         target, source = _plain(target), _plain(source)
         if target == source and target:

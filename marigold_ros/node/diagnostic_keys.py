@@ -28,7 +28,7 @@ PAIRS = 'pairs.'  # + whole, without_info, without_scan, without_info_scan; by i
 FITS = 'fits.'  # + fitted, held, none; by image
 DOMAIN_GAP = 'domain_gap'  # mean of the last images, or unknown
 ANSWERED_BY = 'answered_by'  # runtime of the last image, or unknown
-NOBODY = 'nobody publishes'  # + the topic; message of an input without publishers
+NO_PUBLISHER = 'nobody publishes'  # + the topic; message of an input without publishers
 
 _FRAMES = (FRAMES_RECEIVED, FRAMES_SERVED, FRAMES_DROPPED, FRAMES_IDLE, FRAMES_IN_FLIGHT)
 # Shown from the start; the other counters appear with their first event.

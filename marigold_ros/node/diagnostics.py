@@ -121,7 +121,7 @@ def _complaints(item, health: Health) -> Iterator[str]:
     """Yield what may be wrong with an input, causes before their effects."""
     yield item.mismatch
     if not item.publishers:
-        yield f'{keys.NOBODY} {item.topic}'
+        yield f'{keys.NO_PUBLISHER} {item.topic}'
     silent = item.rate.is_silent(PROBLEM_MEMORY)
     if silent and item.incompatible:
         yield (
