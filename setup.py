@@ -100,7 +100,7 @@ setup(
         'Pillow>=9.0,<14',
         'PyYAML>=5.4,<7',
         'rosbags>=0.11.7,<0.12',  # its readers are replaced in marigold_ros/bags/guarded.py
-        'apsw>=3.40,<4',  # of rosbags, bounded there
+        'apsw>=3.40,!=3.54.0.0,<4',  # of rosbags, bounded there; 3.54.0.0 keeps files open
         'lz4>=4.0,<5',  # the same
         'safetensors>=0.4,<1',
         'scipy>=1.8,<2',
