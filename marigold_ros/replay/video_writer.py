@@ -120,8 +120,10 @@ class _H264:
         self._file.mux(self._stream.encode(self._frame_of(rgb, 'rgb24')))
 
     def close(self) -> None:
-        self._file.mux(self._stream.encode())
-        self._file.close()
+        try:
+            self._file.mux(self._stream.encode())
+        finally:  # else the garbage collector does, and prints what the disk did not take
+            self._file.close()
 
 
 class _Mpeg4:
