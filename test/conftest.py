@@ -72,6 +72,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make warnings errors, but not those of a distribution's versions and plugins."""
     if PINNED and config.pluginmanager.hasplugin('timeout'):
         config.addinivalue_line('filterwarnings', 'error')
+        # Of the last transformers for Python 3.10.
+        deprecated = 'ignore:`torch.jit.script` is deprecated:DeprecationWarning'
+        config.addinivalue_line('filterwarnings', deprecated)
     beside = ('training', 'benchmarks', 'test/trials', 'test/hostile')
     for folder in (ROOT, *(ROOT / name for name in beside)):
         if str(folder) not in sys.path:  # pytest before 7 knows no pythonpath

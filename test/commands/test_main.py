@@ -264,8 +264,11 @@ def test_a_system_without_a_temporary_folder_is_one_line(monkeypatch, tmp_path, 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
 def test_a_full_disk_under_stdout_is_one_line():
     command = [sys.executable, '-m', 'marigold_ros', 'models', '--help']
+    environment = {**os.environ, 'PYTHONUNBUFFERED': ''}  # argparse keeps its errors to itself
     with open('/dev/full', 'w') as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+        )
     assert done.returncode == 1
     assert done.stderr == 'error: cannot write (No space left on device); free some space\n'
 
