@@ -3,6 +3,7 @@
 """Every variant of the runtime leaves the answer as it was."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 CPU = torch.device('cpu')
+COMPILES = pytest.mark.skipif(not shutil.which('g++'), reason='needs g++, a C++ compiler')
 # Of the range of relative depth: the same sums in another order.
 TOLERANCE = 1e-4
 
@@ -157,7 +159,8 @@ with torch.inference_mode():
 """
 
 
-@pytest.mark.slow  # a C++ compiler runs
+@pytest.mark.slow
+@COMPILES
 def test_compiled_networks_keep_the_answer(tmp_path):
     # One small network in place of three: compiling is what takes the time. In a process of its
     # own, because the compiler leaves threads and code behind.
@@ -174,7 +177,8 @@ def test_compiled_networks_keep_the_answer(tmp_path):
     assert any(tmp_path.rglob('*'))
 
 
-@pytest.mark.slow  # as above
+@pytest.mark.slow
+@COMPILES
 def test_compiled_code_outlasts_a_restart_of_the_machine(tmp_path):
     environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}
     environment.pop('TORCHINDUCTOR_CACHE_DIR', None)
