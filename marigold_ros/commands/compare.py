@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print; return the exit code."""
     if len(args.runs) < 2:
         raise UsageError(f'{args.runs[0]} is one run; give two or more')
+    given = {name: getattr(args, name) for name in ('page', 'csv', 'latex')}
+    files = {n: check_file(f'--{n}', path) for n, path in given.items() if path is not None}
     from marigold_ros.evaluation.results import shared_frames
     from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
     from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_table
@@ -50,38 +52,38 @@ def run(args: argparse.Namespace) -> int:
 
     read = map(shared_frames.read_run, args.runs)
     runs = dict(zip(name_runs(args.runs), read, strict=True))
+    _check_files(files, [run.folder for run in runs.values()])
     with shared_frames.reading_results(' or '.join(runs)):
         shared = shared_frames.share_frames(runs)
         found = compare_runs(shared)
-    _check_outputs(args, [run.folder for run in runs.values()])
-    if args.page is not None:
+    if 'page' in files:
         from marigold_ros.evaluation.report.comparison_page import comparison_page
 
-        _write('--page', args.page, comparison_page(found, shared))
-    if args.csv is not None:
-        _write('--csv', args.csv, csv_table(found))
-    if args.latex is not None:
-        _write('--latex', args.latex, latex_table(found))
+        _write(files['page'], comparison_page(found, shared))
+    if 'csv' in files:
+        _write(files['csv'], csv_table(found))
+    if 'latex' in files:
+        _write(files['latex'], latex_table(found))
     print(to_json(found) if args.json else text_of(found))
     return 0
 
 
-def _check_outputs(args: argparse.Namespace, folders: list[Path]) -> None:
+def _check_files(files: Mapping[str, Path], folders: list[Path]) -> None:
     """Refuse to write over files of the runs, and two outputs to one file."""
     from marigold_ros.evaluation.results.results import RESULT_FILES
 
     taken = {os.path.realpath(folder / name) for folder in folders for name in RESULT_FILES}
-    for option in ('page', 'csv', 'latex'):
-        path = getattr(args, option)
-        if path is not None and os.path.realpath(path) in taken:
+    for option, file in files.items():
+        path = os.path.realpath(file)
+        if path in taken:
             text = 'would replace a file of a run or of another option; give another file'
-            raise UsageError(f'--{option} {path} {text}')
-        taken.add(path and os.path.realpath(path))
+            raise UsageError(f'--{option} {file} {text}')
+        taken.add(path)
 
 
-def _write(option: str, path: str, text: str) -> None:
-    write_whole(check_file(option, path), text.encode(errors='backslashreplace'))
-    note(f'written: {path}')
+def _write(file: Path, text: str) -> None:
+    write_whole(file, text.encode(errors='backslashreplace'))
+    note(f'written: {file}')
 
 
 def text_of(found: Mapping[str, Any]) -> str:

@@ -127,8 +127,8 @@ def test_the_page_shows_a_leaderboard_and_curves_and_names_as_text(folders, caps
     assert [len(curve['values']) for curve in curves] == [3, 3]
     assert np.mean(curves[0]['values']) > np.mean(curves[1]['values'])
     capsys.readouterr()
-    for option in ('--page', '--csv', '--latex'):
-        assert compare(folders, 'a', 'b', option, str(tmp_path / 'none' / 'file')) == 1
+    for option in ('--page', '--csv', '--latex'):  # before the runs are read
+        assert compare(folders, 'no_run', 'b', option, str(tmp_path / 'none' / 'file')) == 1
         assert f'{option} ' in capsys.readouterr().err
 
 
