@@ -85,8 +85,9 @@ class Breakdown:
         n, errors = np.array([frame[:, number] for frame in self._frames if frame[0, number]]).T
         mean = errors.sum() / n.sum()
         # A ratio of two sums, linearised, so that its interval is that of a mean over frames.
-        interval = mean_interval(mean + (errors - mean * n) / n.mean())
-        return {'abs_rel_interval': list(interval)} if np.isfinite(interval).all() else {}
+        ratios = mean + (errors - mean * n) / n.mean()
+        interval = np.clip(mean_interval(ratios), *METRICS['abs_rel'].bounds)
+        return {'abs_rel_interval': interval.tolist()} if np.isfinite(interval).all() else {}
 
 
 def _figures(sums: np.ndarray) -> dict[str, float]:
