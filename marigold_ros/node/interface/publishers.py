@@ -92,7 +92,7 @@ def _moved_topic(node, name: str) -> str:
     if leaf != 'camera_info':
         return posixpath.join(topic, leaf)
     beside = sibling_info(topic)
-    return '' if beside in infos_read(node) else beside
+    return '' if node.resolve_topic_name(beside) in infos_read(node) else beside
 
 
 class Outputs:

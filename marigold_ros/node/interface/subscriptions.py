@@ -61,6 +61,7 @@ class Input:
     """
 
     name: str
+    unresolved: str  # name of the topic for rclpy, which applies remapping rules once
     topic: str
     kind: type
     depth: int
@@ -144,16 +145,16 @@ def is_remapped(node, name: str) -> bool:
 
 
 def _image_info(node) -> str:
-    image, info = map(node.resolve_topic_name, ('image', 'camera_info'))
-    return info if is_remapped(node, 'camera_info') else sibling_info(image)
+    beside = sibling_info(node.resolve_topic_name('image'))
+    return 'camera_info' if is_remapped(node, 'camera_info') else beside
 
 
 def infos_read(node) -> set[str]:
     """Return the topics of camera_info that the node reads: of its images and depth images."""
-    found = {_image_info(node)}
+    found = [_image_info(node)]
     if 'depth_image' in source_names(node.get_parameter('sparse_source').value):
-        found.add(sibling_info(node.resolve_topic_name(SPARSE_SOURCES['depth_image'].topic)))
-    return found
+        found.append(sibling_info(node.resolve_topic_name(SPARSE_SOURCES['depth_image'].topic)))
+    return set(map(node.resolve_topic_name, found))
 
 
 def _limits(config: NodeConfig) -> tuple[int, int]:
@@ -198,15 +199,18 @@ class Inputs:
 
     def _plan_images(self) -> tuple[Input, Input]:
         """Resolve topics and types of the images and of their camera_info."""
-        config, info_topic = self.config, _image_info(self._node)
-        kind, topic = Image, self._node.resolve_topic_name('image')
+        config, info = self.config, _image_info(self._node)
+        kind, image = Image, 'image'
         if config.image_transport == 'compressed':
-            kind, topic = CompressedImage, topic + '/compressed'
+            kind, image = CompressedImage, self._node.resolve_topic_name(image) + '/compressed'
         wanted, of_info = config.image_reliability, config.info_reliability
         return (
-            Input('image', topic, kind, 1, wanted, self._on_image, 'frames'),
-            Input('info', info_topic, CameraInfo, 1, of_info, self._on_info, 'infos'),
+            self._input('image', image, kind, 1, wanted, self._on_image, 'frames'),
+            self._input('info', info, CameraInfo, 1, of_info, self._on_info, 'infos'),
         )
+
+    def _input(self, name: str, unresolved: str, *rest, **more) -> Input:
+        return Input(name, unresolved, self._node.resolve_topic_name(unresolved), *rest, **more)
 
     def _plan_sparse(self) -> list[Input]:
         """Resolve topics and types of sparse depth."""
@@ -216,14 +220,14 @@ class Inputs:
             if name not in SPARSE_SOURCES:
                 continue
             source = SPARSE_SOURCES[name]
-            topic = self._node.resolve_topic_name(source.topic)
             kind = getattr(sensor_msgs.msg, source.message_name)
             part = keys.SCANS if len(names) == 1 else keys.source_part(name)
             wanted, of_info = config.lidar_reliability, config.info_reliability
-            item = Input('scan', topic, kind, 5, wanted, self._on_scan, part, source=name)
+            given = kind, 5, wanted, self._on_scan, part
+            item = self._input('scan', source.topic, *given, source=name)
             if not source.needs_extrinsics:
-                beside, heard = sibling_info(topic), self._on_depth_info
-                item.beside = Input('depth_info', beside, CameraInfo, 1, of_info, heard)
+                beside, heard = sibling_info(item.topic), self._on_depth_info
+                item.beside = self._input('depth_info', beside, CameraInfo, 1, of_info, heard)
             plan.append(item)
         return plan
 
@@ -269,7 +273,7 @@ class Inputs:
             self._scan_arrived.notify_all()
 
     def _wanted_profile(self, item: Input):
-        publishers = self._node.get_publishers_info_by_topic(item.topic)
+        publishers = self._node.get_publishers_info_by_topic(item.unresolved)
         msgtype = f'sensor_msgs/msg/{item.kind.__name__}'
         fitting = [info for info in publishers if info.topic_type == msgtype]
         others = sorted({info.topic_type for info in publishers} - {msgtype})
@@ -306,7 +310,7 @@ class Inputs:
         item.subscriber = subscribe(
             self._node,
             item.kind,
-            item.topic,
+            item.unresolved,
             partial(item.callback, item),
             qos_profile=profile,
             callback_group=self._group,
