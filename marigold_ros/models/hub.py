@@ -240,7 +240,8 @@ def _refusal(error: Exception, name: str, revision: str | None) -> str:
             'the disk is full; make room, or set HF_HOME to a folder on another disk: the same '
             f'command then goes on with {name}'
         )
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    unusable = isinstance(error, (PermissionError, NotADirectoryError))
+    if unusable or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return f'{name} cannot be kept ({_first_line(error)}); set HF_HOME to a folder of your own'
     if isinstance(error, errors.HfHubHTTPError):
         cause = _first_line(error)

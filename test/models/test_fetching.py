@@ -399,6 +399,7 @@ def test_a_disk_that_is_too_small_for_what_is_missing_is_told_before(monkeypatch
         (OSError(errno.EDQUOT, 'Disk quota exceeded'), 'the disk is full; make room'),
         (OSError(errno.EROFS, 'Read-only', '/hub'), "'/hub'.*set HF_HOME to a folder of"),
         (PermissionError(errno.EACCES, 'Denied', '/hub'), "'/hub'.*set HF_HOME to a folder of"),
+        (NotADirectoryError(errno.ENOTDIR, 'None', '/hub'), "'/hub'.*set HF_HOME to a folder of"),
         (None, r'broke off \(FileNotFoundError.*; the same command goes on'),  # removed meanwhile
     ],
 )
