@@ -161,5 +161,7 @@ def test_a_folder_that_cannot_be_replaced_stays_and_nothing_beside_it(tmp_path, 
         whole_folder(folder) as draft,
     ):
         (draft / 'weights').write_text('third')
+    with pytest.raises(CheckpointError, match='is a file'), whole_folder(folder / 'weights'):
+        pass
     assert (folder / 'weights').read_text() == 'second'
     assert list(tmp_path.iterdir()) == [folder]
