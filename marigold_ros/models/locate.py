@@ -280,16 +280,16 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text(''.join(lines), encoding='utf-8')
 
 
-def verify_sums(folder: Path) -> tuple[str, ...]:
+def verify_sums(folder: Path) -> dict[str, str]:
     """
-    Compare files with a checkpoint's ``SHA256SUMS``, if any; returns the names compared.
+    Compare files with a checkpoint's ``SHA256SUMS``, if any; returns the SHA-256 by name.
 
     Raises CheckpointError, naming the file that is missing or differs.
     """
     path = folder / SUMS
     if not path.is_file():
-        return ()
-    names = []
+        return {}
+    sums = {}
     for line in read_text(path).splitlines():
         expected, _, name = line.partition(' ')
         name = name.lstrip(' *')
@@ -302,5 +302,5 @@ def verify_sums(folder: Path) -> tuple[str, ...]:
                 f'{target} has SHA-256 {found[:12]}…, {SUMS} lists {expected[:12]}…; the file was '
                 'changed or damaged: restore it'
             )
-        names.append(name)
-    return tuple(names)
+        sums[name] = found
+    return sums

@@ -7,6 +7,7 @@ Whatever would stop it from loading raises. The round trip sends a planted depth
 autoencoder and back, which reveals a wrong scaling factor, mixed-up files and damaged weights.
 """
 
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 import re
@@ -14,7 +15,6 @@ from typing import Any
 
 from diffusers import LCMScheduler
 from marigold_ros.errors import brief, CheckpointError
-from marigold_ros.models.locate import verify_sums
 from marigold_ros.models.marigold.checkpoint import load_networks, Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
@@ -46,9 +46,8 @@ def check_checkpoint(
     """
     networks = load_networks(folder, vae)
     roots = [path for path in networks.weight_files if path.is_dir()]
-    listed = {folder / name for name in verify_sums(folder)}
     files = [
-        _inspect(path, root.parent, listed)
+        _inspect(path, root.parent, networks.sums)
         for root in roots
         for path in sorted(root.glob('*.safetensors'))
     ]
@@ -91,12 +90,12 @@ def planted_depth(height: int, width: int) -> torch.Tensor:
     return depth[None, None]
 
 
-def _inspect(path: Path, root: Path, listed: set[Path]) -> dict[str, Any]:
+def _inspect(path: Path, root: Path, sums: Mapping[Path, str]) -> dict[str, Any]:
     with safe_open(path, framework='pt') as file:
         parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
         parameters = sum(prod(part.get_shape()) for part in parts)
         dtypes = {str(part.get_dtype()) for part in parts}
-    found, name = sha256(path), path.relative_to(root).as_posix()
+    found, name = sums.get(path) or sha256(path), path.relative_to(root).as_posix()
     # The hub's cache names the file behind a link by its hash.
     target = path.resolve().name
     named = re.fullmatch('[0-9a-f]{64}', target) is not None
@@ -112,7 +111,7 @@ def _inspect(path: Path, root: Path, listed: set[Path]) -> dict[str, Any]:
         'parameters': parameters,
         'dtypes': sorted(dtypes),
         'sha256': found,
-        'verified': named or path in listed,
+        'verified': named or path in sums,
     }
 
 

@@ -104,6 +104,7 @@ class Networks:
     notes: list[str] = field(default_factory=list)
     trained_on: TrainingFeatures | None = None  # where the autoencoder is the checkpoint's own
     prompt: PointPrompt | None = None  # of a checkpoint whose decoder takes points
+    sums: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, verified
 
     @property
     def parameters(self) -> int:
@@ -121,7 +122,7 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     than configured.
     """
     facts = read_facts(folder)
-    verify_sums(folder)
+    sums = {folder / name: digest for name, digest in verify_sums(folder).items()}
     unet = load_network(UNet2DConditionModel, folder / 'unet')
     autoencoder = load_autoencoder(folder / 'vae' if vae is None else vae)
     channels = autoencoder.config.latent_channels
@@ -161,8 +162,8 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
             )
         files.append(folder / PROMPT)
     features = read_training_features(folder, 3 * channels) if vae is None else None
-    weights = tuple(files)
-    return Networks(facts, autoencoder, unet, scheduler, text, weights, notes, features, prompt)
+    parts = facts, autoencoder, unet, scheduler, text, tuple(files)
+    return Networks(*parts, notes, features, prompt, sums)
 
 
 def read_facts(folder: Path) -> Facts:

@@ -105,7 +105,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(new_run):
 def test_the_export_answers_as_the_weights_that_validated_best(new_run):
     run = finished(new_run())
     target = run.export(scored=True)
-    assert verify_sums(target) == ('model.safetensors',)
+    assert list(verify_sums(target)) == ['model.safetensors']
     lines = [line for line in log_of(run) if 'quality' in line]
     assert [line['step'] for line in lines] == [2, 4, 6]
     state = torch.load(run.folder / 'state.pt', weights_only=True)
