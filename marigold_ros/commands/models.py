@@ -9,7 +9,7 @@ List checkpoints, fetch one from the Hugging Face hub, check or convert one.
   python -m marigold_ros models convert FILE --family NAME --out DIR
                                               makes a folder of weights released as a pickle
 
-From --model on, options are for check; the list takes --vae, --device and --dtype, too.
+--model and the options below it are for check; the list takes --vae, --device and --dtype, too.
 """
 
 from __future__ import annotations
