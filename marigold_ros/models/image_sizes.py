@@ -13,9 +13,7 @@ import numpy as np
 
 def common_size(rgbs: Sequence[np.ndarray]) -> tuple[int, int]:
     """Return the size (H, W) of images; raises InputError for any other array or size."""
-    for rgb in rgbs:
-        Frame(rgb)  # raises for what is no image
-    sizes = sorted({rgb.shape[:2] for rgb in rgbs})
+    sizes = sorted({Frame(rgb).rgb.shape[:2] for rgb in rgbs})  # raises for what is no image
     if len(sizes) != 1:
         raise InputError(
             f'{len(sizes)} sizes of image in one call: {", ".join(map(str, sizes))}; images that '
