@@ -65,7 +65,7 @@ class Metric:
     unit: str  # empty for a pure number
     # 'zero': the sign is a direction, neither of which is better.
     better: Literal['lower', 'higher', 'zero']
-    bounds: tuple[float, float]  # range of the metric, which limits its confidence interval
+    bounds: tuple[float, float]  # range of the metric, which limits its confidence intervals
     label: str  # for tables and charts
     formula: MeanFormula | QuantileFormula | None  # None: depends on pixels without prediction
 
@@ -73,6 +73,11 @@ class Metric:
     def title(self) -> str:
         """The label with its unit."""
         return f'{self.label}, {self.unit}' if self.unit else self.label
+
+    @property
+    def difference_bounds(self) -> tuple[float, float]:
+        """Range of the difference of two values."""
+        return self.bounds[0] - self.bounds[1], self.bounds[1] - self.bounds[0]
 
 
 def _mean(term: Term, finish: Callable[..., float] = float) -> MeanFormula:

@@ -242,7 +242,7 @@ def figures(own: np.ndarray, best: np.ndarray, metric: str) -> dict[str, Any]:
     if not known.any():
         return {}
     difference = own[known] - best[known]
-    low, high = mean_interval(difference)
+    low, high = np.clip(mean_interval(difference), *FIGURES[metric].difference_bounds).tolist()
     mean = float(difference.mean())
     return {
         'mean': float(own[known].mean()),

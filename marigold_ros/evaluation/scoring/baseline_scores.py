@@ -154,7 +154,7 @@ class BaselineScores:
         """
         return {
             name: {
-                metric: paired_difference(values)
+                metric: paired_difference(values, metric)
                 for metric, values in zip(METRICS, np.array(frames).T, strict=True)
             }
             for name, frames in self._differences.items()
@@ -162,13 +162,13 @@ class BaselineScores:
         }
 
 
-def paired_difference(values: np.ndarray) -> dict[str, Any]:
-    """Summarise differences, (n,), one per frame in order of time."""
+def paired_difference(values: np.ndarray, metric: str = 'abs_rel') -> dict[str, Any]:
+    """Summarise differences of a metric, (n,), one per frame in order of time."""
     known = values[np.isfinite(values)]
     mean = float(known.mean()) if len(known) else float('nan')
     return {
         'difference': mean,
-        'interval': list(mean_interval(known)),
+        'interval': np.clip(mean_interval(known), *METRICS[metric].difference_bounds).tolist(),
         'standard_error': error_of_mean(known),
         'n_frames': len(known),
     }

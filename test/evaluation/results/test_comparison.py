@@ -101,6 +101,9 @@ def test_the_interval_of_a_mean_keeps_to_what_the_metric_can_be(errors):
     values = rows_of(compared(run_of(errors, shares), run_of(errors)))['A']['metrics']['delta1']
     low, high = values['interval']
     assert low < values['mean'] < high == 1.0
+    worse = run_of(errors + 0.1, np.zeros(N))
+    values = rows_of(compared(worse, run_of(errors, shares)))['A']['metrics']['delta1']
+    assert values['difference_interval'] == [-high, -low]
 
 
 def test_the_interval_agrees_with_an_independent_bootstrap_of_independent_frames():

@@ -7,7 +7,7 @@ from marigold_ros.evaluation import depth_metrics
 from marigold_ros.evaluation.baselines import BASELINE_TEXT, interpolate_nearest
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores
+from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores, paired_difference
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 import numpy as np
@@ -53,6 +53,8 @@ def test_a_difference_is_the_mean_of_the_differences_of_frames():
         expected = mean_interval(np.array(differences))
         assert found['interval'] == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
         assert found['n_frames'] == 30
+    shares = np.where(np.arange(60) % 30, -1.0, -0.9)
+    assert paired_difference(shares, 'delta1')['interval'][0] == -1.0
 
 
 def test_the_difference_is_that_of_the_means_where_all_frames_are_scored():
