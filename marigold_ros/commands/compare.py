@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'{args.runs[0]} is one run; give two or more')
     given = {name: getattr(args, name) for name in ('page', 'csv', 'latex')}
     files = {n: check_file(f'--{n}', path) for n, path in given.items() if path is not None}
+    from marigold_ros.evaluation.report.comparison_page import comparison_page
     from marigold_ros.evaluation.results import shared_frames
     from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
     from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_table
@@ -56,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
     with shared_frames.reading_results(' or '.join(runs)):
         shared = shared_frames.share_frames(runs)
         found = compare_runs(shared)
-    if 'page' in files:
-        from marigold_ros.evaluation.report.comparison_page import comparison_page
-
-        _write(files['page'], comparison_page(found, shared))
-    if 'csv' in files:
-        _write(files['csv'], csv_table(found))
-    if 'latex' in files:
-        _write(files['latex'], latex_table(found))
+    texts = {
+        'page': lambda: comparison_page(found, shared),
+        'csv': lambda: csv_table(found),
+        'latex': lambda: latex_table(found),
+    }
+    for name, file in files.items():
+        write_whole(file, texts[name]().encode(errors='backslashreplace'))
+        note(f'written: {file}')
     print(to_json(found) if args.json else text_of(found))
     return 0
 
@@ -79,11 +80,6 @@ def _check_files(files: Mapping[str, Path], folders: list[Path]) -> None:
             text = 'would replace a file of a run or of another option; give another file'
             raise UsageError(f'--{option} {file} {text}')
         taken.add(path)
-
-
-def _write(file: Path, text: str) -> None:
-    write_whole(file, text.encode(errors='backslashreplace'))
-    note(f'written: {file}')
 
 
 def text_of(found: Mapping[str, Any]) -> str:
