@@ -83,9 +83,12 @@ def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
 
 def _text(facts: dict[str, Any]) -> str:
     lines = [f'{facts["bag"]}: {number(facts["bytes"] / 1e6, 0)} MB, {facts["seconds"]:.1f} s']
-    remarks = {'camera_info': _camera_words(facts), **facts['sources']}
+    remarks = dict(facts['sources'])
     if image := facts['image']:
         remarks['image'] = f'{image["width"]}x{image["height"]} {image["encoding"]}'
+    if camera := facts['camera']:
+        wide = f'{camera["horizontal_fov_deg"]:.0f} degrees wide'
+        remarks['camera_info'] = f'{camera["model"]}, fx {camera["fx"]:.0f} px, {wide}'
     names = {role: shown(t['topic'], 100) for role, t in facts['topics'].items() if t}
     width = max(map(len, names.values()))
     for role, topic in facts['topics'].items():
@@ -96,8 +99,7 @@ def _text(facts: dict[str, Any]) -> str:
         words = remarks.get(role) or topic['type'].rpartition('/')[2]
         count = topic['count']
         lines.append(f'  {role:12}{names[role]:{width}}{count:8d} {rate:>8}  {words}')
-    lidar = facts['lidar']
-    if lidar:
+    if lidar := facts['lidar']:
         first, last = lidar['rows']
         height = facts['image']['height']
         lines.append(
@@ -120,11 +122,3 @@ def _text(facts: dict[str, Any]) -> str:
     if facts['next']:
         lines.append(f'next: {facts["next"]}')
     return page(lines)
-
-
-def _camera_words(facts: dict[str, Any]) -> str:
-    camera = facts['camera']
-    if not camera:
-        return ''
-    degrees = camera['horizontal_fov_deg']
-    return f'{camera["model"]}, fx {camera["fx"]:.0f} px, {degrees:.0f} degrees wide'
