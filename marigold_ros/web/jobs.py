@@ -200,7 +200,8 @@ class JobQueue:
         """Forget the oldest results if an upload of ``size`` bytes and its own have room then."""
         with self._changed:
             done = self._done()
-            free, kept = shutil.disk_usage(folder).free, sum(_bytes_in(job.folder) for job in done)
+            files = (path for job in done for path in job.folder.rglob('*') if path.is_file())
+            free, kept = shutil.disk_usage(folder).free, sum(p.stat().st_size for p in files)
             if free + kept < size + ROOM:
                 return False
             while done and shutil.disk_usage(folder).free < size + ROOM:
@@ -214,10 +215,6 @@ class JobQueue:
         for job in jobs:
             del self._jobs[job.identity]
             shutil.rmtree(job.folder, ignore_errors=True)
-
-
-def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
 
 
 def full_disk(folder: Path) -> str:
