@@ -93,10 +93,9 @@ def test_check_of_the_embedded_checkpoint_lists_what_it_checked(capsys):
     assert re.search(r'mean error of a depth image 0\.0\d+', text)
 
 
-@pytest.mark.parametrize('name', ['tiny/vae', 'unet'])
-def test_check_names_a_file_that_was_changed(tmp_path, capsys, name):
-    shutil.copytree(EMBEDDED / name.partition('/')[0], folder := tmp_path / 'mine')
-    path = next((folder / name.partition('/')[2]).glob('*.safetensors'))
+def test_check_names_a_changed_file_of_a_family_that_its_loader_alone_checks(tmp_path, capsys):
+    shutil.copytree(EMBEDDED / 'unet', folder := tmp_path / 'mine')
+    path = next(folder.glob('*.safetensors'))
     path.write_bytes(path.read_bytes()[:-1] + b'\x01')
     assert main(['models', 'check', str(folder)]) == 1
     assert 'SHA-256' in capsys.readouterr().err

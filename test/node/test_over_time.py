@@ -67,6 +67,11 @@ def test_a_change_of_the_clock_is_a_jump_and_many_do_not_flood_the_console(runni
     assert capfd.readouterr().err.count('ROS time jumped') == 1
 
 
+def set_clock(running, clock, seconds):
+    clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
+    running.wait_for(lambda: running.node.get_clock().now().nanoseconds == seconds * SECOND)
+
+
 def test_ros_time_that_jumps_back_empties_buffers(bench, install_tf2):
     transforms = []
     install_tf2(lambda: SimpleNamespace(clear=transforms.clear))
@@ -77,10 +82,7 @@ def test_ros_time_that_jumps_back_empties_buffers(bench, install_tf2):
         if seconds == 10:
             running.node.stop()  # deaf from now on
         transforms[:] = ['of now']
-        clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
-        running.wait_for(
-            lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
-        )
+        set_clock(running, clock, seconds)
         if seconds == 99:
             running.wait_for(lambda: transforms == [])
         assert running.count('clock_jumps') == jumps
@@ -103,10 +105,7 @@ def test_publishers_that_contradict_each_other_are_named(bench):
     running.deliver('image', running.robot.image_message(300 * SECOND), others)
     assert running.status('frames')[1].endswith('; /camera/image_raw has 2 publishers')
     for seconds in (100, 90):
-        clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
-        running.wait_for(
-            lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
-        )
+        set_clock(running, clock, seconds)
     running.wait_for(lambda: running.count('clock_jumps') == 1)
     assert 'time jumped, and /clock has several publishers' in running.status('frames')[1]
 

@@ -38,28 +38,23 @@ def scored(parts):
     return scores
 
 
-def test_a_difference_is_the_mean_of_the_differences_of_frames():
+def test_a_difference_is_the_mean_of_the_differences_of_frames_and_that_of_the_means():
     parts = list(planted(30))
+    scores = scored(parts)
     own = [depth_metrics(predicted, score.z) for _, score, predicted in parts]
     nearest = [
         depth_metrics(interpolate_nearest(fit, score.u, score.v), score.z)
         for fit, score, _ in parts
     ]
-    paired = scored(parts).paired()['nearest']
     for metric in METRICS:
         differences = [a[metric] - b[metric] for a, b in zip(own, nearest, strict=True)]
-        found = paired[metric]
+        found = scores.paired()['nearest'][metric]
         assert found['difference'] == pytest.approx(np.mean(differences), abs=1e-12), metric
         expected = mean_interval(np.array(differences))
         assert found['interval'] == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
         assert found['n_frames'] == 30
     shares = np.where(np.arange(60) % 30, -1.0, -0.9)
     assert paired_difference(shares, 'delta1')['interval'][0] == -1.0
-
-
-def test_the_difference_is_that_of_the_means_where_all_frames_are_scored():
-    scores = scored(planted(9))
-    own = [depth_metrics(predicted, score.z) for _, score, predicted in planted(9)]
     means = scores.summary()
     assert set(scores.paired()) == set(BASELINE_TEXT)
     for name, by_metric in scores.paired().items():
