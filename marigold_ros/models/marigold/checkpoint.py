@@ -162,8 +162,9 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
             )
         files.append(folder / PROMPT)
     features = read_training_features(folder, 3 * channels) if vae is None else None
-    parts = facts, autoencoder, unet, scheduler, text, tuple(files)
-    return Networks(*parts, notes, features, prompt, sums)
+    return Networks(
+        facts, autoencoder, unet, scheduler, text, tuple(files), notes, features, prompt, sums
+    )
 
 
 def read_facts(folder: Path) -> Facts:
