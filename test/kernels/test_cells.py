@@ -49,10 +49,10 @@ def test_all_points_stand_for_themselves_up_to_the_limit():
     np.testing.assert_array_equal(representatives(u, u, u, 7), range(7))
 
 
-@pytest.mark.parametrize('most', [1, 3])
-def test_groups_beyond_the_limit_are_left_out(most):
+@pytest.mark.parametrize(('most', 'places'), [(1, [2000]), (3, [0, 2000, 9999])])
+def test_groups_beyond_the_limit_are_left_out_evenly(most, places):
     u = np.repeat([0, 2000, 5000, 9999], 50)
-    assert len(representatives(u, 0 * u, u, most)) == most
+    np.testing.assert_array_equal(u[representatives(u, 0 * u, u, most)], places)
 
 
 def test_points_in_a_part_of_the_image_are_represented_as_finely():
@@ -63,10 +63,11 @@ def test_points_in_a_part_of_the_image_are_represented_as_finely():
 
 @pytest.mark.parametrize('count', [40, 401])
 def test_the_median_stands_for_few_points_and_for_many(count):
-    values = np.random.default_rng(0).normal(size=count)
-    zeros = np.zeros(count, int)
-    (chosen,) = representatives(zeros, zeros, values, 1)
-    assert values[chosen] == np.sort(values)[(count - 1) // 2]
+    values = np.random.default_rng(0).normal([[9.0], [5.0], [0.0]], 1.0, (3, count))
+    u = np.repeat([0, 2000, 9999], count)
+    chosen = representatives(u, 0 * u, values.ravel(), 40)
+    lower_medians = np.sort(values)[:, (count - 1) // 2]
+    np.testing.assert_array_equal(values.ravel()[chosen], lower_medians)
 
 
 def enlarged(depth, cells, rgb, near=1):

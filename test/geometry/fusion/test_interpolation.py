@@ -162,13 +162,15 @@ def window(values, y, x, reach):
     return values[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
 
 
-def test_points_of_all_rows_and_columns_of_a_grid_are_met():
-    # Each pixel is a cell, so that points lie on the rows of cells exactly.
-    grid = WorkGrid((32, 48), 32, 48)
-    v, u = (part.ravel() for part in np.mgrid[0:32:4, 0:48:3])
+@pytest.mark.parametrize('turned', [False, True])
+def test_points_of_all_rows_and_columns_of_a_grid_are_met(turned):
+    # Each pixel is a cell, so that points lie on the rows of cells exactly, the last one too.
+    sides = [*range(0, 29, 4), 31], range(0, 46, 3)
+    v, u = (part.ravel() for part in np.meshgrid(*sides)[:: -1 if turned else 1])
     disparity = np.random.default_rng(0).uniform(0.1, 1, len(u))
-    linear, inside = interpolate(u, v, disparity, grid)
+    shape = (48, 32) if turned else (32, 48)
+    linear, inside = interpolate(u, v, disparity, WorkGrid(shape, *shape))
     np.testing.assert_allclose(linear[v, u], disparity, rtol=1e-6)
-    assert inside[:29, :46].all()
-    assert not inside[29:].any()
+    inside = inside.T if turned else inside
+    assert inside[:, :46].all()
     assert not inside[:, 46:].any()
