@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, Field, field, fields, is_dataclass
 from functools import partial
 import math
+import sys
 from typing import Any, get_args, get_origin, get_type_hints
 
 from marigold_ros.errors import ConfigurationError
@@ -74,14 +75,12 @@ class Settings:
         kinds = get_type_hints(type(self))
         for item in fields(self):  # type: ignore[arg-type]
             value = getattr(self, item.name)
-            if 'group' in item.metadata:
-                if not isinstance(value, item.metadata['group']):
-                    raise ConfigurationError(
-                        f'{type(self).__name__}.{item.name} is {value!r}; '
-                        f'give a {item.metadata["group"].__name__}'
-                    )
-                continue
             name = f'{type(self).__name__}.{item.name}'
+            if 'group' in item.metadata:
+                kind = item.metadata['group']
+                if not isinstance(value, kind):
+                    raise ConfigurationError(f'{name} is {value!r}; give a {kind.__name__}')
+                continue
             value = _checked(name, value, kinds[item.name], item.metadata)
             object.__setattr__(self, item.name, value)
         self.check()
@@ -95,9 +94,8 @@ def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> A
     text = metadata['text']
     if item := _item(kind):
         return _checked_list(name, value, item, text)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+    kinds = (int, float) if kind is float else kind
+    if not isinstance(value, kinds) or (kind is not bool and isinstance(value, bool)):
         raise ConfigurationError(
             f'{name} is {value!r}; give a value of type {kind.__name__} ({text})'
         )
@@ -110,7 +108,7 @@ def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> A
     low, high = metadata['low'], metadata['high']
     if not low <= value <= high:
         raise ConfigurationError(f'{name} is {value}; choose a value in [{low}, {high}] ({text})')
-    return value
+    return kind(value)
 
 
 def _checked_list(name: str, value: Any, item: type, text: str) -> tuple:
@@ -121,7 +119,8 @@ def _checked_list(name: str, value: Any, item: type, text: str) -> tuple:
             raise ConfigurationError(f'{name} is {value!r}; give a list of words ({text})')
         return items
     if items is None or not all(
-        isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in items
+        isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= sys.float_info.max
+        for x in items
     ):
         raise ConfigurationError(f'{name} is {value!r}; give finite numbers ({text})')
     return tuple(float(x) for x in items)

@@ -106,7 +106,7 @@ def test_a_wrong_type_is_refused(parameter):
             build(NodeConfig, {parameter.name: True})
 
 
-@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf, 10**400])
 def test_numbers_are_finite(value):
     for name in (p.name for p in NUMBERS if p.kind is float):
         with pytest.raises(ConfigurationError, match=str(value)):
@@ -183,7 +183,7 @@ def test_extrinsics_are_given_whole_or_not_at_all(translation, rotation):
         ExtrinsicsConfig(translation=translation, rotation_xyzw=rotation)
 
 
-@pytest.mark.parametrize('value', ['', 'abc', 3, None, (math.nan, 0, 0), (True, 0, 0), ('1',)])
+@pytest.mark.parametrize('value', ['', 3, (math.nan, 0, 0), (10**400, 0, 0), (True,), ('1',)])
 def test_extrinsics_are_lists_of_finite_numbers(value):
     with pytest.raises(ConfigurationError, match='give finite numbers'):
         ExtrinsicsConfig(translation=value, rotation_xyzw=(0, 0, 0, 1))
