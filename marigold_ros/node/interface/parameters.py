@@ -60,6 +60,9 @@ def declare(node) -> str:
         # A list needs a value: rclpy answers nothing about a group with an undefined parameter.
         default = list(parameter.unset) if parameter.item else parameter.default
         value: Any = given[name].value if name in given else None
+        if name in given and value is None and not parameter.item:
+            value = []  # an empty list, which rclpy takes for nothing
+            given[name] = rclpy.parameter.Parameter(name, value=value)
         if (word := _word(parameter, value)) is not None:
             given[name] = rclpy.parameter.Parameter(name, value=word)
         try:

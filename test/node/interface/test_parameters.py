@@ -122,6 +122,7 @@ def test_half_of_the_extrinsics_is_refused(plain_node, z, words):
     [
         ({'extrinsics__translation': [1, 2, 3]}, 'give a value of type list of float'),
         ({'denoising_steps': 99}, 'denoising_steps is 99; choose 0 to 50'),
+        ({'seed': None}, r'seed is \[\]; give a value of type int'),  # as `seed: []` of a file
         ({'depth_max': 80}, 'depth_max is 80.*write 80.0'),
         ({'model': 3}, 'model is 3; give a value of type str'),
         ({'alignment__min_depth': -1.0}, 'alignment.min_depth is -1.0; choose 0.001 to 100'),
