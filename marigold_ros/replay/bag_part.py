@@ -187,10 +187,11 @@ def keep_options(
     """
     wanted = json.loads(json.dumps(options, default=str))
     try:
-        before = dict(json.loads(path.read_text(encoding='utf-8')))
-    except (OSError, ValueError):
-        before = wanted
-    if mixes and before != wanted:
+        kept = mixes and path.exists()
+        before = dict(json.loads(path.read_text(encoding='utf-8'))) if kept else wanted
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigurationError(f'{path} cannot be read ({error}); {remedy}') from error
+    if before != wanted:
         name = next(n for n in sorted({*before, *wanted}) if before.get(n) != wanted.get(n))
         raise ConfigurationError(
             f'{path.parent} holds {what} with {name} = {before.get(name)}, not '

@@ -250,6 +250,12 @@ def test_a_run_that_was_ended_goes_on_and_leaves_nothing_half(
     assert sorted(p.name for p in out.iterdir()) == ['.lock', 'label.json', 'one']
     state = (out / 'one' / 'metadata.yaml').stat().st_mtime_ns
     assert 'labelled with stamps = header, not log' in label(*bags, '--stamps', 'log')[1].err
+    kept = shutil.copy(out / 'label.json', tmp_path)
+    for damaged in ('null', '[' * 10000, ''):  # nobody knows of what options the copies are
+        (out / 'label.json').write_text(damaged)
+        code, printed = label(*bags)
+        assert (code, f'error: {out / "label.json"} cannot be read (' in printed.err) == (1, True)
+    shutil.copy(kept, out)
     code, printed = label(*bags, '--torch-threads', '1')  # last bits only, as --jobs
     assert code == 0
     assert 'exists already' in printed.out
