@@ -14,6 +14,8 @@ from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
 from marigold_ros.models.fusion.load import fusion_of
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import Reason
 import numpy as np
 import pytest
 
@@ -183,6 +185,62 @@ def test_a_map_that_has_the_whole_share_is_published_with_its_detail():
     assert error(fused, truth) < 1e-3
 
 
+@pytest.mark.parametrize(
+    ('share', 'leader', 'code'),
+    [
+        (0.002, 'points', 'map_gains_nothing'),
+        (0.1, 'points', None),
+        (0.4, 'points', None),
+        (0.6, 'map', None),
+    ],
+)
+def test_who_has_most_of_the_mixture_leads_and_hardly_a_share_is_none(share, leader, code):
+    prediction, sparse, rgb, _ = street()
+
+    def network(channels):
+        return np.stack([np.full_like(channels[0], value) for value in (0.0, -6.0, share)])
+
+    fused = align(prediction, sparse, CONFIG, rgb=rgb, network=network)
+    assert fused.shares['map'] == pytest.approx(share, abs=0.01)
+    assert (fused.led_by, getattr(fused.map_refusal, 'code', None)) == (leader, code)
+
+
+def test_a_map_that_is_right_leads_beyond_the_points_whatever_the_network_says():
+    prediction, sparse, rgb, truth = street()
+    low = sparse.chosen(sparse.v > 60)
+    fused = align(prediction, low, CONFIG, rgb=rgb, network=lambda c: np.zeros_like(c[:3]))
+    assert fused.map_share[: len(fused.map_share) // 3].min() > 0.9
+    assert error(fused, truth) < 0.02
+
+
+@pytest.mark.parametrize(
+    ('noise', 'error', 'holds'), [(0.0, 0.14, True), (0.15, 0.4, True), (0.15, 0.6, False)]
+)
+def test_a_map_that_errs_thrice_as_much_as_the_points_is_no_fit_to_hold(noise, error, holds):
+    _, sparse, _, truth = street()
+    scatter = np.random.default_rng(0).normal(0, noise, len(sparse))
+    noisy = replace(sparse, z=(sparse.z * np.exp(scatter)).astype(np.float32))
+    fit = Alignment('fitted', scale=2.0, space='log', metric=truth.astype('f4'), saw_points=True)
+    fit = replace(fit, held_out=np.full(len(noisy), np.log1p(error)))
+    fused = fuse(fit, noisy, CONFIG, FusionGuide(SHAPE))
+    assert (fused.state, fused.space, np.isfinite(fused.scale)) == ('fitted', 'log', holds)
+    assert (fused.map_refusal.code, fused.shares['map']) == ('map_gains_nothing', 0.0)
+
+
+def test_a_map_in_metres_needs_no_points_and_has_its_own_reason():
+    _, sparse, _, truth = street()
+    fit = Alignment('fitted', metric=truth.astype('f4'), space='metric', spread_log=0.1)
+    few = sparse.chosen(np.arange(5))
+    for points in (None, few, contradicting(sparse), replace(sparse, kind=PointKind.RADAR)):
+        fused = fuse(fit, points, CONFIG, FusionGuide(SHAPE))
+        assert (fused.state, fused.refusal) == ('fitted', None)
+        assert (fused.led_by, fused.shares) == ('map', {'map': 1.0})
+        if points is None or points.kind.extends:
+            np.testing.assert_allclose(fused.sigma, 0.1 * fused.metric, rtol=1e-6)
+    refused = Alignment(space='metric', refusal=Reason('one_depth', {'ratio': 1.0, 'least': 1.1}))
+    assert fuse(refused, few, CONFIG, FusionGuide(SHAPE)).refusal == refused.refusal
+
+
 def contradicting(sparse):
     z = np.exp(np.random.default_rng(1).uniform(-1, 4.5, len(sparse)))
     return replace(sparse, z=z.astype(np.float32))
@@ -216,6 +274,14 @@ def test_noise_is_no_scan_and_a_scan_of_which_a_third_is_wrong_is_one(count, net
     assert align(BLANK, corrupted, CONFIG, rgb=rgb, network=network).state == 'fitted'
     refused = align(BLANK, noise, CONFIG, rgb=rgb, network=network)
     assert refused.refusal.code == 'points_contradict'
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_few_points_on_steep_ground_do_not_contradict_each_other(seed):
+    place = np.random.default_rng(seed).choice(SHAPE[0] * SHAPE[1], 24, replace=False)
+    v, u = np.divmod(place, SHAPE[1])
+    steep = SparseDepth(u, v, (80 * np.exp(-v / 30)).astype(np.float32))
+    assert fuse(Alignment(), steep, CONFIG, FusionGuide(SHAPE)).state == 'fitted'
 
 
 def test_points_at_one_depth_give_that_depth(network):

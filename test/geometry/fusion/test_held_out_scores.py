@@ -208,11 +208,19 @@ def test_outliers_are_left_out_together_with_their_errors():
     assert len(scored.points.candidates.held_out) == len(scored.points.sparse)
 
 
-@pytest.mark.parametrize('seed', [1, 2])
-@pytest.mark.parametrize(('error', 'leaves_out'), [(0.002, True), (0.05, False)])
-def test_a_map_leaves_points_out_only_if_it_gains_at_the_others(error, leaves_out, seed):
+@pytest.mark.parametrize(
+    ('seed', 'count', 'error', 'leaves_out'),
+    [
+        (1, 4, 0.002, True),
+        (2, 4, 0.002, True),
+        (1, 1, 0.002, False),  # a thing that it does not show
+        (2, 12, 0.002, False),  # with so many it errs more than half as much as the points
+        (1, 12, 0.05, False),  # it gains nothing at the others
+    ],
+)
+def test_a_good_map_leaves_points_out_if_it_gains_at_the_others(seed, count, error, leaves_out):
     sparse, depth, _ = smooth_scene(seed, count=60)
-    near = np.arange(60) < 4  # things that the map does not show
+    near = np.arange(60) < count
     z = np.where(near, np.float32(0.7) * sparse.z, sparse.z)
     signs = np.random.default_rng(0).choice((-1.0, 1.0), 60)
     held_out = np.where(near, np.log(0.7), error * signs)
@@ -328,24 +336,26 @@ def deviation_of(sparse):
     return np.abs(log_depth - np.median(log_depth)).mean()
 
 
-def weight_beyond(of_map, at_border, in_blocks=0.55):
+def weight_beyond(of_map, at_border, in_blocks=0.55, scatter=0.0, farther=1.0, saw_points=False):
     """
     Weight beyond the points of a map with errors as parts of those of points and nearest.
 
-    Its errors in blocks are parts of the mean deviation.
+    Its errors in blocks are parts of the mean deviation; those among points have a ``scatter``.
     """
     sparse, depth, _ = smooth_scene(count=200)
     low = sparse.chosen(sparse.v > 60)
     held_out = np.full(len(low), 0.1)
     scored = scored_of(low, None, fitted(depth, held_out))
-    candidates = replace(scored.points.candidates, held_out=held_out, farther=1.0)
+    candidates = replace(scored.points.candidates, held_out=held_out, farther=farther)
     border = np.where(candidates.border, 0.1, np.nan)
     candidates = replace(candidates, held_border=border)
     blocks = np.full(len(low), in_blocks * deviation_of(low))
+    of_map = of_map * np.resize([1 - scatter, 1 + scatter], len(low))
     parts = {'held_out': of_map * held_out, 'held_border': at_border * border}
     planted = replace(scored.fitted, held_blocks=blocks, **parts)
     points = replace(scored.points, candidates=candidates)
-    judged, _ = judge_map(replace(scored, points=points, fitted=planted))
+    planted = replace(scored, points=points, fitted=planted, saw_points=saw_points)
+    judged, _ = judge_map(planted)
     beyond = ~candidates.inside
     has_map = judged.channels[CHANNELS.index('has_map')][beyond]
     if not has_map.any():
@@ -361,18 +371,25 @@ def test_beyond_the_points_the_map_counts_by_its_error_over_that_of_the_nearest_
     assert weight_beyond(1.0, 0.8) == 1.0  # 16 / 17 is above 0.7: all
     assert weight_beyond(1.0, 0.0) == 1.0
     assert weight_beyond(1.0, 3.2) == 0.0  # 1 / 17 is less than counts
+    assert weight_beyond(1.0, 2.0, farther=1.4) == pytest.approx(1 / 2)
+    # So do its errors among the points and in blocks.
+    assert weight_beyond(2.0, 0.8) == pytest.approx(1 / 2)
+    assert weight_beyond(1.0, 0.8, in_blocks=1.1) == pytest.approx(1 / 2)
+    # Three standard errors are added, and a map that saw points can only be refuted.
+    assert weight_beyond(1.0, 1.2) == 1.0
+    assert weight_beyond(1.0, 1.2, scatter=1.0) < 0.7
+    assert weight_beyond(1.0, 0.0, saw_points=True) == 0.0
+    assert weight_beyond(0.3, 0.0, saw_points=True) == 1.0
 
 
-@pytest.mark.parametrize('name', ['of_map', 'in_blocks'])
-def test_a_map_that_errs_more_among_the_points_counts_less_beyond_them(name):
-    usual = {'of_map': 1.0, 'in_blocks': 0.55}
-    weights = [
-        weight_beyond(at_border=0.8, **(usual | {name: part * usual[name]}))
-        for part in (0.3, 0.8, 1.0, 1.3, 2.0, 4.0)
-    ]
-    assert weights == sorted(weights, reverse=True)
-    assert weights[0] > 0.95
-    assert weights[-1] == 0.0
+def test_a_map_that_saw_points_is_judged_where_it_did_not_see_them_alone():
+    sparse, depth, _ = smooth_scene(count=200)
+    held_out = np.random.default_rng(0).normal(0, 0.1, 200)
+    scored = scored_of(sparse, None, replace(fitted(depth, held_out), saw_points=True))
+    border = scored.points.candidates.border
+    assert scored.saw_points
+    np.testing.assert_array_equal(scored.fitted.held_blocks, held_out)
+    np.testing.assert_array_equal(scored.fitted.held_border, np.where(border, held_out, np.nan))
 
 
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity', 'metric'])

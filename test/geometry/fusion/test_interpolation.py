@@ -118,16 +118,6 @@ def test_distance_and_nearest_cell_are_those_of_the_exact_transform(seed, rows, 
     np.testing.assert_array_equal(nearest.spread(values)[known > 0], values[known > 0])
 
 
-@given(seed=SEEDS, rows=st.integers(1, 40), columns=st.integers(1, 40), share=st.floats(0.002, 1))
-def test_pull_push_stays_within_the_range_and_keeps_what_is_known(seed, rows, columns, share):
-    known, values = sites(seed, rows, columns, max(1, int(share * rows * columns)))
-    found = pull_push(values, known)
-    assert found.dtype == np.float32
-    assert found.min() >= values[known > 0].min() - 1e-5
-    assert found.max() <= values[known > 0].max() + 1e-5
-    np.testing.assert_allclose(found[known > 0], values[known > 0], rtol=1e-6)
-
-
 @given(seed=SEEDS, count=st.integers(150, 700))
 def test_pull_push_is_better_than_the_nearest_point_on_smooth_values(seed, count):
     known, _ = sites(seed, 32, 40, count)
