@@ -34,7 +34,7 @@ def test_a_plane_goes_on_between_its_points(seed):
 
 def test_nothing_lies_between_two_surfaces_or_two_rows():
     u = np.array([10, 14, 18, 22])
-    step = between_neighbours(points_of(u, 5, [4.0, 4.0, 8.0, 8.0]), WIDTH)
+    step = between_neighbours(points_of(u, 5, [4.0, 4.0, 4.3, 4.3]), WIDTH)
     assert sorted(step.u) == [11, 12, 13, 19, 20, 21]
     assert len(between_neighbours(points_of(u, [5, 6, 5, 6], 4.0), WIDTH)) == 2 * 7
     assert len(between_neighbours(points_of(u, [5, 6, 7, 8], 4.0), WIDTH)) == 0

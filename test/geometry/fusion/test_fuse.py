@@ -120,7 +120,8 @@ def test_a_useless_map_leaves_the_frame_metric_by_its_points_and_is_as_good_as_n
     assert (fused.state, fused.refusal, fused.led_by) == ('fitted', None, 'points')
     assert fused.map_refusal
     assert np.isnan([fused.scale, fused.shift, fused.condition]).all()
-    assert fused.shares == {'map': 0.0, 'points': 1.0}
+    assert (fused.shares, fused.map_share) == ({'map': 0.0, 'points': 1.0}, None)
+    assert fused.spread_log < 0.03
     assert np.isfinite(fused.metric).all()
     assert error(fused, truth) < 0.03
     np.testing.assert_array_equal(np.isfinite(fused.sigma), np.isfinite(fused.metric))
@@ -163,6 +164,7 @@ def test_a_good_map_is_fitted_and_improves_on_the_points_alone(network):
     assert fused.shares['map'] > 0
     assert sum(fused.shares.values()) == pytest.approx(1)
     assert error(fused, truth) < 0.5 * error(alone, truth)
+    assert fused.sigma.mean() < 0.8 * alone.sigma.mean()
     twice = align(BLANK, replace(sparse, z=2 * sparse.z), CONFIG, rgb=rgb, network=network)
     assert twice.rms == pytest.approx(2 * alone.rms, rel=0.1)
 
@@ -220,11 +222,13 @@ def test_a_map_that_errs_thrice_as_much_as_the_points_is_no_fit_to_hold(noise, e
     _, sparse, _, truth = street()
     scatter = np.random.default_rng(0).normal(0, noise, len(sparse))
     noisy = replace(sparse, z=(sparse.z * np.exp(scatter)).astype(np.float32))
+    noisy.z[0] = np.nan
     fit = Alignment('fitted', scale=2.0, space='log', metric=truth.astype('f4'), saw_points=True)
     fit = replace(fit, held_out=np.full(len(noisy), np.log1p(error)))
     fused = fuse(fit, noisy, CONFIG, FusionGuide(SHAPE))
     assert (fused.state, fused.space, np.isfinite(fused.scale)) == ('fitted', 'log', holds)
     assert (fused.map_refusal.code, fused.shares['map']) == ('map_gains_nothing', 0.0)
+    assert fused.n_points == len(noisy) > fused.n_inliers
 
 
 def test_a_map_in_metres_needs_no_points_and_has_its_own_reason():
@@ -284,12 +288,14 @@ def test_a_few_points_on_steep_ground_do_not_contradict_each_other(seed):
     assert fuse(Alignment(), steep, CONFIG, FusionGuide(SHAPE)).state == 'fitted'
 
 
-def test_points_at_one_depth_give_that_depth(network):
+@pytest.mark.parametrize('depth', [CONFIG.min_depth, 7.0, CONFIG.max_depth])
+def test_points_at_one_depth_give_that_depth(depth, network):
     prediction, sparse, rgb, _ = street()
-    wall = replace(sparse, z=np.full_like(sparse.z, 7.0))
+    wall = replace(sparse, z=np.full_like(sparse.z, depth))
     fused = align(prediction, wall, CONFIG, rgb=rgb, network=network)
     assert fused.map_refusal.code == 'one_depth'
-    assert np.median(np.abs(fused.metric / 7.0 - 1)) < 0.01
+    assert np.nanmedian(np.abs(fused.metric / depth - 1)) < 0.01
+    assert np.isfinite(fused.metric[sparse.v, sparse.u]).all()
 
 
 @pytest.mark.parametrize('count', [5000, 480 * 640])

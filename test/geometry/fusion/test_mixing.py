@@ -38,6 +38,14 @@ def test_depth_is_that_of_the_linear_candidate_and_the_change_of_the_network():
     np.testing.assert_array_equal(mixture.map_share, answer[2])
 
 
+def test_in_closed_form_depth_of_points_is_the_mean_of_the_linear_and_the_smooth_candidate():
+    channels = np.zeros((len(CHANNELS), *SHAPE), np.float32)
+    channels[CHANNELS.index('smooth')] = 0.4
+    mixture = mix(channels, None)
+    np.testing.assert_allclose(mixture.log_depth, level_of(channels) + 0.2, atol=1e-6)
+    assert not mixture.map_share.any()
+
+
 @given(LOG_DEPTHS, LOG_DEPTHS, ERRORS, ERRORS, st.floats(0.0, 1.0))
 def test_at_a_weight_of_one_or_none_depth_is_that_of_one_answer(change, other, error, wide, share):
     parts = stated(change, error, share), stated(other, wide)
@@ -56,7 +64,7 @@ def test_the_error_is_that_of_a_mixture_of_both_answers(change, other, of_map, e
     assert expected == pytest.approx(draws.std(), rel=1e-4)
 
 
-@pytest.mark.parametrize(('part', 'share'), [(0.01, 1.0), (0.1, 0.6), (1.0, 0.2)])
+@pytest.mark.parametrize(('part', 'share'), [(0.0, 1.0), (0.1, 0.6), (1.0, 0.2)])
 def test_a_map_leads_where_its_error_is_far_below_that_of_the_mixture(part, share):
     # Of a tenth it has half, beside the part that the mixture gave it.
     mixture, log_depth = stated(0.0, 0.3, 0.2), np.full(SHAPE, 0.4, np.float32)
@@ -66,4 +74,5 @@ def test_a_map_leads_where_its_error_is_far_below_that_of_the_mixture(part, shar
     assert led.log_depth[0, 0] == pytest.approx(0.4 * lead, abs=1e-3)
     np.testing.assert_allclose(led.log_error[:, 5:], mixture.log_error[:, 5:], atol=1e-6)
     assert (led.log_depth[:, 5:] == mixture.log_depth[:, 5:]).all()
+    assert np.isfinite(led.log_error).all()
     assert all(part.dtype == np.float32 for part in (led.log_depth, led.log_error, led.map_share))

@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The work grid: its size and proportions, and the same place for points, maps and images."""
 
+import cv2
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.frame import SparseDepth
@@ -128,6 +129,15 @@ def brought(depth, points, error):
     grid = work_grid(depth.shape)
     errors = np.full((grid.rows, grid.columns), error, np.float32)
     return through_points(depth, points, errors, grid)
+
+
+def test_where_points_are_dense_pixels_beside_a_step_are_drawn_to_its_surfaces():
+    truth = np.tile(np.where(np.arange(60) < 30, 3.0, 6.0).astype(np.float32), (40, 1))
+    v, u = (part.ravel() for part in np.mgrid[1:40:3, 1:60:2])
+    points, mixed = SparseDepth(u, v, truth[v, u]), np.exp(cv2.blur(np.log(truth), (5, 1)))
+    errors = np.abs(np.log([mixed, brought(mixed, points, 0.1)] / truth))
+    errors[:, v, u] = 0.0
+    assert errors[1].sum() < 0.65 * errors[0].sum()
 
 
 @pytest.mark.parametrize('shape', [(480, 640), (375, 1242), (50, 70)])
