@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Runs that are stopped by a signal keep what they have, and the same command goes on."""
+"""Evaluations that are stopped by a signal keep what they have, and the same command goes on."""
 
 from dataclasses import replace
 import json
 import os
-import shutil
 import signal
 
 from marigold_ros.__main__ import main
@@ -114,20 +113,3 @@ def test_a_recording_is_made_anew(short_drive, load, ramp, tmp_path):
     assert main(call) == 0
     assert again.seen == 3
     assert (tmp_path / 'out' / 'recording').is_dir()
-
-
-@pytest.mark.slow  # a label run that is interrupted is in test_label.py
-@SIGNALS
-def test_a_stopped_labelling_goes_on_with_the_missing_copies(
-    number, short_drive, load, ramp, capsys, tmp_path
-):
-    bags = [str(shutil.copytree(short_drive, tmp_path / f'bag{i}')) for i in range(2)]
-    call = ['label', *bags, '--out', str(tmp_path / 'out')]
-    load(Stopping(ramp, 4, number))
-    assert main(call) == 130
-    assert 'stopped after 1 of 2 bags' in capsys.readouterr().err
-    assert {p.name for p in (tmp_path / 'out').iterdir()} == {'.lock', 'bag0', 'label.json'}
-    again = load(Stopping(ramp, 100))
-    assert main(call) == 0
-    assert again.seen == 3
-    assert 'exists already' in capsys.readouterr().out
