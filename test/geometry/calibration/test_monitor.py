@@ -22,6 +22,7 @@ from marigold_ros.geometry.calibration.monitor import (
     CalibrationState,
     estimate_calibration,
     line_gap,
+    log_depth_of_fit,
     update_calibration,
 )
 from marigold_ros.geometry.camera.rectification import thumbnail
@@ -155,14 +156,29 @@ def test_images_within_the_period_are_not_observed_and_the_last_120_are_kept():
 
 def test_yaw_rates_are_those_of_the_poses_and_unknown_over_gaps():
     state = CalibrationState()
-    for index, (stamp_s, heading) in enumerate(((0.0, 0.0), (0.4, 8.0), (0.8, 4.0), (2.0, 9.0))):
+    poses = (0.0, 0.0), (0.4, 8.0), (0.8, 4.0), (2.0, 9.0), (2.4, None), (2.8, 1.0)
+    for index, (stamp_s, heading) in enumerate(poses):
         rgb, depth = scene(index)
         prediction = Prediction((np.log(depth) / 6).astype(np.float32), space='log')
-        current = CurrentFrame(thumbnail(rgb), round(stamp_s * 1e9), K, turned(heading, 0.0))
+        pose = None if heading is None else turned(heading, 0.0)
+        current = CurrentFrame(thumbnail(rgb), round(stamp_s * 1e9), K, pose)
         sparse = scan_of(depth, np.eye(4), index)
         state = update_calibration(state, current, prediction, sparse, Alignment(), CONFIG)
     rates = np.rad2deg([rate for _, rate in state.observations])
-    np.testing.assert_allclose(rates, [np.nan, 20.0, -10.0, np.nan])
+    np.testing.assert_allclose(rates, [np.nan, 20.0, -10.0, np.nan, np.nan, np.nan])
+    unknown = CurrentFrame(thumbnail(scene(9)[0]), 5 * 10**9)
+    again = update_calibration(state, unknown, prediction, sparse, Alignment(), CONFIG)
+    assert again.observations is state.observations
+
+
+def test_pixels_without_depth_are_near_in_the_map_that_points_are_compared_to():
+    relative = np.full((40, 60), 0.5, np.float32)
+    relative[:10] = np.nan
+    fit = Alignment('fitted', scale=10.0, shift=1.0)
+    found = log_depth_of_fit(Prediction(relative), fit, (40, 60), CONFIG)
+    np.testing.assert_allclose(np.unique(found), np.log([CONFIG.min_depth, 6.0]), rtol=1e-6)
+    held = replace(fit, state='held')
+    assert log_depth_of_fit(Prediction(relative), held, (40, 60), CONFIG) is None
 
 
 @pytest.mark.parametrize(
@@ -348,6 +364,9 @@ def test_few_lines_show_a_shift_to_the_side_and_neither_height_nor_roll():
     assert few.text == 'LiDAR is placed 0.30 m too far right'
     rolled = {'roll_deg': (9.0, 0.1), 'focal_share': (0.1, 0.01)}
     assert Calibration(rolled, 'rolled', line_gap_deg=3.3).text == ''
+    # Errors that a scene can feign are none.
+    assert Calibration({'roll_deg': (2.4, 0.1), 'focal_share': (0.04, 0.001)}, 'rolled').text == ''
+    assert Calibration({'right_m': (0.14, 0.01), 'up_m': (0.14, 0.01)}, 'shifted').text == ''
 
 
 def test_an_observation_takes_under_8_ms():
@@ -375,3 +394,4 @@ def test_the_gap_is_that_of_the_scan_lines(lines, step, tilt):
     points = SparseDepth(column, v, np.ones(len(v), np.float32))
     expected = np.rad2deg(spacing / 700.0)
     assert 0.6 * expected < line_gap(points, K, 1280) < 1.1 * expected
+    assert line_gap(replace(points, v=np.zeros_like(v)), K, 1280) == 0.0
