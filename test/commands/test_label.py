@@ -309,6 +309,9 @@ def test_a_first_image_that_is_cut_off_is_counted_and_the_others_have_depth(
     assert code == 0, printed.err
     assert '3 images, 2 with metric depth, rejected 1 truncated' in printed.out
     assert 'warning (1 image): rejected: rgb8 image has 100 bytes of' in printed.out
+    copied = messages(tmp_path / 'labelled' / 'bag')
+    times = ([log_ns for *_, log_ns in copied[topic]] for topic in (DEPTH, '/camera/image_raw'))
+    assert next(times) == next(times)[1:]
 
 
 @pytest.mark.parametrize(

@@ -51,45 +51,35 @@ def test_points_that_do_not_fit_the_image_make_no_metres_until_they_do():
     assert states[-1] == 'fitted'
 
 
-def test_a_scan_that_does_not_fit_is_refused_beside_another_source_and_leaves_it():
-    def with_radar(angle_deg):
-        frame, right = turned_scan(angle_deg), turned_scan(0.0).points_lidar
-        echoes = SparseInput('radar', right[::20], np.eye(4), kind=PointKind.RADAR)
-        return replace(frame, inputs=(frame.lidar, echoes))
+@pytest.mark.parametrize(
+    ('kind', 'lidar_first'),
+    [(PointKind.RADAR, True), (PointKind.DEPTH_CAMERA, True), (PointKind.DEPTH_CAMERA, False)],
+)
+def test_a_scan_that_does_not_fit_is_left_out_beside_another_source(kind, lidar_first):
+    depth, echoes = street().depth, turned_scan(0.0).points_lidar[::20]
+    near = np.where(depth < 12, depth, np.nan).astype(np.float32)
+    other = {
+        PointKind.RADAR: SparseInput('other', echoes, np.eye(4), kind=PointKind.RADAR),
+        PointKind.DEPTH_CAMERA: SparseInput('other', sparse_image=near),
+    }[kind]
 
-    pipeline = FramePipeline(Oracle())
-    lidar, radar = pipeline.process(with_radar(0.0)).sources
-    assert min(lidar.points, radar.points) > 20
-    pipeline.reset()
-    for _ in range(3):
-        wrong = pipeline.process(with_radar(6.0))
-    lidar, radar = wrong.sources
-    assert 'contradict' in lidar.reason
-    assert lidar.points == 0
-    assert radar.reason == ''
-    assert wrong.alignment.n_points == radar.points
-    assert wrong.sparse.kind is PointKind.RADAR
-
-
-@pytest.mark.parametrize('lidar_first', [False, True])
-def test_a_scan_that_does_not_fit_is_left_out_beside_a_depth_camera(lidar_first):
-    def with_depth_camera(angle_deg):
-        frame, depth = turned_scan(angle_deg), street().depth
-        near = np.where(depth < 12, depth, np.nan).astype(np.float32)
-        inputs = frame.lidar, SparseInput('depth_image', sparse_image=near)
+    def both(angle_deg):
+        frame = turned_scan(angle_deg)
+        inputs = frame.lidar, other
         return replace(frame, inputs=inputs if lidar_first else inputs[::-1])
 
     pipeline = FramePipeline(Oracle())
-    assert {one.reason for one in pipeline.process(with_depth_camera(0.0)).sources} == {''}
+    assert {one.reason for one in pipeline.process(both(0.0)).sources} == {''}
     pipeline.reset()
     for _ in range(3):
-        wrong = pipeline.process(with_depth_camera(6.0))
+        wrong = pipeline.process(both(6.0))
     found = {one.source: one for one in wrong.sources}
     assert 'contradict' in found['pointcloud'].reason
-    assert (found['pointcloud'].points, found['depth_image'].reason) == (0, '')
-    assert (wrong.alignment.state, wrong.sparse.kind) == ('fitted', PointKind.DEPTH_CAMERA)
+    assert (found['pointcloud'].points, found['other'].reason) == (0, '')
+    assert (wrong.sparse.kind, wrong.alignment.n_points) == (kind, found['other'].points)
+    assert wrong.alignment.state == 'fitted' or kind is PointKind.RADAR
     for _ in range(6):
-        right = pipeline.process(with_depth_camera(0.0))
+        right = pipeline.process(both(0.0))
     assert min(one.points for one in right.sources) > 0
 
 

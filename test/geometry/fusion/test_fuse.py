@@ -90,14 +90,6 @@ def test_the_order_of_the_points_does_not_matter(method, network):
     np.testing.assert_allclose(nearest, sparse.z[::50], rtol=0.05)
 
 
-def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
-    _, sparse, rgb, _ = street(n=40)
-    unscored = Alignment(state='fitted', scale=1.0, metric=np.full(SHAPE, 90.0, np.float32))
-    guide = FusionGuide(SHAPE, rgb, lambda channels: np.zeros_like(channels[:3]))
-    fused = fuse(unscored, sparse, CONFIG, guide)
-    assert fused.shares == {'map': 0.0, 'points': 1.0}
-
-
 def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
     _, sparse, rgb, truth = street()
     relative = ((truth - 1) / 45 + 0.02 * noise(SHAPE)).astype(np.float32)
@@ -314,14 +306,6 @@ def test_a_wall_goes_on_where_nothing_comes_back(count, network):
     assert error(replace(fused, metric=fused.metric[hole]), wall[hole]) < 0.05
 
 
-def test_the_map_contradicts_a_lidar_upside_down(network):
-    prediction, sparse, rgb, _ = street()
-    turned = replace(sparse, u=SHAPE[1] - 1 - sparse.u, v=SHAPE[0] - 1 - sparse.v)
-    fused = align(prediction, turned, CONFIG, rgb=rgb, network=network)
-    assert fused.led_by == 'points'
-    assert fused.map_refusal.code in ('scale_not_positive', 'few_agree')
-
-
 def test_points_in_one_corner_leave_sigma_wide_elsewhere(network):
     _, sparse, rgb, _ = street(4000)
     corner = (sparse.u < 40) & (sparse.v > 90)
@@ -341,12 +325,6 @@ def test_few_sound_points_suffice_and_two_thirds_are_within_sigma(seed, n, kind)
     wrong = np.abs(fused.metric[sparse.v, sparse.u] - sparse.z)
     within = wrong <= 1.001 * fused.sigma[sparse.v, sparse.u]
     assert np.mean(within[fused.inlier]) >= 0.66
-
-
-def test_without_an_image_depth_is_fused_all_the_same(network):
-    prediction, sparse, _, truth = street()
-    fused = align(prediction, sparse, CONFIG, network=network)
-    assert error(fused, truth) < 0.01
 
 
 @pytest.mark.parametrize('method', ['fixed', 'median', 'least_squares', 'global', 'local'])

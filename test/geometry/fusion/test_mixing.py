@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Depth of a network's answer, and of depth with the map and without it by a weight."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from marigold_ros.fusion_channels import CHANNELS, level_of
 from marigold_ros.geometry.fusion.mixing import average, led_by_map, mix, MixedDepth
@@ -46,18 +46,14 @@ def test_in_closed_form_depth_of_points_is_the_mean_of_the_linear_and_the_smooth
     assert not mixture.map_share.any()
 
 
-@given(LOG_DEPTHS, LOG_DEPTHS, ERRORS, ERRORS, st.floats(0.0, 1.0))
-def test_at_a_weight_of_one_or_none_depth_is_that_of_one_answer(change, other, error, wide, share):
-    parts = stated(change, error, share), stated(other, wide)
-    assert averaged(*parts, 1.0) == pytest.approx([change, error, share], abs=1e-6)
-    assert averaged(*parts, 0.0) == pytest.approx([other, wide, 0.0], abs=1e-6)
-    assert averaged(*parts[::-1], 0.0) == pytest.approx([change, error, share], abs=1e-6)
-
-
+@example(0.4, -0.3, 0, 0.1, 0.2)
+@example(0.4, -0.3, 100, 0.1, 0.2)
 @given(LOG_DEPTHS, LOG_DEPTHS, st.integers(0, 100), ERRORS, ERRORS)
 def test_the_error_is_that_of_a_mixture_of_both_answers(change, other, of_map, error, wide):
     # A hundred draws of either answer, each with its stated error around it.
-    log_depth, expected, _ = averaged(stated(change, error), stated(other, wide), of_map / 100)
+    parts = stated(change, error, 0.8), stated(other, wide, 0.2)
+    log_depth, expected, share = averaged(*parts, of_map / 100)
+    assert share == pytest.approx(0.2 + 0.6 * of_map / 100, abs=1e-6)
     of_map = (np.arange(100) < of_map)[:, None]
     draws = np.where(of_map, change, other) + np.where(of_map, error, wide) * [-1.0, 1.0]
     assert log_depth == pytest.approx(draws.mean(), abs=1e-5)
