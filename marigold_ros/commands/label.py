@@ -123,9 +123,7 @@ def _check_metric_depth(labelled: Sequence[Mapping[str, Any]]) -> None:
     """Raise BagError, with the most frequent warning, where no image of any bag has metres."""
     if not labelled or any(part['labelled'] or not part['read'] for part in labelled):
         return
-    warnings: Counter[str] = Counter()
-    for part in labelled:
-        warnings.update(part['warnings'])
+    warnings = sum((Counter(part['warnings']) for part in labelled), Counter[str]())
     reason = warnings.most_common(1)[0][0] if warnings else 'no LiDAR'
     raise BagError(
         f'no image has metric depth ({reason}): metric depth needs a LiDAR in view; see the '

@@ -187,8 +187,7 @@ def keep_options(
     """
     wanted = json.loads(json.dumps(options, default=str))
     try:
-        kept = mixes and path.exists()
-        before = dict(json.loads(path.read_text(encoding='utf-8'))) if kept else wanted
+        before = dict(json.loads(path.read_bytes())) if mixes and path.exists() else wanted
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f'{path} cannot be read ({error}); {remedy}') from error
     if before != wanted:
