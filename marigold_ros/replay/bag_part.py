@@ -183,7 +183,7 @@ def keep_options(
     """
     Write the options of a run beside its results (``what``), so that a later run can resume.
 
-    Raises ConfigurationError for other options than before, if results would mix (``mixes``).
+    Raises ConfigurationError for other or damaged options, if results would mix (``mixes``).
     """
     wanted = json.loads(json.dumps(options, default=str))
     try:
