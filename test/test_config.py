@@ -7,7 +7,6 @@ from __future__ import annotations
 from array import array
 import dataclasses
 import math
-import re
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -66,8 +65,7 @@ def test_out_of_range_errors_state_value_rule_and_meaning(parameter):
         with pytest.raises(ConfigurationError) as caught:
             build(NodeConfig, {parameter.name: value})
         message = str(caught.value)
-        assert parameter.name.rpartition('.')[2] in message
-        assert str(value) in message
+        assert message.startswith(f'{parameter.name} is {value};')
         assert f'choose a value in [{parameter.low}, {parameter.high}]' in message
         assert parameter.text in message
 
@@ -93,7 +91,7 @@ def test_both_ends_of_a_range_belong_to_it(parameter):
 def test_a_wrong_choice_is_refused_and_the_choices_are_named(parameter):
     with pytest.raises(ConfigurationError) as caught:
         build(NodeConfig, {parameter.name: 'sideways'})
-    assert "'sideways'" in str(caught.value)
+    assert str(caught.value).startswith(f"{parameter.name} is 'sideways';")
     assert all(choice in str(caught.value) for choice in parameter.choices)
 
 
@@ -189,15 +187,6 @@ def test_extrinsics_are_lists_of_finite_numbers(value):
         ExtrinsicsConfig(translation=value, rotation_xyzw=(0, 0, 0, 1))
 
 
-@pytest.mark.parametrize(
-    ('name', 'value'),
-    [('alignment.method', 'magic'), ('lidar.max_dt', -1.0), ('runtime.channels_last', 3)],
-)
-def test_an_error_names_the_setting_as_its_user_does(name, value):
-    with pytest.raises(ConfigurationError, match=f'^{re.escape(name)} is '):
-        build(NodeConfig, {name: value})
-
-
 def test_a_group_takes_only_its_own_class():
     with pytest.raises(ConfigurationError, match='give a AlignmentConfig'):
         PipelineConfig(alignment={'min_points': 3})
@@ -215,7 +204,12 @@ def test_configuration_errors_are_value_errors_and_known_errors():
 
 @pytest.mark.parametrize(
     ('cameras', 'words'),
-    [(['front', 'front'], 'once'), (['front/left'], "'front/left'"), ('front', 'list of words')],
+    [
+        (['front', 'front'], 'once'),
+        (['front/left'], "'front/left'"),
+        (['2nd'], "'2nd'"),
+        ([1], 'list of words'),
+    ],
 )
 def test_cameras_are_a_list_of_different_names(cameras, words):
     with pytest.raises(ConfigurationError, match=words):
