@@ -246,7 +246,8 @@ def test_a_run_that_was_stopped_goes_on_and_leaves_nothing_half(
     out = tmp_path / 'labelled'
     assert sorted(p.name for p in out.iterdir()) == ['.lock', 'label.json', 'one']
     state = (out / 'one' / 'metadata.yaml').stat().st_mtime_ns
-    assert 'labelled with stamps = header, not log' in label(*bags, '--stamps', 'log')[1].err
+    refused = label(*bags, '--stamps', 'log')[1].err
+    assert refused.endswith('labelled with stamps = header, not log; give another --out\n')
     kept = shutil.copy(out / 'label.json', tmp_path)
     for damaged in ('null', '[' * 10000, ''):  # nobody knows of what options the copies are
         (out / 'label.json').write_text(damaged)
