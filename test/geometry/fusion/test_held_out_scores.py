@@ -252,11 +252,14 @@ def test_log_depth_on_the_grid_is_a_mean_of_what_is_known():
     assert (part[:, 40:] == 0.5).all()
 
 
+@pytest.mark.parametrize('factor', [1.0, 1.2])
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
-def test_a_map_that_is_right_proves_it_at_the_border(space):
+def test_a_map_that_is_right_proves_it_at_the_border(space, factor):
+    # So does one that the field corrects, by the points beside the border.
     sparse, depth, _ = smooth_scene(count=600)
     low = sparse.chosen(sparse.v > 45)
-    fit = Alignment(state='fitted', metric=depth, held_out=np.zeros(len(low)), space=space)
+    metric = depth * np.where(np.arange(160) < 80, factor, 1.0).astype(np.float32)
+    fit = Alignment(state='fitted', metric=metric, held_out=np.zeros(len(low)), space=space)
     scored = scored_of(low, None, fit)
     border = scored.points.candidates.border
     assert border.any()
@@ -450,6 +453,7 @@ def test_depth_at_half_the_weight_is_between_that_with_the_map_and_that_of_no_ma
         (5, [0.1], True),
         (0, [0.1], False),  # as those of the points
         (0, [0.059], True),
+        (0, [0.01] * 999 + [100.0], True),  # a single outlier decides nothing
         (0, [0.01] * 9 + [0.5], False),  # of the same mean, by chance
         (0, [0.0] + [np.nan] * 9999, False),
     ],
