@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 import hashlib
 from inspect import getfile
 import json
@@ -135,8 +136,9 @@ def remember_size(folder: Path, model: str, size: tuple[int, int]) -> None:
     with _SIZES_LOCK:  # cameras that share a process begin at once
         found = _read_sizes(folder)
         sizes = [list(pair) for pair in found.get(model, []) if tuple(pair) != size]
-        found[model] = [*sizes, list(size)][-SIZES_KEPT:]
-        _write(folder / SIZES, json.dumps(found).encode())
+        sizes = [*sizes, list(size)][-SIZES_KEPT:]
+        if sizes != found.get(model):
+            _write(folder / SIZES, json.dumps(found | {model: sizes}).encode())
 
 
 def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
@@ -146,7 +148,10 @@ def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
             model: [[int(h), int(w)] for h, w in sizes if 1 <= min(h, w) <= max(h, w) <= _LONGEST]
             for model, sizes in found.items()
         }
-    except Exception:  # a cache, whatever is wrong with it: without it a start is slow
+    except OSError:
+        return {}
+    except Exception as error:  # whatever is wrong with it
+        log.warning('%s cannot be used (%s): it is written anew', folder / SIZES, error)
         return {}
 
 
@@ -154,7 +159,17 @@ def _write(path: Path, data: bytes) -> bool:
     try:
         write_whole(path, data)
     except MarigoldError as error:
-        reason = error.__cause__
-        log.warning('%s cannot be written (%s): the next start compiles again', path, reason)
+        _warn_not_kept(path.parent, getattr(error.__cause__, 'strerror', ''))
         return False
     return True
+
+
+@lru_cache
+def _warn_not_kept(folder: Path, reason: str) -> None:
+    """Warn, once for a folder, that each start will compile all networks."""
+    log.warning(
+        '%s cannot be written (%s): each start compiles networks again; set runtime.cache_dir to '
+        'a folder that can be written and has space',
+        folder,
+        reason,
+    )

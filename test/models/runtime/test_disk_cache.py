@@ -85,7 +85,8 @@ def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path, caplog, name):
         found = load_or_compile(folder / 'a.blob', never, lambda: Compiled(b'code'))
         remember_size(folder, 'tiny', (480, 640))
     assert found.data == b'code'
-    assert 'cannot be written' in caplog.text
+    assert caplog.text.count('cannot be written') == 1
+    assert 'set runtime.cache_dir' in caplog.text
     assert known_sizes(folder, 'tiny') == []
 
 
@@ -204,6 +205,9 @@ def test_sizes_are_known_by_model_and_the_last_ones_kept(tmp_path):
     assert found == [(50, 102), (50, 104), (50, 105), (50, 103)]
     assert len(found) == SIZES_KEPT
     assert known_sizes(tmp_path, 'other') == [(1, 2)]
+    written = (tmp_path / SIZES).stat()
+    remember_size(tmp_path, 'other', (1, 2))  # known already: a read-only folder is no problem
+    assert (tmp_path / SIZES).stat().st_ino == written.st_ino
 
 
 def test_sizes_of_cameras_that_begin_at_once_are_all_kept(tmp_path, caplog):
@@ -232,8 +236,10 @@ def test_sizes_of_cameras_that_begin_at_once_are_all_kept(tmp_path, caplog):
     + ['\x00', 100_000 * '['],
     ids=lambda text: text[:20],
 )
-def test_damaged_sizes_are_unknown_sizes(tmp_path, text):
+def test_damaged_sizes_are_unknown_sizes(tmp_path, text, caplog):
     (tmp_path / SIZES).write_text(text)
     assert known_sizes(tmp_path, 'tiny') == []
+    is_read = '99' in text  # only sizes out of range are left out of it
+    assert ('image_sizes.json cannot be used' in caplog.text) != is_read
     remember_size(tmp_path, 'tiny', (3, 4))
     assert known_sizes(tmp_path, 'tiny') == [(3, 4)]
