@@ -12,14 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
+import logging
 from threading import RLock
 from typing import Any, cast, TypeVar
+
+from marigold_ros.errors import brief
 
 Function = TypeVar('Function', bound=Callable)
 # Lets sums run in vectors; NaN and infinity stay what they are.
 _ANY_ORDER = {'reassoc', 'contract', 'nsz'}
+_NOT_KEPT = (
+    'compiled functions cannot be kept ({}): each start takes half a minute longer; set '
+    'NUMBA_CACHE_DIR to a folder that can be written and has space'
+)
 _turn = RLock()
+log = logging.getLogger(__name__)
 
 
 def compiled(any_order: bool = False) -> Callable[[Function], Function]:
@@ -71,7 +79,8 @@ class _Compiled:
                 self._dispatcher = njit(cache=True, **self._settings)(self._function)
                 if hasattr(self._dispatcher, '_cache'):  # not with NUMBA_DISABLE_JIT
                     _keep_where_possible(self._dispatcher._cache)
-            except RuntimeError:  # neither folder can be written
+            except RuntimeError:
+                _warn_once(_NOT_KEPT.format('neither in __pycache__ nor in ~/.cache'))
                 self._dispatcher = njit(**self._settings)(self._function)
         return self._dispatcher
 
@@ -83,13 +92,21 @@ def _keep_where_possible(cache: Any) -> None:
     def load_overload(*arguments: Any) -> Any:
         try:
             return load(*arguments)
-        except Exception:  # half a pickle raises anything
+        except Exception as error:  # half a pickle raises anything
+            _warn_once(f'{cache.cache_path} is damaged ({brief(error)}): compiling anew')
             with suppress(OSError):
                 cache.flush()
             return None
 
     def save_overload(*arguments: Any) -> None:
-        with suppress(Exception):  # it reads the index, too
+        try:
             save(*arguments)
+        except Exception as error:  # it reads the index, too
+            _warn_once(_NOT_KEPT.format(getattr(error, 'strerror', None) or brief(error)))
 
     cache.load_overload, cache.save_overload = load_overload, save_overload
+
+
+@lru_cache
+def _warn_once(text: str) -> None:
+    log.warning(text)

@@ -66,7 +66,7 @@ def test_compiled_functions_hold_nothing_of_other_modules():
                 assert not names & foreign, f'{path}: {function.name}'
 
 
-def test_a_function_is_compiled_where_nothing_can_be_kept(monkeypatch):
+def test_a_function_is_compiled_where_nothing_can_be_kept(monkeypatch, caplog):
     njit = numba.njit
 
     def without_a_place(**settings):
@@ -75,10 +75,11 @@ def test_a_function_is_compiled_where_nothing_can_be_kept(monkeypatch):
         return njit(**settings)
 
     monkeypatch.setattr(numba, 'njit', without_a_place)
-    assert compiled()(lambda x: x + 1)(1) == 2
+    assert compiled()(lambda x: x + 1)(1) == compiled()(lambda x: x + 1)(1) == 2
+    assert caplog.text.count('cannot be kept (neither in __pycache__') == 1
 
 
-def run_script(folder, *arguments, **environment):
+def run_script(folder, *arguments, warning='', **environment):
     """Run SCRIPT; return what is kept of its function, with the time of writing."""
     script, kept = folder / 'script.py', folder / 'kept'
     if not script.exists():  # as changed source is compiled anew
@@ -86,8 +87,9 @@ def run_script(folder, *arguments, **environment):
     root = str(Path(__file__).resolve().parents[2])
     environment |= {**os.environ, 'NUMBA_CACHE_DIR': str(kept), 'PYTHONPATH': root}
     command = [sys.executable, str(script), *arguments]
-    answer = subprocess.run(command, env=environment, capture_output=True, check=True)
-    assert answer.stdout.strip() == b'42'
+    answer = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    assert answer.stdout.strip() == '42'
+    assert warning in answer.stderr if warning else not answer.stderr
     return {path: path.stat().st_mtime_ns for path in kept.rglob('*.nb?')}
 
 
@@ -98,7 +100,7 @@ def test_what_is_compiled_is_kept_and_damaged_files_are_written_anew(tmp_path):
     sizes = {path: path.stat().st_size for path in written}
     for damaged in sizes:
         damaged.write_bytes(damaged.read_bytes()[:100])
-        written = run_script(tmp_path)
+        written = run_script(tmp_path, warning='is damaged')
         assert {path: path.stat().st_size for path in written} == sizes
     assert run_script(tmp_path) == written
 
@@ -108,4 +110,4 @@ def test_a_function_runs_where_numba_compiles_nothing(tmp_path):
 
 
 def test_a_function_is_compiled_on_a_full_disk(tmp_path):
-    assert run_script(tmp_path, 'full') == {}
+    assert run_script(tmp_path, 'full', warning='set NUMBA_CACHE_DIR to a folder') == {}
