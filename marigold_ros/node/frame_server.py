@@ -292,7 +292,7 @@ class FrameServer:
         for item in self._inputs.sparse:
             item.unpaired = item.unpaired + 1 if choices[item.source].item is None else 0
             if item.is_away:
-                why = self._inputs.why_no_scan(item.source, frame.stamp_ns)
+                why = self._inputs.why_no_scan(item, frame.stamp_ns)
                 self._health.report(item.problem_part, why)
 
     def _are_placed(self, image: ImageInWork, choices: Mapping[str, Choice]) -> bool:

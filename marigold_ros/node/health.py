@@ -193,13 +193,23 @@ def explain_gap(gap: float) -> str:
 
 
 def explain_missing_scan(
-    image_ns: int, newest_scan_ns: int | None, max_dt_ns: int, period_ns: int | None = None
+    image_ns: int,
+    newest_scan_ns: int | None,
+    max_dt_ns: int,
+    period_ns: int | None = None,
+    silence_s: float = 0.0,
 ) -> str:
-    """Return why no scan matches an image, from the newest scan's stamp (None without any)."""
+    """
+    Return why no scan matches an image, from the newest scan's stamp (None without any).
+
+    ``silence_s`` is how long ago it came, by a steady clock.
+    """
     if newest_scan_ns is None:
         return 'no scan has arrived'
     gap = (newest_scan_ns - image_ns) / 1e9
     text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
+    if 2.0 * silence_s > -gap > 1.0:  # seconds; it fitted when it came
+        return f'{text}: none has come for {silence_s:.3g} s'
     if abs(gap) > OTHER_CLOCK_S:
         return f'{text}: two clocks? synchronise them, or set lidar.time_offset'
     text = f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'

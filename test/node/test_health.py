@@ -156,21 +156,22 @@ def rng():
 
 
 @pytest.mark.parametrize(
-    ('newest', 'period', 'words'),
+    ('newest', 'period', 'silence', 'words'),
     [
-        (None, None, 'no scan has arrived'),
-        (137 * SECOND, None, '37 s ahead of the image: two clocks?'),
-        (63 * SECOND, 0.1, '37 s behind the image: two clocks? synchronise them, or set lidar.t'),
-        (99.8 * SECOND, None, 'is 0.06 s; where scans come late, raise lidar.wait'),
-        (99.8 * SECOND, 0.5, 'is 0.06 s; scans come every 0.5 s: raise it to half of that'),
+        (None, None, 9.0, 'no scan has arrived'),
+        (137 * SECOND, None, 9.0, '37 s ahead of the image: two clocks?'),
+        (63 * SECOND, 0.1, 0.1, '37 s behind the image: two clocks? synchronise them, or set li'),
+        (99.8 * SECOND, None, 0.1, 'is 0.06 s; where scans come late, raise lidar.wait'),
+        (99.8 * SECOND, 0.5, 0.2, 'is 0.06 s; scans come every 0.5 s: raise it to half of that'),
         # Some scan is always within 0.06 s of an image, or none came for more than a period.
-        (99.93 * SECOND, 0.1, 'is 0.06 s; where scans come late, raise lidar.wait'),
-        (98.5 * SECOND, 0.5, 'is 0.06 s; where scans come late, raise lidar.wait'),
+        (99.93 * SECOND, 0.1, 0.1, 'is 0.06 s; where scans come late, raise lidar.wait'),
+        (98.5 * SECOND, 0.5, 0.7, 'is 0.06 s; where scans come late, raise lidar.wait'),
+        (97.5 * SECOND, 0.1, 2.4, '2.5 s behind the image: none has come for 2.4 s'),
     ],
 )
-def test_a_missing_scan_is_explained_by_the_clocks(newest, period, words):
+def test_a_missing_scan_is_explained_by_the_clocks(newest, period, silence, words):
     period_ns = None if period is None else period * SECOND
-    assert words in explain_missing_scan(100 * SECOND, newest, 60_000_000, period_ns)
+    assert words in explain_missing_scan(100 * SECOND, newest, 60_000_000, period_ns, silence)
 
 
 def test_memory_grows_with_what_is_held():

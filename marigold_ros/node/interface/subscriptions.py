@@ -396,10 +396,12 @@ class Inputs:
         of_other_clock = newest_ns is None or image_ns - newest_ns > OTHER_CLOCK_S * 1e9
         return not (of_other_clock or item.rate.is_silent(PROBLEM_MEMORY))
 
-    def why_no_scan(self, source: str, image_ns: int) -> str:
-        """Return why none of the scans of a source matches an image."""
-        scans, max_dt_ns = self._scans[source], _limits(self.config)[0]
-        return explain_missing_scan(image_ns, scans.newest_ns, max_dt_ns, scans.period_ns)
+    def why_no_scan(self, item: Input, image_ns: int) -> str:
+        """Return why none of the scans of an input matches an image."""
+        scans, (max_dt_ns, _) = self._scans[item.source], _limits(self.config)
+        return explain_missing_scan(
+            image_ns, scans.newest_ns, max_dt_ns, scans.period_ns, item.rate.silence
+        )
 
     # Callbacks
 
