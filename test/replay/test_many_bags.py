@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from marigold_ros.__main__ import main
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.results import results
 from marigold_ros.replay.bag_label import copy_bytes, LabelOptions
 from marigold_ros.replay.bag_part import BagPart, PartStore
 from marigold_ros.replay.bag_replay import empty_scorer
@@ -114,6 +115,11 @@ def test_a_killed_evaluation_resumes_with_the_missing_bags(
     assert main([*call, '--fit-every', '4']) == 1
     error = capsys.readouterr().err
     assert 'an evaluation with fit_every = 8, not 4; go on with the same options' in error
+    with monkeypatch.context() as upgrade:
+        newer = {**results.versions(), 'numpy': 'x'}
+        upgrade.setattr(results, 'versions', lambda: newer)
+        assert main(call) == 1
+    assert f'versions.numpy = {np.__version__}, not x; ' in capsys.readouterr().err
 
     again = Counting(ramp, 100)
     monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: again)

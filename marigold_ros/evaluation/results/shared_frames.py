@@ -116,7 +116,7 @@ def reading_results(what: object) -> Iterator[None]:
         if isinstance(error, MarigoldError):
             raise
         raise InputError(
-            f'{what}: results.json and per_frame.csv are damaged or of another program '
+            f'{what}: results.json and per_frame.csv are damaged or of another program or release '
             f'({error!r}); run evaluate again'
         ) from error
 
