@@ -26,10 +26,10 @@ from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.around_points import hull_of
 from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.geometry.fusion.mixing import FusionModel, LARGEST_LOG_RATIO
-from marigold_ros.geometry.hull import hull_of
 from marigold_ros.geometry.sigma.fused_sigma import score_sigma, with_scaled_sigma
 from marigold_ros.reasons import as_reason
 import numpy as np

@@ -7,12 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from marigold_ros.geometry.around_points import (
     draw_to_points,
+    hull_of,
     pixel_order,
     range_around,
     spacing_of,
     spread_at,
 )
-from marigold_ros.geometry.hull import hull_of
 import numpy as np
 import pytest
 

@@ -11,7 +11,7 @@ away from points.
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.affine_fit import tukey_weights
-from marigold_ros.geometry.hull import hull_of
+from marigold_ros.geometry.around_points import hull_of
 from marigold_ros.geometry.median import median
 from marigold_ros.kernels.bilinear import sampled, scattered
 from marigold_ros.kernels.neighbours import nearest_neighbours

@@ -10,8 +10,8 @@ interpolated by pull-push, which costs a millisecond at any density.
 from dataclasses import dataclass
 
 import cv2
+from marigold_ros.geometry.around_points import hull_of
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
-from marigold_ros.geometry.hull import hull_of
 from marigold_ros.kernels.pull_push import pull_push
 from marigold_ros.kernels.triangles import scan_edges
 import numpy as np

@@ -24,13 +24,13 @@ from marigold_ros.geometry.alignment.affine_fit import (
     ONE_SIGMA,
 )
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
+from marigold_ros.geometry.around_points import hull_of
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import border_points, point_candidates, points_on_grid
 from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.fusion.interpolation import nearest_points
 from marigold_ros.geometry.fusion.mixing import mix, network_input
 from marigold_ros.geometry.fusion.work_grid import cells_needed, work_grid, WorkGrid
-from marigold_ros.geometry.hull import hull_of
 from marigold_ros.geometry.sigma.counted_errors import count_errors, ErrorCounts, sigma_map
 from marigold_ros.geometry.sigma.unseen import widen_unseen
 from marigold_ros.kernels.compiled import compiled

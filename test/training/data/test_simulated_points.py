@@ -7,7 +7,7 @@ from __future__ import annotations
 import cv2
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.hull import hull_of
+from marigold_ros.geometry.around_points import hull_of
 from marigold_training.data.simulated_points import draw_points
 import numpy as np
 
