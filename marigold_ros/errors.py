@@ -10,7 +10,9 @@ from ``ValueError`` where a caller passed a wrong value.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 import json
+import logging
 import math
 from pathlib import Path
 import re
@@ -163,6 +165,12 @@ def count_kind(counts: dict[str, int], text: str, count: int = 1, most: int = MO
     text = next((known for known in counts if without_numbers(known) == kind), text)
     if text in counts or len(counts) < most:
         counts[text] = counts.get(text, 0) + count
+
+
+@lru_cache
+def warn_once(text: str) -> None:
+    """Log a warning, the first time in this process."""
+    logging.getLogger(__name__).warning(text)
 
 
 @contextmanager

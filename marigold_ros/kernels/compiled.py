@@ -12,22 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache, update_wrapper
-import logging
+from functools import update_wrapper
 from threading import RLock
 from typing import Any, cast, TypeVar
 
-from marigold_ros.errors import brief
+from marigold_ros.errors import brief, warn_once
 
 Function = TypeVar('Function', bound=Callable)
 # Lets sums run in vectors; NaN and infinity stay what they are.
 _ANY_ORDER = {'reassoc', 'contract', 'nsz'}
 _NOT_KEPT = (
     'compiled functions cannot be kept ({}): each start takes half a minute longer; set '
-    'NUMBA_CACHE_DIR to a folder that can be written and has space'
+    'NUMBA_CACHE_DIR to a writable folder with space'
 )
 _turn = RLock()
-log = logging.getLogger(__name__)
 
 
 def compiled(any_order: bool = False) -> Callable[[Function], Function]:
@@ -80,7 +78,7 @@ class _Compiled:
                 if hasattr(self._dispatcher, '_cache'):  # not with NUMBA_DISABLE_JIT
                     _keep_where_possible(self._dispatcher._cache)
             except RuntimeError:
-                _warn_once(_NOT_KEPT.format('neither in __pycache__ nor in ~/.cache'))
+                warn_once(_NOT_KEPT.format('neither in __pycache__ nor in ~/.cache'))
                 self._dispatcher = njit(**self._settings)(self._function)
         return self._dispatcher
 
@@ -93,7 +91,7 @@ def _keep_where_possible(cache: Any) -> None:
         try:
             return load(*arguments)
         except Exception as error:  # half a pickle raises anything
-            _warn_once(f'{cache.cache_path} is damaged ({brief(error)}): compiling anew')
+            warn_once(f'{cache.cache_path} is damaged ({brief(error)}): compiling anew')
             with suppress(OSError):
                 cache.flush()
             return None
@@ -102,11 +100,6 @@ def _keep_where_possible(cache: Any) -> None:
         try:
             save(*arguments)
         except Exception as error:  # it reads the index, too
-            _warn_once(_NOT_KEPT.format(getattr(error, 'strerror', None) or brief(error)))
+            warn_once(_NOT_KEPT.format(getattr(error, 'strerror', None) or brief(error)))
 
     cache.load_overload, cache.save_overload = load_overload, save_overload
-
-
-@lru_cache
-def _warn_once(text: str) -> None:
-    log.warning(text)

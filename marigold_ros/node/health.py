@@ -199,11 +199,7 @@ def explain_missing_scan(
     period_ns: int | None = None,
     silence_s: float = 0.0,
 ) -> str:
-    """
-    Return why no scan matches an image, from the newest scan's stamp (None without any).
-
-    ``silence_s`` is how long ago it came, by a steady clock.
-    """
+    """Return why no scan matches an image, from the newest's stamp, and how long ago it came."""
     if newest_scan_ns is None:
         return 'no scan has arrived'
     gap = (newest_scan_ns - image_ns) / 1e9

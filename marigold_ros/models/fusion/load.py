@@ -9,12 +9,11 @@ Imports torch only for what OpenVINO has not compiled before.
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
-import logging
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from marigold_ros.errors import CheckpointError, WriteError
+from marigold_ros.errors import CheckpointError, warn_once, WriteError
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.locate import EMBEDDED, FUSION, local_folder, require_file
@@ -24,7 +23,6 @@ from marigold_ros.threads import usable_cores
 import numpy as np
 
 _REMEDY = 'choose alignment.fusion auto, none, or a folder with config.json and model.safetensors'
-log = logging.getLogger(__name__)
 
 
 class LoadedFusion:
@@ -110,7 +108,7 @@ def _load(
             network = load_fusion_network(folder)
             return LoadedFusion(folder, compile_mixing(network, cache, files, threads))
         except WriteError as error:
-            log.warning('%s; PyTorch, which is slower, runs the fusion network until then', error)
+            warn_once(f'{error}; PyTorch, which is slower, runs the fusion network until then')
     return LoadedFusion(folder, run_by_torch(load_fusion_network(folder), torch.device(device)))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 import hashlib
 from inspect import getfile
 import json
@@ -21,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.errors import MarigoldError
+from marigold_ros.errors import MarigoldError, warn_once
 from marigold_ros.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
     except OSError:
         return {}
     except Exception as error:  # whatever is wrong with it
-        log.warning('%s cannot be used (%s): it is written anew', folder / SIZES, error)
+        warn_once(f'{folder / SIZES} cannot be used ({error}): it is written anew')
         return {}
 
 
@@ -159,17 +158,9 @@ def _write(path: Path, data: bytes) -> bool:
     try:
         write_whole(path, data)
     except MarigoldError as error:
-        _warn_not_kept(path.parent, getattr(error.__cause__, 'strerror', ''))
+        warn_once(
+            f'{path.parent} cannot be written ({getattr(error.__cause__, "strerror", "")}): each '
+            'start compiles networks again; set runtime.cache_dir to a writable folder with space'
+        )
         return False
     return True
-
-
-@lru_cache
-def _warn_not_kept(folder: Path, reason: str) -> None:
-    """Warn, once for a folder, that each start will compile all networks."""
-    log.warning(
-        '%s cannot be written (%s): each start compiles networks again; set runtime.cache_dir to '
-        'a folder that can be written and has space',
-        folder,
-        reason,
-    )
