@@ -11,8 +11,7 @@ from typing import Any
 
 from marigold_ros.errors import brief, ConfigurationError
 from marigold_ros.models.diffusion_depth.mpvit import HEADS, MPViT
-from marigold_ros.models.unet.checkpoint import are_sizes
-from marigold_ros.models.unet.network import convolution, Residual
+from marigold_ros.models.unet.network import are_sizes, convolution, Residual
 import torch
 from torch import nn
 from torch.nn import functional

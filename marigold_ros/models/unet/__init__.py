@@ -3,6 +3,6 @@
 """
 A plain U-Net from image to depth: the model for robots without a GPU.
 
-Begin with ``model.py``; ``network.py`` is the network, ``checkpoint.py`` loads it from its
-``folder.py``, ``compiled_model.py`` runs it without torch.
+Begin with ``model.py``, which loads ``network.py`` from its ``folder.py``; ``compiled_model.py``
+runs it without torch.
 """

@@ -9,6 +9,7 @@ own, whatever the batch. Letters: B images, H, W image.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from marigold_ros.models.unet.folder import SIDE
 import torch
@@ -17,6 +18,16 @@ from torch.nn import functional
 
 CHANNELS, BLOCKS = (24, 48, 96, 192, 320), (1, 1, 2, 1)
 GROUPS = 8  # of the norms; channels are multiples
+
+
+def are_sizes(channels: Any, blocks: Any) -> bool:
+    """Return whether a U-Net of these channels and blocks can be built."""
+    if not all(isinstance(value, (list, tuple)) for value in (channels, blocks)):
+        return False
+    if not all(type(number) is int for number in (*channels, *blocks)):
+        return False
+    wide = all(number > 0 and number % GROUPS == 0 for number in channels)
+    return wide and min(blocks, default=-1) >= 0 and len(channels) == len(blocks) + 1
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

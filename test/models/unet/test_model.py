@@ -4,8 +4,8 @@
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
-from marigold_ros.models.unet.checkpoint import are_sizes, load_network
-from marigold_ros.models.unet.network import DepthUNet, Residual
+from marigold_ros.models.unet.model import load_network
+from marigold_ros.models.unet.network import are_sizes, DepthUNet, Residual
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest

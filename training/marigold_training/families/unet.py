@@ -13,10 +13,9 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.locate import find_folder
-from marigold_ros.models.unet.checkpoint import are_sizes, load_network
 from marigold_ros.models.unet.folder import facts_of, MODEL_TYPE, read_facts
-from marigold_ros.models.unet.model import UNetModel
-from marigold_ros.models.unet.network import BLOCKS, CHANNELS, DepthUNet, GROUPS
+from marigold_ros.models.unet.model import load_network, UNetModel
+from marigold_ros.models.unet.network import are_sizes, BLOCKS, CHANNELS, DepthUNet, GROUPS
 from marigold_training.families.registry import copied_weights, init_kind, TrainedFamily, Weights
 from marigold_training.networks.export import write_network
 from marigold_training.objectives.trained_networks import TrainedModel
