@@ -4,5 +4,5 @@
 DiffusionDepth (Duan et al., ECCV 2024): metric depth by denoising a latent of half resolution.
 
 Begin with ``model.py``; ``network.py`` puts the parts together: ``features.py`` (what the image
-says), ``latent.py`` (truth and latent) and ``denoiser.py`` (one refinement, all DDIM steps).
+says), the latent of depth and ``denoiser.py`` (one refinement, all DDIM steps).
 """

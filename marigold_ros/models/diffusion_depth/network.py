@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The network of DiffusionDepth: features of an image guide the denoising of a depth latent."""
+"""
+The network of DiffusionDepth: features of an image guide the denoising of a depth latent.
+
+Letters: B images, C latent channels, H, W image, h, w latent, half of these, rounded up.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +13,12 @@ from typing import Any
 from marigold_ros.models.diffusion_depth.backbones import SIDE
 from marigold_ros.models.diffusion_depth.denoiser import DenoisingBlock, refine
 from marigold_ros.models.diffusion_depth.features import ImageFeatures
-from marigold_ros.models.diffusion_depth.latent import CHANNELS, DepthLatent
 import torch
 from torch import nn
+
+CHANNELS = 16
+SLOPE = 0.2  # of the encoder, for what is negative
+SMALLEST = 1e-6  # of the decoder's sigmoid: nothing is farther than a million metres
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,37 @@ class Architecture:
     def noise_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Return the shape (C, h, w) of the latent of an image."""
         return self.latent, -(-height // SIDE), -(-width // SIDE)
+
+
+class DepthLatent(nn.Module):
+    """The encoder of sparse truth, which training alone needs, and the decoder of latents."""
+
+    def __init__(self, channels: int = CHANNELS) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, channels, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.Tanh(),
+        )
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels, 4, 2, 1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, 1, 3, 1, 1),
+        )
+
+    def encode(self, depth: torch.Tensor) -> torch.Tensor:
+        """Encode depth (B, 1, H, W) in metres, 0 unknown, to latents (B, C, h, w) in [-1, 1]."""
+        return self.encoder(depth)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Decode latents (B, C, h, w) to metres (B, 1, 2h, 2w), at least 0."""
+        # Half precision would round distant depth to steps of metres.
+        share = self.decoder(latent).float().sigmoid().clamp(min=SMALLEST)
+        return 1.0 / share - 1.0
 
 
 class DiffusionDepth(nn.Module):

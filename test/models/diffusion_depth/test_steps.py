@@ -3,8 +3,7 @@
 """DiffusionDepth's steps and latent; the oracle of the rest is the original."""
 
 from marigold_ros.models.diffusion_depth.denoiser import DenoisingBlock, refine
-from marigold_ros.models.diffusion_depth.latent import DepthLatent
-from marigold_ros.models.diffusion_depth.network import Architecture
+from marigold_ros.models.diffusion_depth.network import Architecture, DepthLatent
 import pytest
 import torch
 
