@@ -19,9 +19,8 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.web.app import make_app, Service
-from marigold_ros.web.connections import ACCEPTED_AT_ONCE, Connection
+from marigold_ros.web.connections import ACCEPTED_AT_ONCE, Connection, limited_logs
 from marigold_ros.web.jobs import JobQueue
-from marigold_ros.web.logs import limited_logs
 from marigold_ros.web.models import ModelStore
 from marigold_ros.web.security import access_for
 from marigold_ros.web.uploads import Limits

@@ -10,9 +10,8 @@ import logging
 import socket
 
 import cv2
-from marigold_ros.web import connections, logs
-from marigold_ros.web.connections import MOST_OPEN
-from marigold_ros.web.logs import limited_logs, MOST_RECORDS
+from marigold_ros.web import connections
+from marigold_ros.web.connections import limited_logs, MOST_OPEN, MOST_RECORDS
 import numpy as np
 import pytest
 
@@ -90,7 +89,7 @@ def test_the_log_is_limited_and_says_by_how_much(log, monkeypatch):
     for number in range(MOST_RECORDS + 80):
         logger.warning('no file %d', number)
     assert len(lines()) == MOST_RECORDS
-    monkeypatch.setattr(logs, 'PERIOD_S', 0.0)
+    monkeypatch.setattr(connections, 'PERIOD_S', 0.0)
     logger.warning('another %s', 'minute')
     assert lines()[-1] == 'another minute (80 left out before)'
     logger.warning('the next one')
