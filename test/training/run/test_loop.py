@@ -265,6 +265,9 @@ def test_a_checkpoint_of_other_networks_or_damaged_is_refused(new_trainer, tmp_p
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match='is damaged'):
         new_trainer(tmp_path, STAGES[:1])
+    torch.save({'step': 1}, path)
+    with pytest.raises(CheckpointError, match='has no average, chain, .* of another release'):
+        new_trainer(tmp_path, STAGES[:1])
 
 
 def own_stages(*changes: dict) -> list[dict]:

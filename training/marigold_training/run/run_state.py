@@ -22,6 +22,8 @@ import torch
 
 STATE, BACKUPS = 'state.pt', 'backups'  # in the folder of a run
 LAST = 'last'  # names the weights of the last step
+# Entries of a state that releases always had.
+NEEDED = {'chain', 'average', 'optimizer', 'stage_index', 'step', 'skipped', 'provenance'}
 # Of a stage: what its row of the card states, and what its optimizer's state depends on.
 ON_CARD = ('name', 'objective', 'trains', 'steps', 'batch_size', 'accumulation')
 IN_WORK = ('objective', 'trains')
@@ -62,15 +64,22 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     """
     Read a state into main memory.
 
-    Raises CheckpointError if it is damaged or does not fit the networks or their space.
+    Raises CheckpointError if it is damaged, of another release, or does not fit the networks or
+    their space.
     """
     try:
         state = torch.load(path, weights_only=True, map_location='cpu')
+        missing = sorted(NEEDED - state.keys())
     except Exception as error:  # torch raises whatever the damage led to
         raise CheckpointError(
             f'{path} is damaged ({str(error).strip()[:120]}); restore it, or delete it to restart '
             'the run'
         ) from error
+    if missing:
+        raise CheckpointError(
+            f'{path} has no {", ".join(missing)}: it is of another release or program; give '
+            'another --out, or delete it to restart the run'
+        )
     own = networks.state_dict()
     for name in sorted(set(own) ^ set(state['chain'])):
         where = 'the recipe' if name in own else 'the checkpoint'
