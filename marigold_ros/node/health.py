@@ -193,16 +193,12 @@ def explain_gap(gap: float) -> str:
 
 
 def explain_missing_scan(
-    image_ns: int,
-    newest_scan_ns: int | None,
-    max_dt_ns: int,
-    period_ns: int | None = None,
-    silence_s: float = 0.0,
+    image_ns: int, newest_ns: int | None, max_dt_ns: int, period_ns: int | None, silence_s: float
 ) -> str:
     """Return why no scan matches an image, from the newest's stamp, and how long ago it came."""
-    if newest_scan_ns is None:
+    if newest_ns is None:
         return 'no scan has arrived'
-    gap = (newest_scan_ns - image_ns) / 1e9
+    gap = (newest_ns - image_ns) / 1e9
     text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
     if 2.0 * silence_s > -gap > 1.0:  # seconds; it fitted when it came
         return f'{text}: none has come for {silence_s:.3g} s'

@@ -110,4 +110,4 @@ def test_a_function_runs_where_numba_compiles_nothing(tmp_path):
 
 
 def test_a_function_is_compiled_on_a_full_disk(tmp_path):
-    assert run_script(tmp_path, 'full', warning='set NUMBA_CACHE_DIR to a folder') == {}
+    assert run_script(tmp_path, 'full', warning='set NUMBA_CACHE_DIR') == {}

@@ -85,8 +85,7 @@ def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path, caplog, name):
         found = load_or_compile(folder / 'a.blob', never, lambda: Compiled(b'code'))
         remember_size(folder, 'tiny', (480, 640))
     assert found.data == b'code'
-    assert caplog.text.count('cannot be written') == 1
-    assert 'set runtime.cache_dir' in caplog.text
+    assert caplog.text.count('compiles networks again; set runtime.cache_dir to') == 1
     assert known_sizes(folder, 'tiny') == []
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 
 from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
-from marigold_ros.errors import ConfigurationError, WriteError
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.runtime import openvino_networks
@@ -201,18 +201,6 @@ def test_a_converted_network_answers_for_every_size_of_its_argument(tmp_path):
             np.testing.assert_allclose(answer, layer(value).numpy(), atol=1e-6)
         np.testing.assert_array_equal(kept([value.numpy()]), answer)
     assert len(made._compiled) == 12
-
-
-def test_a_full_disk_of_temporary_files_is_named_with_the_remedy(tmp_path, full_disk):
-    pytest.importorskip('openvino', reason='needs the extra openvino')
-    kept = KeptNetworks(tmp_path, [Path(__file__)], 'float32', 1)
-    value, any_size = torch.zeros(1, 128), [(1, 128)]
-    words = 'temporary files.*free some space.*set TMPDIR'
-    with full_disk(1 << 15), pytest.raises(WriteError, match=words):  # half of the weights
-        kept.load_or_convert(
-            any_size,
-            lambda: openvino_networks.convert(torch.nn.Linear(128, 128), (value,), any_size),
-        )
 
 
 @pytest.mark.usefixtures('own_cache')
