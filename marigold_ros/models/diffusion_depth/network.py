@@ -56,7 +56,7 @@ class Architecture:
 
 
 class DepthLatent(nn.Module):
-    """The encoder of sparse truth, which training alone needs, and the decoder of latents."""
+    """Encodes metres of sparse truth, for training alone, and decodes latents, as published."""
 
     def __init__(self, channels: int = CHANNELS) -> None:
         super().__init__()

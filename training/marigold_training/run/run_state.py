@@ -22,7 +22,7 @@ import torch
 
 STATE, BACKUPS = 'state.pt', 'backups'  # in the folder of a run
 LAST = 'last'  # names the weights of the last step
-# Entries of a state that releases always had.
+# Entries that every state has.
 NEEDED = {'chain', 'average', 'optimizer', 'stage_index', 'step', 'skipped', 'provenance'}
 # Of a stage: what its row of the card states, and what its optimizer's state depends on.
 ON_CARD = ('name', 'objective', 'trains', 'steps', 'batch_size', 'accumulation')
