@@ -305,6 +305,9 @@ class DepthNode(ManagedNode):
     def publish_diagnostics(self) -> None:
         """Publish the diagnostics of now, and log what is new in them; done once a second."""
         if self._diagnostics is not None and self._inputs is not None:
+            if self._inputs.image.rate.hertz and not self.get_clock().now().nanoseconds:
+                remedy = 'play the bag with --clock, or set use_sim_time to false'
+                self.health.report('clock', f'images come, but no /clock: {remedy}')
             parts = (self._inputs, self._outputs, self._extrinsics)
             message = diagnostics(self, *parts, self._loader.description, self._config)
             self._diagnostics.publish(message)
