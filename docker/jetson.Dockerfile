@@ -14,6 +14,8 @@ FROM ${BASE}
 ARG TORCH_INDEX
 # Empty values put pip's own index in place of the one in the base image.
 ENV PIP_INDEX_URL= PIP_EXTRA_INDEX_URL=
+# Shared memory reaches processes of the same user only, and here that is root.
+ENV FASTDDS_BUILTIN_TRANSPORTS=UDPv4
 SHELL ["/bin/bash", "-c"]
 WORKDIR /ros2_ws
 

@@ -129,7 +129,10 @@ def _complaints(item, health: Health) -> Iterator[str]:
             f'{item.qos}: set {_INPUTS[item.name][0]}'
         )
     if silent and item.name != 'info':  # some drivers publish camera_info once
-        yield f'{item.topic} is published, but nothing arrives: network, or a driver that hangs?'
+        yield (
+            f'{item.topic} is published, but nothing arrives: network, a driver that hangs, or '
+            'one of another user (then set FASTDDS_BUILTIN_TRANSPORTS=UDPv4)?'
+        )
     parts = ('clock', 'image') if item.name == 'image' else (item.problem_part,)
     for problem in filter(None, map(health.problem, parts)):
         if item.publishers > 1:  # whose messages may contradict each other
