@@ -75,6 +75,8 @@ def pytest_configure(config: pytest.Config) -> None:
         # Of the last transformers for Python 3.10.
         deprecated = 'ignore:`torch.jit.script` is deprecated:DeprecationWarning'
         config.addinivalue_line('filterwarnings', deprecated)
+        # `gc.freeze` below hides from hypothesis what holds its own object.
+        config.addinivalue_line('filterwarnings', 'ignore:It looks like `register_random`')
     beside = ('training', 'benchmarks', 'test/trials', 'test/hostile')
     for folder in (ROOT, *(ROOT / name for name in beside)):
         if str(folder) not in sys.path:  # pytest before 7 knows no pythonpath
