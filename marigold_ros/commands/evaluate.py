@@ -53,7 +53,6 @@ from marigold_ros.evaluation.choices import (
     USABLE_ERROR,
 )
 from marigold_ros.image_sets.layouts import FOLDER, LAYOUTS
-from marigold_ros.settings import flat
 
 if TYPE_CHECKING:
     from marigold_ros.image_sets.image_set import ImageChoice
@@ -325,7 +324,7 @@ def _open_store(args: argparse.Namespace, plan: ReplayPlan) -> PartStore:
     from marigold_ros.replay.bag_part import PartStore
 
     store = PartStore(Path(args.out) / 'parts')
-    store.open(dict(flat({**lasting_options(args, 'require'), 'versions': versions()})))
+    store.open({**lasting_options(args, 'require'), 'versions': versions()})
     kept = [store.scored(job) for job in plan.jobs]
     read = sum(part.read for part in kept if part is not None)
     if read:

@@ -24,6 +24,7 @@ from marigold_ros.evaluation.scoring.merging import merged
 from marigold_ros.geometry.blind_image import ImageHealth
 from marigold_ros.replay.replay_plan import BagJob
 from marigold_ros.replay.stored_values import read_values, write_values
+from marigold_ros.settings import flat
 from marigold_ros.whole_files import write_whole
 
 _FINISHED, _BEGUN = '.finished.npz', '.begun.npz'
@@ -185,9 +186,10 @@ def keep_options(
 
     Raises ConfigurationError for other or damaged options, if results would mix (``mixes``).
     """
-    wanted = json.loads(json.dumps(options, default=str))
+    wanted = before = dict(flat(json.loads(json.dumps(options, default=str))))
     try:
-        before = dict(json.loads(path.read_bytes())) if mixes and path.exists() else wanted
+        if mixes and path.exists():
+            before = dict(flat(dict(json.loads(path.read_bytes()))))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigurationError(f'{path} cannot be read ({error}); {remedy}') from error
     if before != wanted:
