@@ -41,6 +41,7 @@ _NAMES = dict.fromkeys(('sha', 'oid', 'sha256', 'blobId', 'xetHash'), _HASH) | {
 }
 _HASH_HEADERS = ('ETag', 'X-Linked-ETag', 'X-Repo-Commit', 'X-Xet-Hash')
 _SPARE = 2**28  # bytes of the disk that a download leaves
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}  # where a cache cannot be kept
 
 
 @dataclass(frozen=True)
@@ -240,8 +241,7 @@ def _refusal(error: Exception, name: str, revision: str | None) -> str:
             'the disk is full; make room, or set HF_HOME to a folder on another disk: the same '
             f'command then goes on with {name}'
         )
-    unusable = isinstance(error, (PermissionError, NotADirectoryError))
-    if unusable or (isinstance(error, OSError) and error.errno == errno.EROFS):
+    if isinstance(error, OSError) and error.errno in _UNUSABLE:
         return f'{name} cannot be kept ({_first_line(error)}); set HF_HOME to a folder of your own'
     if isinstance(error, errors.HfHubHTTPError):
         cause = _first_line(error)
