@@ -225,16 +225,23 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Return the kind of machine, not which one it is."""
-    try:  # a file of Linux
-        found = re.search(r'^model name\s*:(.*)', Path('/proc/cpuinfo').read_text('utf-8'), re.M)
-    except OSError:
-        found = None
-    model = found[1].strip() if found else platform.processor()
     return {
         'system': f'{platform.system()} {platform.machine()}',
-        'processor': model,
+        'processor': _processor(),
         'cores': os.cpu_count(),
     }
+
+
+def _processor() -> str:
+    """Return the name of an ARM board, as 'NVIDIA Jetson …', or of an x86 processor (Linux)."""
+    for file, line in (
+        ('/proc/device-tree/model', r'([^\0]+)'),
+        ('/proc/cpuinfo', r'^model name\s*:(.*)'),
+    ):
+        with suppress(OSError):
+            if found := re.search(line, Path(file).read_text('utf-8', 'replace'), re.M):
+                return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def is_dataset(results: Mapping[str, Any]) -> bool:
