@@ -131,7 +131,7 @@ def _complaints(item, health: Health) -> Iterator[str]:
     if silent and item.name != 'info':  # some drivers publish camera_info once
         yield (
             f'{item.topic} is published, but nothing arrives: network, a driver that hangs, or '
-            'one of another user (then set FASTDDS_BUILTIN_TRANSPORTS=UDPv4)?'
+            'one of another user (with Fast DDS set FASTDDS_BUILTIN_TRANSPORTS=UDPv4)?'
         )
     parts = ('clock', 'image') if item.name == 'image' else (item.problem_part,)
     for problem in filter(None, map(health.problem, parts)):
