@@ -4,6 +4,7 @@
 
 from dataclasses import replace
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
@@ -98,6 +99,20 @@ def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
     alone = fuse(fit, sparse, CONFIG, FusionGuide(SHAPE, rgb, network))
     np.testing.assert_array_equal(fused.metric, alone.metric)
     np.testing.assert_array_equal(fused.sigma, alone.sigma)
+
+
+def test_where_the_map_has_no_depth_every_build_of_opencv_gives_the_same(network):
+    # ARM's and Debian's lack Intel's kernels, and so their functions of NaN.
+    prediction, sparse, rgb, _ = street()
+    prediction.relative[:30] = np.nan
+    intel, found = cv2.ipp.useIPP(), []
+    try:
+        for use in (intel, False):
+            cv2.ipp.setUseIPP(use)
+            found.append(align(prediction, sparse, CONFIG, rgb=rgb, network=network).metric)
+    finally:
+        cv2.ipp.setUseIPP(intel)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize('kind', USELESS)
