@@ -27,8 +27,8 @@ def write_whole(path: Path, data: bytes) -> None:
         with suppress(OSError):
             draft.unlink()
         raise MarigoldError(
-            f'{path} could not be written ({error.strerror}); free some space, or check that the '
-            'folder is writable, and run the same command again'
+            f'{path} could not be written ({error.strerror}); free some space, remove what is in '
+            'its place, or check that the folder is writable, and run the same command again'
         ) from error
 
 

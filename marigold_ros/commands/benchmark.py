@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; return the exit code."""
     from marigold_ros.evaluation.results.results import machine, to_json
 
-    folder = None if args.out is None else make_folder(args.out)
+    folder = None if args.out is None else make_folder(args.out, 'benchmark.json')
     of_frame = args.what == 'frame'
     if args.model is not None and args.arch:
         raise UsageError(f"--arch {args.arch} takes the place of --model '{args.model}'; give one")

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo; return 1 if the node reported a fault, or without any metric depth."""
     from marigold_ros.live_run.played_bag import DemoJob, prepare_bag, synthetic_drive
-    from marigold_ros.live_run.scoring import clear_old, evaluate_offline
+    from marigold_ros.live_run.scoring import clear_old, evaluate_offline, FILES
     from marigold_ros.models import families_of
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import ReplayOptions
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if path is not None:
         reason = 'is of the synthetic drive; leave it out, or leave out --bag'
         refuse_given(args, add_arguments, ['size'], reason)
-    folder = own_folder(args.out)
+    folder = own_folder(args.out, *FILES, 'drive.json', 'fast_dds.xml')
     if path is None:
         say(f'synthetic drive: {folder / "drive"}')
         path = synthetic_drive(folder, args.frames or 40, *args.size)

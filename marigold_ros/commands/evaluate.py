@@ -160,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
         refuse_settings(args, 'points', 'is of the recorded clouds; give --record too')
     config = replace(config, pipeline=predicted_as_published(args, config.pipeline))
     from marigold_ros.bags.frames import Excerpt
-    from marigold_ros.evaluation.results.results import to_json
+    from marigold_ros.evaluation.results.results import RESULT_FILES, to_json
     from marigold_ros.replay.bag_replay import lost_part, replay
     from marigold_ros.replay.evaluate_bags import evaluate_plan
     from marigold_ros.replay.executor import BagWorker
@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         from marigold_ros.replay.rerun_file import require_rerun
 
         require_rerun()
-    own_folder(args.out)
+    own_folder(args.out, *RESULT_FILES)
     published = f'marigold-{args.dataset}'
     options = replay_options(
         args,

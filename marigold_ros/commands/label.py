@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 import json
+import os
 from pathlib import Path
 import shlex
 import shutil
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.points:
         refuse_settings(args, 'points', 'is of the point clouds; give --points too')
-    _check_names(Path(args.out).resolve(), [Path(bag) for bag in args.bags])
+    _check_names(Path(os.path.realpath(args.out)), [Path(bag) for bag in args.bags])
     folder = own_folder(args.out).resolve()
     replay = replay_options(args, config)
     plan = plan_replay(args.bags, replay)
@@ -141,8 +142,8 @@ def _check_names(folder: Path, bags: list[Path]) -> None:
             f"{count} of the bags are named '{name}', as their copies would be; label them into "
             'different folders'
         )
-    for bag in map(Path.resolve, bags):
-        is_part = bag.is_file() and (bag.parent / 'metadata.yaml').is_file()
+    for bag in (Path(os.path.realpath(bag)) for bag in bags):
+        is_part = os.path.isfile(bag) and (bag.parent / 'metadata.yaml').is_file()
         whole = bag.parent if is_part else bag
         if folder.is_relative_to(whole):
             raise ConfigurationError(f'--out {folder} is within the bag {whole}; give another')

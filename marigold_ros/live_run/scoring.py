@@ -3,7 +3,7 @@
 """Score and draw the outputs of a live node: its recording beside the bag that was played."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 import itertools
 from pathlib import Path
@@ -44,6 +44,7 @@ from marigold_ros.replay.sources import SourcesOfBag
 import numpy as np
 
 FIT_EVERY = 8
+FILES = (*RESULT_FILES, 'cloud.ply', 'demo.webp', 'demo.rrd', 'node.log')  # of a run
 _DRAWN = 20  # frames of an animation
 _PARTS = {
     f'{NODE}/relative/image': 'relative',
@@ -295,7 +296,5 @@ def clear_old(folder: Path) -> None:
     Raises BagError if ``recording`` exists and is not a bag, so somebody else's.
     """
     remove_recording(folder / 'recording')
-    names = (*RESULT_FILES, 'cloud.ply', 'demo.webp', 'demo.rrd')
-    for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in names)):
-        with suppress(FileNotFoundError):
-            old.unlink()
+    for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in FILES)):
+        old.unlink(missing_ok=True)

@@ -191,9 +191,9 @@ def whole_folder(folder: Path, task: str = 'export') -> Iterator[Path]:
     stays.
     """
     draft, folder = None, Path(os.path.realpath(folder))  # a link to it stays
-    if folder.is_file():
-        raise CheckpointError(f'{folder} is a file; choose another folder, and {task} again')
     try:
+        if folder.is_file():
+            raise CheckpointError(f'{folder} is a file; choose another folder, and {task} again')
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
         yield draft

@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+import os
 from pathlib import Path
 
 from marigold_ros.bags.frames import BagFrame
@@ -68,7 +69,7 @@ class Labelled:
 
 def label_name(path: Path) -> str:
     """Return the name of a bag's copy: that of the folder, or of the file without suffix."""
-    return path.resolve().name if path.is_dir() else path.stem
+    return path.resolve().name if os.path.isdir(path) else path.stem
 
 
 def copy_bytes(path: Path, options: LabelOptions) -> int:

@@ -4,6 +4,8 @@
 
 import argparse
 from multiprocessing import get_context
+from pathlib import Path
+import re
 
 from marigold_ros.__main__ import main
 from marigold_ros.commands.terminal.options import (
@@ -70,12 +72,33 @@ def test_two_runs_at_once_never_share_a_folder(command, held_by_another, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']
 
 
-@pytest.mark.parametrize('command', ['predict x.png', 'benchmark', 'label bag', 'demo'])
-def test_a_folder_that_cannot_be_written_is_refused_before_the_work(command, capsys):
-    assert main([*command.split(), '--out', '/proc/sys']) == 1  # closed to root, too
-    assert capsys.readouterr().err == (
-        'error: --out /proc/sys cannot be written; give a writable folder\n'
-    )
+@pytest.mark.parametrize(
+    ('command', 'words'),
+    [
+        ('predict x.png --out /proc/sys', 'cannot be written; give a writable folder'),
+        ('evaluate bag --out old', "'old/report.html' cannot be written; remove what is there"),
+        ('demo --out old', "'old/node.log' cannot be written; remove what is there"),
+        ('benchmark --out old', "'old/benchmark.json' cannot be written; remove what is there"),
+        ('export unet --onnx new/file', 'give a file in an existing, writable folder'),
+        ('export unet --onnx LONG', 'cannot be written'),
+        ('models convert x.pt --family prime_depth --out LONG --json', 'too long'),
+        ('compare LONG other', 'too long'),
+        ('label LONG --out new', 'too long'),
+        ('label loop --out new', 'Too many levels of symbolic links'),
+        ('label bag --out loop', 'give a writable folder'),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_refused_before_the_work(
+    command, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path('loop').symlink_to('loop')
+    for name in re.findall('old/[a-z.]+', words):
+        Path(name).mkdir(parents=True)
+    assert main(command.replace('LONG', 'x' * 256).split()) == 1
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert printed.count('\n') == 1
 
 
 def test_a_folder_is_free_once_its_process_has_ended(tmp_path):

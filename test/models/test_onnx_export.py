@@ -87,9 +87,6 @@ def test_the_command_writes_a_file(unet_folder, tmp_path, capsys):
     assert main(['export', str(unet_folder), '--onnx', str(path), '--size', '96x128']) == 0
     assert path.is_file()
     assert 'space log' in capsys.readouterr().out
-    missing = tmp_path / 'nowhere' / 'model.onnx'
-    assert main(['export', str(unet_folder), '--onnx', str(missing)]) == 1
-    assert 'give a file in an existing, writable folder' in capsys.readouterr().err
     os.mkfifo(pipe := tmp_path / 'pipe')  # as a device
     assert main(['export', str(unet_folder), '--onnx', str(pipe)]) == 1
     assert f"--onnx '{pipe}' is no file; give a file" in capsys.readouterr().err

@@ -166,8 +166,8 @@ def load_chosen_model(
     return load_model(*config.arguments, runtime)
 
 
-def make_folder(path: str | Path) -> Path:
-    """Make the folder of the results before the work begins, or raise ConfigurationError."""
+def make_folder(path: str | Path, *files: str) -> Path:
+    """Make the folder of these results before the work, or raise ConfigurationError."""
     folder = Path(path)
     if not path:
         raise UsageError('--out is empty; give a folder, . for this one')
@@ -179,22 +179,25 @@ def make_folder(path: str | Path) -> Path:
         ) from error
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(f'--out {folder} cannot be written; give a writable folder')
+    for file in files:
+        check_file('in --out,', f'{folder / file}')
     return folder
 
 
 def check_file(option: str, path: str) -> Path:
     """Return the path of a file, or raise ConfigurationError where it cannot be written."""
     file = Path(path)
-    place = file if file.exists() else file.parent
-    if not path or file.is_dir() or not file.parent.is_dir() or not os.access(place, os.W_OK):
-        text = f"{option} '{path}' cannot be written; give a file in an existing, writable folder"
-        raise ConfigurationError(text)
-    return file
+    with suppress(OSError):  # of a name that is too long
+        place = file if file.is_symlink() or file.exists() else file.parent
+        if file.parent.is_dir() and not file.is_dir() and os.access(place, os.W_OK):
+            return file
+    text = 'remove what is there, or give a file in an existing, writable folder'
+    raise ConfigurationError(f"{option} '{path}' cannot be written; {text}")
 
 
-def own_folder(path: str | Path) -> Path:
+def own_folder(path: str | Path, *files: str) -> Path:
     """Make a folder, locked for other processes until this one, not its children, has ended."""
-    folder = make_folder(path)
+    folder = make_folder(path, *files)
     try:
         lock = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

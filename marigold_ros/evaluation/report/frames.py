@@ -16,6 +16,7 @@ from marigold_ros.evaluation.report import drawing
 from marigold_ros.evaluation.report.html_page import escape
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import Prediction
+from marigold_ros.whole_files import write_whole
 import numpy as np
 
 _INLINE_WIDTH_PX = 960
@@ -51,7 +52,7 @@ def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> st
         if sample.metric is not None:
             scales[f'frame_{sample.index:04d}'] = [round(end, 3) for end in scale]
         parts.append(_panel(meaning, sample, panels, scale, number == worst))
-    (folder / SCALES).write_text(json.dumps(scales), encoding='utf-8')
+    write_whole(folder / SCALES, json.dumps(scales).encode())
     what = 'images' if samples[0][1].truth is not None else 'frames'
     return f'<section id="frames"><h2>Worst and best {what}</h2>{"".join(parts)}</section>'
 
@@ -165,7 +166,7 @@ def ramp(kind: str, name: str, ticks: Mapping[str, float]) -> str:
 def _save(
     index: int, panels: Mapping[str, np.ndarray], folder: Path, low: float, high: float
 ) -> None:
-    """Write PNG files; cv2.imwrite hides failures, Path.write_bytes raises."""
+    """Write PNG files; cv2.imwrite would hide failures."""
     for name, panel in panels.items():
         drawn = panel
         if name in ('LiDAR', 'depth', 'truth', 'fitted') or name.startswith(_ORACLE):
@@ -176,7 +177,7 @@ def _save(
             drawn = drawing.with_error_legend(panel)
         stem = _FILES.get(name) or re.sub(r'[^\w+.-]+', '_', name)
         path = folder / f'frame_{index:04d}_{stem}.png'
-        path.write_bytes(cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
+        write_whole(path, cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
 
 
 def inline(rgb: np.ndarray) -> str:

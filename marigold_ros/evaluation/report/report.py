@@ -28,6 +28,7 @@ from marigold_ros.evaluation.results.results import (
 )
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
+from marigold_ros.whole_files import write_whole
 
 _NO_SCRIPT = (
     '<noscript><p class="warning">Curves, slider and cloud need JavaScript, which is off; the '
@@ -43,8 +44,6 @@ def write_all(
     folder: str | Path, results: Mapping[str, Any], scorer: Scorer, title: str, intro: str = ''
 ) -> None:
     """Write results.json, per_frame.csv, report.html and pictures/ at the top of a folder."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     write_results(folder, results)
     write_per_frame(folder, scorer.rows)
     write_report(folder, results, scorer.rows, scorer.report_frames, title, intro)
@@ -59,15 +58,13 @@ def write_report(
     intro: str = '',
 ) -> Path:
     """
-    Write report.html, whose path is returned, and ``pictures`` beside it, into an existing folder.
+    Write report.html, whose path is returned, and ``pictures`` beside it.
 
     ``results`` and ``rows`` are the contents of results.json and per_frame.csv, ``samples`` frames
     to show with their meaning (worst, best, …), ``title`` and ``intro`` plain text at the top.
     """
-    folder = Path(folder)
-    images = folder / 'pictures'
-    images.mkdir(exist_ok=True)
-    for old in images.glob('frame_*.png'):
+    images = Path(folder, 'pictures')
+    for old in filter(Path.is_file, images.glob('frame_*.png')):
         old.unlink()  # of an earlier run into the same folder
     charts = chart_specs(results, rows)
     cloud = cloud_data([sample for _, sample in samples])
@@ -101,8 +98,8 @@ def write_report(
     ]
     body = '\n'.join(part for part in parts if part)
     html = make_page(title, body, {'charts': charts, 'cloud': cloud})
-    path = folder / 'report.html'
-    path.write_text(html, encoding='utf-8', errors='backslashreplace')
+    path = Path(folder, 'report.html')
+    write_whole(path, html.encode(errors='backslashreplace'))
     return path
 
 

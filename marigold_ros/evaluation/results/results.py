@@ -18,6 +18,7 @@ import csv
 from datetime import datetime, timezone
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
+import io
 import json
 import math
 import os
@@ -32,7 +33,7 @@ from marigold_ros.evaluation.choices import PROTOCOLS, STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values, flat
-from marigold_ros.whole_files import sha256
+from marigold_ros.whole_files import sha256, write_whole
 import numpy as np
 
 SCHEMA = 1
@@ -318,11 +319,11 @@ def frames_text(results: Mapping[str, Any]) -> str:
     )
 
 
-def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+def write_results(folder: str | Path, results: Mapping[str, Any]) -> None:
     """Write results.json."""
     # A file name that is no UTF-8 becomes a JSON escape, which reads back as the same name.
     text = to_json(results) + '\n'
-    (folder / 'results.json').write_text(text, encoding='utf-8', errors='backslashreplace')
+    write_whole(Path(folder, 'results.json'), text.encode(errors='backslashreplace'))
 
 
 def to_json(value: Any) -> str:
@@ -346,14 +347,15 @@ def _plain(value: Any) -> Any:
     return value if value is None else str(value)
 
 
-def write_per_frame(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_per_frame(folder: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write per_frame.csv, one row a frame in order of time; missing figures are empty."""
     columns = dict.fromkeys(name for row in rows for name in row)
-    path, errors = folder / 'per_frame.csv', 'backslashreplace'
-    with path.open('w', newline='', encoding='utf-8', errors=errors) as file:
-        writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(columns)
-        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator='\n')
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    content = table.getvalue().encode(errors='backslashreplace')
+    write_whole(Path(folder, 'per_frame.csv'), content)
 
 
 def _cell(value: Any) -> Any:

@@ -86,10 +86,10 @@ def read_run(path: str | Path) -> EvaluationRun:
     """
     path = Path(path)
     folder = path.parent if path.name == 'results.json' else path
-    for part in (folder / 'results.json', folder / 'per_frame.csv'):
-        if part.exists() and not (part.is_file() and part.stat().st_size <= _MOST_BYTES):
-            raise InputError(f'{part} is no file, or has more than 50 MB; run evaluate again')
     with reading_results(folder):
+        for part in (folder / 'results.json', folder / 'per_frame.csv'):
+            if part.exists() and not (part.is_file() and part.stat().st_size <= _MOST_BYTES):
+                raise InputError(f'{part} is no file, or has more than 50 MB; run evaluate again')
         results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
         with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
             rows = list(csv.DictReader(file))

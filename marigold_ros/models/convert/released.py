@@ -5,6 +5,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -44,7 +45,7 @@ def convert_file(path: Path, family: str, folder: Path) -> Conversion:
     known = {name: one.converter for name, one in FAMILIES.items() if one.converter}
     if family not in known:
         raise ConfigurationError(f"family is '{family}'; choose one of {', '.join(known)}")
-    if folder.exists():
+    if os.path.exists(folder):
         raise ConfigurationError(f'{folder} is there already; name a new folder, or remove it')
     convert = named(known[family])
     # The tensors that were read are as large as what is written: on the same disk.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 import json
+import os
 from pathlib import Path
 import shutil
 import tempfile
@@ -437,7 +438,7 @@ def _check_target(out: Path) -> None:
     """Refuse to replace a folder that is no adapted model, and a path without a name."""
     if not out.name:
         raise ConfigurationError(f'--out is {out}; give the name of a folder for the result')
-    if not out.exists():
+    if not os.path.exists(out):
         return
     with suppress(OSError, ValueError, KeyError, TypeError):
         json.loads((out / RESULTS).read_text(encoding='utf-8'))['installed']['model']
