@@ -202,8 +202,8 @@ def is_same_bag(path: Path, bag: Path) -> bool:
 
 def check_recording(path: Path, bags: Sequence[Path] = ()) -> None:
     """Raise BagError where a path exists and is no bag, or is one of ``bags``: it is kept."""
+    if path.is_symlink() or (path.exists() and not (path / 'metadata.yaml').is_file()):
+        raise BagError(f'{path} is in the way and no bag; choose another --out')
     for bag in bags:
         if is_same_bag(path, bag):
             raise BagError(f'the recording would take the place of {bag}; choose another --out')
-    if path.exists() and not (path / 'metadata.yaml').is_file():
-        raise BagError(f'{path} is in the way and no bag; choose another --out')

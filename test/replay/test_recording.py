@@ -173,6 +173,10 @@ def test_each_bag_has_its_recording_and_others_are_kept(short_drive, tmp_path, r
     with pytest.raises(BagError, match='in the way and no bag'):
         evaluate_bag(short_drive, ramp, one_image, tmp_path)
     assert (tmp_path / 'recording' / 'thesis.txt').is_file()
+    (tmp_path / 'recording').rename(tmp_path / 'mine')
+    (tmp_path / 'recording').symlink_to(other)
+    with pytest.raises(BagError, match='in the way and no bag'):
+        evaluate_bag(short_drive, ramp, one_image, tmp_path)
 
 
 def test_a_recording_takes_the_place_of_no_bag_that_is_read(short_drive, tmp_path, ramp):
