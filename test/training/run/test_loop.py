@@ -421,7 +421,10 @@ def test_betas_may_be_whole_numbers():
     assert weight < 1.0
 
 
-FILLED = 'name: x\ninit: {{}}\nsources: []\nstages: []\nfacts: {{space: log}}\n{}\n'
+def filled(line):
+    key, _, value = line.partition(':')
+    usual = {'name': 'x', 'init': '{}', 'sources': '[]', 'stages': '[]', 'facts': '{space: log}'}
+    return '\n'.join(f'{key}: {value}' for key, value in {**usual, key: value}.items())
 
 
 @pytest.mark.parametrize(
@@ -432,17 +435,18 @@ FILLED = 'name: x\ninit: {{}}\nsources: []\nstages: []\nfacts: {{space: log}}\n{
         ('1: x\n', "bad.yaml has '1'; known are name"),
         ('[1, 2]\n', 'holds no keys'),
         ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
-        (FILLED.format('facts: {spce: log}'), "facts of bad.yaml has 'spce'; .*'space'"),
-        (FILLED.format('init: tiny'), "init is 'tiny'; give keys with values"),
-        (FILLED.format('init:'), 'lacks init'),
-        (FILLED.format('sources: {kind: folder}'), 'sources is .*; give a list'),
-        (FILLED.format('sources: [synthetic]'), "an entry of sources is 'synthetic'"),
-        (FILLED.format('name: 2024'), 'name of bad.yaml is 2024; give text'),
-        (FILLED.format("name: ''"), "name of bad.yaml is ''"),
-        (FILLED.format('name: .'), "name of bad.yaml is '.'"),
-        (FILLED.format('name: ../mine'), "name of bad.yaml is '../mine'; give text without /"),
-        (FILLED.format('name: state.pt'), "'state.pt', which the run's folder has"),
+        (filled('facts: {spce: log}'), "facts of bad.yaml has 'spce'; .*'space'"),
+        (filled('init: tiny'), "init is 'tiny'; give keys with values"),
+        (filled('init:'), 'lacks init'),
+        (filled('sources: {kind: folder}'), 'sources is .*; give a list'),
+        (filled('sources: [synthetic]'), "an entry of sources is 'synthetic'"),
+        (filled('name: 2024'), 'name of bad.yaml is 2024; give text'),
+        (filled("name: ''"), "name of bad.yaml is ''"),
+        (filled('name: .'), "name of bad.yaml is '.'"),
+        (filled('name: ../mine'), "name of bad.yaml is '../mine'; give text without /"),
+        (filled('name: state.pt'), "'state.pt', which the run's folder has"),
         ('a: [', 'not valid YAML'),
+        ('a: [{b: 1, c: 2, b: 3}]', "not valid YAML: 'b' is given twice; leave one of them out"),
         ('[' * 5000, 'not valid YAML'),
         ('a: ' + '9' * 5000, 'not valid YAML'),
         ('a: 2020-13-45', 'not valid YAML'),
@@ -508,7 +512,7 @@ def test_stages_of_another_form_are_named(entries, common, words):
 
 def test_a_key_without_a_value_is_as_if_left_out(tmp_path):
     path = tmp_path / 'r.yaml'
-    path.write_text(FILLED.format('augment:\n  # flip: 0.5\ncommon:'))
+    path.write_text(filled('augment:\n  # flip: 0.5\ncommon:'))
     assert set(read_recipe(path)) == {'name', 'init', 'sources', 'stages', 'facts'}
 
 

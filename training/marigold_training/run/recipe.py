@@ -450,11 +450,24 @@ def precision_of(recipe: Mapping[str, Any]) -> str:
     return PRECISIONS[precision]
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                text = f"'{key.value}' is given twice; leave one of them out"
+                raise yaml.MarkedYAMLError(problem=text, problem_mark=key.start_mark)
+        return node
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigurationError(f'no recipe {path}; see training/recipes')
     try:
-        recipe = yaml.safe_load(path.read_text(encoding='utf-8'))
+        recipe = yaml.load(path.read_text(encoding='utf-8'), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f'{path} is not valid YAML: {error}') from error
     if not isinstance(recipe, dict):
