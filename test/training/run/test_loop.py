@@ -510,6 +510,12 @@ def test_stages_of_another_form_are_named(entries, common, words):
         read_stages(entries, common)
 
 
+def test_a_folder_that_no_run_has_exported_is_never_replaced(open_run, toy, tmp_path):
+    (tmp_path / 'out' / toy['name']).mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match='is no exported checkpoint'):
+        open_run()
+
+
 def test_a_key_without_a_value_is_as_if_left_out(tmp_path):
     path = tmp_path / 'r.yaml'
     path.write_text(filled('augment:\n  # flip: 0.5\ncommon:'))

@@ -5,12 +5,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 import json
+import os
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.locate import FUSION
+from marigold_ros.models.locate import FUSION, SUMS
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import never, Stop
@@ -117,6 +118,8 @@ class Run(ABC, Generic[Chain]):
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
         self.recipe, self.folder, self.data = read_recipe(recipe), folder, data
+        if folder is not None:  # there is none where data are only prepared
+            _check_target(folder / self.recipe['name'])
         self.accelerator, self.workers, self.sharded = accelerator, workers, sharded
         self.generators, self.seed = generators, seed_of(self.recipe)
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
@@ -383,6 +386,15 @@ def kept_of_start(recipe: Mapping[str, Any], trained: bool) -> float:
             f'student and no stage of objective autoencoder; leave it out of {recipe["name"]}'
         )
     return float(kept)
+
+
+def _check_target(target: Path) -> None:
+    """Refuse to replace a folder that no run has exported; raises ConfigurationError."""
+    if os.path.lexists(target) and not (target / SUMS).is_file():
+        raise ConfigurationError(
+            f'{target} exists and is no exported checkpoint, which alone would be replaced; '
+            'choose another --out'
+        )
 
 
 def seed_of(recipe: Mapping[str, Any]) -> int:
