@@ -119,9 +119,8 @@ def run(args: argparse.Namespace) -> int:
     table = _frame_table if of_frame else _table
     print(text if args.json else table(results))
     if folder is not None:
-        path = folder / 'benchmark.json'
-        write_whole(path, f'{text}\n'.encode())
-        note(str(path))
+        write_whole(folder / 'benchmark.json', f'{text}\n'.encode())
+        note(f'{folder}/benchmark.json')
     if trace_file is not None:
         write_whole(trace_file, json.dumps(trace).encode())
         note(args.trace)

@@ -35,9 +35,8 @@ def run(args: argparse.Namespace) -> int:
     path = check_file('--onnx', args.onnx)
     if path.exists() and not path.is_file():  # a device, as /dev/null, would be replaced
         raise ConfigurationError(f"--onnx '{path}' is no file; give a file, as tiny.onnx")
-    runtime = RuntimeConfig(backend='torch')
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # which leaves no draft
-    model = load_model(args.model, 'cpu', 'float32', args.vae, runtime)
+    model = load_model(args.model, 'cpu', 'float32', args.vae, RuntimeConfig(backend='torch'))
     done = export_model(model, path, *args.size)
     height, width = done['size']
     print(

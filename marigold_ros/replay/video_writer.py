@@ -10,7 +10,6 @@ from importlib.util import find_spec
 import os
 from pathlib import Path
 import shutil
-import stat
 
 import cv2
 from marigold_ros.errors import brief, InputError, WriteError
@@ -83,9 +82,8 @@ class VideoWriter:
 
     def _begin_draft(self) -> None:
         """Create the draft; raises OSError also where it could not be renamed at the end."""
-        with suppress(FileNotFoundError):
-            if stat.S_ISDIR(self.path.stat().st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if self.path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self._draft.open('wb').close()
 
     @contextmanager

@@ -354,8 +354,7 @@ def write_per_frame(folder: str | Path, rows: Sequence[Mapping[str, Any]]) -> No
     writer = csv.writer(table, lineterminator='\n')
     writer.writerow(columns)
     writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
-    content = table.getvalue().encode(errors='backslashreplace')
-    write_whole(Path(folder, 'per_frame.csv'), content)
+    write_whole(Path(folder, 'per_frame.csv'), table.getvalue().encode(errors='backslashreplace'))
 
 
 def _cell(value: Any) -> Any:
