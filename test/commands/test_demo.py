@@ -296,20 +296,6 @@ def test_results_of_an_earlier_run_are_removed(tmp_path):
     assert [path.name for path in tmp_path.rglob('*.*')] == ['mine.txt']
 
 
-def test_a_bag_has_the_size_of_its_images(short_drive, tmp_path, capsys):
-    arguments = ['--bag', str(short_drive), '--size', '320x240', '--out', str(tmp_path / 'demo')]
-    assert main(['demo', *arguments, '--frames', '2']) == 2
-    assert '--size is of the synthetic drive' in capsys.readouterr().err
-    assert not (tmp_path / 'demo').exists()
-
-
-def test_a_ground_that_is_no_source_is_not_described(tmp_path, capsys):
-    out = str(tmp_path / 'demo')
-    assert main(['demo', '--set', 'ground.height=1.5', '--out', out]) == 2
-    assert '--set ground.height is of the source ground' in capsys.readouterr().err
-    assert not (tmp_path / 'demo').exists()
-
-
 @pytest.mark.parametrize('wrong', [('--bag', 'misspelt'), ('--size', '641x3')])
 def test_a_mistake_removes_no_results_of_an_earlier_run(wrong, tmp_path, capsys):
     (tmp_path / 'results.json').write_text('old')

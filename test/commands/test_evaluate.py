@@ -155,14 +155,6 @@ def test_a_missing_bag_and_a_wrong_topic_are_one_line_each_before_the_model_load
     assert "did you mean 'alignment.method'" in lines[2]
 
 
-def test_a_folder_that_cannot_be_created_is_refused_first(tmp_path, capsys):
-    (tmp_path / 'file').write_text('')
-    assert main(['evaluate', 'bag', '--out', str(tmp_path / 'file' / 'out')]) == 1
-    assert 'cannot be created' in capsys.readouterr().err
-    assert main(['evaluate', 'bag', '--out', '']) == 2
-    assert '--out is empty' in capsys.readouterr().err
-
-
 def test_no_usable_image_at_all_is_an_error(ramp):
     with pytest.raises(BagError, match='no bag was given'):
         evaluate_bag([], ramp)

@@ -52,16 +52,19 @@ def test_bad_values_are_refused_with_the_rule(name, text, words):
 
 
 @pytest.mark.parametrize(
-    ('command', 'setting', 'remedy'),
+    ('command', 'remedy'),
     [
-        ('evaluate', 'points.stride=4', 'give --record too'),
-        ('label', 'points.stride=4', 'give --points too'),
-        ('evaluate', 'ground.height=1.5', 'as in sparse_source=ground'),
+        ('evaluate bag --set points.stride=4', 'give --record too'),
+        ('label bag --set points.stride=4', 'give --points too'),
+        ('evaluate bag --set ground.height=1.5', 'as in sparse_source=ground'),
+        ('demo --set ground.height=1.5', 'is of the source ground'),
+        ('demo --bag bag --size 320x240', '--size is of the synthetic drive'),
     ],
 )
-def test_settings_of_what_a_run_does_not_use_are_refused(command, setting, remedy, capsys):
-    assert main([command, 'bag', '--out', 'out', '--set', setting]) == 2
+def test_what_a_run_does_not_use_is_refused(command, remedy, tmp_path, capsys):
+    assert main([*command.split(), '--out', str(tmp_path / 'out')]) == 2
     assert remedy in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize('command', ['evaluate bag', 'label bag', 'demo'])
@@ -79,23 +82,23 @@ def test_two_runs_at_once_never_share_a_folder(command, held_by_another, tmp_pat
         ('evaluate bag --out old', "'old/report.html' cannot be written; remove what is there"),
         ('demo --out old', "'old/node.log' cannot be written; remove what is there"),
         ('benchmark --out old', "'old/benchmark.json' cannot be written; remove what is there"),
-        ('export unet --onnx new/file', 'give a file in an existing, writable folder'),
-        ('export unet --onnx LONG', 'cannot be written'),
+        ('export unet --onnx LONG', 'give a file in an existing, writable folder'),
         ('models convert x.pt --family prime_depth --out LONG --json', 'too long'),
         ('compare LONG other', 'too long'),
+        ('compare none other --page new/file', "--page 'new/file' cannot be written"),
         ('label LONG --out new', 'too long'),
         ('label loop --out new', 'Too many levels of symbolic links'),
-        ('label bag --out loop', 'give a writable folder'),
+        ('evaluate bag --out=', '--out is empty'),
+        ('label bag --out loop', 'cannot be created (File exists); give a writable folder'),
     ],
 )
-def test_a_place_that_cannot_be_used_is_refused_before_the_work(
-    command, words, tmp_path, monkeypatch, capsys
-):
+def test_a_place_that_cannot_be_used_is_one_line(command, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path('loop').symlink_to('loop')
     for name in re.findall('old/[a-z.]+', words):
         Path(name).mkdir(parents=True)
-    assert main(command.replace('LONG', 'x' * 256).split()) == 1
+    code = 2 if words == '--out is empty' else 1
+    assert main(command.replace('LONG', 'x' * 256).split()) == code
     printed = capsys.readouterr().err
     assert words in printed
     assert printed.count('\n') == 1
