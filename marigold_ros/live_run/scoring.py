@@ -296,5 +296,6 @@ def clear_old(folder: Path) -> None:
     Raises BagError if ``recording`` exists and is not a bag, so somebody else's.
     """
     remove_recording(folder / 'recording')
-    for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in FILES)):
-        old.unlink(missing_ok=True)
+    earlier = (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in FILES))
+    for old in filter(Path.is_file, earlier):
+        old.unlink()

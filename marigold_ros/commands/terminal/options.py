@@ -167,7 +167,7 @@ def load_chosen_model(
 
 
 def make_folder(path: str | Path, *files: str) -> Path:
-    """Make the folder of these results before the work, or raise ConfigurationError."""
+    """Make the folder of results (``files``) before the work, or raise ConfigurationError."""
     folder = Path(path)
     if not path:
         raise UsageError('--out is empty; give a folder, . for this one')

@@ -37,8 +37,7 @@ from marigold_ros.whole_files import sha256, write_whole
 import numpy as np
 
 SCHEMA = 1
-# Files of a run.
-RESULT_FILES = ('report.html', 'results.json', 'per_frame.csv')
+RESULT_FILES = ('report.html', 'results.json', 'per_frame.csv')  # of a run
 _PACKAGES = ('numpy', 'scipy', 'torch', 'diffusers', 'safetensors', 'rosbags')
 _OPENCV = ('opencv-python-headless', 'opencv-python', 'opencv-contrib-python-headless')
 
