@@ -188,7 +188,7 @@ def test_a_replay_that_is_interrupted_ends_without_an_error(short_drive):
         output = []
         for line in run.stdout:
             output.append(line)
-            if '[ros2-2]: process started' in line:
+            if 'the bag starts' in line:
                 run.send_signal(signal.SIGINT)
     assert '[ERROR]' not in ''.join(output)
     assert run.returncode == 0
