@@ -26,7 +26,7 @@ from marigold_ros.models.locate import read_json, require_weights
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import PredictOptions
-from marigold_ros.models.runtime.compiled_networks import compiled_network
+from marigold_ros.models.runtime.compiled_networks import choose_compiler, CompiledNetwork
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network
 from marigold_ros.models.transformers_networks import (
@@ -208,7 +208,8 @@ class DepthEstimator(OnePassModel):
         estimator = _Estimator(network)
         if self.runtime.converted:
             precision, self.arithmetic = self.arithmetic, torch.float32
-            return compiled_network(estimator, self.device, precision, self.runtime)
+            compiler = choose_compiler(self.device, precision, self.runtime)
+            return CompiledNetwork(estimator, compiler)
         estimator.to(self.device, self.arithmetic)
         compile_network(estimator, self.device, self.runtime)
         return estimator

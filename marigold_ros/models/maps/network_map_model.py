@@ -19,7 +19,7 @@ from marigold_ros.models.maps.map_model import MapModel
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import PredictOptions
 from marigold_ros.models.resizing import fit_image, upsample_bilateral, upsample_bilinear
-from marigold_ros.models.runtime.compiled_networks import compiled_network
+from marigold_ros.models.runtime.compiled_networks import choose_compiler, CompiledNetwork
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
 from marigold_ros.models.weights import count_parameters
@@ -57,7 +57,8 @@ class NetworkMapModel(MapModel):
         """Move the network to its device and prepare it as the runtime settings say."""
         if self.runtime.converted:
             files = self._deciding_files()
-            return compiled_network(network, self.device, self.arithmetic, self.runtime, files)
+            compiler = choose_compiler(self.device, self.arithmetic, self.runtime, files)
+            return CompiledNetwork(network, compiler)
         network.to(self.device, self.arithmetic)
         set_channels_last((network,), self.runtime.channels_last)
         compile_network(network, self.device, self.runtime)

@@ -131,17 +131,6 @@ def choose_compiler(
     return OpenVinoCompiler(precision, cache, files)
 
 
-def compiled_network(
-    module: nn.Module,
-    device: torch.device,
-    precision: torch.dtype,
-    runtime: RuntimeConfig,
-    files: Sequence[Path] = (),
-) -> CompiledNetwork:
-    """Prepare a module as the settings say; arguments and errors as :func:`choose_compiler`."""
-    return CompiledNetwork(module, choose_compiler(device, precision, runtime, files))
-
-
 class CompiledUNet:
     """A U-Net (on the CPU, in float32, taken over) with its constant text (1, L, D)."""
 
