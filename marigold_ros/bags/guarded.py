@@ -231,6 +231,21 @@ class GuardedDatabase(Sqlite3Reader):
                 raise ReaderError(f'its table {name[:40]!r} is computed and not stored')
 
 
+class GuardedFolder(rosbag2_reader.DirectoryReader):
+    """A folder with a metadata.yaml, which may name other QoS than its files."""
+
+    STORAGE_PLUGINS = {'mcap': GuardedMcap, 'sqlite3': GuardedDatabase}
+
+    def open(self) -> None:
+        """Open the files; the library takes those messages whose QoS are the same."""
+        super().open()  # `ros2 bag reindex` writes other ones
+        known = {(c.topic, c.msgtype): c.ext for c in self.connections}
+        for file in self.storages:
+            file.connections = [
+                c._replace(ext=known.get((c.topic, c.msgtype), c.ext)) for c in file.connections
+            ]
+
+
 def _limit(connection: apsw.Connection) -> None:
     """Keep a database from running programs of its own, and from running for ever."""
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
@@ -264,10 +279,8 @@ def reason(error: BaseException) -> str:
 
 anyreader.Reader1 = GuardedBag1  # type: ignore[misc]
 apsw.connection_hooks.append(_limit)
-_READERS = {'mcap': GuardedMcap, 'sqlite3': GuardedDatabase}
-rosbag2_reader.DirectoryReader.STORAGE_PLUGINS = _READERS  # type: ignore[assignment]
 rosbag2_reader.Reader.STORAGE_PLUGINS = {
-    **rosbag2_reader.Reader.STORAGE_PLUGINS,
+    'dir': GuardedFolder,
     '.mcap': GuardedMcap,
     '.db3': GuardedDatabase,
 }
