@@ -9,7 +9,6 @@ hardly contradict each other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 import math
 from typing import Any, NamedTuple
 
@@ -394,15 +393,13 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
 
 def _comparison(compared: Mapping[str, Mapping[str, Any]]) -> str:
     """Say in which metrics the best baseline is beaten, and in which not."""
-
-    def outcome_of(item: tuple[str, Mapping[str, Any]]) -> int:
-        return OUTCOMES.index(item[1]['outcome'])
-
     groups = []
-    for rank, items in groupby(sorted(compared.items(), key=outcome_of), outcome_of):
-        *first, last = (_figure(*item) for item in items)
-        listed = f'{", ".join(first)} and {last}' if first else last
-        groups.append(f'{OUTCOMES[rank]} in {listed}')
+    for outcome in OUTCOMES:
+        figures = [_figure(*item) for item in compared.items() if item[1]['outcome'] == outcome]
+        if figures:
+            *first, last = figures
+            listed = f'{", ".join(first)} and {last}' if first else last
+            groups.append(f'{outcome} in {listed}')
     return '; '.join(groups)
 
 
