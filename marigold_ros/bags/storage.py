@@ -25,7 +25,9 @@ from rosbags.typesys import get_typestore, Stores
 
 PLAN = f'{__name__}:find_plan'
 STORAGE_SUFFIXES = ('.mcap', '.db3')
-_REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
+# `ros2 bag reindex` opens no damaged database, and leaves a write-ahead log where it is.
+_DUMP = '`sqlite3 OLD.db3 .dump | sed s/^ROLLBACK/COMMIT/ | sqlite3 NEW.db3`'
+_REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': _DUMP}
 _COMPRESSED = '.zstd'
 _ENDINGS = 'metadata.yaml', '.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.bag'
 _MOST_METADATA = 1_000_000  # bytes; of 200 topics in 1000 files it is a third
@@ -128,7 +130,7 @@ def find_plan(path: Path) -> str:
     missing: list[str] = []
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
         bag = parts = _storage_files(path)
-        note = f'{path.name} has no metadata.yaml; `ros2 bag reindex` writes it'
+        note = f'{path.name} has no metadata.yaml; `ros2 bag reindex` writes it for files NAME_N'
     elif path.is_dir():
         parts, missing = _listed_files(path)
     try:
