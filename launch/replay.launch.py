@@ -10,6 +10,7 @@ the end of the bag everything stops.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -34,6 +35,7 @@ from marigold_ros.node.diagnostic_keys import NO_PUBLISHER
 from marigold_ros.node.interface.launch_arguments import (
     as_number,
     camera_names,
+    dds_environment,
     existing_path,
     image_topic,
     namespaces,
@@ -69,7 +71,7 @@ PASSED_ON = (
     ('namespace', '', 'namespace of the node'),
     ('cameras', '', 'names of several cameras, as for depth.launch.py; empty: one'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
-    ('fast_dds', 'false', 'as for depth.launch.py: auto, true or false'),
+    ('fast_dds', 'auto', 'as for depth.launch.py, for the player and the recorder, too'),
     ('respawn', 'false', 'true starts the node again if it ends'),
     ('rviz', 'true', 'false starts no RViz'),
     ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's"),
@@ -99,7 +101,10 @@ def start(context) -> list:
     if topics and not given['image_transport']:
         images = [image_topic(namespace, given['image']) for namespace in nodes.values()]
         given['image_transport'] = transport_in_bag(topics, images)
-    player = _player(given, share)
+    # One process that publishes images and scans loses camera_info with the default of Fast DDS.
+    profile = str(share / 'config' / 'fast_dds.xml')
+    dds = dds_environment(given['fast_dds'], profile, os.environ)
+    player = _player(given, share, dds)
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / 'launch' / 'depth.launch.py')),
         launch_arguments={
@@ -109,7 +114,7 @@ def start(context) -> list:
     )
     recorders = []
     if given['record']:
-        recorders = [_recorder(new_path('record', given['record']), nodes.values())]
+        recorders = [_recorder(new_path('record', given['record']), nodes.values(), dds)]
     return [
         RegisterEventHandler(OnProcessExit(target_action=player, on_exit=end_with_bag)),
         OpaqueFunction(function=watch, args=[nodes.values()]),
@@ -158,7 +163,7 @@ def end_with_bag(event, context) -> list:
     return [] if context.is_shutdown else [TimerAction(period=0.5, actions=[end])]
 
 
-def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
+def _player(given: dict[str, str], share: Path, dds: dict[str, str]) -> ExecuteProcess:
     rate = as_number('rate', given['rate'])
     # The bag comes before --clock, which would otherwise take it for a frequency.
     command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', str(rate)]
@@ -166,13 +171,13 @@ def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
     command += ['--disable-keyboard-controls', '--start-paused']
     if truth('loop', given['loop']):
         command.append('--loop')
-    return ExecuteProcess(cmd=command, output='screen')
+    return ExecuteProcess(cmd=command, additional_env=dds, output='screen')
 
 
-def _recorder(folder: str, prefixes) -> ExecuteProcess:
+def _recorder(folder: str, prefixes, dds: dict[str, str]) -> ExecuteProcess:
     """Record the outputs of all depth nodes; the bag's own topics are in the bag already."""
     nodes = '|'.join(f'{prefix}/marigold_depth/.*' for prefix in prefixes)
     # By pattern: whether topics are positional differs between distributions.
     topics = f'^({nodes}|/diagnostics|/tf|/tf_static)$'
-    command = ['ros2', 'bag', 'record', '--output', folder, '--regex', topics]
-    return ExecuteProcess(cmd=[*command, '--use-sim-time'], output='screen')
+    command = ['ros2', 'bag', 'record', '--output', folder, '--regex', topics, '--use-sim-time']
+    return ExecuteProcess(cmd=command, additional_env=dds, output='screen')

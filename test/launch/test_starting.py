@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
+import runpy
 import shutil
 import signal
 import subprocess
@@ -22,7 +22,7 @@ from ament_index_python.packages import (  # noqa: E402
     PackageNotFoundError,
 )
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from launch import LaunchDescription, LaunchService  # noqa: E402
+from launch import LaunchContext, LaunchDescription, LaunchService  # noqa: E402
 from launch.actions import EmitEvent, OpaqueFunction, TimerAction  # noqa: E402
 from launch.events import Shutdown  # noqa: E402
 from marigold_ros.bags.reader import BagReader  # noqa: E402
@@ -205,14 +205,22 @@ def test_a_bag_starts_in_the_namespace_that_an_including_file_pushes(short_drive
     assert code == 0
 
 
+def test_player_and_recorder_of_a_replay_have_the_profile_of_fast_dds(tmp_path):
+    replay, context = runpy.run_path(str(LAUNCH / 'replay.launch.py')), LaunchContext()
+    given = {name: default for name, default, _ in (*replay['ARGUMENTS'], *replay['PASSED_ON'])}
+    given |= {'bag': str(tmp_path), 'record': str(tmp_path / 'new'), 'fast_dds': 'true'}
+    context.launch_configurations.update(given)
+    for process in replay['start'](context)[-2:]:
+        (profile, *_) = (value[0].text for _, value in process.additional_env)
+        assert profile.endswith('/config/fast_dds.xml')
+
+
 def test_a_bag_starts_when_the_node_has_found_its_images_or_reported_five_times():
     rosbag2 = pytest.importorskip('rosbag2_interfaces.srv', reason='needs rosbag2, part of ROS')
-    spec = importlib.util.spec_from_file_location('replay', LAUNCH / 'replay.launch.py')
-    replay = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(replay)
+    watch = runpy.run_path(str(LAUNCH / 'replay.launch.py'))['watch']
     service, sent, resumed_after = LaunchService(noninteractive=True), [], []
     end = TimerAction(period=20.0, actions=[EmitEvent(event=Shutdown())])
-    watches = [OpaqueFunction(function=replay.watch, args=[[name]]) for name in ('/finds', '')]
+    watches = [OpaqueFunction(function=watch, args=[[name]]) for name in ('/finds', '')]
     service.include_launch_description(LaunchDescription([*watches, end]))
     with own_context() as context:
         node = Node('rosbag2_player', context=context)
