@@ -14,7 +14,7 @@ import threading
 
 import marigold_ros
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import begin, spin
+from marigold_ros.node.distro import begin, LOCALHOST, spin
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -25,7 +25,7 @@ _ERROR_MARKS = ('[ERROR]', '[FATAL]', 'Traceback (most recent call last)')
 
 def keep_to_this_machine() -> None:
     """Choose a random domain on localhost, unless the user has chosen one."""
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault(*LOCALHOST)
     # Domains 1 to 101 stay clear of the ephemeral ports on every platform.
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
 

@@ -27,8 +27,12 @@ from rclpy.utilities import remove_ros_args
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+    LOCALHOST = 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST'
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+    LOCALHOST = 'ROS_LOCALHOST_ONLY', '1'
 
 # Seconds to wait for a callback group, whose callbacks take milliseconds, or for rclpy's thread.
 _PATIENCE = 1.0
