@@ -34,6 +34,8 @@ settle_threads()
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 if os.environ.get('ROS_DISTRO') == 'humble':  # later ones warn of it
     os.environ.setdefault('ROS_LOCALHOST_ONLY', '1')
+# As Humble always does: messages refuse fields of a wrong type or length.
+os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')
 # Shared memory of processes that were killed can block others for ever.
 os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
 # Parallel runs on one machine must never meet; 1 to 101 is free on every platform.
