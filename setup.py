@@ -103,7 +103,7 @@ setup(
         'apsw>=3.40,!=3.54.0.0,<4',  # of rosbags, bounded there; 3.54.0.0 keeps files open
         'lz4>=4.0,<5',  # the same
         'safetensors>=0.4,<1',
-        'scipy>=1.8,<2',
+        'scipy>=1.8,!=1.15.*,<2',  # 1.15: nnls misses the minimum
         'threadpoolctl>=3.5,<4',
         'torch>=2.6,<3',
         'tqdm>=4.60,<5',

@@ -391,6 +391,7 @@ def imported_modules(path: Path) -> set[str]:
         ('torch', '2.5.1'),  # transformers 5.20 takes it for not installed
         ('rosbags', '0.11.6'),  # bags/guarded.py cannot be imported
         ('peft', '0.19.1'),  # transformers 5.20 refuses it, and diffusers is not imported with it
+        ('scipy', '1.15.3'),  # nnls misses the minimum
         ('opencv-python-headless', '4.5.5.64'),  # connectedComponents(connectivity=4) crashes
     ],
 )

@@ -111,7 +111,7 @@ def test_the_interval_agrees_with_an_independent_bootstrap_of_independent_frames
     a, b = rng.uniform(0.1, 0.2, 400), rng.uniform(0.15, 0.25, 400)
     rows = rows_of(compared(run_of(a), run_of(b)))
     interval = rows['B']['metrics']['abs_rel']['difference_interval']
-    other = stats.bootstrap((b - a,), np.mean, rng=rng, method='basic').confidence_interval
+    other = stats.bootstrap((b - a,), np.mean, random_state=5, method='basic').confidence_interval
     width = other.high - other.low
     assert interval == pytest.approx([other.low, other.high], abs=0.25 * width)
     found = rows['B']['metrics']['abs_rel']['difference']
