@@ -57,6 +57,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM, CHROMEDRIVER = Path('/usr/bin/chromium'), Path('/usr/bin/chromedriver')
 NEEDED = ('torch', 'diffusers', 'transformers', 'safetensors', 'rosbags', 'hypothesis')
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+if not hasattr(pytest, 'version_tuple'):  # 6, of Humble's Ubuntu
+    MISSING.append('pytest 7')
 # Whether this is the pytest of requirements-dev.txt, and not that of a distribution.
 PINNED = sys.prefix != sys.base_prefix and Path(pytest.__file__).is_relative_to(sys.prefix)
 
@@ -81,10 +83,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line('filterwarnings', deprecated)
         # `gc.freeze` below hides from hypothesis what holds its own object.
         config.addinivalue_line('filterwarnings', 'ignore:It looks like `register_random`')
-    beside = ('training', 'benchmarks', 'test/trials', 'test/hostile')
-    for folder in (ROOT, *(ROOT / name for name in beside)):
-        if str(folder) not in sys.path:  # pytest before 7 knows no pythonpath
-            sys.path.append(str(folder))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

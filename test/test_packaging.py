@@ -194,11 +194,10 @@ def test_the_executable_runs_in_the_activated_environment(tmp_path):
     assert script.splitlines()[0] == '#!/usr/bin/env python3'
 
 
-def run_pytest(*arguments: str, missing: str = '') -> subprocess.CompletedProcess:
-    """Run pytest as `colcon test` does, in a Python without one package and without plugins."""
-    code = 'import sys; sys.modules.update({n: None for n in sys.argv.pop(1).split()}); '
-    code += 'import pytest; sys.exit(pytest.main(sys.argv[1:]))'
-    command = [sys.executable, '-c', code, missing, '--tb=short', '-p', 'no:timeout', *arguments]
+def run_pytest(*arguments: str, first: str = 'pass') -> subprocess.CompletedProcess:
+    """Run pytest as `colcon test` does, without plugins; ``first`` may take something away."""
+    code = f'import sys, pytest; {first}; sys.exit(pytest.main(sys.argv[1:]))'
+    command = [sys.executable, '-c', code, '--tb=short', '-p', 'no:timeout', *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -209,7 +208,8 @@ def test_pytest_runs_without_the_plugins_that_it_is_configured_for_or_that_a_dis
     facts = tmp_path / 'some_plugin-1.0.dist-info'
     facts.mkdir()
     (facts / 'METADATA').write_text('Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n')
-    plugins = ''.join(f'{name} = some_plugin\n' for name in ('launch_testing', 'launch_ros'))
+    unwanted = ('launch_testing', 'launch_ros', 'anyio')
+    plugins = ''.join(f'{name} = some_plugin\n' for name in unwanted)
     (facts / 'entry_points.txt').write_text(f'[pytest11]\n{plugins}')
     (tmp_path / 'some_plugin.py').write_text('raise ImportError("loaded")')
     monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=os.pathsep)
@@ -217,10 +217,17 @@ def test_pytest_runs_without_the_plugins_that_it_is_configured_for_or_that_a_dis
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_without_torch_all_tests_are_skipped_with_the_reason():
-    done = run_pytest('-p', 'no:cacheprovider', '-rs', missing='torch rosbags')
+@pytest.mark.parametrize(
+    ('first', 'missing'),
+    [
+        ('sys.modules.update(torch=None, rosbags=None)', 'torch, rosbags'),
+        ('del pytest.version_tuple', 'pytest 7'),
+    ],
+)
+def test_without_torch_or_pytest_7_all_tests_are_skipped_with_the_reason(first, missing):
+    done = run_pytest('-p', 'no:cacheprovider', '-rs', first=first)
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
-    assert 'torch, rosbags not installed for' in done.stdout
+    assert f'{missing} not installed for' in done.stdout
     assert 'python -m colcon test' in done.stdout
 
 
