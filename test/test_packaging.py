@@ -208,8 +208,7 @@ def test_pytest_runs_without_the_plugins_that_it_is_configured_for_or_that_a_dis
     facts = tmp_path / 'some_plugin-1.0.dist-info'
     facts.mkdir()
     (facts / 'METADATA').write_text('Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n')
-    unwanted = ('launch_testing', 'launch_ros', 'anyio')
-    plugins = ''.join(f'{name} = some_plugin\n' for name in unwanted)
+    plugins = ''.join(f'{n} = some_plugin\n' for n in ('launch_testing', 'launch_ros', 'anyio'))
     (facts / 'entry_points.txt').write_text(f'[pytest11]\n{plugins}')
     (tmp_path / 'some_plugin.py').write_text('raise ImportError("loaded")')
     monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=os.pathsep)
@@ -217,17 +216,11 @@ def test_pytest_runs_without_the_plugins_that_it_is_configured_for_or_that_a_dis
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ('first', 'missing'),
-    [
-        ('sys.modules.update(torch=None, rosbags=None)', 'torch, rosbags'),
-        ('del pytest.version_tuple', 'pytest 7'),
-    ],
-)
-def test_without_torch_or_pytest_7_all_tests_are_skipped_with_the_reason(first, missing):
+def test_without_torch_or_pytest_7_all_tests_are_skipped_with_the_reason():
+    first = 'sys.modules.update(torch=None, rosbags=None); del pytest.version_tuple'
     done = run_pytest('-p', 'no:cacheprovider', '-rs', first=first)
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
-    assert f'{missing} not installed for' in done.stdout
+    assert 'torch, rosbags, pytest 7 not installed for' in done.stdout
     assert 'python -m colcon test' in done.stdout
 
 

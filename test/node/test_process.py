@@ -118,10 +118,8 @@ def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
 def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, arguments, words):
     process = start(*arguments)
     assert process.wait(120) == 1
-    lines = process.log.read_text().strip().splitlines()
-    assert words in lines[-1]
-    ours = [line for line in lines if 'marigold' in line]  # rcl and DDS add their own
-    assert len(ours) == 1, lines
+    ours = [line for line in process.log.read_text().splitlines() if 'marigold' in line]
+    assert [words in line for line in ours] == [True], ours  # rcl and DDS add lines, too
 
 
 @pytest.mark.parametrize('command', ['node', 'demo --frames 4 --size 64x48'])
@@ -140,27 +138,11 @@ def test_a_log_that_cannot_be_written_is_one_line_with_the_remedy(command, tmp_p
     assert 'set ROS_LOG_DIR to a folder you may write' in done.stderr.splitlines()[-1]
 
 
-def serve_until_depth(robot):
-    """Publish frames until the node answers with depth; depth carries the image's stamp."""
-    robot.hear('depth/image_rect')
-    stamp, deadline = 1_000_000_000, time.monotonic() + 20
-    while not robot.received['depth/image_rect']:
-        assert time.monotonic() < deadline
-        stamp += 100_000_000
-        robot.info.publish(robot.camera_info(stamp))
-        robot.image.publish(robot.image_message(stamp))
-        time.sleep(0.1)
-    message = robot.received['depth/image_rect'][0]
-    assert 1_000_000_000 < header_ns(message) <= stamp
-    assert np.isfinite(to_depth(message)).all()
-
-
 def test_a_parameter_file_of_another_node_alone_is_warned_of(start, tmp_path):
     file = tmp_path / 'other.yaml'
     file.write_text('depth_node:\n  ros__parameters:\n    autostart: false\n')
     process = start('--params-file', str(file))
     wait_for_line(process, 'name the section /** or /marigold_depth')
-    process.kill()
 
 
 def test_several_cameras_start_and_end_as_one_process(start, small_checkpoint):
@@ -181,5 +163,16 @@ def test_a_node_in_another_process_serves_metres(start, small_checkpoint, new_ro
     process = start('-p', f'model:={small_checkpoint}', *settings)
     wait_for_line(process, 'active: ')
     with own_context() as context, own_node('robot', context) as node, spinning(node):
-        serve_until_depth(new_robot(node))
+        robot = new_robot(node)
+        robot.hear('depth/image_rect')
+        stamp, deadline = 1_000_000_000, time.monotonic() + 20
+        while not robot.received['depth/image_rect']:
+            assert time.monotonic() < deadline
+            stamp += 100_000_000
+            robot.info.publish(robot.camera_info(stamp))
+            robot.image.publish(robot.image_message(stamp))
+            time.sleep(0.1)
+    message = robot.received['depth/image_rect'][0]
+    assert 1_000_000_000 < header_ns(message) <= stamp
+    assert np.isfinite(to_depth(message)).all()
     end(process)
