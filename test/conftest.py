@@ -32,7 +32,7 @@ from marigold_ros.threads import settle_threads
 # Before anything imports numpy, torch or rclpy.
 settle_threads()
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-if os.environ.get('ROS_DISTRO') == 'humble':  # later ones warn of it
+if os.environ.get('ROS_DISTRO') == 'humble':  # later releases warn of it
     os.environ.setdefault('ROS_LOCALHOST_ONLY', '1')
 # As Humble always does: messages refuse fields of a wrong type or length.
 os.environ.setdefault('ROS_PYTHON_CHECK_FIELDS', '1')
