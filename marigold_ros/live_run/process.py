@@ -14,7 +14,7 @@ import threading
 
 import marigold_ros
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import begin, LOCALHOST, spin
+from marigold_ros.node.distro import begin, LOCALHOST, node_creation, spin
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -44,7 +44,8 @@ def own_context():
 @contextmanager
 def own_node(name: str, context):
     """Create a node that ignores the arguments of the process, and destroy it at the end."""
-    node = rclpy.create_node(name, context=context, use_global_arguments=False)
+    with node_creation(context):
+        node = rclpy.create_node(name, context=context, use_global_arguments=False)
     try:
         yield node
     finally:

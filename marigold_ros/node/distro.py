@@ -56,6 +56,18 @@ def begin(args: list[str] | None, **options: Any) -> None:
         raise MarigoldError(text) from error
 
 
+@contextmanager
+def node_creation(context: Any = None) -> Iterator[None]:
+    """Raise MarigoldError where the middleware makes no node, as by settings of its own."""
+    try:
+        yield
+    except rclpy_implementation.RCLError as error:
+        if not rclpy.ok(context=context):  # a signal ended the context meanwhile
+            raise
+        remedy = 'the lines above say why; check CYCLONEDDS_URI, or the profile of Fast DDS'
+        raise MarigoldError(f'{error}; {remedy}') from error
+
+
 def without_events(of: Literal['publisher', 'subscription'] = 'publisher') -> Any:
     """Return event callbacks that handle no events."""
     kind = PublisherEventCallbacks if of == 'publisher' else SubscriptionEventCallbacks

@@ -18,6 +18,7 @@ from marigold_ros.node.distro import (
     guard_change_state,
     keep_state_machine,
     look_each_second,
+    node_creation,
     overrides,
 )
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -75,7 +76,8 @@ class ManagedNode(LifecycleNode):
         first = [item for item in inherited if item.name == 'use_sim_time']
         options['parameter_overrides'] = [*first, *options.get('parameter_overrides', ())]
         # As LifecycleNode does, but with a group that lets get_state run during a transition.
-        Node.__init__(self, name, **options)
+        with node_creation(options.get('context')):
+            Node.__init__(self, name, **options)
         for item in inherited:
             overrides(self).setdefault(item.name, item)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())

@@ -5,11 +5,12 @@
 import sys
 from types import ModuleType
 
-from marigold_ros.errors import InputError
+from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.geometry import organise_cloud
+from marigold_ros.live_run.process import own_context
 from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
 from marigold_ros.node import ros_helpers
-from marigold_ros.node.distro import byte_array
+from marigold_ros.node.distro import byte_array, node_creation
 from marigold_ros.node.ros_helpers import (
     compressed_message,
     image_message,
@@ -19,6 +20,7 @@ from marigold_ros.node.ros_helpers import (
 )
 import numpy as np
 import pytest
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 
@@ -32,6 +34,19 @@ def test_bytes_arrive_as_they_were():
     data = np.arange(300, dtype=np.uint16).view(np.uint8)
     assert bytes(byte_array(data)) == data.tobytes()
     assert len(byte_array(np.zeros(0, np.uint8))) == 0
+
+
+def test_a_middleware_that_makes_no_node_is_named_with_what_to_check():
+    failure = rclpy_implementation.RCLError('error creating node')
+    words = 'error creating node; .* CYCLONEDDS_URI'
+    with (
+        own_context() as context,
+        pytest.raises(MarigoldError, match=words),
+        node_creation(context),
+    ):
+        raise failure
+    with pytest.raises(rclpy_implementation.RCLError), node_creation(context):
+        raise failure  # as after a signal
 
 
 K = np.array([[50.0, 0.0, 4.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])
