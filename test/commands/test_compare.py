@@ -128,10 +128,13 @@ def test_the_page_shows_a_leaderboard_and_curves_and_names_as_text(folders, caps
     assert np.mean(curves[0]['values']) > np.mean(curves[1]['values'])
 
 
-def test_a_page_that_a_full_disk_cuts_off_leaves_the_one_before(folders, tmp_path, full_disk):
+def test_a_page_that_a_full_disk_cuts_off_leaves_the_one_before(
+    folders, tmp_path, capsys, full_disk
+):
     (tmp_path / 'page.html').write_text('before')
     with full_disk(8192):
         assert compare(folders, 'a', 'b', '--page', str(tmp_path / 'page.html')) == 1
+    assert capsys.readouterr().err.count('\n') == 1
     assert [path.read_text() for path in tmp_path.iterdir()] == ['before']
 
 

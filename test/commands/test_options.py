@@ -75,10 +75,18 @@ def test_two_runs_at_once_never_share_a_folder(command, held_by_another, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']
 
 
+@pytest.mark.parametrize('command', ['predict x.png', 'benchmark', 'label bag', 'demo'])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(command, capsys):
+    assert main([*command.split(), '--out', '/proc/sys']) == 1  # closed to root, too
+    assert capsys.readouterr().err == (
+        'error: --out /proc/sys cannot be written; give a writable folder\n'
+    )
+
+
 @pytest.mark.parametrize(
     ('command', 'words'),
     [
-        ('predict x.png --out /proc/sys', 'cannot be written; give a writable folder'),
+        ('evaluate bag --out file/out', 'cannot be created'),
         ('evaluate bag --out old', "'old/report.html' cannot be written; remove what is there"),
         ('demo --out old', "'old/node.log' cannot be written; remove what is there"),
         ('benchmark --out old', "'old/benchmark.json' cannot be written; remove what is there"),
@@ -86,6 +94,9 @@ def test_two_runs_at_once_never_share_a_folder(command, held_by_another, tmp_pat
         ('models convert x.pt --family prime_depth --out LONG --json', 'too long'),
         ('compare LONG other', 'too long'),
         ('compare none other --page new/file', "--page 'new/file' cannot be written"),
+        ('compare none other --csv new/file', "--csv 'new/file' cannot be written"),
+        ('compare none other --latex new/file', "--latex 'new/file' cannot be written"),
+        ('export unet --onnx new/file', 'give a file in an existing, writable folder'),
         ('label LONG --out new', 'too long'),
         ('label loop --out new', 'Too many levels of symbolic links'),
         ('evaluate bag --out=', '--out is empty'),
@@ -95,6 +106,7 @@ def test_two_runs_at_once_never_share_a_folder(command, held_by_another, tmp_pat
 def test_a_place_that_cannot_be_used_is_one_line(command, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path('loop').symlink_to('loop')
+    Path('file').touch()
     for name in re.findall('old/[a-z.]+', words):
         Path(name).mkdir(parents=True)
     code = 2 if words == '--out is empty' else 1

@@ -278,9 +278,11 @@ def test_a_video_that_cannot_be_written_is_one_line(model, tmp_path, capsys):
     assert 'cannot write' in line
 
 
-def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, full_disk):
+@pytest.mark.parametrize('name', ['walk.mp4', 'street – ü.png'])
+def test_a_full_disk_is_one_line(model, image, tmp_path, capsys, name, full_disk):
+    make_video(tmp_path / 'walk.mp4', 40, (200, 320))
     with full_disk(700):
-        assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 1
+        assert main(['predict', str(tmp_path / name), '--out', str(tmp_path / 'out')]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith('error: ')
     assert 'free some space' in error

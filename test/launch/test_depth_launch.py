@@ -24,6 +24,11 @@ def launched(name):
     return module
 
 
+@pytest.mark.parametrize('name', ['depth.launch.py', 'nav2.launch.py', 'replay.launch.py'])
+def test_the_description_can_be_made(name):
+    assert launched(name).generate_launch_description().entities
+
+
 @pytest.mark.parametrize('name', ['nav2.launch.py', 'replay.launch.py'])
 def test_large_messages_arrive_where_their_subscriber_is_started_too(name):
     description = launched(name).generate_launch_description()

@@ -168,6 +168,12 @@ def test_each_bag_has_its_recording_and_others_are_kept(short_drive, tmp_path, r
     evaluate_bag([short_drive, other], ramp, one_image, tmp_path)
     for name in ('recording_0', 'recording_1'):
         assert len(messages(tmp_path / name, f'{NODE}/depth/image_rect')) == 1
+    (tmp_path / 'recording').mkdir()
+    (tmp_path / 'recording' / 'thesis.txt').write_text('mine')
+    with pytest.raises(BagError, match='in the way and no bag'):
+        evaluate_bag(short_drive, ramp, one_image, tmp_path)
+    assert (tmp_path / 'recording' / 'thesis.txt').is_file()
+    shutil.rmtree(tmp_path / 'recording')
     (tmp_path / 'recording').symlink_to(other)
     with pytest.raises(BagError, match='in the way and no bag'):
         evaluate_bag(short_drive, ramp, one_image, tmp_path)

@@ -164,7 +164,11 @@ FAULTS = (
     ),
     _info('camera not calibrated', k=[0.0] * 9),
     _info('K is NaN', k=[_NAN] * 9, p=[_NAN] * 12),
-    _info('negative focal length', k=np.diag([-60.0, -60.0, 1.0]).ravel(), p=[0.0] * 12),
+    _info(
+        'negative focal length',
+        k=[-60.0, 0.0, 32.0, 0.0, -60.0, 24.0, 0.0, 0.0, 1.0],
+        p=[0.0] * 12,
+    ),
     _info('camera_info of another size', width=20, height=10),
     _info('camera_info without size', width=0, height=0),
     _info('unknown distortion', distortion_model='barrel', d=[0.1] * 5),
