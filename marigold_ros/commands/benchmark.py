@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_FILE = 'benchmark.json'
 _FRAMES = 20  # of each case of `benchmark frame`
 # Options that `benchmark frame` lacks.
 _OF_MODEL = 'arch', 'against', 'size', 'resolution', 'steps', 'members', 'seed', 'variants'
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure and print; return the exit code."""
     from marigold_ros.evaluation.results.results import machine, to_json
 
-    folder = None if args.out is None else make_folder(args.out, 'benchmark.json')
+    folder = None if args.out is None else make_folder(args.out, _FILE)
     of_frame = args.what == 'frame'
     if args.model is not None and args.arch:
         raise UsageError(f"--arch {args.arch} takes the place of --model '{args.model}'; give one")
@@ -119,8 +120,9 @@ def run(args: argparse.Namespace) -> int:
     table = _frame_table if of_frame else _table
     print(text if args.json else table(results))
     if folder is not None:
-        write_whole(folder / 'benchmark.json', f'{text}\n'.encode())
-        note(f'{folder}/benchmark.json')
+        path = folder / _FILE
+        write_whole(path, f'{text}\n'.encode())
+        note(str(path))
     if trace_file is not None:
         write_whole(trace_file, json.dumps(trace).encode())
         note(args.trace)

@@ -142,6 +142,7 @@ def _check_names(folder: Path, bags: list[Path]) -> None:
             f"{count} of the bags are named '{name}', as their copies would be; label them into "
             'different folders'
         )
+    # Path's own methods raise for links that lead to themselves, and for names that are too long.
     for bag in (Path(os.path.realpath(bag)) for bag in bags):
         is_part = os.path.isfile(bag) and (bag.parent / 'metadata.yaml').is_file()
         whole = bag.parent if is_part else bag

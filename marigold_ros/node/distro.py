@@ -58,7 +58,7 @@ def begin(args: list[str] | None, **options: Any) -> None:
 
 @contextmanager
 def node_creation(context: Any = None) -> Iterator[None]:
-    """Raise MarigoldError where the middleware makes no node, as by settings of its own."""
+    """Raise MarigoldError if the middleware cannot create a node, as with wrong settings."""
     try:
         yield
     except rclpy_implementation.RCLError as error:

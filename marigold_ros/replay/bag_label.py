@@ -69,6 +69,7 @@ class Labelled:
 
 def label_name(path: Path) -> str:
     """Return the name of a bag's copy: that of the folder, or of the file without suffix."""
+    # Path's is_dir raises for a name that is too long.
     return path.resolve().name if os.path.isdir(path) else path.stem
 
 

@@ -63,7 +63,7 @@ def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
     """Average log of depth (H, W) in the cells of ``linear``, which counts where it is NaN."""
     size = linear.shape[::-1]
     with np.errstate(divide='ignore', invalid='ignore'):
-        logs = np.log(metric)  # OpenCV's of NaN is a number on ARM and without IPP
+        logs = np.log(metric)  # OpenCV's log of NaN is a number on ARM and without IPP
     mean = np.asarray(cv2.resize(logs, size, interpolation=cv2.INTER_AREA))
     if np.isfinite(mean).all():
         return mean

@@ -156,7 +156,7 @@ def with_detail(
     """
     # In place: memory that is new costs more than the arithmetic.
     ratio = cv2.divide(fitted, depth)
-    np.log(ratio, ratio)  # OpenCV's of NaN is a number on ARM and without IPP
+    np.log(ratio, ratio)  # OpenCV's log of NaN is a number on ARM and without IPP
     cv2.add(ratio, grid.enlarge(change), ratio)
     cv2.multiply(ratio, grid.enlarge(share), ratio)
     cv2.patchNaNs(ratio, 0.0)

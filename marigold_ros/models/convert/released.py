@@ -45,7 +45,7 @@ def convert_file(path: Path, family: str, folder: Path) -> Conversion:
     known = {name: one.converter for name, one in FAMILIES.items() if one.converter}
     if family not in known:
         raise ConfigurationError(f"family is '{family}'; choose one of {', '.join(known)}")
-    if os.path.exists(folder):
+    if os.path.exists(folder):  # Path's raises for a name that is too long
         raise ConfigurationError(f'{folder} is there already; name a new folder, or remove it')
     convert = named(known[family])
     # The tensors that were read are as large as what is written: on the same disk.

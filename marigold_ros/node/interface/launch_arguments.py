@@ -94,7 +94,7 @@ def new_path(name: str, text: str) -> str:
 
 def dds_environment(text: str, profile: str, environment: Mapping[str, str]) -> dict[str, str]:
     """
-    Return the environment that gives the node a profile of Fast DDS, by ``fast_dds``.
+    Return the environment that gives a process a profile of Fast DDS, by ``fast_dds``.
 
     ``auto`` does so unless another implementation, or another profile, is chosen in
     ``environment``. Raises ConfigurationError for anything but auto, true and false.

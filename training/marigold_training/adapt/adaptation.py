@@ -438,7 +438,7 @@ def _check_target(out: Path) -> None:
     """Refuse to replace a folder that is no adapted model, and a path without a name."""
     if not out.name:
         raise ConfigurationError(f'--out is {out}; give the name of a folder for the result')
-    if not os.path.exists(out):
+    if not os.path.exists(out):  # Path's raises for a name that is too long
         return
     with suppress(OSError, ValueError, KeyError, TypeError):
         json.loads((out / RESULTS).read_text(encoding='utf-8'))['installed']['model']
