@@ -3,6 +3,7 @@
 """Small checkpoints of each family, images, and diffusers' pipeline as the oracle."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 import gzip
 import json
@@ -69,12 +70,16 @@ def edit() -> Callable[..., None]:
 
 @pytest.fixture
 def oracle() -> Callable[..., MarigoldDepthPipeline]:
-    """Diffusers' pipeline over the networks of a model."""
+    """Diffusers' pipeline over the networks of a model, none of whose layers is replaced."""
 
     def build(model) -> MarigoldDepthPipeline:
+        vae = deepcopy(model.autoencoder)
+        for block in getattr(vae.decoder, 'up_blocks', ()):
+            for number, layer in enumerate(block.upsamplers or ()):
+                block.upsamplers[number] = layer.layer
         pipe = MarigoldDepthPipeline(
             unet=model.unet,
-            vae=model.autoencoder,
+            vae=vae,
             scheduler=type(model.scheduler).from_config(model.scheduler.config),
             text_encoder=None,
             tokenizer=None,

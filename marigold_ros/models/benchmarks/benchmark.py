@@ -35,6 +35,7 @@ from marigold_ros.models.marigold.denoiser import start_noise
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.memory import autoencoder_bytes
 from marigold_ros.models.runtime.devices import choose_backend, choose_device, choose_dtype, DTYPES
+from marigold_ros.models.runtime.doubling import exact_doublings
 from marigold_ros.models.runtime.usage import milliseconds, PeakMemory
 import numpy as np
 import torch
@@ -161,15 +162,16 @@ class ReferencePipeline:
             # With latents given it reads the size of an array as (W, 3).
             image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2)  # (1, 3, H, W)
             latents = start_noise('zeros', members, shape, seed).to(self.device, self.dtype)
-        output = self.pipe(
-            image,
-            num_inference_steps=steps,
-            ensemble_size=members,
-            processing_resolution=resolution,
-            output_uncertainty=members > 1,
-            latents=latents,
-            generator=None if latents is not None else generator,
-        )
+        with exact_doublings(self.pipe.vae):
+            output = self.pipe(
+                image,
+                num_inference_steps=steps,
+                ensemble_size=members,
+                processing_resolution=resolution,
+                output_uncertainty=members > 1,
+                latents=latents,
+                generator=None if latents is not None else generator,
+            )
         return output.prediction[0, :, :, 0]
 
 

@@ -50,6 +50,7 @@ from marigold_ros.models.marigold.stream import ALIKE_NOTE, Stream, ZEROS_NOTE
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 from marigold_ros.models.resizing import fit_image, upsample_bilateral, upsample_bilinear
+from marigold_ros.models.runtime.doubling import exact_doublings
 from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last
 from marigold_ros.settings import as_values
 import numpy as np
@@ -495,15 +496,16 @@ class MarigoldModel(FullDepthModel):
     def _layout_for(self, reference_exact: bool) -> Iterator[None]:
         """Lay weights out as the reference does for the time of an exact call."""
         # The reference's merge amplifies the last bits of a sum, which the layout decides.
-        change = reference_exact and self.runtime.channels_last and self.takes_any_batch
-        networks = (self.unet, self.autoencoder)
-        if change:
-            set_channels_last(networks, False)
-        try:
+        if not (reference_exact and self.takes_any_batch):
             yield
+            return
+        networks, channels_last = (self.unet, self.autoencoder), self.runtime.channels_last
+        set_channels_last(networks, False)
+        try:
+            with exact_doublings(self.autoencoder):
+                yield
         finally:
-            if change:
-                set_channels_last(networks, True)
+            set_channels_last(networks, channels_last)
 
 
 def _note_once(notes: list[str], name: str, text: str) -> None:

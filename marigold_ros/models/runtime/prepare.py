@@ -20,6 +20,7 @@ from marigold_ros.models.runtime.compiled_networks import (
     CompiledAutoencoder,
     CompiledUNet,
 )
+from marigold_ros.models.runtime.doubling import merge_doublings
 import torch
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def prepare_networks(
     empty-prompt embedding, on the device and in the arithmetic. Raises ConfigurationError if there
     is no compiler for code to be compiled, or the runtime is missing or cannot run it.
     """
+    if device.type == 'cpu':  # not timed on a GPU
+        merge_doublings(autoencoder)
     if runtime.converted:
         compiler = choose_compiler(device, dtype, runtime)
         set_channels_last((autoencoder,), runtime.channels_last)
