@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
+import logging
 from threading import RLock
 from typing import Any, cast, TypeVar
 
@@ -26,6 +27,7 @@ _NOT_KEPT = (
     'NUMBA_CACHE_DIR to a writable folder with space'
 )
 _turn = RLock()
+log = logging.getLogger(__name__)
 
 
 def compiled(any_order: bool = False) -> Callable[[Function], Function]:
@@ -83,18 +85,26 @@ class _Compiled:
         return self._dispatcher
 
 
+@lru_cache
+def _tell_of_the_wait() -> None:
+    log.info('compiling functions for this machine, once: depth waits up to half a minute')
+
+
 def _keep_where_possible(cache: Any) -> None:
     """Compile anew where Numba's files are damaged, as by a power cut, or the disk is full."""
     load, save = cache.load_overload, cache.save_overload
 
     def load_overload(*arguments: Any) -> Any:
         try:
-            return load(*arguments)
+            kept = load(*arguments)
         except Exception as error:  # half a pickle raises anything
             warn_once(f'{cache.cache_path} is damaged ({brief(error)}): compiling anew')
             with suppress(OSError):
                 cache.flush()
             return None
+        if kept is None:
+            _tell_of_the_wait()
+        return kept
 
     def save_overload(*arguments: Any) -> None:
         try:

@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 SCRIPT = """
+import logging
 import resource
 import sys
 
@@ -25,6 +26,9 @@ from marigold_ros.kernels.compiled import compiled
 def double(x):
     return 2 * x
 
+if 'twice' in sys.argv:
+    logging.basicConfig(level='INFO')
+    double(21.0)
 if 'full' in sys.argv:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 print(double(21))
@@ -89,7 +93,7 @@ def run_script(folder, *arguments, warning='', **environment):
     command = [sys.executable, str(script), *arguments]
     answer = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     assert answer.stdout.strip() == '42'
-    assert warning in answer.stderr if warning else not answer.stderr
+    assert answer.stderr.count(warning) == 1 if warning else not answer.stderr
     return {path: path.stat().st_mtime_ns for path in kept.rglob('*.nb?')}
 
 
@@ -103,6 +107,12 @@ def test_what_is_compiled_is_kept_and_damaged_files_are_written_anew(tmp_path):
         written = run_script(tmp_path, warning='is damaged')
         assert {path: path.stat().st_size for path in written} == sizes
     assert run_script(tmp_path) == written
+
+
+def test_the_wait_for_the_first_compilation_is_told_once(tmp_path):
+    told = 'INFO:marigold_ros.kernels.compiled:compiling functions for this machine, once'
+    run_script(tmp_path, 'twice', warning=told)
+    run_script(tmp_path, 'twice')
 
 
 def test_a_function_runs_where_numba_compiles_nothing(tmp_path):
