@@ -86,7 +86,7 @@ class _Compiled:
 
 
 @lru_cache
-def _tell_of_the_wait() -> None:
+def _log_compilation() -> None:
     log.info('compiling functions for this machine, once: depth waits up to half a minute')
 
 
@@ -103,7 +103,7 @@ def _keep_where_possible(cache: Any) -> None:
                 cache.flush()
             return None
         if kept is None:
-            _tell_of_the_wait()
+            _log_compilation()
         return kept
 
     def save_overload(*arguments: Any) -> None:

@@ -109,9 +109,9 @@ def test_what_is_compiled_is_kept_and_damaged_files_are_written_anew(tmp_path):
     assert run_script(tmp_path) == written
 
 
-def test_the_wait_for_the_first_compilation_is_told_once(tmp_path):
-    told = 'INFO:marigold_ros.kernels.compiled:compiling functions for this machine, once'
-    run_script(tmp_path, 'twice', warning=told)
+def test_the_first_compilation_is_logged_once(tmp_path):
+    line = 'INFO:marigold_ros.kernels.compiled:compiling functions for this machine, once'
+    run_script(tmp_path, 'twice', warning=line)
     run_script(tmp_path, 'twice')
 
 

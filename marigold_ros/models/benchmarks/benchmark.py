@@ -35,7 +35,7 @@ from marigold_ros.models.marigold.denoiser import start_noise
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.memory import autoencoder_bytes
 from marigold_ros.models.runtime.devices import choose_backend, choose_device, choose_dtype, DTYPES
-from marigold_ros.models.runtime.doubling import exact_doublings
+from marigold_ros.models.runtime.upsampling import exact_upsampling
 from marigold_ros.models.runtime.usage import milliseconds, PeakMemory
 import numpy as np
 import torch
@@ -162,7 +162,7 @@ class ReferencePipeline:
             # With latents given it reads the size of an array as (W, 3).
             image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2)  # (1, 3, H, W)
             latents = start_noise('zeros', members, shape, seed).to(self.device, self.dtype)
-        with exact_doublings(self.pipe.vae):
+        with exact_upsampling(self.pipe.vae):
             output = self.pipe(
                 image,
                 num_inference_steps=steps,

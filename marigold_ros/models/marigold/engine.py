@@ -50,8 +50,8 @@ from marigold_ros.models.marigold.stream import ALIKE_NOTE, Stream, ZEROS_NOTE
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 from marigold_ros.models.resizing import fit_image, upsample_bilateral, upsample_bilinear
-from marigold_ros.models.runtime.doubling import exact_doublings
 from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last
+from marigold_ros.models.runtime.upsampling import exact_upsampling
 from marigold_ros.settings import as_values
 import numpy as np
 import torch
@@ -502,7 +502,7 @@ class MarigoldModel(FullDepthModel):
         networks, channels_last = (self.unet, self.autoencoder), self.runtime.channels_last
         set_channels_last(networks, False)
         try:
-            with exact_doublings(self.autoencoder):
+            with exact_upsampling(self.autoencoder):
                 yield
         finally:
             set_channels_last(networks, channels_last)

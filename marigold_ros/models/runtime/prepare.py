@@ -20,7 +20,7 @@ from marigold_ros.models.runtime.compiled_networks import (
     CompiledAutoencoder,
     CompiledUNet,
 )
-from marigold_ros.models.runtime.doubling import merge_doublings
+from marigold_ros.models.runtime.upsampling import merge_upsampling
 import torch
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def prepare_networks(
     is no compiler for code to be compiled, or the runtime is missing or cannot run it.
     """
     if device.type == 'cpu':  # not timed on a GPU
-        merge_doublings(autoencoder)
+        merge_upsampling(autoencoder)
     if runtime.converted:
         compiler = choose_compiler(device, dtype, runtime)
         set_channels_last((autoencoder,), runtime.channels_last)
