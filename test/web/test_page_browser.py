@@ -7,11 +7,11 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 import threading
-from types import SimpleNamespace
 
 import cv2
 from marigold_ros.frame import Prediction
 from marigold_ros.web import app
+from marigold_ros.web.jobs import JobQueue
 import numpy as np
 import pytest
 
@@ -338,7 +338,7 @@ def test_several_files_wait_in_a_gallery_where_going_back_works(opened, server, 
     assert texts(opened, '.cloud h3') == ['Point cloud']
 
 
-def test_a_file_is_refused_if_broken_and_sent_again_if_the_queue_is_full(browser, server):
+def test_a_broken_file_is_refused_and_one_too_many_sent_again(browser, server, monkeypatch):
     visit(browser, server)
     drop(browser, 'broken.png', b'not an image')
     wait(browser, lambda: 'broken.png' in find(browser, '#problem').text)
@@ -346,11 +346,16 @@ def test_a_file_is_refused_if_broken_and_sent_again_if_the_queue_is_full(browser
     assert not find(browser, '#problem').is_displayed()
     while server.send('other.png', a_photo()).status == 202:
         pass
+    full, asked = JobQueue.is_full, []
+    monkeypatch.setattr(JobQueue, 'is_full', property(lambda q: asked.append(q) or full.fget(q)))
+    limit_network(browser, uploadThroughput=1000)
     drop(browser, 'last.png', a_photo())
-    wait(browser, lambda: any('429' in e['message'] for e in browser.get_log('browser')))
+    server.settles(lambda: asked)  # refused, which the page knows once all of it is sent
     gate.set()
+    wait(browser, lambda: 'street.png, tiny' in texts(browser, '.thumb'))
+    limit_network(browser)
     finished(browser, 'last.png')
-    browser.get_log('browser')
+    assert any('429' in entry['message'] for entry in browser.get_log('browser'))
 
 
 def test_a_result_that_newer_ones_replaced_says_so(opened, server):
@@ -427,9 +432,7 @@ def test_models_of_other_units_have_a_scale_each(opened, monkeypatch, server):
     ]
 
 
-def test_a_video_is_looked_at_while_it_is_processed_and_again_by_itself(
-    opened, tmp_path, server, monkeypatch
-):
+def test_a_video_is_seen_while_processed_and_then_by_itself(opened, tmp_path, server, monkeypatch):
     model, ready = server.models.get('tiny'), threading.Semaphore(100)
 
     def predict(rgb, *, real=model.predict, **options):
@@ -579,15 +582,14 @@ def test_the_node_that_is_chosen_is_watched_until_the_view_is_stopped(
     server.settles(lambda: viewer.watched == [])
 
 
-def test_a_live_view_that_is_refused_says_so(browser, server, monkeypatch):
-    seen = []
-    viewer = SimpleNamespace(nodes=lambda: list(seen), state=lambda name: {})
-    monkeypatch.setattr(server.live, '_viewer', viewer)
+def test_a_live_view_that_is_refused_says_so(browser, server, monkeypatch, planted_viewer):
+    seen = {}
+    monkeypatch.setattr(server.live, '_viewer', planted_viewer(seen))
     browser.get(server.address)
     find(browser, '#live summary').click()
     wait(browser, lambda: find(browser, '#live-text').text.startswith('No depth node is seen. '))
     assert find(browser, '#watch').text == 'Look again'
-    seen.append('/marigold_depth')
+    seen['/marigold_depth'] = b''
     find(browser, '#watch').click()
     wait(browser, lambda: find(browser, '#node').text.strip() == '/marigold_depth')
     seen.clear()

@@ -127,7 +127,8 @@ class Page {
 
   send() {
     if (this.request || !this.unsent.length) return;
-    const item = this.unsent.shift(), request = new XMLHttpRequest();
+    // Asked before it is sent: jobs that end while it is on its way make room for it.
+    const item = this.unsent.shift(), isBusy = this.items.some((other) => other.job && !other.job.ended), request = new XMLHttpRequest();
     Object.assign(this, { request, sending: item });
     request.open('POST', `/api/files?${new URLSearchParams(item.query)}`);
     request.responseType = 'json';
@@ -136,7 +137,7 @@ class Page {
     request.addEventListener('load', () => {
       const answer = request.response;
       if (request.status === 202) this.follow(item, answer);
-      else if (request.status === 429 && this.items.some((other) => other.job && !other.job.ended)) setTimeout(() => { if (this.items.includes(item)) this.unsent.push(item); this.send(); }, WAIT_MS);
+      else if (request.status === 429 && isBusy) setTimeout(() => { if (this.items.includes(item)) this.unsent.push(item); this.send(); }, WAIT_MS);
       else this.fail(item, answer ? answer.error : 'the server gave no answer; is it still running?');
     });
     request.addEventListener('error', async () => {
