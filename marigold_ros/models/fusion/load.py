@@ -3,21 +3,21 @@
 """
 Find and load a fusion network: beside the weights of a model, in a folder, or embedded.
 
-Imports torch only for what OpenVINO has not compiled before.
+Imports torch only for what no earlier start converted for OpenVINO.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from marigold_ros.errors import CheckpointError, warn_once, WriteError
+from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.locate import EMBEDDED, FUSION, local_folder, require_file
-from marigold_ros.models.runtime.disk_cache import cache_folder
+from marigold_ros.models.runtime.disk_cache import cache_folder, files_key
 from marigold_ros.models.runtime.kept_networks import KeptNetworks
 from marigold_ros.threads import usable_cores
 import numpy as np
@@ -93,7 +93,8 @@ def _load(
     files = [folder / CONFIG, folder / WEIGHTS, *code]
     if compiles and threads is not None:
         any_grid = [(1, len(CHANNELS), -1, -1)]
-        kept = KeptNetworks(cache, files, None, own_threads(threads)).load_converted(any_grid)
+        key = partial(files_key, files)
+        kept = KeptNetworks(cache, key, None, own_threads(threads)).load_for_any_size(any_grid)
         if kept is not None:
             return LoadedFusion(folder, kept)
     from marigold_ros.models.fusion.checkpoint import load_fusion_network
@@ -104,11 +105,8 @@ def _load(
         torch.set_num_threads(threads)
     if compiles:
         threads = own_threads(torch.get_num_threads())
-        try:
-            network = load_fusion_network(folder)
-            return LoadedFusion(folder, compile_mixing(network, cache, files, threads))
-        except WriteError as error:
-            warn_once(f'{error}; PyTorch, which is slower, runs the fusion network until then')
+        network = load_fusion_network(folder)
+        return LoadedFusion(folder, compile_mixing(network, cache, files, threads))
     return LoadedFusion(folder, run_by_torch(load_fusion_network(folder), torch.device(device)))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.fusion.network import FusionNetwork, LARGEST_CORRECTION
+from marigold_ros.models.runtime.disk_cache import files_key
 from marigold_ros.models.runtime.kept_networks import KeptNetworks
 from marigold_ros.models.runtime.openvino_networks import convert
 import numpy as np
@@ -33,8 +34,10 @@ def compile_mixing(network: FusionNetwork, cache: Path, files: list[Path], threa
     to the candidates, so that depth moves by 0.0002 in the mean. ``files`` decide the network.
     """
     example, any_grid = torch.zeros(1, len(CHANNELS), 32, 48), [(1, len(CHANNELS), -1, -1)]
-    kept = KeptNetworks(cache, files, None, threads)
-    return kept.load_or_convert(any_grid, lambda: convert(_Mixing(network), (example,), any_grid))
+    kept = KeptNetworks(cache, partial(files_key, files), None, threads)
+    return kept.load_or_convert_for_any_size(
+        any_grid, lambda: convert(_Mixing(network), (example,), any_grid)
+    )
 
 
 class _Mixing(nn.Module):

@@ -11,7 +11,7 @@ know which runtime it is.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 import logging
@@ -28,6 +28,7 @@ from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler, require_onnxruntime
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
+from marigold_ros.threads import return_memory
 import torch
 from torch import nn
 
@@ -58,10 +59,17 @@ def compiling_beside() -> Iterator[None]:
 
 
 class CompiledNetwork:
-    """A module (on the CPU, in float32, taken over), compiled for each shape of its arguments."""
+    """
+    A module (on the CPU, in float32, taken over), compiled for each shape of its arguments.
+
+    Where ``read_again`` is set, the module is freed once it is compiled, and read again by that
+    for arguments of other shapes.
+    """
 
     def __init__(self, module: nn.Module, compiler: Compiler) -> None:
-        self._module, self._compiler = module.eval(), compiler
+        self._held: nn.Module | None = module.eval()
+        self.read_again: Callable[[], nn.Module] | None = None
+        self._compiler = compiler
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
         self._beside, self._begun = _beside.get(), set[tuple]()
         self.by_torch = False  # the last answer
@@ -80,7 +88,7 @@ class CompiledNetwork:
                 work = shapes, examples
                 threading.Thread(target=self._compile_beside, args=work, daemon=False).start()
                 return self._by_torch(arguments)
-            compiled = self._compiled[shapes] = self._compiler.compile(self._module, examples)
+            compiled = self._compile(shapes, examples)
         self._compiled.move_to_end(shapes)
         while len(self._compiled) > SHAPES_KEPT:
             self._compiled.popitem(last=False)
@@ -88,9 +96,24 @@ class CompiledNetwork:
         answer = compiled([argument.cpu().numpy() for argument in arguments])
         return torch.from_numpy(answer).to(arguments[0].device)
 
+    def _module(self) -> nn.Module:
+        module = self._held
+        if module is None:
+            assert self.read_again is not None
+            with torch.inference_mode(False):
+                module = self._held = self.read_again().eval()
+        return module
+
     def _by_torch(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
         self.by_torch = True
-        return self._module(*(argument.float() for argument in arguments))
+        return self._module()(*(argument.float() for argument in arguments))
+
+    def _compile(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> Any:
+        compiled = self._compiled[shapes] = self._compiler.compile(self._module(), examples)
+        if self.read_again is not None:
+            self._held = None
+            return_memory()
+        return compiled
 
     def _compile_beside(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
         """Compile in this thread, at low priority; a failure leaves PyTorch in place."""
@@ -98,7 +121,7 @@ class CompiledNetwork:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         begun, size = time.monotonic(), 'x'.join(map(str, shapes[0]))
         try:
-            self._compiled[shapes] = self._compiler.compile(self._module, examples)
+            self._compile(shapes, examples)
         except Exception:  # whatever the compiler cannot do
             log.exception('a network was not compiled for inputs of %s; PyTorch goes on', size)
             return
@@ -140,8 +163,12 @@ class CompiledUNet:
         text: torch.Tensor,
         compiler: Compiler,
     ) -> None:
-        self.config, self._sinusoid = unet.config, unet.time_proj
+        self.config, self._sinusoid, self._text = unet.config, unet.time_proj, text
         self._network = CompiledNetwork(_WithText(unet, text), compiler)
+
+    def free_weights(self, read: Callable[[], UNet2DConditionModel]) -> None:
+        """Hold no weights beside those of compiled networks; ``read`` the others when needed."""
+        self._network.read_again = lambda: _WithText(read(), self._text)
 
     @property
     def by_torch(self) -> bool:

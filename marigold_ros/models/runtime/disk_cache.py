@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What one start leaves for the next: networks that OpenVINO compiled, and the sizes of images.
+What one start leaves for the next: networks converted for OpenVINO, and the sizes of images.
 
 A folder that cannot be written costs time, not the start: it is reported once in the log. Nothing
 here imports torch: the node reads the sizes before it needs it.
@@ -15,24 +15,26 @@ import hashlib
 from inspect import getfile
 import json
 import logging
+from mmap import ACCESS_COPY, mmap
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.errors import MarigoldError, warn_once
-from marigold_ros.whole_files import write_whole
+from marigold_ros.whole_files import sha256, write_whole
 
 if TYPE_CHECKING:
     from torch import nn
 
-# Compiled networks, the last used: three of `tiny` for each of its image sizes, and one of fusion.
+# Networks, the last used: three of `tiny` for each of its image sizes, and one of fusion.
 KEPT = 16
 SIZES_KEPT = 4  # of the images of a model, the last
 SIZES = 'image_sizes.json'
 _LONGEST = 2**14  # side of an image, pixels; a longer one is damage
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
-_DIGEST = hashlib.sha256().digest_size
+DIGEST = hashlib.sha256().digest_size
 _SIZES_LOCK = Lock()
 log = logging.getLogger(__name__)
 
@@ -87,42 +89,59 @@ def files_key(files: Iterable[Path], facts: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load_kept(path: Path, load: Callable[[bytes], Any]) -> Any:
+def load_kept(path: Path, load: Callable[[mmap], Any]) -> Any:
     """
-    Load a compiled network from its file; None without one, or if it is damaged (logged).
+    Load a network from its file, which is mapped; None without one, or if it is damaged (logged).
 
-    The file begins with the SHA-256 of the rest: a damaged network would load, and answer wrongly.
+    The file ends with the SHA-256 of the rest: a damaged network would load, and answer wrongly.
     """
     try:
         with path.open('rb') as kept:
-            digest, data = kept.read(_DIGEST), kept.read()
-        if hashlib.sha256(data).digest() != digest:
+            data = mmap(kept.fileno(), 0, access=ACCESS_COPY)
+        if hashlib.sha256(memoryview(data)[:-DIGEST]).digest() != data[-DIGEST:]:
             raise OSError('its checksum differs')
         with suppress(OSError):  # of a folder that others filled
             os.utime(path)
         return load(data)
     except FileNotFoundError:
         return None
-    except (OSError, RuntimeError) as error:
-        log.warning('%s cannot be used (%s): compiling anew', path, error)
+    except (OSError, RuntimeError, ValueError) as error:
+        log.warning('%s cannot be used (%s): converting anew', path, error)
         return None
 
 
-def load_or_compile(
-    path: Path, load: Callable[[bytes], Any], compile_it: Callable[[], Any]
+def load_or_make(
+    path: Path,
+    load: Callable[[mmap], Any],
+    make: Callable[[], Any],
+    save: Callable[[Any, Path], Path],
 ) -> Any:
-    """Load a compiled network as :func:`load_kept`; without one, compile and write it."""
+    """
+    Load a network as :func:`load_kept`; without one, make it, keep it, and load that.
+
+    ``save`` writes what was made into a folder and returns the file; it may raise OSError and
+    RuntimeError. What cannot be written is used as it was made.
+    """
     kept = load_kept(path, load)
     if kept is not None:
         return kept
-    compiled = compile_it()
-    data = compiled.export_model().getvalue()
-    if _write(path, hashlib.sha256(data).digest() + data):
-        with suppress(OSError):  # of a folder that another process tidies up too
-            others = {*path.parent.glob('*.blob')} - {path}  # this one, whatever the clock says
-            for file in sorted(others, key=lambda file: file.stat().st_mtime)[: 1 - KEPT]:
-                file.unlink(missing_ok=True)
-    return compiled
+    made = make()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent) as folder:
+            draft = save(made, Path(folder))
+            with draft.open('ab') as file:
+                file.write(bytes.fromhex(sha256(draft)))
+            os.replace(draft, path)
+    except (OSError, RuntimeError) as error:
+        _warn_unwritten(path.parent, error)
+        return made
+    with suppress(OSError):  # of a folder that another process tidies up too
+        others = {*path.parent.glob('*.blob')} - {path}  # this one, whatever the clock says
+        for old in sorted(others, key=lambda other: other.stat().st_mtime)[: 1 - KEPT]:
+            old.unlink(missing_ok=True)
+    kept = load_kept(path, load)
+    return made if kept is None else kept
 
 
 def known_sizes(folder: Path, model: str) -> list[tuple[int, int]]:
@@ -154,13 +173,16 @@ def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
         return {}
 
 
-def _write(path: Path, data: bytes) -> bool:
+def _write(path: Path, data: bytes) -> None:
     try:
         write_whole(path, data)
     except MarigoldError as error:
-        warn_once(
-            f'{path.parent} cannot be written ({getattr(error.__cause__, "strerror", "")}): each '
-            'start compiles networks again; set runtime.cache_dir to a writable folder with space'
-        )
-        return False
-    return True
+        _warn_unwritten(path.parent, error.__cause__)
+
+
+def _warn_unwritten(folder: Path, error: BaseException | None) -> None:
+    why = getattr(error, 'strerror', None) or 'perhaps it is full'  # OpenVINO says nothing
+    warn_once(
+        f'{folder} cannot be written ({why}): each start converts networks again; set '
+        'runtime.cache_dir to a writable folder with space'
+    )

@@ -1,30 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Networks that OpenVINO compiled in an earlier start, found by a checkpoint's files.
+Networks that an earlier start converted for OpenVINO.
 
-Imports no torch: what is kept runs without it. Compilation is that of ``openvino_networks``.
+Imports no torch: what is kept runs without it. Conversion is that of ``openvino_networks``.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from importlib.metadata import version
-from io import BytesIO
+import mmap as mapping
+from mmap import mmap
 from pathlib import Path
 import sys
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from marigold_ros.errors import WriteError
-from marigold_ros.models.runtime.disk_cache import files_key, load_kept, load_or_compile
+from marigold_ros.models.runtime.disk_cache import DIGEST, load_kept, load_or_make
 import numpy as np
 
 # For which a network stays compiled, the last, 20 MB each: a frame and its sigma, of six cameras.
 _SIZES = 12
 _LENGTH = 8  # bytes of a length
+_FORM = 1  # of a file, as a part of its key
 PRECISIONS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16'}
 Shapes = Sequence[Sequence[int]]  # of a network's arguments; -1 is any size
 # OpenVINO imports this where it can, reports each import to its makers, and fails without a home.
@@ -59,66 +60,75 @@ def versions() -> tuple[str, ...]:
     return openvino.__version__, *libraries, processor
 
 
+@dataclass(frozen=True)
+class Converted:
+    """
+    A network in OpenVINO's form, not compiled, for the shapes of its arguments.
+
+    ``data`` is the file that it was read from, mapped, in which its weights lie: None if it has
+    none.
+    """
+
+    model: Any
+    data: mmap | None = None
+
+    def compile(self, settings: dict[str, Any]) -> Callable[[list[np.ndarray]], np.ndarray]:
+        """Return a function of the arguments that gives the network's only answer."""
+        compiled = openvino_core().compile_model(self.model, 'CPU', settings)
+        if self.data is not None and hasattr(mapping, 'MADV_DONTNEED'):
+            # Compiled networks hold their own copy. What is used all the same is read again.
+            self.data.madvise(mapping.MADV_DONTNEED)
+        return partial(_first_answer, compiled, self.data)
+
+
+def _first_answer(compiled: Any, _in_use: mmap | None, arguments: list[np.ndarray]) -> np.ndarray:
+    return compiled(arguments)[0]
+
+
 class ConvertedNetwork:
     """
     A network of one argument for any size of it, compiled for each when it first comes.
 
     That takes a tenth of a second once. A network compiled for any size at once takes half as long
-    again for each answer. ``data`` is from :func:`serialized`, ``settings`` :func:`cpu_settings`.
+    again for each answer. ``settings`` are :func:`cpu_settings`.
     """
 
-    def __init__(self, data: bytes, settings: dict[str, Any]) -> None:
-        self._data, self._settings = data, settings
-        size = int.from_bytes(data[:_LENGTH], 'little')
-        described, weights = data[_LENGTH : _LENGTH + size], data[_LENGTH + size :]
-        self._model = openvino_core().read_model(described, weights)
+    def __init__(self, network: Converted, settings: dict[str, Any]) -> None:
+        self._network, self._settings = network, settings
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
-
-    def export_model(self) -> BytesIO:
-        """Return ``data``."""
-        return BytesIO(self._data)
 
     def __call__(self, arguments: list[np.ndarray]) -> np.ndarray:
         """Answer; not for two threads at once."""
         shape = arguments[0].shape
         if shape not in self._compiled:
-            self._model.reshape(list(shape))
-            compiled = openvino_core().compile_model(self._model, 'CPU', self._settings)
-            self._compiled[shape] = first_answer(compiled)
+            self._network.model.reshape(list(shape))
+            self._compiled[shape] = self._network.compile(self._settings)
             if len(self._compiled) > _SIZES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(shape)
         return self._compiled[shape](arguments)
 
 
-def serialized(model: Any) -> bytes:
-    """Return a network in OpenVINO's own form, not compiled, as bytes; may raise WriteError."""
-    import openvino
-
-    try:
-        with TemporaryDirectory() as folder:
-            described, weights = (Path(folder) / name for name in ('model.xml', 'model.bin'))
-            openvino.serialize(model, described, weights)
-            text = described.read_bytes()
-            return len(text).to_bytes(_LENGTH, 'little') + text + weights.read_bytes()
-    except (OSError, RuntimeError) as error:
-        problem = f'OpenVINO could not write temporary files ({error}); free some space'
-        raise WriteError(f'{problem}, or set TMPDIR to a folder on another disk') from error
-
-
 class KeptNetworks:
     """
-    The compiled networks of one checkpoint, in the folder ``cache``.
+    The networks of one checkpoint, in the folder ``cache``: converted, and compiled at each start.
 
-    Whatever decides a network is in ``files``: weights, configuration, source code; they are read
-    now, once, and raise OSError. ``precision`` and ``threads`` are as of :func:`cpu_settings`.
+    A converted network is a quarter of the size of a compiled one, is read as fast as it compiles,
+    and lies in the file, not in memory. ``key`` is called once with what else decides a network,
+    as :func:`files_key` of weights, configuration and source code. ``precision`` and ``threads``
+    are as of :func:`cpu_settings`.
     """
 
     def __init__(
-        self, cache: Path, files: Sequence[Path], precision: str | None, threads: int
+        self,
+        cache: Path,
+        key: Callable[[Mapping[str, Any]], str],
+        precision: str | None,
+        threads: int,
     ) -> None:
         self._cache, self._settings = cache, cpu_settings(precision, threads)
-        self._key = files_key(files, {**self._settings, 'versions': versions()})
+        self._half = precision in ('bfloat16', 'float16')
+        self._key = key({**self._settings, 'form': _FORM, 'versions': versions()})
 
     def path(self, shapes: Shapes) -> Path:
         """Return where the network for these shapes of its arguments is kept."""
@@ -127,32 +137,52 @@ class KeptNetworks:
 
     def load(self, shapes: Shapes) -> Callable[[list[np.ndarray]], np.ndarray] | None:
         """Return the network for shapes, or None if it is not kept or is damaged."""
-        compiled = load_kept(self.path(shapes), self._import)
-        return None if compiled is None else first_answer(compiled)
+        kept = load_kept(self.path(shapes), _read)
+        return None if kept is None else kept.compile(self._settings)
 
-    def load_or_compile(
-        self, shapes: Shapes, compile_it: Callable[[], Any]
+    def load_or_convert(
+        self, shapes: Shapes, convert: Callable[[], Any]
     ) -> Callable[[list[np.ndarray]], np.ndarray]:
-        """Return the network for shapes, compiled and kept if it was not."""
-        return first_answer(load_or_compile(self.path(shapes), self._import, compile_it))
+        """Return the network for shapes, converted and kept if it was not."""
+        return self._converted(shapes, convert).compile(self._settings)
 
-    def load_converted(self, shapes: Shapes) -> ConvertedNetwork | None:
+    def load_for_any_size(self, shapes: Shapes) -> ConvertedNetwork | None:
         """Return the network of one argument for any size, or None as ``load``."""
-        return load_kept(self.path(shapes), self._converted)
+        kept = load_kept(self.path(shapes), _read)
+        return None if kept is None else ConvertedNetwork(kept, self._settings)
 
-    def load_or_convert(self, shapes: Shapes, convert: Callable[[], Any]) -> ConvertedNetwork:
+    def load_or_convert_for_any_size(
+        self, shapes: Shapes, convert: Callable[[], Any]
+    ) -> ConvertedNetwork:
         """Return the network of one argument for any size, converted and kept if it was not."""
-        return load_or_compile(
-            self.path(shapes), self._converted, lambda: self._converted(serialized(convert()))
-        )
+        return ConvertedNetwork(self._converted(shapes, convert), self._settings)
 
-    def _converted(self, data: bytes) -> ConvertedNetwork:
-        return ConvertedNetwork(data, self._settings)
-
-    def _import(self, data: bytes) -> Any:
-        return openvino_core().import_model(data, 'CPU', self._settings)
+    def _converted(self, shapes: Shapes, convert: Callable[[], Any]) -> Converted:
+        save = partial(_save, self._half)
+        return load_or_make(self.path(shapes), _read, lambda: Converted(convert()), save)
 
 
-def first_answer(compiled: Any) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """Return a function of the arguments that gives a compiled network's only answer."""
-    return lambda arguments: compiled(arguments)[0]
+def _save(half: bool, network: Converted, folder: Path) -> Path:
+    """
+    Write weights, description and its length into one file; weights in float16 if ``half``.
+
+    Of weights that become bfloat16 when they are compiled, float16 loses nothing that is left.
+    """
+    import openvino
+
+    described, weights = folder / 'model.xml', folder / 'model.bin'
+    openvino.save_model(network.model, described, compress_to_fp16=half)
+    text = described.read_bytes()
+    with weights.open('ab') as file:
+        file.write(text + len(text).to_bytes(_LENGTH, 'little'))
+    return weights
+
+
+def _read(data: mmap) -> Converted:
+    """Read what :func:`_save` wrote, before a digest, without copying the weights."""
+    import openvino
+
+    end = len(data) - DIGEST - _LENGTH
+    begin = end - int.from_bytes(data[end : end + _LENGTH], 'little')
+    weights = openvino.Tensor(np.frombuffer(data, np.uint8, begin), shared_memory=True)
+    return Converted(openvino_core().read_model(data[begin:end], weights), data)

@@ -6,19 +6,14 @@ Compile modules by OpenVINO, which on a CPU is faster than PyTorch, and keep the
 The answer is that of PyTorch up to rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.runtime.disk_cache import load_or_compile, network_key
-from marigold_ros.models.runtime.kept_networks import (
-    cpu_settings,
-    first_answer,
-    KeptNetworks,
-    openvino_core,
-    versions,
-)
+from marigold_ros.models.runtime.disk_cache import files_key, network_key
+from marigold_ros.models.runtime.kept_networks import KeptNetworks, openvino_core
 from marigold_ros.models.runtime.tracing import tracing
 import numpy as np
 import torch
@@ -31,7 +26,7 @@ class OpenVinoCompiler:
     """
     Compiles for one shape of the arguments.
 
-    ``precision`` is that of the sums; arguments and answers are float32. Compiled networks are
+    ``precision`` is that of the sums; arguments and answers are float32. Converted networks are
     kept in ``cache``. Their key is the network, or ``files`` that decide it, by which a later
     start finds them without torch.
     """
@@ -40,27 +35,18 @@ class OpenVinoCompiler:
         self._precision = str(precision).removeprefix('torch.')
         self._cache, self._kept = cache, None
         if files:
-            self._kept = KeptNetworks(cache, files, self._precision, torch.get_num_threads())
+            self._kept = self._kept_by(partial(files_key, files))
+
+    def _kept_by(self, key: Callable[[Mapping[str, Any]], str]) -> KeptNetworks:
+        return KeptNetworks(self._cache, key, self._precision, torch.get_num_threads())
 
     def compile(
         self, module: nn.Module, examples: tuple[torch.Tensor, ...]
     ) -> Callable[[list[np.ndarray]], np.ndarray]:
         """Return a function that answers as the module does for arguments like the examples."""
-        core, settings = openvino_core(), cpu_settings(self._precision, torch.get_num_threads())
         shapes = tuple(tuple(example.shape) for example in examples)
-
-        def compile_it() -> Any:
-            return core.compile_model(convert(module, examples, shapes), 'CPU', settings)
-
-        if self._kept is not None:
-            return self._kept.load_or_compile(shapes, compile_it)
-        key = network_key(module, {**settings, 'shapes': shapes, 'versions': versions()})
-        path = self._cache / f'{key}.blob'
-        return first_answer(
-            load_or_compile(
-                path, lambda data: core.import_model(data, 'CPU', settings), compile_it
-            )
-        )
+        kept = self._kept or self._kept_by(partial(network_key, module))
+        return kept.load_or_convert(shapes, lambda: convert(module, examples, shapes))
 
 
 def convert(

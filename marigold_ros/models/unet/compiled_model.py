@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Run a plain U-Net that OpenVINO compiled in an earlier start; imports no torch."""
+"""Run a plain U-Net that an earlier start converted for OpenVINO; imports no torch."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from marigold_ros.models.image_sizes import up_to_multiple
 from marigold_ros.models.maps.array_resizing import fit_image, upsample_bilinear
 from marigold_ros.models.maps.map_model import MapModel
 from marigold_ros.models.protocol import PredictOptions
-from marigold_ros.models.runtime.disk_cache import cache_folder
+from marigold_ros.models.runtime.disk_cache import cache_folder, files_key
 from marigold_ros.models.runtime.kept_networks import KeptNetworks
 from marigold_ros.models.unet.folder import deciding_files, read_facts, SIDE
 import numpy as np
@@ -44,7 +45,7 @@ class CompiledUNetModel(MapModel):
         self.parameters = sum(map(prod, weight_shapes(self._weight_files()).values()))
         self.arithmetic, self.threads = dtype, threads
         cache, files = cache_folder(runtime.cache_dir), deciding_files(folder)
-        self._kept = KeptNetworks(cache, files, dtype, threads)
+        self._kept = KeptNetworks(cache, partial(files_key, files), dtype, threads)
         self._networks: dict[tuple[int, int], Callable | None] = {}
         self._load_by_torch = load_by_torch
         self._torch_model: Any = None

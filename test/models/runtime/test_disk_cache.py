@@ -4,7 +4,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from io import BytesIO
 import logging
 import os
 from pathlib import Path
@@ -14,10 +13,11 @@ from marigold_ros.models.runtime import disk_cache
 from marigold_ros.models.runtime.disk_cache import (
     cache_folder,
     CACHE_VARIABLE,
+    DIGEST,
     files_key,
     KEPT,
     known_sizes,
-    load_or_compile,
+    load_or_make,
     network_key,
     remember_size,
     SIZES,
@@ -28,52 +28,72 @@ import pytest
 import torch
 
 
-class Compiled:
-    """A compiled network as far as a cache sees it."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def export_model(self) -> BytesIO:
-        return BytesIO(self.data)
-
-
-def never():
-    raise AssertionError('compiled again')
+def never(*_):
+    raise AssertionError('loaded, or made again')
 
 
 def damaged(data):
     raise RuntimeError('bad header')
 
 
-def test_a_compiled_network_is_loaded_from_its_file(tmp_path, monkeypatch):
+def save(made, folder):
+    path = folder / 'draft'
+    path.write_bytes(made)
+    return path
+
+
+def load(data):
+    return data[:-DIGEST]
+
+
+def keep(path, made, load=load, save=save):
+    """Load what is kept at a path, or make and keep it."""
+    return load_or_make(path, load, (lambda: made) if made else never, save)
+
+
+def test_a_network_is_loaded_from_its_file_by_the_first_start_too(tmp_path, monkeypatch):
     path = tmp_path / 'cache' / 'a.blob'
-    first = load_or_compile(path, never, lambda: Compiled(b'code'))
-    assert first.data == b'code'
+    assert keep(path, b'code', lambda data: ('mapped', data[:4])) == ('mapped', b'code')
     monkeypatch.setattr(os, 'utime', os.rmdir)  # is refused, as where others filled the folder
-    assert load_or_compile(path, Compiled, never).data == b'code'
+    assert keep(path, None) == b'code'
+    assert [file.name for file in path.parent.iterdir()] == ['a.blob']
 
 
 def test_a_file_that_the_runtime_refuses_is_reported_and_replaced(tmp_path, caplog):
     path = tmp_path / 'a.blob'
-    load_or_compile(path, never, lambda: Compiled(b'of another version'))
+    keep(path, b'of another version')
     with caplog.at_level(logging.WARNING):
-        load_or_compile(path, damaged, lambda: Compiled(b'code'))
+        assert keep(path, b'code', damaged) == b'code'  # as it was made
     assert 'bad header' in caplog.text
-    assert load_or_compile(path, Compiled, never).data == b'code'
+    assert keep(path, None) == b'code'
 
 
-@pytest.mark.parametrize('place', [0, 31, 32, -1])
+@pytest.mark.parametrize('place', [0, 99, 100, -1])
 def test_a_damaged_file_is_never_loaded(tmp_path, caplog, place):
     path = tmp_path / 'a.blob'
-    load_or_compile(path, never, lambda: Compiled(bytes(100)))
+    keep(path, bytes(100))
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
     with caplog.at_level(logging.WARNING):
-        load_or_compile(path, never, lambda: Compiled(b'code'))
+        assert keep(path, b'code') == b'code'
     assert caplog.text.count('its checksum differs') == 1
-    assert load_or_compile(path, Compiled, never).data == b'code'
+    assert keep(path, None) == b'code'
+
+
+def test_an_empty_file_is_never_loaded(tmp_path):
+    (tmp_path / 'a.blob').write_bytes(b'')
+    assert keep(tmp_path / 'a.blob', b'code') == b'code'
+
+
+def test_what_the_runtime_cannot_write_is_used_all_the_same(tmp_path, caplog):
+    def full(made, folder):
+        save(made[:2], folder)
+        raise RuntimeError('basic_ios::clear: iostream error')
+
+    assert keep(tmp_path / 'a.blob', b'code', save=full) == b'code'
+    assert 'cannot be written (perhaps it is full)' in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 # Of too long a name one may not even ask whether there is such a file, as in another user's home.
@@ -82,10 +102,9 @@ def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path, caplog, name):
     (tmp_path / 'file').write_text('no folder')
     folder = tmp_path / name
     with caplog.at_level(logging.WARNING):
-        found = load_or_compile(folder / 'a.blob', never, lambda: Compiled(b'code'))
+        assert keep(folder / 'a.blob', b'code') == b'code'
         remember_size(folder, 'tiny', (480, 640))
-    assert found.data == b'code'
-    assert caplog.text.count('compiles networks again; set runtime.cache_dir to') == 1
+    assert caplog.text.count('converts networks again; set runtime.cache_dir to') == 1
     assert known_sizes(folder, 'tiny') == []
 
 
@@ -117,36 +136,38 @@ def test_compiled_code_is_kept_where_the_settings_say_or_torch_does(monkeypatch,
 def test_the_networks_used_last_are_kept(tmp_path):
     paths = [tmp_path / f'{number}.blob' for number in range(KEPT + 3)]
     for number, path in enumerate(paths):
-        load_or_compile(path, never, lambda: Compiled(b'code'))
+        keep(path, b'code')
         os.utime(path, (number, number))
-        load_or_compile(paths[0], Compiled, never)
+        keep(paths[0], None)
     assert len(list(tmp_path.glob('*.blob'))) == KEPT
     assert paths[0].is_file()
     assert not paths[1].is_file()
     assert paths[-1].is_file()
     for path in tmp_path.glob('*.blob'):
         os.utime(path, (2**33, 2**33))  # written before the clock was set back
-    load_or_compile(paths[1], never, lambda: Compiled(b'code'))
+    keep(paths[1], b'code')
     assert len(list(tmp_path.glob('*.blob'))) == KEPT
     assert paths[1].is_file()
 
 
 def test_a_file_that_another_process_removes_meanwhile_costs_nothing(tmp_path):
     (tmp_path / 'gone.blob').symlink_to(tmp_path / 'nowhere')
-    assert load_or_compile(tmp_path / 'a.blob', never, lambda: Compiled(b'code')).data == b'code'
+    assert keep(tmp_path / 'a.blob', b'code') == b'code'
 
 
-def test_two_threads_may_keep_the_same_network_at_once(tmp_path, monkeypatch, caplog):
-    both, write = threading.Barrier(2, timeout=20), Path.write_bytes
+def test_two_threads_may_keep_the_same_network_at_once(tmp_path, caplog):
+    both = threading.Barrier(2, timeout=20)
 
-    def write_together(path, data):
-        write(path, data)
+    def save_together(made, folder):
+        path = save(made, folder)
         both.wait()
+        return path
 
-    monkeypatch.setattr(Path, 'write_bytes', write_together)
     with ThreadPoolExecutor(2) as pool:
-        for _ in range(2):
-            pool.submit(load_or_compile, tmp_path / 'a.blob', never, lambda: Compiled(b'code'))
+        first, second = (
+            pool.submit(keep, tmp_path / 'a.blob', b'code', save=save_together) for _ in range(2)
+        )
+        assert first.result() == second.result() == b'code'
     assert caplog.text == ''
     assert [path.name for path in tmp_path.iterdir()] == ['a.blob']
 

@@ -5,17 +5,23 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+import gc
 from importlib.metadata import version
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 import threading
+import weakref
 
 from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
+from marigold_ros.models.marigold import checkpoint
 from marigold_ros.models.marigold.checkpoint import load_networks
+from marigold_ros.models.marigold.prompted import new_model
 from marigold_ros.models.runtime import openvino_networks
 from marigold_ros.models.runtime.compiled_networks import (
     CompiledNetwork,
@@ -23,7 +29,7 @@ from marigold_ros.models.runtime.compiled_networks import (
     compiling_beside,
 )
 from marigold_ros.models.runtime.devices import has_bfloat16
-from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
+from marigold_ros.models.runtime.disk_cache import cache_folder, files_key, remember_size
 from marigold_ros.models.runtime.kept_networks import KeptNetworks, versions
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
@@ -53,6 +59,41 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     assert model.description['dtype'] == dtype
     assert model.description['parameters'] == plain.description['parameters']
     assert model.description['autoencoder'] == 'AutoencoderKL'
+
+
+@pytest.mark.usefixtures('own_cache')
+def test_weights_that_are_compiled_are_freed_and_read_again_for_another_size(
+    small_checkpoint, plain, image, tmp_path, monkeypatch
+):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    monkeypatch.setattr(checkpoint, 'LARGE', 1)
+    folder = shutil.copytree(small_checkpoint, tmp_path / 'large')
+    networks = load_networks(folder)
+    weights = weakref.ref(networks.unet.conv_in.weight)
+    model = new_model(networks, CPU, torch.float32, RuntimeConfig(backend='openvino'))
+    del networks
+    for height in (75, 91):
+        rgb = image(height, 133)
+        got, expected = (m.predict(rgb, seed=3).relative for m in (model, plain))
+        assert np.abs(got - expected).max() < TOLERANCE
+        gc.collect()
+        assert weights() is None
+    os.utime(next(folder.glob('unet/*.safetensors')), ns=(1, 1))
+    with pytest.raises(CheckpointError, match='has changed since the model was loaded'):
+        model.predict(image(107, 133))
+    np.testing.assert_array_equal(model.predict(rgb, seed=3).relative, got)
+
+
+def test_weights_are_kept_in_the_precision_of_the_sums(tmp_path):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    layer, example, shapes = torch.nn.Linear(300, 200), (torch.zeros(1, 300),), [(1, 300)]
+    sizes = []
+    for precision in ('float32', 'bfloat16'):
+        kept = KeptNetworks(tmp_path, lambda facts: 'a', precision, 1)
+        kept.load_or_convert(shapes, lambda: openvino_networks.convert(layer, example, shapes))
+        sizes.append(kept.path(shapes).stat().st_size)
+        kept.path(shapes).unlink()
+    assert sizes[0] - sizes[1] == pytest.approx(2 * 300 * 200, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +230,8 @@ def test_a_converted_network_answers_for_every_size_of_its_argument(tmp_path):
     example, any_size = (torch.zeros(1, 3, 8, 8),), [(1, 3, -1, -1)]
 
     def network(convert):
-        kept = KeptNetworks(tmp_path, [Path(__file__)], 'float32', 1)
-        return kept.load_or_convert(any_size, convert)
+        kept = KeptNetworks(tmp_path, partial(files_key, [Path(__file__)]), 'float32', 1)
+        return kept.load_or_convert_for_any_size(any_size, convert)
 
     made = network(lambda: openvino_networks.convert(layer, example, any_size))
     kept = network(None)
