@@ -75,7 +75,9 @@ class RuntimeConfig(Settings):
         choices=('off', 'auto', 'default', 'reduce-overhead', 'max-autotune'),
     )
     cache_dir: str = start_setting(
-        '', 'folder of compiled code for the next start; empty is ~/.cache/marigold_ros/compiled'
+        '',
+        'folder of networks and compiled code for the next start; empty is '
+        '~/.cache/marigold_ros/compiled',
     )
     warm_up: str = start_setting(
         '', "image sizes to run once at loading, such as '480x640,720x1280'; empty is none"

@@ -62,8 +62,8 @@ class CompiledNetwork:
     """
     A module (on the CPU, in float32, taken over), compiled for each shape of its arguments.
 
-    Where ``read_again`` is set, the module is freed once it is compiled, and read again by that
-    for arguments of other shapes.
+    Where ``read_again`` is set, the module is freed once it is converted, and read again by that
+    for arguments of other shapes. Such calls wait: an answer of PyTorch would take as long.
     """
 
     def __init__(self, module: nn.Module, compiler: Compiler) -> None:
@@ -82,7 +82,7 @@ class CompiledNetwork:
             if shapes in self._begun:
                 return self._by_torch(arguments)
             examples = tuple(argument.cpu() for argument in arguments)
-            if self._beside:
+            if self._beside and self.read_again is None:
                 self._begun.add(shapes)
                 # Python must not end inside of a compiler, which would abort the process.
                 work = shapes, examples
@@ -109,10 +109,11 @@ class CompiledNetwork:
         return self._module()(*(argument.float() for argument in arguments))
 
     def _compile(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> Any:
-        compiled = self._compiled[shapes] = self._compiler.compile(self._module(), examples)
+        compile_it = self._compiler.convert(self._module(), examples)
         if self.read_again is not None:
             self._held = None
             return_memory()
+        compiled = self._compiled[shapes] = compile_it()
         return compiled
 
     def _compile_beside(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
@@ -167,7 +168,7 @@ class CompiledUNet:
         self._network = CompiledNetwork(_WithText(unet, text), compiler)
 
     def free_weights(self, read: Callable[[], UNet2DConditionModel]) -> None:
-        """Hold no weights beside those of compiled networks; ``read`` the others when needed."""
+        """Hold no weights beside those of compiled networks; ``read`` reads them again."""
         self._network.read_again = lambda: _WithText(read(), self._text)
 
     @property

@@ -142,9 +142,9 @@ class KeptNetworks:
 
     def load_or_convert(
         self, shapes: Shapes, convert: Callable[[], Any]
-    ) -> Callable[[list[np.ndarray]], np.ndarray]:
-        """Return the network for shapes, converted and kept if it was not."""
-        return self._converted(shapes, convert).compile(self._settings)
+    ) -> Callable[[], Callable[[list[np.ndarray]], np.ndarray]]:
+        """Return what compiles the network for shapes, converted and kept if it was not."""
+        return partial(self._converted(shapes, convert).compile, self._settings)
 
     def load_for_any_size(self, shapes: Shapes) -> ConvertedNetwork | None:
         """Return the network of one argument for any size, or None as ``load``."""

@@ -35,14 +35,23 @@ class OnnxCompiler:
     def __init__(self, device: torch.device, precision: torch.dtype, cache: Path) -> None:
         self._device, self._precision, self._cache = device, precision, cache
 
-    def compile(
+    def convert(
         self, module: nn.Module, examples: tuple[torch.Tensor, ...]
-    ) -> Callable[[list[np.ndarray]], np.ndarray]:
-        """Return a function that answers as the module does for arguments like the examples."""
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / 'network.onnx'
-            export_network(_InPrecision(module, self._precision), examples, path)
-            return onnx_session(path, self._providers())
+    ) -> Callable[[], Callable[[list[np.ndarray]], np.ndarray]]:
+        """
+        Convert a module for arguments like the examples.
+
+        The function returned loads it, without the module; that one's result answers as it does.
+        """
+        folder = TemporaryDirectory()  # as long as the function
+        path = Path(folder.name) / 'network.onnx'
+        export_network(_InPrecision(module, self._precision), examples, path)
+
+        def load() -> Callable[[list[np.ndarray]], np.ndarray]:
+            with folder:
+                return onnx_session(path, self._providers())
+
+        return load
 
     def _providers(self) -> list[tuple[str, dict[str, Any]]]:
         if self._device.type == 'cpu':

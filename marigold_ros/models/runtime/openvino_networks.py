@@ -40,10 +40,14 @@ class OpenVinoCompiler:
     def _kept_by(self, key: Callable[[Mapping[str, Any]], str]) -> KeptNetworks:
         return KeptNetworks(self._cache, key, self._precision, torch.get_num_threads())
 
-    def compile(
+    def convert(
         self, module: nn.Module, examples: tuple[torch.Tensor, ...]
-    ) -> Callable[[list[np.ndarray]], np.ndarray]:
-        """Return a function that answers as the module does for arguments like the examples."""
+    ) -> Callable[[], Callable[[list[np.ndarray]], np.ndarray]]:
+        """
+        Convert a module for arguments like the examples.
+
+        The function returned compiles it, without the module, to one that answers as it does.
+        """
         shapes = tuple(tuple(example.shape) for example in examples)
         kept = self._kept or self._kept_by(partial(network_key, module))
         return kept.load_or_convert(shapes, lambda: convert(module, examples, shapes))

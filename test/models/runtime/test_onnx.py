@@ -66,7 +66,7 @@ def test_members_and_steps_of_an_ensemble_are_those_of_torch(small_checkpoint, i
 
 def test_the_node_compiles_for_the_size_that_it_knows_before_images_come(unet_folder, monkeypatch):
     compiled = []
-    monkeypatch.setattr(OnnxCompiler, 'compile', spy(OnnxCompiler.compile, compiled))
+    monkeypatch.setattr(OnnxCompiler, 'convert', spy(OnnxCompiler.convert, compiled))
     given = {'model': str(unet_folder), 'device': 'cpu'}
     config = NodeConfig(model=ModelConfig(**given), runtime=RUNTIME)
     load(config)
@@ -142,7 +142,7 @@ def test_a_gpu_is_asked_for_by_its_index_in_the_precision_that_was_chosen(tmp_pa
     monkeypatch.setattr(onnxruntime, 'InferenceSession', start)
     second = torch.device('cuda:1')
     for place in ((second, torch.float32), (second, torch.float16), (CPU, torch.float32)):
-        OnnxCompiler(*place, tmp_path).compile(torch.nn.ReLU(), (torch.rand(2),))
+        OnnxCompiler(*place, tmp_path).convert(torch.nn.ReLU(), (torch.rand(2),))()
     *on_gpu, on_cpu = asked
     assert on_cpu == [('CPUExecutionProvider', {})]
     engines = {'trt_engine_cache_enable': True, 'trt_engine_cache_path': str(tmp_path)}
