@@ -143,6 +143,27 @@ def load_built(folder: Path, build: Callable[[], Network]) -> Network:
     return network.eval().requires_grad_(False)
 
 
+def file_facts(folder: Path) -> list[str]:
+    """Return name, size and time of each file; none where there is no folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [f'{path.name} {(s := path.stat()).st_size} {s.st_mtime_ns}' for path in files]
+
+
+def to_load_again(folder: Path, load: Callable[[], Network]) -> Callable[[], Network]:
+    """Return what loads a folder's network again; CheckpointError if its files changed since."""
+    facts = file_facts(folder)
+
+    def load_again() -> Network:
+        if file_facts(folder) != facts:
+            raise CheckpointError(
+                f'{folder} has changed since its model was loaded, and images of another size '
+                'need it; load the model again'
+            )
+        return load()
+
+    return load_again
+
+
 def require_same(
     where: Path, missing: Collection[str], unknown: Collection[str], misshapen: Collection[Any]
 ) -> None:

@@ -36,7 +36,7 @@ from marigold_ros.models.transformers_networks import (
     REMEDY,
     values_of,
 )
-from marigold_ros.models.weights import count_parameters
+from marigold_ros.models.weights import count_parameters, to_load_again
 from marigold_ros.spaces import SPACES
 import numpy as np
 import torch
@@ -84,6 +84,7 @@ class DepthEstimator(OnePassModel):
         kind = PROCESSORS.get(self.kind)
         self.processor: Any = kind(processor_values(folder)) if kind else load_processor(folder)
         self.processing_size(*_TEST_SIZE, None)  # a damaged one would fail at each frame
+        self._load_again = to_load_again(folder, partial(load_depth_network, folder))
         network = load_depth_network(folder)
         self.parameters = count_parameters(network)
         # One choice for all images of a call, by numbers: no trace shows it.
@@ -209,7 +210,9 @@ class DepthEstimator(OnePassModel):
         if self.runtime.converted:
             precision, self.arithmetic = self.arithmetic, torch.float32
             compiler = choose_compiler(self.device, precision, self.runtime)
-            return CompiledNetwork(estimator, compiler)
+            compiled, load_again = CompiledNetwork(estimator, compiler), self._load_again
+            compiled.free_if_large(lambda: _Estimator(load_again()).eval())
+            return compiled
         estimator.to(self.device, self.arithmetic)
         compile_network(estimator, self.device, self.runtime)
         return estimator

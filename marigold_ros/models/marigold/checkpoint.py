@@ -41,16 +41,17 @@ from marigold_ros.models.marigold.domain_gap import read_training_features, Trai
 from marigold_ros.models.marigold.ensemble import MOST_MEMBERS
 from marigold_ros.models.marigold.prompt import load_prompt, PointPrompt
 from marigold_ros.models.marigold.schedule import STEPS_LIMIT
-from marigold_ros.models.runtime.devices import LARGE
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.weights import (
     build_within,
     check_index,
     count_parameters,
+    file_facts,
     full_precision,
     quiet,
     require_finite,
     require_same,
+    to_load_again,
 )
 from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_ros.whole_files import write_whole
@@ -107,7 +108,7 @@ class Networks:
     trained_on: TrainingFeatures | None = None  # where the autoencoder is the checkpoint's own
     prompt: PointPrompt | None = None  # of a checkpoint whose decoder takes points
     sums: Mapping[Path, str] = field(default_factory=dict)  # SHA-256 of files, verified
-    read_unet: Callable[[], UNet2DConditionModel] | None = None  # again, if it is large
+    load_unet: Callable[[], UNet2DConditionModel] | None = None  # again
 
     @property
     def parameters(self) -> int:
@@ -126,9 +127,9 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     """
     facts = read_facts(folder)
     sums = {folder / name: digest for name, digest in verify_sums(folder).items()}
-    read_again = partial(_read_again, folder / 'unet', _file_facts(folder / 'unet'))
-    unet = load_network(UNet2DConditionModel, folder / 'unet')
-    read = read_again if count_parameters(unet) >= LARGE else None
+    load_unet = partial(load_network, UNet2DConditionModel, folder / 'unet')
+    load_again = to_load_again(folder / 'unet', load_unet)
+    unet = load_unet()
     autoencoder = load_autoencoder(folder / 'vae' if vae is None else vae)
     channels = autoencoder.config.latent_channels
     if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
@@ -168,16 +169,7 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
         files.append(folder / PROMPT)
     features = read_training_features(folder, 3 * channels) if vae is None else None
     parts = facts, autoencoder, unet, scheduler, text
-    return Networks(*parts, tuple(files), notes, features, prompt, sums, read)
-
-
-def _read_again(part: Path, facts: list[str]) -> UNet2DConditionModel:
-    if _file_facts(part) != facts:
-        raise CheckpointError(
-            f'{part} has changed since the model was loaded, and images of another size need it; '
-            'load the model again'
-        )
-    return load_network(UNet2DConditionModel, part)
+    return Networks(*parts, tuple(files), notes, features, prompt, sums, load_again)
 
 
 def read_facts(folder: Path) -> Facts:
@@ -347,15 +339,9 @@ def read_embedding(path: Path) -> torch.Tensor:
 
 def _cache_path(encoder: Path) -> Path:
     """Return its path in the user's cache, whose name changes with the encoder's files."""
-    facts = [str(encoder.resolve()), *_file_facts(encoder)]
+    facts = [str(encoder.resolve()), *file_facts(encoder)]
     key = hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:32]
     return cache_folder('').with_name(f'{EMPTY_TEXT}-{key}.safetensors')
-
-
-def _file_facts(folder: Path) -> list[str]:
-    """Return name, size and time of each file; none where there is no folder."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [f'{path.name} {(s := path.stat()).st_size} {s.st_mtime_ns}' for path in files]
 
 
 def _embed_empty_text(folder: Path) -> torch.Tensor:

@@ -94,8 +94,8 @@ class MarigoldModel(FullDepthModel):
         self.unet, self.autoencoder = prepare_networks(
             networks.unet, networks.autoencoder, self.text, device, dtype, self.runtime
         )
-        if networks.read_unet is not None and self.runtime.converted:
-            self.unet.free_weights(networks.read_unet)
+        if networks.load_unet is not None and self.runtime.converted:
+            self.unet.free_if_large(networks.load_unet)
         self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
         # Pixels of one cell at the U-Net's coarsest level.
         self.coarsest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)

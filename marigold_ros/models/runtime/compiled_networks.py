@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+import gc
 import logging
 import os
 from pathlib import Path
@@ -25,9 +26,11 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.autoencoder import mean_latent
+from marigold_ros.models.runtime.devices import LARGE
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler, require_onnxruntime
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
+from marigold_ros.models.weights import count_parameters
 from marigold_ros.threads import return_memory
 import torch
 from torch import nn
@@ -62,17 +65,25 @@ class CompiledNetwork:
     """
     A module (on the CPU, in float32, taken over), compiled for each shape of its arguments.
 
-    Where ``read_again`` is set, the module is freed once it is converted, and read again by that
-    for arguments of other shapes. Such calls wait: an answer of PyTorch would take as long.
+    A large one is freed once it is converted if it can be loaded again, see ``free_if_large``.
     """
 
     def __init__(self, module: nn.Module, compiler: Compiler) -> None:
-        self._held: nn.Module | None = module.eval()
-        self.read_again: Callable[[], nn.Module] | None = None
-        self._compiler = compiler
+        module.eval()
+        self._module, self._compiler = lambda: module, compiler
+        self._load_again: Callable[[], nn.Module] | None = None
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
         self._beside, self._begun = _beside.get(), set[tuple]()
         self.by_torch = False  # the last answer
+
+    def free_if_large(self, load_again: Callable[[], nn.Module]) -> None:
+        """
+        Hold no weights beside those of compiled networks, if that is worth loading them again.
+
+        Calls with arguments of new shapes then wait: an answer of PyTorch would take as long.
+        """
+        if count_parameters(self._module()) >= LARGE:
+            self._load_again = load_again
 
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
         """Run on float32; the first call with arguments of new shapes compiles."""
@@ -82,7 +93,7 @@ class CompiledNetwork:
             if shapes in self._begun:
                 return self._by_torch(arguments)
             examples = tuple(argument.cpu() for argument in arguments)
-            if self._beside and self.read_again is None:
+            if self._beside and self._load_again is None:
                 self._begun.add(shapes)
                 # Python must not end inside of a compiler, which would abort the process.
                 work = shapes, examples
@@ -96,23 +107,19 @@ class CompiledNetwork:
         answer = compiled([argument.cpu().numpy() for argument in arguments])
         return torch.from_numpy(answer).to(arguments[0].device)
 
-    def _module(self) -> nn.Module:
-        module = self._held
-        if module is None:
-            assert self.read_again is not None
-            with torch.inference_mode(False):
-                module = self._held = self.read_again().eval()
-        return module
-
     def _by_torch(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
         self.by_torch = True
         return self._module()(*(argument.float() for argument in arguments))
 
     def _compile(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> Any:
-        compile_it = self._compiler.convert(self._module(), examples)
-        if self.read_again is not None:
-            self._held = None
-            return_memory()
+        with torch.inference_mode(False):
+            module = self._module()
+        compile_it = self._compiler.convert(module, examples)
+        if self._load_again is not None:
+            self._module = self._load_again
+            del module
+            gc.collect()  # traces lie in circles
+        return_memory()
         compiled = self._compiled[shapes] = compile_it()
         return compiled
 
@@ -167,9 +174,10 @@ class CompiledUNet:
         self.config, self._sinusoid, self._text = unet.config, unet.time_proj, text
         self._network = CompiledNetwork(_WithText(unet, text), compiler)
 
-    def free_weights(self, read: Callable[[], UNet2DConditionModel]) -> None:
-        """Hold no weights beside those of compiled networks; ``read`` reads them again."""
-        self._network.read_again = lambda: _WithText(read(), self._text)
+    def free_if_large(self, load_again: Callable[[], UNet2DConditionModel]) -> None:
+        """Hold no weights beside those of compiled networks; see ``CompiledNetwork``."""
+        text = self._text
+        self._network.free_if_large(lambda: _WithText(load_again(), text).eval())
 
     @property
     def by_torch(self) -> bool:

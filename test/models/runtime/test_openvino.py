@@ -14,15 +14,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import weakref
 
+from diffusers import UNet2DConditionModel
 from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold import checkpoint
 from marigold_ros.models.marigold.checkpoint import load_networks
-from marigold_ros.models.marigold.prompted import new_model
-from marigold_ros.models.runtime import openvino_networks
+from marigold_ros.models.runtime import compiled_networks, openvino_networks
 from marigold_ros.models.runtime.compiled_networks import (
     CompiledNetwork,
     CompiledUNet,
@@ -37,6 +35,7 @@ from marigold_ros.node.loading import load
 import numpy as np
 import pytest
 import torch
+from transformers import DepthAnythingForDepthEstimation
 
 CPU = torch.device('cpu')
 # Of the range of relative depth: the same sums in another order.
@@ -62,29 +61,39 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
 
 
 @pytest.mark.usefixtures('own_cache')
-def test_weights_that_are_compiled_are_freed_and_read_again_for_another_size(
-    small_checkpoint, plain, image, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ('folder', 'kind', 'weights'),
+    [
+        ('small_checkpoint', UNet2DConditionModel, 'unet/diffusion_pytorch_model.safetensors'),
+        ('relative_folder', DepthAnythingForDepthEstimation, 'model.safetensors'),
+    ],
+)
+def test_a_large_network_is_freed_and_loaded_again_for_another_size(
+    request, image, tmp_path, monkeypatch, folder, kind, weights
 ):
     pytest.importorskip('openvino', reason='needs the extra openvino')
-    monkeypatch.setattr(checkpoint, 'LARGE', 1)
-    folder = shutil.copytree(small_checkpoint, tmp_path / 'large')
-    networks = load_networks(folder)
-    weights = weakref.ref(networks.unet.conv_in.weight)
-    with compiling_beside():
-        model = new_model(networks, CPU, torch.float32, RuntimeConfig(backend='openvino'))
-    del networks
-    for height in (75, 91):
-        rgb = image(height, 133)
-        got, expected = (m.predict(rgb, seed=3).relative for m in (model, plain))
-        assert np.abs(got - expected).max() < TOLERANCE
+    monkeypatch.setattr(compiled_networks, 'LARGE', 1)
+    folder = shutil.copytree(request.getfixturevalue(folder), tmp_path / 'large')
+
+    def in_memory():
         gc.collect()
-        assert weights() is None
-        assert not model.unet.by_torch
+        return sum(type(one) is kind for one in gc.get_objects())
+
+    plain = load_model(str(folder), 'cpu', 'float32')
+    before = in_memory()
+    with compiling_beside():
+        model = load_model(str(folder), 'cpu', 'float32', runtime=RuntimeConfig('openvino'))
+    assert in_memory() == before + 1
+    for height in (75, 107):
+        rgb = image(height, 133)
+        got, expected = (m.predict(rgb).relative for m in (model, plain))
+        assert np.abs(got - expected).max() < TOLERANCE
+        assert in_memory() == before
         _join_compilers()
-    os.utime(next(folder.glob('unet/*.safetensors')), ns=(1, 1))
-    with pytest.raises(CheckpointError, match='has changed since the model was loaded'):
-        model.predict(image(107, 133))
-    assert np.abs(model.predict(rgb, seed=3).relative - expected).max() < TOLERANCE
+    os.utime(folder / weights, ns=(1, 1))
+    with pytest.raises(CheckpointError, match='has changed since its model was loaded'):
+        model.predict(image(139, 133))
+    assert np.abs(model.predict(rgb).relative - expected).max() < TOLERANCE
 
 
 def test_weights_are_kept_in_the_precision_of_the_sums(tmp_path):
