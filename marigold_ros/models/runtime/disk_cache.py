@@ -18,8 +18,10 @@ import logging
 from mmap import ACCESS_COPY, mmap
 import os
 from pathlib import Path
+import shutil
 from tempfile import TemporaryDirectory
 from threading import Lock
+import time
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.errors import MarigoldError, warn_once
@@ -35,6 +37,7 @@ SIZES = 'image_sizes.json'
 _LONGEST = 2**14  # side of an image, pixels; a longer one is damage
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
 DIGEST = hashlib.sha256().digest_size
+_DRAFT, _LONGEST_WRITING_S = 'draft-', 3600
 _SIZES_LOCK = Lock()
 log = logging.getLogger(__name__)
 
@@ -128,7 +131,7 @@ def load_or_make(
     made = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent) as folder:
+        with TemporaryDirectory(prefix=_DRAFT, dir=path.parent) as folder:
             draft = save(made, Path(folder))
             with draft.open('ab') as file:
                 file.write(bytes.fromhex(sha256(draft)))
@@ -140,6 +143,9 @@ def load_or_make(
         others = {*path.parent.glob('*.blob')} - {path}  # this one, whatever the clock says
         for old in sorted(others, key=lambda other: other.stat().st_mtime)[: 1 - KEPT]:
             old.unlink(missing_ok=True)
+        for left in path.parent.glob(f'{_DRAFT}*'):  # by a process that was killed
+            if left.stat().st_mtime < time.time() - _LONGEST_WRITING_S:
+                shutil.rmtree(left, ignore_errors=True)
     kept = load_kept(path, load)
     return made if kept is None else kept
 

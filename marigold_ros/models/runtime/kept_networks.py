@@ -113,10 +113,9 @@ class KeptNetworks:
     """
     The networks of one checkpoint, in the folder ``cache``: converted, and compiled at each start.
 
-    A converted network is a quarter of the size of a compiled one, is read as fast as it compiles,
-    and lies in the file, not in memory. ``key`` is called once with what else decides a network,
-    as :func:`files_key` of weights, configuration and source code. ``precision`` and ``threads``
-    are as of :func:`cpu_settings`.
+    Compiled ones would take twice the space, and hold all of it in memory. ``key`` is called once
+    with what else decides a network, as :func:`files_key` of weights, configuration and source
+    code. ``precision`` and ``threads`` are as of :func:`cpu_settings`.
     """
 
     def __init__(

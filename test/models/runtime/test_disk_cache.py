@@ -150,6 +150,16 @@ def test_the_networks_used_last_are_kept(tmp_path):
     assert paths[1].is_file()
 
 
+def test_what_a_killed_process_left_goes_and_what_another_one_writes_stays(tmp_path):
+    old, new = tmp_path / 'draft-old', tmp_path / 'draft-new'
+    for folder in (old, new):
+        folder.mkdir()
+        (folder / 'model.bin').write_bytes(b'half')
+    os.utime(old, (1, 1))
+    keep(tmp_path / 'a.blob', b'code')
+    assert {path.name for path in tmp_path.iterdir()} == {'a.blob', 'draft-new'}
+
+
 def test_a_file_that_another_process_removes_meanwhile_costs_nothing(tmp_path):
     (tmp_path / 'gone.blob').symlink_to(tmp_path / 'nowhere')
     assert keep(tmp_path / 'a.blob', b'code') == b'code'
