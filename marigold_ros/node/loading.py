@@ -32,6 +32,7 @@ from marigold_ros.models import load_compiled
 from marigold_ros.models.image_sizes import warm_up_sizes
 from marigold_ros.models.protocol import DepthModel, PredictOptions
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
+from marigold_ros.models.runtime.processor import LARGE
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import flat
 from marigold_ros.threads import return_memory
@@ -150,6 +151,8 @@ def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
         return ''
     text = f' by {backend} in {facts.get("dtype")}'
     if config.runtime.backend == 'auto' and backend == 'openvino':
+        if facts.get('parameters', 0) >= LARGE:
+            return f'{text}; images of a new size wait until it has compiled'
         return f'{text}, and by torch while that compiles for a new size of images'
     slow = config.runtime.backend == 'auto' and backend == 'torch' and facts['device'] == 'cpu'
     if not slow or config.pipeline.guidance != 'none' or config.runtime.compile != 'off':

@@ -70,16 +70,20 @@ def test_the_description_of_a_model_is_text_by_dotted_names():
 
 
 @pytest.mark.parametrize(
-    ('backend', 'words'),
+    ('backend', 'parameters', 'words'),
     [
-        ('torch', 'by torch in float32; OpenVINO would be faster: pip install openvino'),
-        ('openvino', 'by openvino in float32, and by torch while that compiles'),
+        ('torch', 1, 'by torch in float32; OpenVINO would be faster: pip install openvino'),
+        ('openvino', 1, 'by openvino in float32, and by torch while that compiles'),
+        ('openvino', 950_000_000, 'images of a new size wait until it has compiled'),
     ],
 )
-def test_the_log_says_how_a_model_runs_and_what_is_faster(backend, words, monkeypatch, caplog):
+def test_the_log_says_how_a_model_runs_and_what_is_faster(
+    backend, parameters, words, monkeypatch, caplog
+):
     monkeypatch.setattr(loading, 'find_spec', lambda _name: None)  # OpenVINO is not installed
     model = Plane()
-    model.description = {'device': 'cpu', 'dtype': 'float32', 'runtime': {'backend': backend}}
+    how = {'device': 'cpu', 'dtype': 'float32', 'runtime': {'backend': backend}}
+    model.description = {**how, 'parameters': parameters}
     with caplog.at_level(logging.INFO):
         Loader(lambda config: model, logging.getLogger('test')).load(NodeConfig())
     assert words in caplog.text

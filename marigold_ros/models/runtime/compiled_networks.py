@@ -26,10 +26,10 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.autoencoder import mean_latent
-from marigold_ros.models.runtime.devices import LARGE
 from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler, require_onnxruntime
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
+from marigold_ros.models.runtime.processor import LARGE
 from marigold_ros.models.weights import count_parameters
 from marigold_ros.threads import return_memory
 import torch
@@ -49,10 +49,10 @@ log = logging.getLogger(__name__)
 @contextmanager
 def compiling_beside() -> Iterator[None]:
     """
-    Networks made inside never make a call wait for their compilation.
+    Networks made inside do not make a call wait for their compilation, unless they are large.
 
     A thread compiles for new shapes, or reads what is kept on disk; until it is done PyTorch
-    answers, in float32.
+    answers, in float32. With a large one that would take as long.
     """
     token = _beside.set(True)
     try:
@@ -71,18 +71,15 @@ class CompiledNetwork:
     def __init__(self, module: nn.Module, compiler: Compiler) -> None:
         module.eval()
         self._module, self._compiler = lambda: module, compiler
+        self._is_large = count_parameters(module) >= LARGE
         self._load_again: Callable[[], nn.Module] | None = None
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
-        self._beside, self._begun = _beside.get(), set[tuple]()
+        self._beside, self._begun = _beside.get() and not self._is_large, set[tuple]()
         self.by_torch = False  # the last answer
 
     def free_if_large(self, load_again: Callable[[], nn.Module]) -> None:
-        """
-        Hold no weights beside those of compiled networks, if that is worth loading them again.
-
-        Calls with arguments of new shapes then wait: an answer of PyTorch would take as long.
-        """
-        if count_parameters(self._module()) >= LARGE:
+        """Hold no weights beside those of compiled networks, if that is worth loading them."""
+        if self._is_large:
             self._load_again = load_again
 
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
@@ -93,12 +90,13 @@ class CompiledNetwork:
             if shapes in self._begun:
                 return self._by_torch(arguments)
             examples = tuple(argument.cpu() for argument in arguments)
-            if self._beside and self._load_again is None:
+            if self._beside:
                 self._begun.add(shapes)
                 # Python must not end inside of a compiler, which would abort the process.
                 work = shapes, examples
                 threading.Thread(target=self._compile_beside, args=work, daemon=False).start()
                 return self._by_torch(arguments)
+            log.info('compiling for inputs of %s, which wait', _size(shapes))
             compiled = self._compile(shapes, examples)
         self._compiled.move_to_end(shapes)
         while len(self._compiled) > SHAPES_KEPT:
@@ -127,7 +125,7 @@ class CompiledNetwork:
         """Compile in this thread, at low priority; a failure leaves PyTorch in place."""
         if hasattr(os, 'setpriority'):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        begun, size = time.monotonic(), 'x'.join(map(str, shapes[0]))
+        begun, size = time.monotonic(), _size(shapes)
         try:
             self._compile(shapes, examples)
         except Exception:  # whatever the compiler cannot do
@@ -136,6 +134,10 @@ class CompiledNetwork:
         self._begun.discard(shapes)
         taken = time.monotonic() - begun
         log.info('ready after %.1f s for inputs of %s, which PyTorch ran so far', taken, size)
+
+
+def _size(shapes: tuple) -> str:
+    return 'x'.join(map(str, shapes[0]))
 
 
 def choose_compiler(

@@ -8,11 +8,9 @@ from importlib.util import find_spec
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.runtime.onnx_networks import gpu_providers
-from marigold_ros.models.runtime.processor import has_bfloat16
+from marigold_ros.models.runtime.processor import has_bfloat16, LARGE
 import torch
 
-# Parameters from which bfloat16 is worth its rounding on a CPU.
-LARGE = 100_000_000
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 

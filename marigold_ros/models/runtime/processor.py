@@ -7,6 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 import re
 
+# Parameters from which a network is large: on a CPU bfloat16 is worth its rounding, and for an
+# image PyTorch takes as long as OpenVINO to convert it.
+LARGE = 100_000_000
+
 
 def has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 itself; others would be slower than in float32."""

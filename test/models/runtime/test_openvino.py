@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 import gc
 from importlib.metadata import version
+import logging
 import os
 from pathlib import Path
 import shutil
@@ -69,8 +70,9 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     ],
 )
 def test_a_large_network_is_freed_and_loaded_again_for_another_size(
-    request, image, tmp_path, monkeypatch, folder, kind, weights
+    request, image, tmp_path, monkeypatch, caplog, folder, kind, weights
 ):
+    caplog.set_level(logging.INFO)
     pytest.importorskip('openvino', reason='needs the extra openvino')
     monkeypatch.setattr(compiled_networks, 'LARGE', 1)
     folder = shutil.copytree(request.getfixturevalue(folder), tmp_path / 'large')
@@ -90,6 +92,7 @@ def test_a_large_network_is_freed_and_loaded_again_for_another_size(
         assert np.abs(got - expected).max() < TOLERANCE
         assert in_memory() == before
         _join_compilers()
+    assert 'compiling for inputs of 1x' in caplog.text
     os.utime(folder / weights, ns=(1, 1))
     with pytest.raises(CheckpointError, match='has changed since its model was loaded'):
         model.predict(image(139, 133))
