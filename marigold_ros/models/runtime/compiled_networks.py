@@ -74,7 +74,8 @@ class CompiledNetwork:
         self._is_large = count_parameters(module) >= LARGE
         self._load_again: Callable[[], nn.Module] | None = None
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
-        self._beside, self._begun = _beside.get() and not self._is_large, set[tuple]()
+        # Shapes that PyTorch runs: they are compiled beside it, or could not be.
+        self._may_use_torch, self._by_torch_now = _beside.get(), set[tuple]()
         self.by_torch = False  # the last answer
 
     def free_if_large(self, load_again: Callable[[], nn.Module]) -> None:
@@ -85,19 +86,12 @@ class CompiledNetwork:
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
         """Run on float32; the first call with arguments of new shapes compiles."""
         shapes = tuple(tuple(argument.shape) for argument in arguments)
+        # In this order, as a thread that has compiled adds before it discards.
+        if shapes not in self._by_torch_now and shapes not in self._compiled:
+            self._begin(shapes, tuple(argument.cpu() for argument in arguments))
         compiled = self._compiled.get(shapes)
         if compiled is None:
-            if shapes in self._begun:
-                return self._by_torch(arguments)
-            examples = tuple(argument.cpu() for argument in arguments)
-            if self._beside:
-                self._begun.add(shapes)
-                # Python must not end inside of a compiler, which would abort the process.
-                work = shapes, examples
-                threading.Thread(target=self._compile_beside, args=work, daemon=False).start()
-                return self._by_torch(arguments)
-            log.info('compiling for inputs of %s, which wait', _size(shapes))
-            compiled = self._compile(shapes, examples)
+            return self._by_torch(arguments)
         self._compiled.move_to_end(shapes)
         while len(self._compiled) > SHAPES_KEPT:
             self._compiled.popitem(last=False)
@@ -105,11 +99,27 @@ class CompiledNetwork:
         answer = compiled([argument.cpu().numpy() for argument in arguments])
         return torch.from_numpy(answer).to(arguments[0].device)
 
+    def _begin(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
+        """Compile now, or in a thread where PyTorch may answer meanwhile."""
+        if not self._may_use_torch:
+            self._compile(shapes, examples)
+            return
+        self._by_torch_now.add(shapes)
+        if self._is_large:
+            log.info('compiling for inputs of %s, which wait', _size(shapes))
+            self._try_to_compile(shapes, examples)
+        else:
+            # Python must not end inside of a compiler, which would abort the process.
+            work = shapes, examples
+            threading.Thread(target=self._compile_beside, args=work, daemon=False).start()
+
     def _by_torch(self, arguments: tuple[torch.Tensor, ...]) -> torch.Tensor:
         self.by_torch = True
-        return self._module()(*(argument.float() for argument in arguments))
+        module = self._module()
+        self._module = lambda: module  # if it was loaded again
+        return module(*(argument.float() for argument in arguments))
 
-    def _compile(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> Any:
+    def _compile(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
         with torch.inference_mode(False):
             module = self._module()
         compile_it = self._compiler.convert(module, examples)
@@ -118,22 +128,24 @@ class CompiledNetwork:
             del module
             gc.collect()  # traces lie in circles
         return_memory()
-        compiled = self._compiled[shapes] = compile_it()
-        return compiled
+        self._compiled[shapes] = compile_it()
 
     def _compile_beside(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
-        """Compile in this thread, at low priority; a failure leaves PyTorch in place."""
+        """Compile in this thread, at low priority."""
         if hasattr(os, 'setpriority'):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        self._try_to_compile(shapes, examples)
+
+    def _try_to_compile(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:
+        """Compile; a failure leaves PyTorch in place."""
         begun, size = time.monotonic(), _size(shapes)
         try:
             self._compile(shapes, examples)
         except Exception:  # whatever the compiler cannot do
             log.exception('a network was not compiled for inputs of %s; PyTorch goes on', size)
             return
-        self._begun.discard(shapes)
-        taken = time.monotonic() - begun
-        log.info('ready after %.1f s for inputs of %s, which PyTorch ran so far', taken, size)
+        self._by_torch_now.discard(shapes)
+        log.info('compiled in %.1f s for inputs of %s', time.monotonic() - begun, size)
 
 
 def _size(shapes: tuple) -> str:

@@ -306,7 +306,7 @@ class Doubling:
         return lambda: lambda arguments: 2 * arguments[0]
 
 
-def test_no_call_waits_for_a_compilation_beside(caplog):
+def test_no_call_waits_for_a_compilation_beside(caplog, monkeypatch):
     compiler = Doubling()
     with compiling_beside():
         network = CompiledNetwork(torch.nn.Identity(), compiler)
@@ -328,6 +328,14 @@ def test_no_call_waits_for_a_compilation_beside(caplog):
             answer = network(torch.ones(1, side))
             _join_compilers()
         assert torch.equal(answer, torch.full((1, side), 2.0))
+    with compiling_beside():  # a large one waits, and PyTorch goes on if it cannot be compiled
+        monkeypatch.setattr(compiled_networks, 'LARGE', 0)
+        large = CompiledNetwork(torch.nn.Identity(), compiler)
+    large.free_if_large(torch.nn.Identity)
+    for _ in range(2):
+        assert torch.equal(large(small), 2 * small)
+        assert torch.equal(large(failing), failing)
+    assert compiler.compiled.count(5) == 2
     made_afterwards = CompiledNetwork(torch.nn.Identity(), compiler)
     assert torch.equal(made_afterwards(small), 2 * small)
 
