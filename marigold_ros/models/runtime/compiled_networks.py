@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 @contextmanager
 def compiling_beside() -> Iterator[None]:
     """
-    Networks made inside do not make a call wait for their compilation, unless they are large.
+    Networks made inside do not make a call wait for their compilation, unless the model is large.
 
     A thread compiles for new shapes, or reads what is kept on disk; until it is done PyTorch
     answers, in float32. With a large one that would take as long.
@@ -66,12 +66,13 @@ class CompiledNetwork:
     A module (on the CPU, in float32, taken over), compiled for each shape of its arguments.
 
     A large one is freed once it is converted if it can be loaded again, see ``free_if_large``.
+    ``parameters`` are those of the model that it is a part of, if it is one.
     """
 
-    def __init__(self, module: nn.Module, compiler: Compiler) -> None:
+    def __init__(self, module: nn.Module, compiler: Compiler, parameters: int = 0) -> None:
         module.eval()
         self._module, self._compiler = lambda: module, compiler
-        self._is_large = count_parameters(module) >= LARGE
+        self._is_large = max(parameters, count_parameters(module)) >= LARGE
         self._load_again: Callable[[], nn.Module] | None = None
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
         # Shapes that PyTorch runs: they are compiled beside it, or could not be.
@@ -212,18 +213,20 @@ class CompiledUNet:
 
 
 class CompiledAutoencoder:
-    """An autoencoder (on the CPU, in float32)."""
+    """An autoencoder (on the CPU, in float32) of a model with so many ``parameters``."""
 
     def __init__(
         self,
         autoencoder: AutoencoderKL | AutoencoderTiny,
         compiler: Compiler,
         compile_decoder: bool = True,
+        parameters: int = 0,
     ) -> None:
         self.config = autoencoder.config
-        self._encoder = CompiledNetwork(_Encoder(autoencoder), compiler)
-        decoder = _Decoder(autoencoder)
-        self._decoder = CompiledNetwork(decoder, compiler) if compile_decoder else decoder
+        self._encoder = CompiledNetwork(_Encoder(autoencoder), compiler, parameters)
+        self._decoder: nn.Module | CompiledNetwork = _Decoder(autoencoder)
+        if compile_decoder:
+            self._decoder = CompiledNetwork(self._decoder, compiler, parameters)
 
     def encode(self, image: torch.Tensor) -> SimpleNamespace:
         """Encode an image (1, 3, H, W) to (1, C, h, w), without a distribution."""

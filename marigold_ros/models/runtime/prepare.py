@@ -21,6 +21,7 @@ from marigold_ros.models.runtime.compiled_networks import (
     CompiledUNet,
 )
 from marigold_ros.models.runtime.upsampling import merge_upsampling
+from marigold_ros.models.weights import count_parameters
 import torch
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ def prepare_networks(
         set_channels_last((autoencoder,), runtime.channels_last)
         # In float32 PyTorch decodes faster than OpenVINO, by a third.
         decoder = runtime.backend != 'openvino' or dtype != torch.float32
+        parameters = count_parameters(unet, autoencoder)
         return (
             CompiledUNet(unet, text.float().cpu(), compiler),
-            CompiledAutoencoder(autoencoder, compiler, decoder),
+            CompiledAutoencoder(autoencoder, compiler, decoder, parameters),
         )
     # Not diffusers' own `to`, which warns of a cast that is meant.
     for network in (unet, autoencoder):
