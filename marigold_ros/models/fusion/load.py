@@ -18,7 +18,7 @@ from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.locate import EMBEDDED, FUSION, local_folder, require_file
 from marigold_ros.models.runtime.disk_cache import cache_folder, files_key
-from marigold_ros.models.runtime.kept_networks import KeptNetworks
+from marigold_ros.models.runtime.kept_networks import ConvertedNetwork, KeptNetworks
 from marigold_ros.threads import usable_cores
 import numpy as np
 
@@ -94,9 +94,9 @@ def _load(
     if compiles and threads is not None:
         any_grid = [(1, len(CHANNELS), -1, -1)]
         key = partial(files_key, files)
-        kept = KeptNetworks(cache, key, None, own_threads(threads)).load_for_any_size(any_grid)
+        kept = KeptNetworks(cache, key, None, own_threads(threads)).load(any_grid)
         if kept is not None:
-            return LoadedFusion(folder, kept)
+            return LoadedFusion(folder, ConvertedNetwork(kept))
     from marigold_ros.models.fusion.checkpoint import load_fusion_network
     from marigold_ros.models.fusion.mixing import compile_mixing, run_by_torch
     import torch

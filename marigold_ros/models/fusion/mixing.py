@@ -11,7 +11,7 @@ from typing import Any
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.fusion.network import FusionNetwork, LARGEST_CORRECTION
 from marigold_ros.models.runtime.disk_cache import files_key
-from marigold_ros.models.runtime.kept_networks import KeptNetworks
+from marigold_ros.models.runtime.kept_networks import ConvertedNetwork, KeptNetworks
 from marigold_ros.models.runtime.openvino_networks import convert
 import numpy as np
 import torch
@@ -35,8 +35,8 @@ def compile_mixing(network: FusionNetwork, cache: Path, files: list[Path], threa
     """
     example, any_grid = torch.zeros(1, len(CHANNELS), 32, 48), [(1, len(CHANNELS), -1, -1)]
     kept = KeptNetworks(cache, partial(files_key, files), None, threads)
-    return kept.load_or_convert_for_any_size(
-        any_grid, lambda: convert(_Mixing(network), (example,), any_grid)
+    return ConvertedNetwork(
+        kept.load_or_convert(any_grid, lambda: convert(_Mixing(network), (example,), any_grid))
     )
 
 

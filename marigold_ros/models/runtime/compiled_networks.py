@@ -128,7 +128,7 @@ class CompiledNetwork:
             self._module = self._load_again
             del module
             gc.collect()  # traces lie in circles
-        return_memory()
+            return_memory()
         self._compiled[shapes] = compile_it()
 
     def _compile_beside(self, shapes: tuple, examples: tuple[torch.Tensor, ...]) -> None:

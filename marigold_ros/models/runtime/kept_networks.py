@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
-import mmap as mapping
-from mmap import mmap
+import mmap
 from pathlib import Path
 import sys
 from typing import Any
@@ -65,23 +64,26 @@ class Converted:
     """
     A network in OpenVINO's form, not compiled, for the shapes of its arguments.
 
-    ``data`` is the file that it was read from, mapped, in which its weights lie: None if it has
-    none.
+    ``settings`` are :func:`cpu_settings`. ``data`` is the file that it was read from, mapped, in
+    which its weights lie: None if it has none.
     """
 
     model: Any
-    data: mmap | None = None
+    settings: dict[str, Any]
+    data: mmap.mmap | None = None
 
-    def compile(self, settings: dict[str, Any]) -> Callable[[list[np.ndarray]], np.ndarray]:
+    def compile(self) -> Callable[[list[np.ndarray]], np.ndarray]:
         """Return a function of the arguments that gives the network's only answer."""
-        compiled = openvino_core().compile_model(self.model, 'CPU', settings)
-        if self.data is not None and hasattr(mapping, 'MADV_DONTNEED'):
+        compiled = openvino_core().compile_model(self.model, 'CPU', self.settings)
+        if self.data is not None and hasattr(mmap, 'MADV_DONTNEED'):
             # Compiled networks hold their own copy. What is used all the same is read again.
-            self.data.madvise(mapping.MADV_DONTNEED)
+            self.data.madvise(mmap.MADV_DONTNEED)
         return partial(_first_answer, compiled, self.data)
 
 
-def _first_answer(compiled: Any, _in_use: mmap | None, arguments: list[np.ndarray]) -> np.ndarray:
+def _first_answer(
+    compiled: Any, _in_use: mmap.mmap | None, arguments: list[np.ndarray]
+) -> np.ndarray:
     return compiled(arguments)[0]
 
 
@@ -90,11 +92,11 @@ class ConvertedNetwork:
     A network of one argument for any size of it, compiled for each when it first comes.
 
     That takes a tenth of a second once. A network compiled for any size at once takes half as long
-    again for each answer. ``settings`` are :func:`cpu_settings`.
+    again for each answer.
     """
 
-    def __init__(self, network: Converted, settings: dict[str, Any]) -> None:
-        self._network, self._settings = network, settings
+    def __init__(self, network: Converted) -> None:
+        self._network = network
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
 
     def __call__(self, arguments: list[np.ndarray]) -> np.ndarray:
@@ -102,7 +104,7 @@ class ConvertedNetwork:
         shape = arguments[0].shape
         if shape not in self._compiled:
             self._network.model.reshape(list(shape))
-            self._compiled[shape] = self._network.compile(self._settings)
+            self._compiled[shape] = self._network.compile()
             if len(self._compiled) > _SIZES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(shape)
@@ -134,31 +136,30 @@ class KeptNetworks:
         sizes = '_'.join('x'.join(map(str, shape)) for shape in shapes)
         return self._cache / f'{self._key}_{sizes}.blob'
 
-    def load(self, shapes: Shapes) -> Callable[[list[np.ndarray]], np.ndarray] | None:
+    def load(self, shapes: Shapes) -> Converted | None:
         """Return the network for shapes, or None if it is not kept or is damaged."""
-        kept = load_kept(self.path(shapes), _read)
-        return None if kept is None else kept.compile(self._settings)
+        kept: Converted | None = load_kept(self.path(shapes), self._read)
+        return kept
 
-    def load_or_convert(
-        self, shapes: Shapes, convert: Callable[[], Any]
-    ) -> Callable[[], Callable[[list[np.ndarray]], np.ndarray]]:
-        """Return what compiles the network for shapes, converted and kept if it was not."""
-        return partial(self._converted(shapes, convert).compile, self._settings)
+    def load_or_convert(self, shapes: Shapes, convert: Callable[[], Any]) -> Converted:
+        """Return the network for shapes, converted and kept if it was not."""
+        made: Converted = load_or_make(
+            self.path(shapes),
+            self._read,
+            lambda: Converted(convert(), self._settings),
+            partial(_save, self._half),
+        )
+        return made
 
-    def load_for_any_size(self, shapes: Shapes) -> ConvertedNetwork | None:
-        """Return the network of one argument for any size, or None as ``load``."""
-        kept = load_kept(self.path(shapes), _read)
-        return None if kept is None else ConvertedNetwork(kept, self._settings)
+    def _read(self, data: mmap.mmap) -> Converted:
+        """Read what :func:`_save` wrote, before a digest, without copying the weights."""
+        import openvino
 
-    def load_or_convert_for_any_size(
-        self, shapes: Shapes, convert: Callable[[], Any]
-    ) -> ConvertedNetwork:
-        """Return the network of one argument for any size, converted and kept if it was not."""
-        return ConvertedNetwork(self._converted(shapes, convert), self._settings)
-
-    def _converted(self, shapes: Shapes, convert: Callable[[], Any]) -> Converted:
-        save = partial(_save, self._half)
-        return load_or_make(self.path(shapes), _read, lambda: Converted(convert()), save)
+        end = len(data) - DIGEST - _LENGTH
+        begin = end - int.from_bytes(data[end : end + _LENGTH], 'little')
+        weights = openvino.Tensor(np.frombuffer(data, np.uint8, begin), shared_memory=True)
+        model = openvino_core().read_model(data[begin:end], weights)
+        return Converted(model, self._settings, data)
 
 
 def _save(half: bool, network: Converted, folder: Path) -> Path:
@@ -175,13 +176,3 @@ def _save(half: bool, network: Converted, folder: Path) -> Path:
     with weights.open('ab') as file:
         file.write(text + len(text).to_bytes(_LENGTH, 'little'))
     return weights
-
-
-def _read(data: mmap) -> Converted:
-    """Read what :func:`_save` wrote, before a digest, without copying the weights."""
-    import openvino
-
-    end = len(data) - DIGEST - _LENGTH
-    begin = end - int.from_bytes(data[end : end + _LENGTH], 'little')
-    weights = openvino.Tensor(np.frombuffer(data, np.uint8, begin), shared_memory=True)
-    return Converted(openvino_core().read_model(data[begin:end], weights), data)

@@ -50,7 +50,7 @@ class OpenVinoCompiler:
         """
         shapes = tuple(tuple(example.shape) for example in examples)
         kept = self._kept or self._kept_by(partial(network_key, module))
-        return kept.load_or_convert(shapes, lambda: convert(module, examples, shapes))
+        return kept.load_or_convert(shapes, lambda: convert(module, examples, shapes)).compile
 
 
 def convert(

@@ -64,7 +64,8 @@ class CompiledUNetModel(MapModel):
     def _network_for(self, size: tuple[int, int]) -> Callable | None:
         padded = up_to_multiple(size, self.side)
         if padded not in self._networks:
-            self._networks[padded] = self._kept.load([(1, 3, *padded)])
+            kept = self._kept.load([(1, 3, *padded)])
+            self._networks[padded] = None if kept is None else kept.compile()
         return self._networks[padded]
 
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:

@@ -29,7 +29,7 @@ from marigold_ros.models.runtime.compiled_networks import (
 )
 from marigold_ros.models.runtime.devices import has_bfloat16
 from marigold_ros.models.runtime.disk_cache import cache_folder, files_key, remember_size
-from marigold_ros.models.runtime.kept_networks import KeptNetworks, versions
+from marigold_ros.models.runtime.kept_networks import ConvertedNetwork, KeptNetworks, versions
 from marigold_ros.models.runtime.onnx_networks import OnnxCompiler
 from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
 from marigold_ros.node.loading import load
@@ -246,7 +246,7 @@ def test_a_converted_network_answers_for_every_size_of_its_argument(tmp_path):
 
     def network(convert):
         kept = KeptNetworks(tmp_path, partial(files_key, [Path(__file__)]), 'float32', 1)
-        return kept.load_or_convert_for_any_size(any_size, convert)
+        return ConvertedNetwork(kept.load_or_convert(any_size, convert))
 
     made = network(lambda: openvino_networks.convert(layer, example, any_size))
     kept = network(None)
