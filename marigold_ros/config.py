@@ -61,8 +61,8 @@ class RuntimeConfig(Settings):
         'runtime of the networks; openvino (an extra, except on x86-64 Linux) is faster on CPUs '
         'and compiles for some seconds; onnxruntime (an extra) runs on CPUs, and by TensorRT or '
         'CUDA on GPUs; auto is torch, but in the node (and with warm_up) openvino on a CPU where '
-        'it is installed; torch, imported once it is needed, answers while it compiles a network '
-        'of less than 100 million weights for a new size',
+        'it is installed; torch, imported once it is needed, answers while it compiles a model of '
+        'less than 100 million weights for a new size',
         choices=('auto', 'torch', 'openvino', 'onnxruntime'),
     )
     channels_last: bool = start_setting(
