@@ -62,6 +62,9 @@ if not hasattr(pytest, 'version_tuple'):  # 6, of Humble's Ubuntu
 # Whether this is the pytest of requirements-dev.txt, and not that of a distribution.
 PINNED = sys.prefix != sys.base_prefix and Path(pytest.__file__).is_relative_to(sys.prefix)
 
+# A garbage collection visits so many in some 10 ms.
+MANY_OBJECTS = 100_000
+
 if MISSING:
     # Their conftests import what is missing.
     collect_ignore = [path.name for path in Path(__file__).parent.iterdir() if path.is_dir()]
@@ -85,9 +88,27 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line('filterwarnings', 'ignore:It looks like `register_random`')
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Import all modules of tests without a garbage collection: nothing of them is garbage."""
+    gc.disable()
+    yield
+    gc.enable()
+    _leave_out_what_stays()
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Leave out what a file's tests imported, once it is much; their fixtures are gone by then."""
+    yield
+    ended = nextitem is None or nextitem.fspath != item.fspath
+    if ended and len(gc.get_objects(generation=2)) > MANY_OBJECTS:
+        _leave_out_what_stays()
+
+
+def _leave_out_what_stays() -> None:
     """
-    Leave what was imported so far out of garbage collections.
+    Leave what has been imported out of garbage collections.
 
     Each would visit millions of objects of torch and of the tests, and a training run collects
     several times.
