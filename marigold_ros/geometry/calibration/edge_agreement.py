@@ -22,7 +22,7 @@ import numpy as np
 # Columns; in smaller images edges merge.
 _LEAST_WIDTH = 240
 # Rows and columns of a thumbnail: a strip has few edges, each in all of its rows.
-_LEAST_SIZE = 40, 80
+_LEAST_SIZE = 54, 80
 # Neighbours in a band of rows are this near to each other.
 _BAND, _APART, _BESIDE = 3, 1 / 80, 1.5
 # Log depth: of a step, and between two points of the surfaces that it must have on both sides;
@@ -56,6 +56,8 @@ _ASIDE = [
 _FEWEST, _KEPT, _LASTING = 40, 300, 300
 # Steps nearer to each other than this, in widths and log depth, are one seen again.
 _SAME_PLACE, _SAME_DEPTH = 0.01, 0.2
+# Columns and rows, in widths, in which the steps of a frame lie on few edges.
+_EDGE_SIZE = 0.05, 0.1
 # Strength of edges, as a multiple of that by chance: points are not of this image below the first,
 # less one over the root of the sum of that by chance, and are above the last.
 _WRONG, _RIGHT = 1.2, 1.5
@@ -170,7 +172,7 @@ def observe_edges(
     if len(found) > _KEPT:  # from all of the image
         found = found[np.linspace(0, len(found) - 1, _KEPT).astype(np.intp)]
     strength, error = _over_chance(found)
-    if before.is_wrong and strength > _RIGHT + 2.0 * error:
+    if before.is_wrong and strength > _RIGHT + 1.5 * error:
         old = old[:0]  # those of a robot that has stopped are too few to outnumber them
     apart = np.abs(old[:, None, :3] - found[None, :, :3])
     again = (apart < (_SAME_PLACE, _SAME_PLACE, _SAME_DEPTH)).all(axis=2).any(axis=1)
@@ -217,8 +219,17 @@ def _of_lidar(sparse: SparseDepth) -> bool:
 
 
 def _over_chance(steps: np.ndarray) -> tuple[float, float]:
-    """Return the strength of edges at steps (n, 6) over that by chance, and its error."""
-    at_steps, by_chance = (float(total) for total in steps[:, 3:5].sum(axis=0))
+    """
+    Return the strength of edges at steps (n, 6) over that by chance, and its error.
+
+    Steps of a frame that are near each other lie on the same edges, and count as the root of their
+    number: a cupboard that is as bright as the wall behind it decides nothing by its many rows.
+    """
+    column, row = np.floor(steps[:, :2] / _EDGE_SIZE).T
+    place = (1000.0 * steps[:, 5] + row) * 1000.0 + column
+    _, which, number = np.unique(place, return_inverse=True, return_counts=True)
+    weight = 1.0 / np.sqrt(number[which])
+    at_steps, by_chance = (float(total) for total in weight @ steps[:, 3:5])
     strength = at_steps / by_chance if by_chance > 0.0 else float('nan')
     return strength, 1.0 / np.sqrt(max(by_chance, 1.0))
 

@@ -83,6 +83,32 @@ def test_right_points_of_a_strip_are_not_refused():
     assert observe(NOTHING, rgb, points).contradiction(points) is None
 
 
+def cupboards(rng):
+    """Return image and points (SparseDepth) of two cupboards that look as the wall, and boxes."""
+    depth = np.full((HEIGHT, WIDTH), 6.0, np.float32)
+    texture = rng.uniform(95, 145, (24, 64))
+    grey = cv2.resize(texture, (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST)
+    for left in (40, 90):
+        depth[10:230, left : left + 20] = 3.0
+    for top in range(20, 230, 30):
+        for left in range(150, 300, 40):
+            depth[top : top + 6, left : left + 16] = 3.0
+            grey[top : top + 6, left : left + 16] = rng.choice([60, 180])
+    v, u = (2 * side for side in np.nonzero(depth[::2, ::2]))
+    rgb = np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
+    return rgb, SparseDepth(u, v, depth[v, u])
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_few_edges_that_the_image_lacks_decide_nothing_by_their_many_rows(seed):
+    rgb, points = cupboards(np.random.default_rng(seed))
+    evidence = observe(NOTHING, rgb, points)
+    assert len(evidence.steps) == 300
+    assert evidence.contradiction(points) is None
+    aside = replace(points, u=(points.u + 12) % WIDTH)
+    assert observe(NOTHING, rgb, aside).contradiction(aside).code == 'not_of_this_image'
+
+
 def degraded(kind, rgb, points, rng):
     """Return an image and its points as a poor camera, poor light or a poor LiDAR leaves them."""
     if kind == 'noise':
