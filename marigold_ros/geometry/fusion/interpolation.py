@@ -63,7 +63,8 @@ def interpolate(
     mean, count = grid.mean_in_cells(u, v, values)
     if len(u) > most:
         if np.count_nonzero(count) > most:
-            return pull_push(mean, count), hull_of(count)
+            inside, spread = hull_of(count), (nearest or nearest_points(count)).spread(mean)
+            return np.where(inside, pull_push(mean, count), spread).astype(np.float32), inside
         x, y = (grid.mean_in_cells(u, v, place)[0][count > 0] for place in (u, v))
         u, v, values = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp), mean[count > 0]
     linear = _triangulate(u, v, values, grid)

@@ -76,6 +76,20 @@ def along_border(inside):
     return cv2.dilate(region, window) != cv2.erode(region, window)
 
 
+@given(seed=SEEDS, most=st.sampled_from([100, 3000, 14000]))
+def test_outside_of_the_points_is_the_nearest_however_many_they_are(seed, most):
+    rng = np.random.default_rng(seed)
+    v, u = np.nonzero(rng.random(GRID.shape) < 0.5)
+    low = v > GRID.shape[0] // 2
+    u, v = u[low], v[low]
+    values = rng.uniform(0.1, 2.0, len(u))
+    found, inside = interpolate(u, v, values, most=most)
+    mean, count = GRID.mean_in_cells(u, v, values)
+    nearest = interpolation.nearest_points(count).spread(mean)
+    assert 0.3 < inside.mean() < 0.6
+    np.testing.assert_array_equal(found[~inside], nearest[~inside].astype(np.float32))
+
+
 @pytest.mark.parametrize('count', [4, 12, 40, 120, 400, 800])
 def test_interpolation_is_scipys_where_no_points_are_left_out(count):
     # Four points on a circle have two triangulations, of which SciPy may take the other one: of
