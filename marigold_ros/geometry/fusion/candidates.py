@@ -17,7 +17,7 @@ from marigold_ros.geometry.fusion.interpolation import (
     nearest_points,
     NearestPoints,
 )
-from marigold_ros.geometry.fusion.work_grid import WorkGrid
+from marigold_ros.geometry.fusion.work_grid import CELLS, WorkGrid
 from marigold_ros.geometry.median import median
 from marigold_ros.kernels.grid_solver import solve_on_grid
 import numpy as np
@@ -187,7 +187,8 @@ def _smooth(
     small = None if image is None else half.shrink(image)
     edges = edge_weights(small, start.shape)
     weight = _POINT_WEIGHT * count
-    weight += np.float32(_LINEAR_WEIGHT * typical_weight(edges) ** 2)
+    of_cell = _LINEAR_WEIGHT * min(1.0, CELLS[0] / (grid.rows * grid.columns))
+    weight += np.float32(of_cell * typical_weight(edges) ** 2)
     missed *= _POINT_WEIGHT * count / weight
     change = solve_on_grid(start + missed, weight, edges, start) - start
     return linear + grid.refine(change)

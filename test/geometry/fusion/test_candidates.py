@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.fusion.candidates import point_candidates, points_on_grid
-from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.fusion.work_grid import CELLS, work_grid
 import numpy as np
 import pytest
 
@@ -172,3 +172,19 @@ def test_some_points_are_not_of_the_border(seed, count):
 def test_points_all_over_the_image_have_no_border():
     v, u = (part.ravel() for part in np.indices(SHAPE))
     assert not candidates_of(u, v, np.full(len(u), 3.0)).border.any()
+
+
+def test_the_smooth_candidate_reaches_as_far_on_a_finer_grid():
+    shape, rng = (480, 640), np.random.default_rng(0)
+    u, v = np.tile(np.arange(0, 640, 3), 40), np.repeat(np.arange(400, 480, 2), 214)
+    z = np.where(u // 80 % 2 == 0, 3.0, 6.0).astype(np.float32)
+    rgb = (120 + 10 * rng.standard_normal((*shape, 3))).astype(np.uint8)
+    blended = []
+    for cells in CELLS:
+        grid = work_grid(shape, cells)
+        points = points_on_grid(SparseDepth(u, v, z), checkerboard_fold(u, v, shape), grid)
+        found = point_candidates(points, rgb)
+        change = np.abs(found.smooth - found.linear)
+        blended.append([change[int(part * grid.rows)].mean() for part in (0.1, 0.3, 0.5, 0.7)])
+    np.testing.assert_allclose(blended[1], blended[0], rtol=0.05)
+    assert min(blended[0]) > 0.2
