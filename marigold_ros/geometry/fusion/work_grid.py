@@ -23,7 +23,7 @@ import numpy as np
 
 # Cells of a grid for points far apart and close together: what is finer comes from measured
 # pixels, colour and map at full size.
-CELLS = (49152, 73728)
+CELLS = (49152, 86016)
 # Of fewer points the network sees farther on fewer cells.
 _FEW, _CELLS_OF_FEW = 100, 32768
 # Cells in the median distance to the nearest point, and for each point at most.
