@@ -28,7 +28,8 @@ _DENSE = 50_000
 _POINT_WEIGHT = 33.0
 # Weight of the linear interpolation, with which depth stays far from all points and behind edges.
 # Times the square of the typical weight between cells: else points would reach much farther in a
-# smooth image than in a textured one.
+# smooth image than in a textured one. Of a cell of the coarse grid: on a finer one it is divided
+# among more, and points reach as far in the image.
 _LINEAR_WEIGHT = 0.02
 # Points that are triangulated, which costs about a microsecond each, for depth and for its proof.
 _TRIANGULATED, _PROVING = 14000, 3000
