@@ -225,8 +225,8 @@ def _over_chance(steps: np.ndarray) -> tuple[float, float]:
     Steps of a frame that are near each other lie on the same edges, and count as the root of their
     number: a cupboard that is as bright as the wall behind it decides nothing by its many rows.
     """
-    column, row = np.floor(steps[:, :2] / _EDGE_SIZE).T
-    place = (1000.0 * steps[:, 5] + row) * 1000.0 + column
+    column, row = np.floor(steps[:, :2] / _EDGE_SIZE).astype(np.int64).T
+    place = (1000 * steps[:, 5].astype(np.int64) + row) * 1000 + column
     _, which, number = np.unique(place, return_inverse=True, return_counts=True)
     weight = 1.0 / np.sqrt(number[which])
     at_steps, by_chance = (float(total) for total in weight @ steps[:, 3:5])

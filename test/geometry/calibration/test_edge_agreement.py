@@ -105,6 +105,8 @@ def test_a_few_edges_that_the_image_lacks_decide_nothing_by_their_many_rows(seed
     evidence = observe(NOTHING, rgb, points)
     assert len(evidence.steps) == 300
     assert evidence.contradiction(points) is None
+    later = observe(EdgeEvidence(frames=1_000_000), rgb, points)
+    assert later.strength == pytest.approx(evidence.strength)
     aside = replace(points, u=(points.u + 12) % WIDTH)
     assert observe(NOTHING, rgb, aside).contradiction(aside).code == 'not_of_this_image'
 
