@@ -95,7 +95,8 @@ class EdgeEvidence:
     @property
     def is_wrong(self) -> bool:
         """Whether the points are known to be of another image."""
-        return self.strength < _WRONG - _over_chance(self.steps)[1]
+        strength, error = _over_chance(self.steps)
+        return len(self.steps) >= _FEWEST and strength < _WRONG - error
 
     def contradiction(self, sparse: SparseDepth | None) -> Reason | None:
         """Return that the points of a frame are not of its image; None if that is not known."""

@@ -55,22 +55,22 @@ def interpolate(
     """
     Interpolate values of points at pixels (M,), of at least one, at every cell.
 
-    Returns (rows, columns) float32, by the nearest point outside of the triangles, and where there
-    are triangles (rows, columns) bool. Of more than ``most`` points the means in cells are
-    triangulated; of more than as many cells they are interpolated by pull-push, everywhere within
-    the points' convex hull. ``nearest`` are those of the grid, if they are known.
+    Returns (rows, columns) float32, and where it is interpolated, (rows, columns) bool; elsewhere
+    it is the nearest point's. Of more than ``most`` points the means in cells are triangulated; of
+    more than as many cells they are interpolated by pull-push, everywhere within the points'
+    convex hull. ``nearest`` are those of the grid, if they are known.
     """
     mean, count = grid.mean_in_cells(u, v, values)
-    if len(u) > most:
-        if np.count_nonzero(count) > most:
-            inside, spread = hull_of(count), (nearest or nearest_points(count)).spread(mean)
-            return np.where(inside, pull_push(mean, count), spread).astype(np.float32), inside
-        x, y = (grid.mean_in_cells(u, v, place)[0][count > 0] for place in (u, v))
-        u, v, values = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp), mean[count > 0]
-    linear = _triangulate(u, v, values, grid)
-    inside = np.isfinite(linear)
+    if len(u) > most and np.count_nonzero(count) > most:
+        found, inside = pull_push(mean, count), hull_of(count)
+    else:
+        if len(u) > most:
+            x, y = (grid.mean_in_cells(u, v, place)[0][count > 0] for place in (u, v))
+            u, v, values = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp), mean[count > 0]
+        found = _triangulate(u, v, values, grid)
+        inside = np.isfinite(found)
     spread = (nearest or nearest_points(count)).spread(mean)
-    return np.where(inside, linear, spread).astype(np.float32), inside
+    return np.where(inside, found, spread).astype(np.float32), inside
 
 
 def _triangulate(u: np.ndarray, v: np.ndarray, values: np.ndarray, grid: WorkGrid) -> np.ndarray:
