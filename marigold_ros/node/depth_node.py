@@ -248,7 +248,8 @@ class DepthNode(ManagedNode):
         """Raise ConfigurationError if the model in use refuses settings that are for it."""
         pipeline = self._pipeline
         if pipeline is not None and config.model == self._loader.loaded:
-            check_model(pipeline.model, config)
+            coming = () if self._server is None else tuple(self._server.next_model)
+            check_model(coming[0] if coming else pipeline.model, config)
 
     def _shortest_period(self) -> float:
         rate = self.current_config().max_rate

@@ -10,7 +10,7 @@ import weakref
 
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from marigold_ros.errors import CheckpointError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.live_run.process import own_context, own_node
 from marigold_ros.message_codec import header_ns
 from marigold_ros.models import EMBEDDED
@@ -250,6 +250,26 @@ def test_reload_swaps_the_model_or_keeps_the_old_one(bench):
     assert loaded == ['unet', 'missing', 'other']
     running.send(SECOND)
     assert running.wait_quiet(1)['frames.served'] == 1
+
+
+def test_settings_are_for_the_model_that_was_reloaded_before_a_frame_uses_it(bench):
+    def of_one_step(options):
+        if options.denoising_steps != 1:
+            raise ConfigurationError('give one step')
+
+    def load(config):
+        model = type(running.model)()
+        if config.model.model == 'unet':
+            model.check_options = of_one_step
+        return model
+
+    settings = {'denoising_steps': 1}
+    running = bench(settings, hear=(RELATIVE,), load_model=load, autostart=False)
+    running.node.autostart()
+    assert not running.configure(denoising_steps=4)
+    running.configure(model='other')
+    assert running.call(Trigger, 'reload').success
+    assert running.configure(denoising_steps=4)
 
 
 def test_reload_takes_the_folder_of_an_adapted_model_with_its_fusion_network(bench, tmp_path):
