@@ -20,7 +20,9 @@ SENTENCES = {
     # Of another module, or of an error: the text as it stands.
     'text': '{text}',
     # Sparse depth of a frame.
-    'no_sparse_depth': ('no sparse depth came with this frame; check its topic and lidar.max_dt'),
+    'no_sparse_depth': (
+        'no sparse depth came with this frame; check sparse_source, its topic and lidar.max_dt'
+    ),
     'no_camera': (
         'no usable camera_info; points cannot be projected without it: publish or correct it'
     ),

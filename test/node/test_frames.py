@@ -460,7 +460,7 @@ def test_each_of_several_sources_has_its_own_line_and_may_be_missing(bench):
     # The extrinsics are those of the first source.
     level, text, values = running.status('scans.radar')
     assert (level, values['scans.radar.missing']) == (1, '1')
-    assert 'set another sparse_source' in text
+    assert 'rotation_xyzw, with this sensor first in sparse_source' in text
     level, text, values = running.status('scans.ground')
     assert level == 1
     assert 'base_footprint' in text

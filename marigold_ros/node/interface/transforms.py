@@ -86,7 +86,7 @@ class Extrinsics:
         if moved is not None:
             return moved
         settings = 'extrinsics.translation and extrinsics.rotation_xyzw'
-        settings = settings if is_first else 'another sparse_source'
+        settings = settings if is_first else f'{settings}, with this sensor first in sparse_source'
         return self.pose(camera_frame, lidar_frame, stamp_ns, settings)
 
     def is_settled(
