@@ -391,7 +391,7 @@ def test_a_missing_camera_info_is_the_other_half(bench):
 def test_a_camera_info_that_never_comes_is_not_waited_for_by_each_image(bench, monkeypatch):
     running = bench(hear=('relative/image',))
     monkeypatch.setattr(subscriptions, 'PROBLEM_MEMORY', 0.0)
-    monkeypatch.setattr(subscriptions, '_FIRST_INFO', 5.0)
+    monkeypatch.setattr(subscriptions, '_INFO_WAIT', 5.0)
     running.send(SECOND, info=False)
     running.wait_quiet(1)
     assert running.node.health.timings.last_s('decode') < 4.0

@@ -205,11 +205,20 @@ def test_a_useless_camera_info_leaves_relative_depth_and_is_counted(running, cha
 
 
 def test_the_first_camera_info_is_waited_for_where_somebody_publishes_it(bench, monkeypatch):
-    monkeypatch.setattr(subscriptions, '_FIRST_INFO', 20.0)  # however busy the machine is
+    monkeypatch.setattr(subscriptions, '_INFO_WAIT', 20.0)  # however busy the machine is
     running = bench(hear=(DEPTH,))
     running.send(SECOND, info=False)
     running.deliver('info', running.robot.camera_info(SECOND))
     running.wait_received(DEPTH)
+
+
+def test_a_camera_info_that_follows_each_image_is_of_it(bench, monkeypatch):
+    monkeypatch.setattr(subscriptions, '_INFO_WAIT', 20.0)
+    running = bench(hear=('depth/camera_info',))
+    for number, focal in enumerate((60.0, 80.0, 70.0), 1):  # a zoom lens
+        running.send(number * SECOND, info=False)
+        running.deliver('info', running.robot.camera_info(number * SECOND, focal=focal))
+        assert running.wait_received('depth/camera_info', number)[-1].k[0] == focal
 
 
 def test_a_camera_info_after_the_image_is_not_of_it(running):

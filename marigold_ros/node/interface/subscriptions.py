@@ -44,8 +44,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 # Names of image_transport's plugins whose messages are not read here.
 _OTHER_TRANSPORTS = ('ffmpeg', 'h264', 'theora', 'webp', 'zstd')
-# The first camera_info may arrive just after the first image, seconds.
-_FIRST_INFO = 0.1
+# A camera_info may arrive just after its image, seconds.
+_INFO_WAIT = 0.1
 # Images in a row without a scan, after which the scans stay away.
 _UNPAIRED = 10
 
@@ -187,6 +187,7 @@ class Inputs:
         self._scan_arrived = threading.Condition()
         self._info_arrived = threading.Event()
         self._stamps = StampOrder()
+        self._image_ns = -1  # of the last image
         self._open = False
         self.images, self.config = images, config
         self.image, self.info = self._plan_images()
@@ -350,11 +351,18 @@ class Inputs:
         self._stamps.clear()
 
     def await_info(self, image_ns: int) -> CameraInfo | None:
-        """Return an image's camera_info; wait briefly for the first of a new publisher."""
-        info = self.info
-        if not info.infos and info.publishers and not info.rate.is_silent(PROBLEM_MEMORY):
-            self._info_arrived.wait(_FIRST_INFO)
-        return self.info.info_at(image_ns)
+        """
+        Return an image's camera_info; wait briefly where it comes after its image.
+
+        That is the first of a new publisher, and one with the stamp of its image, as the last was.
+        """
+        info, last_ns, self._image_ns = self.info, self._image_ns, image_ns
+        self._info_arrived.clear()
+        stamps = [header_ns(message) for message in list(info.infos)]
+        is_due = not stamps or (last_ns in stamps and stamps[-1] < image_ns)
+        if is_due and info.publishers and not info.rate.is_silent(PROBLEM_MEMORY):
+            self._info_arrived.wait(_INFO_WAIT)
+        return info.info_at(image_ns)
 
     def await_scans(self, image_ns: int) -> dict[str, Choice]:
         """
