@@ -291,7 +291,7 @@ class FrameServer:
         self._health.counters.add(keys.PAIRS + (f'without_{missing}' if missing else 'whole'))
         for item in self._inputs.sparse:
             item.unpaired = item.unpaired + 1 if choices[item.source].item is None else 0
-            if item.is_away:
+            if item.is_away and not item.refused:
                 why = self._inputs.why_no_scan(item, frame.stamp_ns)
                 self._health.report(item.problem_part, why)
 

@@ -198,6 +198,8 @@ def explain_missing_scan(
     """Return why no scan matches an image, from the newest's stamp, and how long ago it came."""
     if newest_ns is None:
         return 'no scan has arrived'
+    if image_ns == 0:
+        return 'the stamp of the images is 0, and scans are paired by it: have the driver set it'
     gap = (newest_ns - image_ns) / 1e9
     text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
     if 2.0 * silence_s > -gap > 1.0:  # seconds; it fitted when it came

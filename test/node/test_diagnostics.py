@@ -147,10 +147,10 @@ def test_one_wrong_stamp_costs_no_other_frame(running, wrong):
 
 def test_without_stamps_no_scan_is_paired_and_the_remedy_is_named(bench):
     running = bench(hear=('depth/image_rect',))
-    for number in (1, 2):  # one at a time, as the newest image wins
-        running.send(0)
+    for number in range(1, 13):  # one at a time, as the newest image wins
+        running.send(0, scan=number < 3)
         frames = running.wait_quiet(number)
-    assert frames['frames.served'] == 2
+    assert frames['frames.served'] == 12
     level, text, values = running.status('scans')
     assert (level, values['scans.rejected.stamp']) == (WARN, '2')
     assert 'have the driver set header.stamp' in text

@@ -174,6 +174,10 @@ def test_a_missing_scan_is_explained_by_the_clocks(newest, period, silence, word
     assert words in explain_missing_scan(100 * SECOND, newest, 60_000_000, period_ns, silence)
 
 
+def test_images_without_a_stamp_are_the_reason_for_missing_scans():
+    assert 'stamp of the images is 0' in explain_missing_scan(0, SECOND, 60_000_000, None, 0.1)
+
+
 def test_memory_grows_with_what_is_held():
     # In a process of its own: this one may have room left from other tests.
     code = (

@@ -77,6 +77,7 @@ class Input:
     mismatch: str = ''  # what else is published, and the setting that fits it
     rate: Rate = field(default_factory=Rate)
     unpaired: int = 0
+    refused: bool = False  # the last message
 
     @property
     def is_away(self) -> bool:
@@ -186,8 +187,8 @@ class Inputs:
         self._refreshing = threading.Lock()
         self._scan_arrived = threading.Condition()
         self._info_arrived = threading.Event()
-        self._stamps = StampOrder()
         self._image_ns = -1  # of the last image
+        self._stamps = StampOrder()
         self._open = False
         self.images, self.config = images, config
         self.image, self.info = self._plan_images()
@@ -475,6 +476,7 @@ class Inputs:
             self.reject_scan(item, error)
             return
         stamp += round(self.config.lidar.time_offset * 1e9)
+        item.refused = False
         with self._scan_arrived:
             self._scans[item.source].add(stamp, message)
             self._scan_arrived.notify_all()
@@ -486,5 +488,6 @@ class Inputs:
 
     def reject_scan(self, item: Input, error: MarigoldError) -> None:
         """Count and report a scan of an input that cannot be used."""
+        item.refused = True
         self._count(item, f'rejected.{error.cause}')
         self._health.report(item.problem_part, f'scan rejected: {error}')
