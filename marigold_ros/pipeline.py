@@ -237,6 +237,16 @@ class FramePipeline:
         return self._fusion[1]
 
     @property
+    def checkpoint(self) -> dict[str, Any]:
+        """The description of the model, with ``fusion_sha256`` of the weights of its fusion."""
+        from marigold_ros.models.locate import fingerprint
+
+        found = dict(self.model.description)
+        if folder := getattr(self.load_fusion(), 'folder', None):
+            found['fusion_sha256'] = fingerprint([folder])
+        return found
+
+    @property
     def finishes_without_model(self) -> bool:
         """Whether ``finish`` leaves the model alone, which may predict the next frame then."""
         return self.config.guidance == 'none' and not hasattr(self.model, 'predict_prompted')

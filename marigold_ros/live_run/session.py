@@ -13,6 +13,7 @@ from dataclasses import replace
 import itertools
 import os
 import time
+from types import SimpleNamespace
 from typing import Any
 
 from marigold_ros.bags.reader import BagReader
@@ -48,6 +49,7 @@ from marigold_ros.live_run.scoring import (
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.node import diagnostic_keys as keys
+from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import build
 import numpy as np
 from sensor_msgs.msg import Image
@@ -123,10 +125,11 @@ def _results(
         if name.startswith(keys.FRAMES_REJECTED)
     }
     served = int(frames.get(keys.FRAMES_SERVED, 0))
+    described: Any = SimpleNamespace(description=recorder.report('model'))
     provenance = describe(
         [describe_bag(bag.path)],
         bag.topics.by_role,
-        recorder.report('model'),
+        FramePipeline(described, job.config.pipeline).checkpoint,
         job.config.pipeline,
         job.config.lidar,
         mode='live node over DDS, its recording scored',

@@ -77,11 +77,10 @@ class ModelScorer:
 
     def __init__(self, model: DepthModel, options: ReplayOptions, baselines: bool = True) -> None:
         self.pipeline = FramePipeline(model, options.pipeline)
-        self.pipeline.load_fusion()  # a network that is not there stops the run here
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, options.pipeline)
         self.scorer = empty_scorer(options, baselines, self._heldout.finish)
-        self.checkpoint = dict(model.description)
+        self.checkpoint = self.pipeline.checkpoint  # without its network the run stops here
 
     def reset(self) -> None:
         """Forget the frames so far, as between images that are no sequence."""

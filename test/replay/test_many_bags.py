@@ -12,16 +12,19 @@ import time
 from types import SimpleNamespace
 
 from marigold_ros.__main__ import main
-from marigold_ros.config import PointsConfig
+from marigold_ros.config import AlignmentConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.results import results
+from marigold_ros.models import EMBEDDED
+from marigold_ros.models.locate import FUSION
 from marigold_ros.replay.bag_label import copy_bytes, LabelOptions
 from marigold_ros.replay.bag_part import BagPart, PartStore
-from marigold_ros.replay.bag_replay import empty_scorer
+from marigold_ros.replay.bag_replay import empty_scorer, ModelScorer
 from marigold_ros.replay.inspection import inspect_bag
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions, ReplayPlan
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -216,3 +219,16 @@ def test_a_part_that_is_none_is_not_read(bags, content, tmp_path):
     (file,) = (tmp_path / 'parts').glob('*.finished.npz')
     file.write_bytes(content)
     assert store.get(job) is None
+
+
+def test_the_weights_of_the_fusion_network_are_part_of_the_checkpoint(tmp_path):
+    folder = Path(shutil.copytree(EMBEDDED / FUSION, tmp_path / 'net'))
+    options = ReplayOptions(PipelineConfig(alignment=AlignmentConfig(fusion=str(folder))))
+    model = SimpleNamespace(description={'name': 'planted'})
+    before = ModelScorer(model, options).checkpoint
+    weights = load_file(folder / 'model.safetensors')
+    halves = {name: 0.5 * values for name, values in weights.items()}
+    save_file(halves, folder / 'model.safetensors')
+    after = ModelScorer(model, options).checkpoint
+    assert before['name'] == after['name'] == 'planted'
+    assert before['fusion_sha256'] != after['fusion_sha256']

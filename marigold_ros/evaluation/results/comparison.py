@@ -114,7 +114,8 @@ def _settings(run: EvaluationRun) -> dict[str, Any]:
     # A node describes its model in strings.
     model |= {f'model.{n}': str(checkpoint[n]) for n in _OF_MODEL if n in checkpoint}
     model |= {f'model.{name}': value for name, value in ran_by(checkpoint).items()}
-    model['model.sha256'] = str(checkpoint.get('sha256') or '')[:12]
+    for name in ('sha256', 'fusion_sha256'):
+        model[f'model.{name}'] = str(checkpoint.get(name) or '')[:12]
     options = provenance.get('options', {})
     scoring = {n: v for n, v in provenance.get('scoring', {}).items() if n in _SCORED}
     rest = {name: value for name, value in provenance.items() if name not in _NO_SETTINGS}
