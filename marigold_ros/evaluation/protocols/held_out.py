@@ -70,7 +70,7 @@ def hold_out(
     ring : (N,) int or None
         Scan line of each row of the scan, where the driver reports it.
     held_out : {'rings', 'azimuth'}
-        Whether scan lines or blocks of azimuth are kept together.
+        Whether scan lines or blocks of azimuth are kept together; blocks of a single line.
     seen : SparseDepth or None
         The whole scan as :func:`project_scan` projects it, where that is known already.
 
@@ -88,6 +88,8 @@ def hold_out(
         raise _unfit()
     points = np.asarray(frame.points_lidar)[:, :3]
     lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
+    if lines.count < 2:  # of a planar laser
+        lines = azimuth_blocks(points)
     in_fit = choose_fit_lines(lines, every)
     seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)

@@ -49,6 +49,13 @@ def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped, 
     assert (found.index == line[shuffled]).all()
 
 
+def test_of_a_planar_laser_blocks_of_azimuth_are_held_out():
+    points, _ = scan(np.random.default_rng(0), beams=1, steps=400)
+    split = hold_out(frame_of(points), AlignmentConfig(), every=8)
+    assert split.scan_lines.found_by == 'azimuth'
+    assert 0 < len(split.fit) < len(split.score)
+
+
 @pytest.mark.parametrize('turn', [1, -1])
 @pytest.mark.parametrize('first', [0.0, 180.0, 37.0, -140.0, 360.0, 1e-5, -1e-5])
 def test_a_line_is_a_whole_turn_from_where_the_scanner_begins(first, turn):
