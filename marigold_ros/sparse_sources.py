@@ -256,6 +256,7 @@ SPARSE_SOURCES = {
 # The source without a sensor: the plane of the ground, which the prediction shows.
 GROUND = 'ground'
 NONE = 'none'
+BAG = 'bag'  # in commands on bags: the first kind of sparse depth that a bag has
 SOURCE_NAMES = (NONE, *SPARSE_SOURCES, GROUND)
 
 

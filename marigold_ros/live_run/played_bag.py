@@ -186,6 +186,11 @@ class PlayedBag:
         return self.lidar_kind in (NONE, *self.sources)
 
     @property
+    def fitted_sources(self) -> tuple[str, ...] | None:
+        """The sources of the fit; None for the LiDAR alone."""
+        return None if self.sources == (self.lidar_kind,) else self.sources
+
+    @property
     def is_compressed(self) -> bool:
         """Whether the images are CompressedImage messages."""
         return self.inputs['image'][1] == COMPRESSED

@@ -216,7 +216,7 @@ def evaluate_offline(
         T_cam_lidar=bag.T_cam_lidar,
         fit_every=FIT_EVERY,
         limit=bag.images,
-        sources=bag.sources if bag.sources != (bag.lidar_kind,) else None,
+        sources=bag.fitted_sources,
         ground=config.ground,
         rerun=job.rerun,
     )

@@ -132,6 +132,8 @@ def _results(
         FramePipeline(described, job.config.pipeline).checkpoint,
         job.config.pipeline,
         job.config.lidar,
+        bag.fitted_sources,
+        job.config.ground,
         mode='live node over DDS, its recording scored',
         rate={
             'asked': 'auto' if job.rate is None else job.rate,

@@ -6,6 +6,7 @@ from functools import cache
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig, PointsConfig
+from marigold_ros.evaluation.report.tables import accuracy_table
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
@@ -41,6 +42,12 @@ def test_depth_is_metric_and_scored_at_all_points(evaluated, short_drive, truth_
     plain = evaluate_bag(short_drive, truth_of(short_drive))
     assert heldout['n_points'] > plain['protocols']['heldout']['n_points']
     assert results['protocols']['truth']['macro']['abs_rel'] < 0.06
+    settings = results['provenance']['options']
+    assert (settings['sparse_source'], settings['ground.frame']) == ('ground', 'base_link')
+    assert plain['provenance']['options']['sparse_source'] == 'bag'
+    text = accuracy_table(results)
+    assert 'fitted to ground, scored at LiDAR points held out' in text
+    assert 'fitted to ground, scored at the dense truth' in text
 
 
 def test_by_default_only_the_ground_is_published_and_the_coverage_says_so(evaluated):

@@ -33,7 +33,7 @@ from marigold_ros.config import (
 )
 from marigold_ros.errors import ConfigurationError, UsageError
 from marigold_ros.settings import build, group, Parameter, parameters, setting, Settings
-from marigold_ros.sparse_sources import GROUND, source_names
+from marigold_ros.sparse_sources import BAG, GROUND, source_names
 from marigold_ros.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from marigold_ros.replay.replay_plan import ReplayOptions
 
 ROLES = ('image', 'camera_info', 'lidar', 'truth')
-BAG = 'bag'  # as sparse_source: the first kind of sparse depth that a bag has
 _SWITCH = {'true': True, 'false': False}
 
 

@@ -164,7 +164,7 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
     title = 'Scale and shift of the fit, in the space of the model'
     specs['scale'] = over_time(title, {'scale': 'scale', 'shift': 'shift'}, zero=False)
     points = {'in view': 'n_points', 'inliers': 'n_inliers'}
-    specs['points'] = over_time('Number of LiDAR points of the fit', points)
+    specs['points'] = over_time('Number of points of the fit', points)
     title = 'Share of held-out points within sigma (nearer to normal is better)'
     within = {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in _NORMAL_SHARES}
     specs['coverage'] = over_time(title, within, top=1.0, group='sigma')

@@ -22,6 +22,7 @@ from marigold_ros.evaluation.results.results import (
     warning_texts,
 )
 from marigold_ros.settings import flat
+from marigold_ros.sparse_sources import BAG
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
@@ -32,7 +33,6 @@ _PROTOCOL_TEXT = {
     'oracle': 'alone: one scale and shift, fitted to the truth',
     'raw': 'its own metres, without a fit',
 }
-_PART_TEXT = {'rings': 'scan line', 'azimuth': 'degree of azimuth'}
 WHERE = {
     'heldout': 'at LiDAR points held out of the fit',
     'truth': 'at the dense truth',
@@ -41,7 +41,7 @@ WHERE = {
 }
 # Settings of runs over bags, which say nothing of images with depth.
 _OF_BAGS = (
-    *('lidar.', 'points.', 'excerpt.', 'extrinsics', 'recorded', 'stamps'),
+    *('lidar.', 'points.', 'excerpt.', 'extrinsics', 'recorded', 'sparse_source', 'stamps'),
     *('scoring.fit_every', 'scoring.held_out', 'scoring.scan', 'scoring.missing_depth'),
 )
 
@@ -186,12 +186,17 @@ def accuracy_bars(results: Mapping[str, Any]) -> str:
 def accuracy_table(results: Mapping[str, Any]) -> str:
     """Return the table of all protocols, models and baselines, means over frames."""
     scoring = results['provenance'].get('scoring', {})
+    options = results['provenance'].get('options', {})
+    blocks = 'azimuth' in scoring.get('scan_lines_from', ())
     words = {
         'every': scoring.get('fit_every', 8),
-        'part': _PART_TEXT.get(scoring.get('held_out', 'rings'), 'part'),
-        'method': results['provenance'].get('options', {}).get('alignment.method', 'metric'),
+        'part': 'degree of azimuth' if blocks else 'scan line',
+        'method': options.get('alignment.method', 'metric'),
     }
     how = {name: text.format(**words) for name, text in _PROTOCOL_TEXT.items()}
+    if (sources := options.get('sparse_source', BAG)) != BAG:
+        fitted = f'{words["method"]}, fitted to {sources}, scored at '
+        how |= {'heldout': f'{fitted}LiDAR points held out', 'truth': f'{fitted}the dense truth'}
     if is_dataset(results):
         how['truth'] = 'metres without a fit, as the node would publish, scored at the dense truth'
     rows = []
