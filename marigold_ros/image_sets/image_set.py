@@ -89,6 +89,12 @@ class ImageSet:
         found |= {'list': split} if split else patterns
         return found | ({'protocol': protocol} if protocol else {})
 
+    @property
+    def state(self) -> str:
+        """A hash of names, sizes and times of the files that are used, and of what is missing."""
+        files = [(name, self._storage.state(name)) for entry in self.entries for name in entry]
+        return hashlib.sha256(repr([files, self._alone]).encode()).hexdigest()
+
     def describe(self) -> dict[str, Any]:
         """Return name, size, and a hash of the names and sizes of the files that are used."""
         digest, total = hashlib.sha256(), 0

@@ -132,7 +132,7 @@ class BagPart:
 
 @dataclass(frozen=True)
 class PartStore:
-    """Parts in ``folder``, in files named by a hash of the job and the bag's files."""
+    """Parts in ``folder``, in files named by a hash of the job and its files."""
 
     folder: Path
 
@@ -167,7 +167,7 @@ class PartStore:
     def _path(self, job: BagJob, end: str) -> Path:
         stats = {file.name: file.stat() for file in bag_files(job.path)}
         states = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()]
-        facts = [str(job.path.resolve()), states, job.corruption]
+        facts = [str(job.path.resolve()), job.files or states, job.corruption]
         name = hashlib.sha256(json.dumps(facts).encode('utf-8', 'surrogatepass')).hexdigest()
         return self.folder / f'{name[:24]}{end}'
 

@@ -57,6 +57,7 @@ class BagJob:
     corruption: tuple[str, int] | None = None  # kind and strength, of its images
     recording: Path | None = None  # where its outputs are recorded
     rerun: Path | None = None  # where its results are written for the viewer of rerun
+    files: str = ''  # hash of the state of an image set's files, empty for bags
     begun: Path | None = None  # keeps the images scored so far, where a stopped replay goes on
 
 
@@ -95,7 +96,9 @@ def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPla
     check_given_once(plan.paths)
     for number, path in enumerate(plan.paths):
         try:
-            count = _count_images(path, options)
+            images = None if options.images is None else ImageSet(path, options.images)
+            count = _count_images(path, options) if images is None else len(images)
+            files = '' if images is None else images.state
         except BagError as error:
             if len(bags) == 1:
                 raise
@@ -103,7 +106,7 @@ def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPla
             continue
         taken = count if options.limit is None else min(count, options.limit)
         if taken:
-            plan.jobs.append(BagJob(path, number))
+            plan.jobs.append(BagJob(path, number, files=files))
         plan.images += taken
     if len(plan.failed) == len(bags):
         raise BagError(next(iter(plan.failed.values())))
@@ -118,8 +121,6 @@ def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPla
 
 
 def _count_images(path: Path, options: ReplayOptions) -> int:
-    if options.images is not None:
-        return len(ImageSet(path, options.images))
     with BagReader(path) as reader:
         count = reader.topics[reader.choose_topics(**options.topics).image].count
         if options.excerpt == WHOLE:

@@ -15,13 +15,15 @@ from marigold_ros.__main__ import main
 from marigold_ros.config import AlignmentConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.results import results
+from marigold_ros.image_sets.image_set import ImageChoice
+from marigold_ros.image_sets.layouts import FOLDER
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.locate import FUSION
 from marigold_ros.replay.bag_label import copy_bytes, LabelOptions
 from marigold_ros.replay.bag_part import BagPart, PartStore
 from marigold_ros.replay.bag_replay import empty_scorer, ModelScorer
 from marigold_ros.replay.inspection import inspect_bag
-from marigold_ros.replay.replay_plan import BagJob, ReplayOptions, ReplayPlan
+from marigold_ros.replay.replay_plan import BagJob, plan_replay, ReplayOptions, ReplayPlan
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -146,6 +148,29 @@ def test_a_bag_that_was_changed_meanwhile_is_replayed(bags, ramp, tmp_path):
     assert store.get(job).read == 5
     (path / 'metadata.yaml').touch()
     assert store.get(job) is None
+
+
+def test_an_image_set_that_was_changed_meanwhile_is_replayed(tmp_path):
+    path, store = tmp_path / 'set', PartStore(tmp_path / 'parts')
+    for name in ('a/image.png', 'a/depth_mm.png', 'b/image.png', 'b/depth_mm.png'):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(b'some')
+
+    def job(**choice):
+        (found,) = plan_replay([path], ReplayOptions(images=ImageChoice(FOLDER, **choice))).jobs
+        return found
+
+    store.put(job(), BagPart(None, read=2))
+    (path / 'results.json').write_text('of an evaluation with --out SET')
+    assert store.get(job()).read == 2
+    (tmp_path / 'list.txt').write_text('a/image.png a/depth_mm.png')
+    assert store.get(job(split=str(tmp_path / 'list.txt'))) is None
+    (path / 'a' / 'depth_mm.png').write_bytes(b'other')
+    assert store.get(job()) is None
+    store.put(job(), BagPart(None, read=2))
+    (path / 'c').mkdir()
+    (path / 'c' / 'image.png').touch()  # without depth, and counted
+    assert store.get(job()) is None
 
 
 def test_a_link_to_nothing_is_no_file_of_a_bag(short_drive, tmp_path):
