@@ -29,6 +29,7 @@ from marigold_ros.bags.topics import (
 )
 from marigold_ros.bags.transforms import TransformTree
 from marigold_ros.errors import BagError
+from rosbags.interfaces import QosDurability
 
 
 class BagReader:
@@ -66,6 +67,15 @@ class BagReader:
     def static_topics(self) -> list[str]:
         """The topics of static transforms."""
         return [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
+
+    @property
+    def latched_topics(self) -> list[str]:
+        """The topics whose last message a player offers to late subscribers."""
+        found: list[Any] = self._open.reader.connections
+        if not self._open.reader.is2:
+            return [c.topic for c in found if c.ext.latching]
+        offers = ((c.topic, q.durability) for c in found for q in c.ext.offered_qos_profiles)
+        return [topic for topic, kind in offers if kind == QosDurability.TRANSIENT_LOCAL]
 
     def choose_topics(
         self,

@@ -70,7 +70,8 @@ class Recording:
         with ExitStack() as opened:
             opened.enter_context(self._bag)
             static = self._bag.static_topics
-            self._writer = opened.enter_context(BagWriter(self._path, latched=static))
+            latched = [*static, *self._bag.latched_topics]
+            self._writer = opened.enter_context(BagWriter(self._path, latched=latched))
             self._writer.note(SOURCE, self._bag.contents)
             begin_ns, end_ns = self._excerpt.bounds_ns(self._bag)
             self._inputs = self._bag.raw(self._copied(static), begin_ns, end_ns)

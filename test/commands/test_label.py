@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.message_codec import to_depth
 from marigold_ros.models.fusion.load import load_fusion
@@ -226,6 +227,20 @@ def test_a_bag_of_ros_1_becomes_one_of_ros_2(label, own_bag, tmp_path):
         assert not {POINTS, SIGMA} & set(reader.topics)  # which were not asked for
         items = list(bag_frames(reader, reader.choose_topics(), LidarConfig()))
     assert [item.frame.camera is not None for item in items] == [True] * 3
+
+
+@pytest.mark.parametrize('name', ['new', 'old.bag'])
+def test_topics_for_late_subscribers_stay_so(label, short_drive, tmp_path, name):
+    info = '/camera/camera_info'
+    with BagReader(short_drive) as reader, BagWriter(tmp_path / 'new', latched=[info]) as writer:
+        for message in reader.raw(list(reader.topics)):
+            writer.write_raw(*message)
+    if name == 'old.bag':
+        stores = get_typestore(Stores.ROS2_HUMBLE), get_typestore(Stores.ROS1_NOETIC)
+        convert([tmp_path / 'new'], tmp_path / name, '', 0, None, '', *stores, *4 * [()])
+    assert label(tmp_path / name)[0] == 0
+    with BagReader(tmp_path / 'labelled' / name.removesuffix('.bag')) as reader:
+        assert set(reader.latched_topics) == {'/tf_static', info}
 
 
 def test_a_run_that_was_stopped_goes_on_and_leaves_nothing_half(
