@@ -18,7 +18,7 @@ from marigold_ros.image_sets.decode import decode_depth_file, decode_image_file
 from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
 from marigold_ros.image_sets.layouts import FOLDER, LAYOUTS
 from marigold_ros.image_sets.listing import match
-from marigold_ros.image_sets.storage import open_storage, Tar
+from marigold_ros.image_sets.storage import Tar
 import numpy as np
 from PIL import Image
 import pytest
@@ -199,27 +199,6 @@ def test_a_tar_that_is_cut_off_at_a_header_is_refused(tmp_path):
         (tmp_path / 'cut.tar').write_bytes(whole[:end])
         with pytest.raises(InputError, match=f'no end mark at byte {end}'):
             Tar(tmp_path / 'cut.tar')
-
-
-def test_a_folder_and_its_tar_name_and_read_the_same_files(tmp_path):
-    for name in ('b.png', 'a/c.png', 'a/b.png'):
-        save(tmp_path / 'set' / name, RGB)
-    with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
-        archive.add(tmp_path / 'set', '.')
-    (tmp_path / 'linked').mkdir()
-    for name in ('b.png', 'a'):
-        (tmp_path / 'linked' / name).symlink_to(tmp_path / 'set' / name)
-    for hidden in ('set/._b.png', 'set/.cache/b.png'):
-        save(tmp_path / hidden, RGB)
-    for path in (tmp_path / 'set', tmp_path / 'linked', tmp_path / 'set.tar'):
-        storage = open_storage(path)
-        assert storage.names == ('a/b.png', 'a/c.png', 'b.png')
-        data = storage.read('./a/b.png')
-        np.testing.assert_array_equal(decode_image_file(data, 'b.png'), RGB)
-        assert storage.state('./a/b.png')[0] == len(data)
-        assert storage.state('none.png') is None
-        with pytest.raises(InputError, match=r'is missing|no member none.png'):
-            storage.read('none.png')
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,19 @@ class Folder:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All files, sorted; hidden files and folders are skipped."""
-        found = []
-        for folder, inner, files in os.walk(self.path, followlinks=True):
-            inner[:] = [name for name in inner if not name.startswith('.')]
-            base = Path(folder).relative_to(self.path)
-            found += [(base / name).as_posix() for name in files if not name.startswith('.')]
+        """All files, sorted; hidden ones are skipped, and folders named once, however linked."""
+        found, seen, tops = list[str](), set[str](), [self.path]
+        for top in tops:  # linked folders come after all others, so that those keep their names
+            for folder, inner, files in os.walk(top):
+                real = os.path.realpath(folder)
+                if real in seen:
+                    inner.clear()
+                    continue
+                seen.add(real)
+                inner[:] = sorted(name for name in inner if not name.startswith('.'))
+                tops += [path for name in inner if (path := Path(folder, name)).is_symlink()]
+                base = Path(folder).relative_to(self.path)
+                found += [(base / name).as_posix() for name in files if not name.startswith('.')]
         return tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
@@ -70,7 +77,8 @@ class Tar:
                 'unpack it and give the folder',
                 cause='truncated',
             ) from error
-        self.names = tuple(sorted(self._places))
+        # Without hidden ones, as ._a.png of macOS.
+        self.names = tuple(sorted(name for name in self._places if '/.' not in f'/{name}'))
 
     def _check_end(self, place: int) -> None:
         """Raise unless an end mark follows: tarfile takes a cut at a header for the end."""
