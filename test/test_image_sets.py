@@ -3,6 +3,7 @@
 """Benchmarks in their official layouts, very small, and folders of images with depth."""
 
 from dataclasses import replace
+import hashlib
 from html import unescape
 from io import BytesIO
 import json
@@ -19,6 +20,7 @@ from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
 from marigold_ros.image_sets.layouts import FOLDER, LAYOUTS
 from marigold_ros.image_sets.listing import match
 from marigold_ros.image_sets.storage import Tar
+from marigold_ros.whole_files import sha256
 import numpy as np
 from PIL import Image
 import pytest
@@ -345,6 +347,20 @@ def test_a_folder_of_images_is_scored_by_patterns(evaluate, tmp_path):
     assert code == 0, printed.err
     results = json.loads((tmp_path / 'out' / 'results.json').read_text())
     assert results['frames']['processed'] == 2
+
+
+def test_the_hash_of_a_set_is_that_of_what_its_files_hold(tmp_path):
+    data, split = official(tmp_path, 'diode')
+    images, files = ImageSet(data, ImageChoice('diode', split)), NAMES['diode']
+    lines = ''.join(f'{sha256(data / name)}  {name}\n' for name in files)
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    size = sum((data / name).stat().st_size for name in files)
+    assert images.describe() == {'name': 'diode', 'sha256': digest, 'bytes': size}
+    save(data / files[1], DEPTH[..., None] + 1)
+    changed = images.describe()
+    assert (changed['bytes'], changed['sha256'] == digest) == (size, False)
+    (data / files[2]).unlink()
+    assert images.describe()['bytes'] < size
 
 
 def red_images(folder):

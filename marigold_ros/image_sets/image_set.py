@@ -9,6 +9,7 @@ have neither camera nor LiDAR: they are scored by the protocols ``oracle`` and `
 """
 
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
@@ -96,12 +97,14 @@ class ImageSet:
         return hashlib.sha256(repr([files, self._alone]).encode()).hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Return name, size, and a hash of the names and sizes of the files that are used."""
+        """Return name, size and a hash of the files that are used, as far as they can be read."""
         digest, total = hashlib.sha256(), 0
         for name in (name for entry in self.entries for name in entry):
-            size = (self._storage.state(name) or (0, 0))[0]
-            total += size
-            digest.update(f'{size}  {name}\n'.encode('utf-8', 'surrogatepass'))
+            with suppress(InputError):  # of its image, in `frames`
+                data = self._storage.read(name)
+                total += len(data)
+                line = f'{hashlib.sha256(data).hexdigest()}  {name}\n'
+                digest.update(line.encode('utf-8', 'surrogatepass'))
         name = self._storage.path.resolve().name
         return {'name': name, 'sha256': digest.hexdigest(), 'bytes': total}
 

@@ -138,6 +138,14 @@ def test_all_five_are_prepared_scored_and_select_the_weights(data, new_chain):
     assert Validation(entries, FAMILY, FACTS, data).quality(figures) is None
 
 
+def test_a_file_that_was_changed_since_it_was_read_is_read_again(data):
+    path = data / 'scannet' / FILES['scannet'][1]
+    PublishedSet('scannet', entry('scannet'), data).prepare()
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(InputError, match=r'depth/3\.png'):
+        PublishedSet('scannet', entry('scannet'), data).prepare()
+
+
 def test_a_set_without_a_known_pixel_is_named(data):
     write(data / 'eth3d' / FILES['eth3d'][1], np.zeros(SIZES['eth3d'], np.float32))
     own = PublishedSet('eth3d', entry('eth3d'), data)

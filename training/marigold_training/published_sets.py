@@ -87,7 +87,7 @@ class PublishedSet:
 
     def prepare(self, stop: Stop = never) -> None:
         """Read every file once; raises InputError naming broken ones, and Stopped."""
-        facts = json.dumps([self.name, self._count, self._images.describe()])
+        facts = json.dumps([self.name, self._count, self._images.state])
         stamp = self.stamps / f'{hashlib.sha256(facts.encode()).hexdigest()[:24]}.txt'
         if stamp.exists():
             return
