@@ -51,4 +51,4 @@ def _new_network(folder: Path, config: dict[str, Any]) -> FusionNetwork:
             f'{folder / CONFIG} has {shown}; these must be lists of as many positive numbers: '
             'restore the file'
         )
-    return FusionNetwork(len(CHANNELS), len(CANDIDATES), **sizes)
+    return FusionNetwork(**sizes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
-from marigold_ros.models.fusion.network import FusionNetwork, LARGEST_CORRECTION
+from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.runtime.disk_cache import files_key
 from marigold_ros.models.runtime.kept_networks import ConvertedNetwork, KeptNetworks
 from marigold_ros.models.runtime.openvino_networks import convert
@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+# Largest correction of log depth beside the candidates.
+LARGEST_CORRECTION = 0.8
 Run = Callable[[list[np.ndarray]], np.ndarray]
 
 
@@ -40,14 +42,32 @@ def compile_mixing(network: FusionNetwork, cache: Path, files: list[Path], threa
     )
 
 
-class _Mixing(nn.Module):
+def mix_candidates(
+    network: nn.Module, channels: torch.Tensor, typical: torch.Tensor | float = 0.0
+) -> torch.Tensor:
     """
-    Maps the channels to what ``geometry.fusion.mixing.FusionModel`` states.
+    Map the channels (B, 18, rows, columns) to what ``geometry.fusion.mixing.FusionModel`` states.
 
-    `network.mix_candidates` computes the same. Here the four cells that the network packs into
-    channels stay there until they are mixed, which takes a third less time: three answers are
-    unpacked in place of eight, and rows of cells are not copied. Takes the network over.
+    The four cells that the network packs into channels stay there until they are mixed, which
+    takes a third less time: three answers are unpacked in place of eight, and rows of cells are
+    not copied. ``typical`` is added to the log of the expected error.
     """
+    *logits, of_map, residual, log_error = network(channels).float().split(4, 1)
+    taken = [CHANNELS.index(name) for name in (*CANDIDATES[1:], 'has_map')]
+    *others, in_map, has_map = functional.pixel_unshuffle(channels[:, taken], 2).split(4, 1)
+    most = reduce(torch.maximum, logits)
+    first, *odds = (torch.exp(logit - most) for logit in logits)
+    total = sum(odds, first)
+    points = sum(odd * other for odd, other in zip(odds, others, strict=True)) / total
+    share = has_map * torch.sigmoid(of_map - most - torch.log(total))
+    correction = LARGEST_CORRECTION * torch.tanh(residual)
+    change = points + share * (in_map - points)
+    answers = (change + correction, log_error + typical, share)
+    return functional.pixel_shuffle(torch.cat(answers, 1), 2)
+
+
+class _Mixing(nn.Module):
+    """Mixes candidates by a network, which is taken over."""
 
     typical: torch.Tensor
 
@@ -61,18 +81,7 @@ class _Mixing(nn.Module):
         network.head.bias = nn.Parameter(bias, requires_grad=False)
 
     def forward(self, channels: torch.Tensor) -> torch.Tensor:
-        *logits, of_map, residual, log_error = self.network.packed(channels).float().split(4, 1)
-        taken = [CHANNELS.index(name) for name in (*CANDIDATES[1:], 'has_map')]
-        *others, in_map, has_map = functional.pixel_unshuffle(channels[:, taken], 2).split(4, 1)
-        most = reduce(torch.maximum, logits)
-        first, *odds = (torch.exp(logit - most) for logit in logits)
-        total = sum(odds, first)
-        points = sum(odd * other for odd, other in zip(odds, others, strict=True)) / total
-        share = has_map * torch.sigmoid(of_map - most - torch.log(total))
-        correction = LARGEST_CORRECTION * torch.tanh(residual)
-        change = points + share * (in_map - points)
-        answers = (change + correction, log_error + self.typical, share)
-        return functional.pixel_shuffle(torch.cat(answers, 1), 2)
+        return mix_candidates(self.network, channels, self.typical)
 
     def run(self, device: torch.device, stream: Any, arguments: list[np.ndarray]) -> np.ndarray:
         beside = nullcontext() if stream is None else torch.cuda.stream(stream)

@@ -15,8 +15,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# Largest correction of log depth beside the candidates.
-LARGEST_CORRECTION = 0.8
 # Error that is expected before training.
 _START_ERROR = -3.0
 _UNLIKELY = -3.0
@@ -45,8 +43,6 @@ class FusionNetwork(nn.Module):
 
     Parameters
     ----------
-    inputs, candidates : int
-        Channels of the input, and how many candidates share the depth, the linear one included.
     channels, blocks, inner : sequence of int
         Width and number of residual blocks of each level, and the width within them; the first
         level works at half the resolution.
@@ -55,17 +51,14 @@ class FusionNetwork(nn.Module):
 
     def __init__(
         self,
-        inputs: int,
-        candidates: int,
         channels: Sequence[int] = (32, 64, 112, 160),
         blocks: Sequence[int] = (1, 1, 2, 3),
         inner: Sequence[int] = (24, 32, 24, 24),
     ) -> None:
         super().__init__()
-        self.candidates = candidates
         self.channels, self.blocks, self.inner = tuple(channels), tuple(blocks), tuple(inner)
         pairs = list(zip(channels, channels[1:], strict=False))
-        self.stem = nn.Conv2d(inputs, channels[0], 4, stride=2, padding=1)
+        self.stem = nn.Conv2d(len(CHANNELS), channels[0], 4, stride=2, padding=1)
         self.encoder = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(width, within) for _ in range(count)))
             for width, count, within in zip(channels, blocks, inner, strict=True)
@@ -74,28 +67,18 @@ class FusionNetwork(nn.Module):
         self.widen = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
         decoded = zip(channels[:-1], inner[:-1], strict=True)
         self.decoder = nn.ModuleList(ResidualBlock(width, within) for width, within in decoded)
-        self.head = nn.Conv2d(channels[0], 4 * (candidates + 2), 3, padding=1)
+        self.head = nn.Conv2d(channels[0], 4 * (len(CANDIDATES) + 2), 3, padding=1)
         nn.init.zeros_(self.head.weight)
         # Linear and the next candidate begin with equal shares, the others with hardly any.
-        start = [0.0, 0.0, *[_UNLIKELY] * (candidates - 2), 0.0, _START_ERROR]
+        start = [0.0, 0.0, *[_UNLIKELY] * (len(CANDIDATES) - 2), 0.0, _START_ERROR]
         self.head.bias = nn.Parameter(torch.tensor(start).repeat_interleave(4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
-        Map (B, inputs, rows, columns) to (B, candidates + 2, rows, columns).
+        Map (B, 18, rows, columns) to (B, 32, rows / 2, columns / 2).
 
-        Logits of the shares, the correction of log depth, the log of the expected error.
-        """
-        x = functional.pixel_shuffle(self.packed(x), 2)
-        shares, residual, error = x.split((self.candidates, 1, 1), dim=1)
-        return torch.cat([shares, LARGEST_CORRECTION * torch.tanh(residual), error], dim=1)
-
-    def packed(self, x: torch.Tensor) -> torch.Tensor:
-        """
-        Map as ``forward`` to (B, (candidates + 2) * 4, rows / 2, columns / 2).
-
-        Each output in the four channels of its two rows and two columns; the correction before it
-        is bounded.
+        Logits of the shares, the correction of log depth before it is bounded, the log of the
+        expected error; each in the four channels of its two rows and two columns.
         """
         seen = x[:, _LEVEL : _LEVEL + 1].clamp(*_LEVELS)
         x = self.stem(torch.cat([x[:, :_LEVEL], seen, x[:, _LEVEL + 1 :]], 1))
@@ -110,24 +93,3 @@ class FusionNetwork(nn.Module):
             x = functional.interpolate(wide, scale_factor=2.0, mode='nearest') + kept[level]
             x = self.decoder[level](x)
         return self.head(functional.relu(x))
-
-
-def mix_candidates(
-    network: FusionNetwork, channels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    Mix the candidates among ``fusion_channels.CHANNELS`` (B, 18, rows, columns).
-
-    Returns log depth relative to the linear candidate and the log of the expected relative error,
-    (B, rows, columns) each, and the shares (B, 6, rows, columns), the map's 0 where there is none.
-    """
-    channel = {name: channels[:, place] for place, name in enumerate(CHANNELS)}
-    outputs = network(channels).float()
-    count = len(CANDIDATES)
-    without = (channel['has_map'] == 0)[:, None]
-    logits, of_map = outputs[:, : count - 1], outputs[:, count - 1 : count]
-    shares = torch.softmax(torch.cat([logits, of_map.masked_fill(without, -torch.inf)], 1), 1)
-    others = torch.stack([channel[name] for name in CANDIDATES[1:]], 1)
-    correction = outputs[:, count]
-    change = (shares[:, 1:] * others).sum(1) + correction
-    return change, outputs[:, count + 1], shares

@@ -12,19 +12,19 @@ from types import SimpleNamespace
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import SparseDepth
-from marigold_ros.fusion_channels import CHANNELS, OF_MAP, TYPICAL_LOG
+from marigold_ros.fusion_channels import CANDIDATES, CHANNELS, OF_MAP, TYPICAL_LOG
 from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.fusion import checkpoint, load
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.load import fusion_of, load_fusion
-from marigold_ros.models.fusion.mixing import run_by_torch
-from marigold_ros.models.fusion.network import mix_candidates
+from marigold_ros.models.fusion.mixing import LARGEST_CORRECTION, run_by_torch
 from marigold_ros.models.locate import FUSION
 from marigold_ros.models.runtime import openvino_networks
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
+from scipy.special import softmax
 import torch
 
 
@@ -138,10 +138,15 @@ def channels_of_a_scene():
 
 
 def exact_answer(channels):
-    network = load_fusion_network(EMBEDDED / FUSION)
+    """Mix as the shares are defined, by a softmax of their logits."""
     with torch.inference_mode():
-        answer = mix_candidates(network, torch.from_numpy(channels)[None])
-    return [part[0].numpy() for part in answer]
+        packed = load_fusion_network(EMBEDDED / FUSION)(torch.from_numpy(channels)[None])
+    *logits, residual, log_error = torch.nn.functional.pixel_shuffle(packed, 2)[0].numpy()
+    logits[-1][channels[CHANNELS.index('has_map')] == 0] = -np.inf
+    shares = softmax(logits, axis=0)
+    others = channels[[CHANNELS.index(name) for name in CANDIDATES[1:]]]
+    correction = LARGEST_CORRECTION * np.tanh(residual)
+    return (shares[1:] * others).sum(0) + correction, log_error, shares[-1]
 
 
 def test_openvino_says_what_pytorch_says():
@@ -177,10 +182,10 @@ def test_pytorch_runs_it_on_the_device_of_the_model(device):
         value = 1.0 if name == 'has_map' else rng.normal(size=channels.shape[1:])
         channels[CHANNELS.index(name)] = np.where(in_places, value, 0.0)
     found = run_by_torch(network, torch.device(device))([channels[None]])[0]
-    change, log_error, shares = exact_answer(channels)
+    wanted = exact_answer(channels)
     # A GPU's convolutions multiply in TF32, of eleven bits, by default.
     most = 1e-4 if device == 'cpu' else 5e-3
-    for answer, exact in zip(found, (change, log_error, shares[-1]), strict=True):
+    for answer, exact in zip(found, wanted, strict=True):
         np.testing.assert_allclose(answer, exact, atol=most)
 
 

@@ -23,7 +23,7 @@ import torch
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = FusionNetwork(len(CHANNELS), len(CANDIDATES), (8, 16), (1, 2), (8, 4))
+    network = FusionNetwork((8, 16), (1, 2), (8, 4))
     # A new head is zero, and would hide what comes before it.
     torch.nn.init.normal_(network.head.weight, std=0.1)
     return network

@@ -166,10 +166,11 @@ class Answer(torch.nn.Module):
     def __init__(self, name: str, error: float) -> None:
         super().__init__()
         outputs = [40.0 * (name == candidate) for candidate in CANDIDATES]
-        self.outputs = torch.tensor([*outputs, 0.0, np.log(error)])[None, :, None, None]
+        packed = np.repeat([*outputs, 0.0, np.log(error)], 4)
+        self.outputs = torch.from_numpy(packed)[None, :, None, None]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.outputs.float().expand(len(x), -1, *x.shape[2:])
+        return self.outputs.float().expand(len(x), -1, x.shape[2] // 2, x.shape[3] // 2)
 
 
 @pytest.fixture

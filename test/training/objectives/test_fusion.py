@@ -9,7 +9,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
-from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
+from marigold_ros.models.fusion.mixing import LARGEST_CORRECTION, mix_candidates
+from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_training.data.mixture import FusionBatch
 from marigold_training.objectives.fusion import (
     fusion_loss,
@@ -90,10 +91,10 @@ class Constant(torch.nn.Module):
 
     def __init__(self, outputs: list[float]) -> None:
         super().__init__()
-        self.outputs = torch.tensor(outputs)[None, :, None, None]
+        self.outputs = torch.tensor(outputs).repeat_interleave(4)[None, :, None, None]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.outputs.expand(len(x), -1, *x.shape[2:])
+        return self.outputs.expand(len(x), -1, x.shape[2] // 2, x.shape[3] // 2)
 
 
 @pytest.fixture
@@ -107,7 +108,9 @@ def inputs():
 def test_a_share_of_one_gives_the_candidate_and_the_residual_adds_to_it(inputs, name):
     logits = [0.0] * len(CANDIDATES)
     logits[CANDIDATES.index(name)] = 40.0
-    change, log_error, *_ = mix_candidates(Constant([*logits, 0.25, -3.0]), inputs)
+    residual = math.atanh(0.25 / LARGEST_CORRECTION)
+    network = Constant([*logits, residual, -3.0])
+    change, log_error, _ = mix_candidates(network, inputs).unbind(1)
     nothing = torch.zeros_like(change)
     expected = 0.25 + (nothing if name == 'linear' else inputs[:, CHANNELS.index(name)])
     seen = slice(1) if name == 'map' else slice(2)  # the second example has no map
@@ -119,16 +122,16 @@ def test_the_map_has_no_share_where_there_is_none(inputs):
     network = Constant([0.0] * (len(CANDIDATES) + 2))
     other = inputs.clone()
     other[:, CHANNELS.index('map')] += 1.0
-    before, _, shares = mix_candidates(network, inputs)
-    after = mix_candidates(network, other)[0]
-    assert not shares[1, -1].any()
+    before, _, share = mix_candidates(network, inputs).unbind(1)
+    after = mix_candidates(network, other)[:, 0]
+    assert not share[1].any()
     assert torch.equal(before[1], after[1])
     torch.testing.assert_close(after[0], before[0] + 1.0 / len(CANDIDATES))
 
 
 def test_a_few_steps_lower_the_loss(inputs):
     torch.manual_seed(0)
-    chain = TrainedFusion(FusionNetwork(len(CHANNELS), len(CANDIDATES), (8, 8), (1, 1), (4, 4)))
+    chain = TrainedFusion(FusionNetwork((8, 8), (1, 1), (4, 4)))
     linear, smooth = (inputs[:, CHANNELS.index(name)] for name in ('linear', 'smooth'))
     batch = FusionBatch(inputs, linear + smooth, 'planted')
     optimizer = torch.optim.Adam(chain.parameters(), 3e-3)

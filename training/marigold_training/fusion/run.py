@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.geometry.fusion.work_grid import CELLS
 from marigold_ros.models.fusion.checkpoint import load_fusion_network, SIZES
 from marigold_ros.models.fusion.network import FusionNetwork
@@ -137,7 +136,7 @@ def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return FusionNetwork(len(CHANNELS), len(CANDIDATES), **sizes)
+        return FusionNetwork(**sizes)
 
 
 def _check_stage(stage: Stage) -> None:

@@ -19,7 +19,8 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.fusion.work_grid import CELLS
-from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
+from marigold_ros.models.fusion.mixing import mix_candidates
+from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.processes import never, Stop
 from marigold_ros.synthetic.raycast.description import Sample
 from marigold_ros.synthetic.scenes.scene import GENERATION
@@ -274,8 +275,8 @@ def score(network: FusionNetwork, caches: Sequence[HeldOutCache], device: torch.
         known = torch.isfinite(target)[0]
         if not known.any():
             continue
-        mixed = mix_candidates(network, inputs.to(device))[:2]
-        change, log_error = (part[0].cpu()[known] for part in mixed)
+        mixed = mix_candidates(network, inputs.to(device))[0, :2]
+        change, log_error = (part.cpu()[known] for part in mixed)
         depth = target[0][known].exp()
         linear = inputs[0, CHANNELS.index('linear')][known].exp()
         fused = linear * change.exp()

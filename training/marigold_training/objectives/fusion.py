@@ -10,7 +10,8 @@ channels, h, w cells.
 
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.alignment.affine_fit import ONE_SIGMA
-from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
+from marigold_ros.models.fusion.mixing import mix_candidates
+from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_training.data.mixture import FusionBatch
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.trained_networks import TrainedModule
@@ -36,7 +37,7 @@ class TrainedFusion(TrainedModule):
 
 def fusion_loss(chain: TrainedFusion, batch: FusionBatch, draws: Draws) -> torch.Tensor:
     """Return :func:`relative_loss` of a batch."""
-    change, log_error, *_ = mix_candidates(chain.fusion, batch.inputs)
+    change, log_error, _ = mix_candidates(chain.fusion, batch.inputs).unbind(1)
     linear = batch.inputs[:, CHANNELS.index('linear')]
     return relative_loss(linear + change, log_error, linear, batch.target)
 
