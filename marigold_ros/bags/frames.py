@@ -162,7 +162,7 @@ class _FrameStream:
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
         self._await_info = reader.topics[info].count > 1 if info else False
-        self._truths = Truths(2 * LOOK_AHEAD_NS, self._by_header)
+        self._truths = Truths(self._by_header)
         self._newest: dict[str, int] = {}
         self._order = StampOrder()
         # Out of order, until the next message shows whether the clock has jumped.

@@ -72,18 +72,17 @@ class CameraInfos:
 
 
 class Truths:
-    """True depth with the stamp of the image; messages older than ``horizon_ns`` are dropped."""
+    """True depth with the stamp of the image."""
 
-    def __init__(self, horizon_ns: int, by_header: bool) -> None:
-        self._horizon_ns = horizon_ns
+    def __init__(self, by_header: bool) -> None:
         self._tolerance_ns = _HEADER_TOLERANCE_NS if by_header else _LOG_TOLERANCE_NS
         self._queue: deque[tuple[int, Any]] = deque()
         self._is_found = False
 
     def add(self, stamp_ns: int, message: Any) -> None:
-        """Queue a depth image."""
+        """Queue a depth image, and drop older ones."""
         self._queue.append((stamp_ns, message))
-        while stamp_ns - self._queue[0][0] > self._horizon_ns:
+        while stamp_ns - self._queue[0][0] > 2 * LOOK_AHEAD_NS:
             self._queue.popleft()
 
     def clear(self) -> None:

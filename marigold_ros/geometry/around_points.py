@@ -76,13 +76,11 @@ def range_around(depth: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.nd
     return least, largest
 
 
-def spread_at(
-    pixel: np.ndarray, values: np.ndarray, shape: tuple[int, ...], deviation: float
-) -> np.ndarray:
-    """Sum values (M,) at flat pixels over a Gaussian of height 1, (H, W) float32."""
+def spread_at(pixel: np.ndarray, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum values (M,) at flat pixels over a Gaussian of 1 px, of height 1, (H, W) float32."""
     image = np.zeros(shape, np.float32)
-    image.ravel()[pixel] = values * np.float32(2.0 * np.pi * deviation**2)
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), deviation, dst=image))
+    image.ravel()[pixel] = values * np.float32(2.0 * np.pi)
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.0, dst=image))
 
 
 def draw_to_points(depth: np.ndarray, points: Points, fixed: np.ndarray) -> np.ndarray:

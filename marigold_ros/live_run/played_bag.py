@@ -54,6 +54,7 @@ import numpy as np
 from rosbags.typesys import get_typestore, Stores
 
 DRIVE_RATE = 10.0
+FIT_EVERY = 8  # scan lines, of which one is for the fit
 _SILENT_NS = 1_000_000_000
 _MOVED = 0.01  # change of a pose, metres or radians, above which a sensor is not fixed
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'
@@ -403,17 +404,17 @@ def _yaml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def played_messages(reader: BagReader, bag: PlayedBag, every: int) -> Iterator[SerialMessage]:
-    """Yield the messages to send; thinned scans hold every n-th scan line only."""
+def played_messages(reader: BagReader, bag: PlayedBag) -> Iterator[SerialMessage]:
+    """Yield the messages to send; thinned scans hold every 8th scan line only."""
     for message in serial_messages(reader, bag.topics, bag.images):
         if message.role not in bag.inputs:
             continue
         thin = message.role == 'lidar' and bag.thinned
-        yield _thinned(reader, message, every) if thin else message
+        yield _thinned(reader, message) if thin else message
 
 
-def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMessage:
-    """Keep every n-th scan line of a cloud, as ``heldout`` does, the points' bytes unchanged."""
+def _thinned(reader: BagReader, message: SerialMessage) -> SerialMessage:
+    """Keep every 8th scan line of a cloud, as ``heldout`` does, the points' bytes unchanged."""
     try:
         cloud = reader.decode(message.data, message.msgtype)
         has_ring = has_field(cloud, 'ring')
@@ -426,7 +427,7 @@ def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMes
         return message
     ring = columns[read, 3].astype(np.int32) if has_ring else None
     lines = find_scan_lines(np.ascontiguousarray(columns[read, :3]), ring)
-    kept = read[choose_fit_lines(lines, every)]
+    kept = read[choose_fit_lines(lines, FIT_EVERY)]
     height, width, step = int(cloud.height), int(cloud.width), int(cloud.point_step)
     data = np.ascontiguousarray(cloud.data).view(np.uint8)
     points = np.ndarray((height, width, step), np.uint8, data, strides=(row_step(cloud), step, 1))

@@ -29,7 +29,7 @@ from marigold_ros.geometry.camera.rectification import rectified, rectify_depth,
 from marigold_ros.geometry.cloud.files import write_ply
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 from marigold_ros.geometry.measured_points import sparse_of_frame
-from marigold_ros.live_run.played_bag import DemoJob
+from marigold_ros.live_run.played_bag import DemoJob, FIT_EVERY
 from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.diagnostic_keys import values_of
@@ -43,7 +43,6 @@ from marigold_ros.replay.rerun_file import RerunFile
 from marigold_ros.replay.sources import SourcesOfBag
 import numpy as np
 
-FIT_EVERY = 8
 FILES = (*RESULT_FILES, 'cloud.ply', 'demo.webp', 'demo.rrd', 'node.log')  # of a run
 _DRAWN = 20  # frames of an animation
 _PARTS = {

@@ -40,12 +40,7 @@ from marigold_ros.live_run.process import (
     running_node,
     spinning,
 )
-from marigold_ros.live_run.scoring import (
-    animate_recording,
-    FIT_EVERY,
-    score_recording,
-    write_cloud,
-)
+from marigold_ros.live_run.scoring import animate_recording, score_recording, write_cloud
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.node import diagnostic_keys as keys
@@ -202,7 +197,7 @@ def _run_node(
             player = Player(ros, bag.inputs, recorder, process.check)
             player.publish_transforms(bag.latched)
             with spinning(ros):
-                queue = played_messages(reader, bag, FIT_EVERY)
+                queue = played_messages(reader, bag)
                 messages = itertools.chain(_make_ready(player, recorder, process, queue), queue)
                 played = player.play(messages, job.rate, bag.period, progress, announce)
                 _settle(recorder, process, played)

@@ -184,7 +184,7 @@ def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
         splits = [(f.frame, hold_out(f.frame, alignment, 8, f.ring)) for f in stream]
         sent = [
             to_points(reader.decode(message.data, message.msgtype))
-            for message in played_messages(reader, bag, 8)
+            for message in played_messages(reader, bag)
             if message.role == 'lidar'
         ]
     assert len(sent) == len(splits) == FRAMES
@@ -198,7 +198,7 @@ def test_with_true_depth_the_node_gets_the_messages_as_they_are(drive):
     assert not bag.thinned
     with BagReader(drive) as reader:
         stored = list(serial_messages(reader, bag.topics))
-        assert list(played_messages(reader, bag, 8)) == stored
+        assert list(played_messages(reader, bag)) == stored
 
 
 def test_real_drive_is_looked_over_as_compressed_images(shared_data):

@@ -38,7 +38,7 @@ def test_the_range_around_pixels_is_that_of_5x5(seed):
 
 
 def test_a_value_is_spread_over_a_gaussian_of_height_one():
-    found = spread_at(np.array([20 * 41 + 20]), np.array([3.0], np.float32), (41, 41), 1.0)
+    found = spread_at(np.array([20 * 41 + 20]), np.array([3.0], np.float32), (41, 41))
     y, x = np.mgrid[-20:21, -20:21]
     np.testing.assert_allclose(found, 3 * np.exp(-(x**2 + y**2) / 2), atol=0.01)
 

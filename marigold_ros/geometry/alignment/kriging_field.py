@@ -45,6 +45,7 @@ _DENSE = 4
 _DENSER = 16
 # Reach of a point in the process, in units of the setting.
 _REACH = 2.5
+# Log ratio; smaller residuals of the process are never outliers.
 _NOISE = 0.03
 # Lengths: of the image's diagonal, and of log depth. Deviations: relative to the local part's.
 # Chosen by experiment on distorted real depth images and on held-out lines of real scans.
@@ -190,7 +191,6 @@ def _krige(
         points.log_depth[chosen],
         residual[chosen],
         _REACH * config.field_reach,
-        _NOISE,
     )
     fold = points.fold[chosen]
     weights = (process.alpha, process.without(fold), process.without(~fold))
@@ -317,13 +317,11 @@ def krige(
     log_depth: np.ndarray,
     values: np.ndarray,
     reach: float,
-    floor: float,
 ) -> Process:
     """
     Fit a Gaussian process twice: with all points, and with outliers down-weighted.
 
-    Parameters as of :class:`Process`; ``values`` (n,) are predicted, and residuals below ``floor``
-    are never outliers.
+    Parameters as of :class:`Process`; ``values`` (n,) are predicted.
     """
     x, y, log_depth, values = (np.asarray(a, dtype=np.float32) for a in (x, y, log_depth, values))
     similar, tone = _by_depth(log_depth, log_depth)
@@ -334,7 +332,7 @@ def krige(
     alpha, inverse = _solve(kernel, values, trust)
     # Leave-one-out: residual over deviation, by Sundararajan and Keerthi (2001).
     residual = alpha / np.sqrt(np.diag(inverse))
-    trust = tukey_weights(residual, floor / _PROCESS_NOISE)
+    trust = tukey_weights(residual, _NOISE / _PROCESS_NOISE)
     alpha, inverse = _solve(kernel, values, trust)
     return Process(x, y, log_depth, reach, alpha, inverse, trust)
 

@@ -32,8 +32,8 @@ _CELLS_ON_WAY, _CELLS_OF_POINT = 2.5, 25
 _MULTIPLE = 16
 # Ratio of depths within 3 x 3 cells from which pixels are placed by colour.
 _STEP = 1.1
-# Pixels to which a measured one spreads, and points that count for no change around it.
-_SPREAD, _PRIOR = 1.0, 0.5
+# Points that count for no change around a measured pixel.
+_PRIOR = 0.5
 # Expected errors up to which a measured pixel is published as measured, and from which it is not.
 _SOUND, _DOUBTFUL, _LEAST_NOISE = 3.0, 6.0, 0.02
 # Share of the pixels that are measured from which those between are drawn to them.
@@ -183,8 +183,8 @@ def through_points(
     off = np.log(np.maximum(np.maximum(z / largest, least / z), np.float32(1.0))) / noise[asked]
     sound[asked] = np.clip((_DOUBTFUL - off) / (_DOUBTFUL - _SOUND), 0.0, 1.0)
     missed *= sound
-    change = spread_at(pixel[measured], missed[measured], depth.shape, _SPREAD)
-    weight = spread_at(pixel[measured], sound[measured], depth.shape, _SPREAD)
+    change = spread_at(pixel[measured], missed[measured], depth.shape)
+    weight = spread_at(pixel[measured], sound[measured], depth.shape)
     weight += np.float32(_PRIOR)
     cv2.divide(change, weight, change)
     of_pixels = change.ravel()

@@ -119,7 +119,7 @@ def test_leaving_out_is_as_if_the_points_had_never_been_there(seed, share):
     rng = np.random.default_rng(seed)
     x, y, guide = rng.random((3, 60))
     values = 0.1 * np.sin(6 * x) + 0.01 * rng.normal(size=60)
-    process = krige(x, y, guide, values, 0.15, 0.03)
+    process = krige(x, y, guide, values, 0.15)
     group = rng.random(60) < share
     kernel, every = covariance(x, y, guide, 0.15, np.maximum(process.trust, 1e-3))
     weights = process.without(group)
@@ -134,7 +134,7 @@ def test_each_points_own_residual_is_that_of_a_group_of_one():
     rng = np.random.default_rng(4)
     x, y, guide = rng.random((3, 40))
     values = 0.1 * np.sin(6 * x)
-    process = krige(x, y, guide, values, 0.15, 0.03)
+    process = krige(x, y, guide, values, 0.15)
     kernel, _ = covariance(x, y, guide, 0.15, process.trust)
     for one in (0, 7, 39):
         residual = values[one] - kernel[one] @ process.without(np.arange(40) == one)
