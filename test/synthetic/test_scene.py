@@ -130,7 +130,7 @@ def test_what_hangs_over_the_ground_darkens_what_is_below_it():
     sun = np.array([0.0, -1000.0, 6.0])
     lit = share_of_lamp(scene, sun, points.astype(np.float32), seen.normal[..., 1] < -0.5)
     beside = np.maximum(np.abs(points[..., 0]), np.abs(points[..., 2] - 6.0))
-    on_ground = seen.primitive == 0
+    on_ground = seen.material == 0
     assert (
         lit[on_ground & (beside < 0.7)].max() < 0.05 < 0.95 < lit[on_ground & (beside > 1.5)].min()
     )
@@ -233,7 +233,7 @@ def test_rays_to_unprojected_pixels_end_at_the_same_surface(kind: str, seed: int
     hits = intersect(scene, camera.centre, directions)
     same = np.isclose(hits.t, distance, rtol=1e-3, atol=1e-3)
     assert same.mean() > 0.99  # silhouettes may fall to either side in float32
-    assert (hits.primitive == geometry.primitive[v, u]).mean() > 0.98
+    assert (hits.material == geometry.material[v, u]).mean() > 0.98
     assert np.array_equal(hits.material[same] >= 0, np.ones(same.sum(), dtype=bool))
 
 
@@ -317,7 +317,7 @@ def test_sky_is_infinite_and_above_the_horizon():
         camera = draw_camera(rng, scene, WIDTH, HEIGHT)
         geometry = render_geometry(scene, camera)
         sky = np.isinf(geometry.depth)
-        assert np.array_equal(sky, geometry.primitive < 0)
+        assert np.array_equal(sky, geometry.material < 0)
         assert (geometry.depth[~sky] <= scene.max_depth).all()
         # Ground 120 m away is less than a degree below the horizon.
         assert (camera.directions()[1][sky] < 0.05).all()

@@ -56,7 +56,6 @@ class ErrorCounts:
 
     counts: np.ndarray  # cells x (steps + 1) float64, scored points by cell and relative error
     place: tuple[np.ndarray, np.ndarray]  # pixels (u, v), int, of the last fit's points
-    frames: int = 1  # how many were counted
 
 
 def count_errors(
@@ -101,7 +100,7 @@ def count_errors(
             _count(fresh[-1], far, np.hypot(spread, affine), (steep, relative))
     if before is None:
         return ErrorCounts(fresh, (u, v)) if fresh.any() else None
-    return ErrorCounts(_FORGETTING * before.counts + fresh, (u, v), before.frames + 1)
+    return ErrorCounts(_FORGETTING * before.counts + fresh, (u, v))
 
 
 def sigma_map(

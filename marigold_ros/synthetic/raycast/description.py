@@ -138,13 +138,11 @@ class Hits:
     """
     Surface points where rays end: ``t`` (N,) in lengths of the direction, inf for a miss.
 
-    ``normal`` (N, 3) towards the origin's side, ``primitive`` (N,) row of the solids, -1 for a
-    miss, ``material`` (N,).
+    ``normal`` (N, 3) towards the origin's side, ``material`` (N,), -1 for a miss.
     """
 
     t: np.ndarray
     normal: np.ndarray
-    primitive: np.ndarray
     material: np.ndarray
 
 
@@ -153,15 +151,14 @@ class Geometry:
     """
     Depth, normals and materials of a scene in one camera's view, without colour.
 
-    ``depth`` (H, W) float32 z in metres, inf for sky; ``normal`` (H, W, 3); ``primitive`` and
-    ``material`` (H, W) int32, -1 for sky; ``uv`` (H, W, 2) m; ``facing`` (H, W) cosine between
-    the normal and the way back to the camera.
+    ``depth`` (H, W) float32 z in metres, inf for sky; ``normal`` (H, W, 3); ``material`` (H, W)
+    int32, -1 for sky; ``uv`` (H, W, 2) m; ``facing`` (H, W) cosine between the normal and the way
+    back to the camera.
     """
 
     camera: ViewCamera
     depth: np.ndarray
     normal: np.ndarray
-    primitive: np.ndarray
     material: np.ndarray
     uv: np.ndarray
     facing: np.ndarray

@@ -37,7 +37,7 @@ def intersect(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
     solids = scene.solids
     t, primitive = nearest_hit(solids, np.asarray(origin, dtype=np.float64), planes)
     normal, _, material = surface(solids, origin, planes, t, primitive)
-    return Hits(t, np.moveaxis(normal, 0, -1), primitive, material)
+    return Hits(t, np.moveaxis(normal, 0, -1), material)
 
 
 def render_geometry(scene: Scene, camera: ViewCamera) -> Geometry:
@@ -61,7 +61,6 @@ def render_geometry(scene: Scene, camera: ViewCamera) -> Geometry:
         camera=camera,
         depth=depth,
         normal=np.ascontiguousarray(np.moveaxis(normal, 0, -1)).reshape(*shape, 3),
-        primitive=primitive,
         material=material.reshape(shape),
         uv=np.ascontiguousarray(np.moveaxis(uv, 0, -1)).reshape(*shape, 2),
         facing=facing.reshape(shape),
