@@ -121,8 +121,7 @@ def _image_metrics(errors: PointErrors, sums: np.ndarray, counts: np.ndarray) ->
     if n:
         values |= {name: f.exact(errors) for name, f in MEANS.items() if f.exact is not None}
     for name, formula in _QUANTILES.items():
-        found = getattr(errors, formula.quantity)
-        values[name] = float(np.quantile(found, formula.share)) if n else math.nan
+        values[name] = float(np.quantile(errors.absolute, formula.share)) if n else math.nan
     return {**values, 'n': n, 'coverage': _coverage(counts)}
 
 
@@ -170,8 +169,7 @@ class MetricAccumulator:
     def __init__(self) -> None:
         self._sums = np.zeros(1 + len(_TERMS))
         self._macro: dict[str, float] = {}
-        quantities = {'relative', *(formula.quantity for formula in _QUANTILES.values())}
-        self._histograms = {quantity: PooledQuantiles() for quantity in sorted(quantities)}
+        self._absolute, self._relative = PooledQuantiles(), PooledQuantiles()
         self._counts = np.zeros(2, np.int64)
         self.n_frames = 0
 
@@ -191,8 +189,8 @@ class MetricAccumulator:
         self._sums += sums
         self._counts += counts
         self.n_frames += 1
-        for quantity, histogram in self._histograms.items():
-            histogram.add(getattr(errors, quantity))
+        self._absolute.add(errors.absolute)
+        self._relative.add(errors.relative)
         for name in METRICS:
             self._macro[name] = self._macro.get(name, 0.0) + values[name]
         return values
@@ -207,12 +205,12 @@ class MetricAccumulator:
         """Return the metrics of all points pooled; NaN without points."""
         values = _mean_metrics(self._sums)
         for name, formula in _QUANTILES.items():
-            values[name] = self._histograms[formula.quantity].at(formula.share)
+            values[name] = self._absolute.at(formula.share)
         return {**values, 'coverage': _coverage(self._counts)}
 
     def median_abs_rel(self) -> float:
         """Return the median of |p-g|/g over all points of all images; NaN without points."""
-        return self._histograms['relative'].at(0.5)
+        return self._relative.at(0.5)
 
     def summary(self) -> dict[str, Any]:
         """Return macro and micro metrics, the pooled median and the counts, as results.json."""

@@ -51,9 +51,8 @@ class MeanFormula:
 
 @dataclass(frozen=True)
 class QuantileFormula:
-    """A quantile of a quantity of `PointErrors`: exact for an image, pooled by a histogram."""
+    """A quantile of the size of errors: exact for an image, pooled by a histogram."""
 
-    quantity: str
     share: float
 
 
@@ -112,8 +111,8 @@ _TABLE = (
     ),
     Metric('bias', 'm', 'zero', _ANY, 'bias', _mean(lambda e: e.signed)),
     Metric('i_mae', '1/m', 'lower', _SIZE, 'iMAE', _mean(lambda e: e.inverse)),
-    Metric('p50_abs_error', 'm', 'lower', _SIZE, 'median error', QuantileFormula('absolute', 0.5)),
-    Metric('p95_abs_error', 'm', 'lower', _SIZE, '95 % error', QuantileFormula('absolute', 0.95)),
+    Metric('p50_abs_error', 'm', 'lower', _SIZE, 'median error', QuantileFormula(0.5)),
+    Metric('p95_abs_error', 'm', 'lower', _SIZE, '95 % error', QuantileFormula(0.95)),
     Metric('coverage', '', 'higher', _SHARE, 'share with depth', None),
 )
 METRICS = {metric.name: metric for metric in _TABLE}
