@@ -26,17 +26,17 @@ _FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
 
 
 @cache
-def _table(name: str, order: str, reverse: bool) -> np.ndarray:
+def _table(name: str, reverse: bool) -> np.ndarray:
     """Return a (256, 1, 3) colour table; entry 0 is of pixels without a value."""
     kind = {'viridis': cv2.COLORMAP_VIRIDIS, 'cividis': cv2.COLORMAP_CIVIDIS}[name]
     ramp = np.linspace(0, 255, 255).round().astype(np.uint8)
     colours = cv2.applyColorMap(ramp[::-1].copy() if reverse else ramp, kind)
     table = np.full((256, 1, 3), NO_VALUE, np.uint8)
     table[1:] = colours.reshape(255, 1, 3)
-    return np.ascontiguousarray(table[..., ::-1] if order == 'rgb' else table)
+    return np.ascontiguousarray(table[..., ::-1])
 
 
-def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rgb') -> np.ndarray:
+def colourise_depth(depth: np.ndarray, low: float, high: float) -> np.ndarray:
     """
     Draw a depth image in viridis over log depth: near bright, far dark, no value black.
 
@@ -46,8 +46,6 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
         NaN, infinite and non-positive pixels have no value.
     low, high : float, metres
         Ends of the colour scale, 0 < low < high; values beyond take the end's colour.
-    order : {'rgb', 'bgr'}
-        Order of the channels; ``bgr`` for ``bgr8`` images and ``cv2.imwrite``.
 
     Returns
     -------
@@ -73,7 +71,7 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
     np.clip(image, 1.0, 255.0, out=image)
     valid = np.isfinite(depth) & (np.asarray(depth) > 0)
     index = np.where(valid, image, np.float32(0.0)).astype(np.uint8)
-    return _looked_up(index, _table('viridis', order, True))
+    return _looked_up(index, _table('viridis', True))
 
 
 def colourise_relative(relative: np.ndarray, near_is_low: bool = True) -> np.ndarray:
@@ -82,7 +80,7 @@ def colourise_relative(relative: np.ndarray, near_is_low: bool = True) -> np.nda
 
     ``near_is_low`` is False for predictions in disparity, where 1 is near.
     """
-    return _coloured(np.asarray(relative, np.float32), _table('viridis', 'rgb', near_is_low))
+    return _coloured(np.asarray(relative, np.float32), _table('viridis', near_is_low))
 
 
 def _coloured(shares: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -122,7 +120,7 @@ def error_image(
     """
     error = np.asarray(relative_error, dtype=np.float32)
     order = np.argsort(np.nan_to_num(error, nan=-1.0), kind='stable')
-    colours = _coloured(error[None, order] / ERROR_LIMIT, _table('cividis', 'rgb', False))[0]
+    colours = _coloured(error[None, order] / ERROR_LIMIT, _table('cividis', False))[0]
     grey = cv2.cvtColor(_darken(rgb, 0.35), cv2.COLOR_RGB2GRAY)
     canvas = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
     return _stamp(canvas, np.asarray(u)[order], np.asarray(v)[order], colours)
@@ -174,7 +172,7 @@ def depth_ticks(low: float, high: float) -> dict[str, float]:
 def with_error_legend(image: np.ndarray) -> np.ndarray:
     """Append a scale of relative errors to an image by error_image."""
     ramp = np.linspace(1, 255, max(image.shape[1] - 20, 2)).astype(np.uint8)[None]
-    bar = cv2.applyColorMap(ramp, _table('cividis', 'rgb', False))
+    bar = cv2.applyColorMap(ramp, _table('cividis', False))
     return _with_bar(image, bar, ERROR_TICKS)
 
 

@@ -27,7 +27,9 @@ def test_missing_values_are_darker_than_any_depth_in_a_grey_print_too():
 
 def test_missing_values_are_black_and_ends_clip_to_the_scale():
     depth = np.array([[np.nan, np.inf, 0.0, -1.0, 0.01, 0.5, 80.0, 500.0]], np.float32)
+    before = depth.copy()
     colours = colourise_depth(depth, 0.5, 80.0)
+    np.testing.assert_array_equal(depth, before)
     assert (colours[0, :4] == NO_VALUE).all()
     assert (colours[0, 4] == colours[0, 5]).all()
     assert (colours[0, 6] == colours[0, 7]).all()
@@ -41,14 +43,6 @@ def test_equal_ratios_of_depth_are_equal_steps_of_colour():
     assert len({tuple(colour) for colour in table.tolist()}) > 200
     middle = colourise_depth(np.array([[10.0]]), 1, 100)[0, 0].astype(int)
     assert np.abs(middle - table[127].astype(int)).max() <= 6
-
-
-def test_bgr_is_rgb_backwards_and_the_input_stays_as_it_was():
-    depth = np.random.default_rng(0).uniform(0, 90, (20, 30)).astype(np.float32)
-    before = depth.copy()
-    rgb, bgr = (colourise_depth(depth, 0.5, 80, order) for order in ('rgb', 'bgr'))
-    assert (rgb[..., ::-1] == bgr).all()
-    assert (depth == before).all()
 
 
 @pytest.mark.parametrize('scale', [(0.0, 1.0), (2.0, 1.0), (1.0, np.inf), (np.nan, 1.0)])

@@ -335,5 +335,5 @@ def test_clouds_come_at_their_rate_though_images_come_a_bit_early(running, monke
 def test_colours_are_those_of_reports():
     depth = np.geomspace(0.1, 500.0, 12, dtype=np.float32).reshape(3, 4)  # and beyond the scale
     depth[1, 1], depth[2, 0] = np.nan, np.inf
-    reported = colourise_depth(depth, 0.5, 80.0, 'bgr').astype(int)
+    reported = colourise_depth(depth, 0.5, 80.0)[..., ::-1].astype(int)
     np.testing.assert_allclose(colour_depth(depth, 0.5, 80.0), reported, atol=4)  # a shade of 256
