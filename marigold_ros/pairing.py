@@ -21,7 +21,6 @@ Item = TypeVar('Item')
 
 # A stamp this far behind the newest is no late message: a bag was started again, or a simulator.
 CLOCK_JUMP_NS = 1_000_000_000
-HORIZON_NS = 2_000_000_000
 # A stamp may be so much farther ahead than time has passed: bags have gaps, or are played fast.
 LEAP_NS = 60_000_000_000
 
@@ -142,7 +141,7 @@ class ScanBuffer(Generic[Item]):
 
     """
 
-    def __init__(self, max_dt_ns: int, horizon_ns: int = HORIZON_NS) -> None:
+    def __init__(self, max_dt_ns: int, horizon_ns: int) -> None:
         self._max_dt_ns = int(max_dt_ns)
         self._horizon_ns = int(horizon_ns)
         self._lock = threading.RLock()

@@ -36,7 +36,7 @@ def test_of_two_scans_equally_far_the_earlier_is_taken():
 
 
 def test_choice_is_final_once_a_later_scan_is_known():
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
     assert not buffer.choose(0).final
     buffer.add(-40 * MS, 'before')
     early = buffer.choose(0)
@@ -48,7 +48,7 @@ def test_choice_is_final_once_a_later_scan_is_known():
 
 
 def test_scans_too_far_are_no_choice_but_can_make_it_final():
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
     buffer.add(500 * MS, 'far')
     choice = buffer.choose(0)
     assert choice.item is None
@@ -80,7 +80,7 @@ def test_scans_that_fit_the_last_two_images_are_kept_beyond_the_horizon():
 
 
 def test_of_scans_with_one_stamp_as_of_a_clock_that_stands_still_the_last_is_kept():
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
     for number in range(100):
         buffer.add(S, number)
     assert len(buffer) == 1
@@ -89,14 +89,14 @@ def test_of_scans_with_one_stamp_as_of_a_clock_that_stands_still_the_last_is_kep
 
 @pytest.mark.parametrize('other', [200 * MS, 38 * S])
 def test_a_late_scan_is_kept_in_its_place_also_after_one_ahead_of_time(other):
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
     buffer.add(other, 'new')
     buffer.add(100 * MS, 'late')
     assert buffer.choose(101 * MS).item == 'late'
 
 
 def test_a_reading_takes_the_place_of_its_message_however_old_it_is():
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
     buffer.add(S, 'message')
     buffer.add(S + 1200 * MS, 'next')
     buffer.add(S, 'reading')
@@ -105,7 +105,7 @@ def test_a_reading_takes_the_place_of_its_message_however_old_it_is():
 
 
 def test_exactly_one_second_back_is_late_not_a_jump():
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
     buffer.add(2 * S, 'new')
     buffer.add(S, 'late')
     assert len(buffer) == 2
@@ -114,14 +114,14 @@ def test_exactly_one_second_back_is_late_not_a_jump():
 
 
 def test_clear_forgets_scans_and_clock():
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
     buffer.add(9 * S, 'old')
     buffer.clear()
     assert not buffer.choose(0).final
 
 
 def test_adding_and_choosing_from_two_threads_keeps_the_pairs():
-    buffer = ScanBuffer(60 * MS)
+    buffer = ScanBuffer(60 * MS, 2 * S)
 
     def add():
         for tick in range(500):

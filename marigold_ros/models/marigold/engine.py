@@ -433,7 +433,7 @@ class MarigoldModel(FullDepthModel):
         maps: torch.Tensor,
         image: torch.Tensor,
         preprocessed: torch.Tensor,
-        upsampling: str = 'bilinear',
+        upsampling: str,
     ) -> np.ndarray:
         """Bring (N, k, PH, PW) to the images' size and to the host: (N, k, H, W) float32."""
         resized = self.enlarge(maps, image, preprocessed, upsampling)
@@ -445,7 +445,7 @@ class MarigoldModel(FullDepthModel):
         maps: torch.Tensor,
         image: torch.Tensor,
         preprocessed: torch.Tensor,
-        upsampling: str = 'bilinear',
+        upsampling: str,
     ) -> torch.Tensor:
         """Bring (N, k, PH, PW) to the images' size, (N, k, H, W) float32."""
         native = (int(image.shape[2]), int(image.shape[3]))

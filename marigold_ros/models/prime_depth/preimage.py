@@ -102,18 +102,17 @@ def _transformers(block: Any) -> list[nn.Module | None]:
 
 @torch.no_grad()
 def read_preimage(
-    unet: UNet2DConditionModel, latent: torch.Tensor, text: torch.Tensor, most: int | None = None
+    unet: UNet2DConditionModel, latent: torch.Tensor, text: torch.Tensor
 ) -> Preimage:
     """
     Run a U-Net once at t = 1 on the latent of an image, without gradient.
 
     The U-Net stays unchanged; one that takes two latents, as Marigold's, gets the image's twice.
     ``latent`` (B, C, h, w) is scaled, with its noise, ``text`` (1, L, D) the embedding of the
-    prompt, ``most`` the elements of softmax(QK^T) at once; None suits the device.
+    prompt.
     """
     steps = decoder_steps(unet)
-    if most is None:
-        most = MOST_CPU if latent.device.type == 'cpu' else MOST_GPU
+    most = MOST_CPU if latent.device.type == 'cpu' else MOST_GPU
     sample = latent.repeat(1, unet.config.in_channels // latent.shape[1], 1, 1)
     with ExitStack() as stack:
         moments: list[torch.Tensor] = []

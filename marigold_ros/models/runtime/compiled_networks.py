@@ -219,8 +219,8 @@ class CompiledAutoencoder:
         self,
         autoencoder: AutoencoderKL | AutoencoderTiny,
         compiler: Compiler,
-        compile_decoder: bool = True,
-        parameters: int = 0,
+        compile_decoder: bool,
+        parameters: int,
     ) -> None:
         self.config = autoencoder.config
         self._encoder = CompiledNetwork(_Encoder(autoencoder), compiler, parameters)

@@ -6,6 +6,7 @@ from diffusers import UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.prime_depth import preimage
 from marigold_ros.models.prime_depth.preimage import (
     attention_maps,
     cells_of,
@@ -132,7 +133,7 @@ def test_attention_is_resized_pooled_and_resized_to_cells_as_published(size):
 
 
 @torch.no_grad()
-def test_maps_of_a_step_are_those_of_its_transformers(given_image):
+def test_maps_of_a_step_are_those_of_its_transformers(given_image, monkeypatch):
     """A step has those of the block before it and of the block that its skip comes from."""
     latent, text = given_image
     unet = stable_diffusion(attention_head_dim=(2, 4, 6, 6))
@@ -158,7 +159,8 @@ def test_maps_of_a_step_are_those_of_its_transformers(given_image):
     unet(latent, 1, text.expand(2, -1, -1))
     for handle in handles:
         handle.remove()
-    found = read_preimage(unet, latent, text, most=1000).maps[-2]
+    monkeypatch.setattr(preimage, 'MOST_CPU', 1000)
+    found = read_preimage(unet, latent, text).maps[-2]
     assert step.heads == [2, 2]
     kept = dict(expected)
     blocks = [t.transformer_blocks[0] for t in transformers]
