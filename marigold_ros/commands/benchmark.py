@@ -168,7 +168,7 @@ def _measure_frames(args: argparse.Namespace) -> dict[str, Any]:
         return sample.rgb, sample.depth
 
     with step_bar(3 * len(CASES), 'measure') as bar:
-        frames = measure_frames(model, CASES, render, args.runs or _FRAMES, bar.update)
+        frames = measure_frames(model, render, args.runs or _FRAMES, bar.update)
     calls = [{**call, 'pid': i} for i, frame in enumerate(frames) for call in frame.pop('calls')]
     names = [
         {'ph': 'M', 'name': 'process_name', 'pid': i, 'args': {'name': frame['name']}}

@@ -9,7 +9,7 @@ Frames are rendered, their points lie as sensors put them. What transport adds i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 import subprocess
@@ -40,6 +40,7 @@ _WARM_UP = 7  # frames: the first ones fit, score sigma and compile
 _PERIOD_NS = 33_333_333
 _FOCAL, _FARTHEST = 0.8, 80.0  # of the width; metres
 _BUSY = 2  # processes
+_STAND_IN_MS = 5.0
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,19 @@ CASES = (
 
 
 class StandIn:
-    """Stands in for a model on a GPU: answers with a prediction after a fixed time."""
+    """Stands in for a model on a GPU: answers with a prediction after 5 ms."""
 
-    def __init__(self, prediction: Prediction, seconds: float) -> None:
-        self._prediction, self._seconds = prediction, seconds
+    def __init__(self, prediction: Prediction) -> None:
+        self._prediction = prediction
 
     def predict(self, rgb: np.ndarray, **_settings: Any) -> Prediction:
         """Wait, and return the prediction."""
-        time.sleep(self._seconds)
+        time.sleep(_STAND_IN_MS / 1e3)
         return self._prediction
 
 
 def measure_frames(
     model: DepthModel,
-    cases: Sequence[FrameCase],
     render: Callable[[int, int], tuple[np.ndarray, np.ndarray]],
     runs: int,
     progress: Callable[[int], Any],
@@ -95,21 +95,20 @@ def measure_frames(
     frame), and ``calls``, the trace of that frame.
     """
     found = []
-    for case in cases:
+    for case in CASES:
         messages = _Messages(case, *render(case.width, case.height))
         alone = _measured(messages, model, runs)
         progress(1)
-        stand_in = StandIn(model.predict(messages.rgb), 0.005)
-        after = _measured(messages, stand_in, runs)
+        after = _measured(messages, StandIn(model.predict(messages.rgb)), runs)
         progress(1)
-        with _busy_processes(_BUSY):
+        with _busy_processes():
             busy = _measured(messages, model, runs)
         progress(1)
         found.append(
             {
                 'name': case.name,
                 **alone,
-                'after_model_ms': after['wall_ms']['p50'] - 5.0,
+                'after_model_ms': after['wall_ms']['p50'] - _STAND_IN_MS,
                 'after_model_core_ms': after['core_ms']['p50'],
                 'interpolation_core_ms': messages.interpolation_core_ms(),
                 'beside_busy': busy['wall_ms']['p50'] / alone['wall_ms']['p50'],
@@ -231,10 +230,10 @@ def _frame(
 
 
 @contextmanager
-def _busy_processes(count: int) -> Iterator[None]:
-    """Keep as many cores busy inside."""
+def _busy_processes() -> Iterator[None]:
+    """Keep two cores busy inside."""
     code = 'import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass'
-    processes = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, '-c', code]) for _ in range(_BUSY)]
     try:
         yield
     finally:
