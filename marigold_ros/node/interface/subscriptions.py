@@ -352,14 +352,11 @@ class Inputs:
         self._stamps.clear()
 
     def await_info(self, image_ns: int) -> CameraInfo | None:
-        """
-        Return an image's camera_info; wait briefly where it comes after its image.
-
-        That is the first of a new publisher, and one with the stamp of its image, as the last was.
-        """
+        """Return an image's camera_info; wait briefly where it comes after its image."""
         info, last_ns, self._image_ns = self.info, self._image_ns, image_ns
         self._info_arrived.clear()
         stamps = [header_ns(message) for message in list(info.infos)]
+        # The first of a new publisher, and one with its image's stamp if the last had that.
         is_due = not stamps or (last_ns in stamps and stamps[-1] < image_ns)
         if is_due and info.publishers and not info.rate.is_silent(PROBLEM_MEMORY):
             self._info_arrived.wait(_INFO_WAIT)
