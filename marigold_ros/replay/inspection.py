@@ -26,7 +26,7 @@ from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.reasons import Reason, sentence
 from marigold_ros.replay.replay_plan import ReplayOptions
-from marigold_ros.replay.sources import choose_sources
+from marigold_ros.replay.sources import choose_sources, SourcesOfBag
 from marigold_ros.sparse_sources import source_of_topic
 import numpy as np
 
@@ -195,7 +195,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     path = Path(path)
     with BagReader(path) as reader:
         infos = reader.topics
-        topics, _ = choose_sources(reader, options)
+        topics, sources = choose_sources(reader, options)
         samples = sample_bag(reader, topics, options)
         start_ns, end_ns = reader.span_ns
         lost = reader.lost
@@ -227,7 +227,7 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         'image': _image_facts(usable[0].item) if usable else {},
         'camera': _camera_facts(frames[0]) if frames else {},
         'lidar': _lidar_facts(usable),
-        'sources': _source_facts(usable, options),
+        'sources': _source_facts(usable, options, sources),
         'transform': is_posed if is_posed or has_scan else None,
         'other_cameras': list(topics.cameras),
         'other_topics': listing({n: i for n, i in infos.items() if n not in topics.named}),
@@ -238,13 +238,20 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
     }
 
 
-def _source_facts(samples: Sequence[BagSample], options: ReplayOptions) -> dict[str, str]:
+def _source_facts(
+    samples: Sequence[BagSample], options: ReplayOptions, sources: SourcesOfBag | None
+) -> dict[str, str]:
     """Return the points in view of each source beside the LiDAR, or why there are none."""
+    if sources is None:
+        return {}
     found: dict[str, str] = {}
-    for frame in (sample.item.usable for sample in samples):
-        for one in frame.inputs[1:]:
+    for item in (sample.item for sample in samples):
+        frame = sources.seen(item)
+        for one in (one for one in frame.inputs if one is not item.usable.lidar):
             points, why = _points_in_view(replace(frame, inputs=(one,)), options)
-            if points is None:
+            if one.ground is not None:
+                found[one.source] = 'its place is known; obstacles show in the prediction'
+            elif points is None:
                 found.setdefault(one.source, why)
             else:
                 found[one.source] = f'{len(points)} points in view'

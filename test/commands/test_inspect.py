@@ -200,6 +200,14 @@ def test_topics_of_sources_that_are_set_are_shown_with_their_points(short_drive,
     assert 'radar' not in inspected(capsys, bag.path)[1]['topics']
 
 
+def test_of_the_ground_it_is_said_whether_its_place_is_known(short_drive, capsys):
+    ground = ['--set', 'sparse_source=ground']
+    _, facts = inspected(capsys, short_drive, *ground)
+    assert 'set ground.height' in facts['sources']['ground']
+    _, facts = inspected(capsys, short_drive, *ground, '--set', 'ground.height=1.6')
+    assert facts['sources'] == {'ground': 'its place is known; obstacles show in the prediction'}
+
+
 @pytest.mark.parametrize(('images', 'words'), [(3, ''), (4, 'all of them are equal')])
 def test_images_that_are_equal_all_over_the_bag_are_named(images, words):
     grey = np.full((48, 64, 3), 99, np.uint8)
