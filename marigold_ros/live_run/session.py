@@ -45,6 +45,7 @@ from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.settings import build
 import numpy as np
 from sensor_msgs.msg import Image
@@ -127,8 +128,7 @@ def _results(
         FramePipeline(described, job.config.pipeline).checkpoint,
         job.config.pipeline,
         job.config.lidar,
-        bag.fitted_sources,
-        job.config.ground,
+        ReplayOptions(sources=bag.fitted_sources, ground=job.config.ground).source_settings,
         mode='live node over DDS, its recording scored',
         rate={
             'asked': 'auto' if job.rate is None else job.rate,

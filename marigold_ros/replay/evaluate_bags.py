@@ -169,8 +169,7 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
         total.checkpoint,
         options.pipeline,
         options.lidar,
-        options.sources,
-        options.ground,
+        options.source_settings,
         mode='offline replay, every image, unlimited wait for the scan'
         if of_bags
         else 'images with depth, each alone',

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import math
 from pathlib import Path
+from typing import Any
 
 from marigold_ros.bags.frames import Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
@@ -15,6 +16,8 @@ from marigold_ros.errors import BagError, with_names
 from marigold_ros.evaluation.choices import OWN, STRENGTHS, USABLE_ERROR
 from marigold_ros.evaluation.results.requirements import Requirement
 from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
+from marigold_ros.settings import as_values
+from marigold_ros.sparse_sources import BAG
 import numpy as np
 
 
@@ -46,6 +49,13 @@ class ReplayOptions:
     rerun: Path | None = None
     usable_error: float = USABLE_ERROR  # mean relative error up to which depth is called usable
     requirements: Sequence[Requirement] = ()  # on results, whose outcomes stand in the report
+
+    @property
+    def source_settings(self) -> dict[str, Any]:
+        """The settings of the sources of the fit, as a replay takes them."""
+        if self.sources is None:
+            return {'sparse_source': BAG}
+        return {'sparse_source': ','.join(self.sources), 'ground': as_values(self.ground)}
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,12 @@ import platform
 import re
 from typing import Any
 
-from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig
+from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import counted, escape_controls, number
 from marigold_ros.evaluation.choices import PROTOCOLS, STRENGTHS
 from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values, flat
-from marigold_ros.sparse_sources import BAG
 from marigold_ros.whole_files import sha256, write_whole
 import numpy as np
 
@@ -131,27 +130,22 @@ def describe(
     model_description: Mapping[str, Any],
     config: PipelineConfig,
     lidar: LidarConfig,
-    sources: Sequence[str] | None = None,
-    ground: GroundConfig | None = None,
+    sources: Mapping[str, Any],
     **more: Any,
 ) -> dict[str, Any]:
     """
     Describe the provenance: bags with hashes, topics, checkpoint, options, versions, machine.
 
     ``load`` is the mean number of busy processes in the last minute. ``bags`` are from
-    :func:`describe_bag`, ``sources`` and ``ground`` those of the fit, None the bag's own, and
-    ``more`` adds entries. Only the last part of a path is kept, so that results can be passed on.
+    :func:`describe_bag`, ``sources`` are the settings of those of the fit, and ``more`` adds
+    entries. Only the last part of a path is kept, so that results can be passed on.
     """
-    parts = {'lidar': as_values(lidar)}
-    if sources and ground is not None:
-        parts['ground'] = as_values(ground)
-    options = {**as_values(config), 'sparse_source': ','.join(sources or (BAG,))}
     return {
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'bags': list(bags),
         'topics': dict(topics),
         'checkpoint': describe_checkpoint(model_description),
-        'options': options | dict(flat(parts)),
+        'options': {**as_values(config), **dict(flat({'lidar': as_values(lidar), **sources}))},
         'versions': versions(),
         'machine': machine(),
         'load': round(os.getloadavg()[0], 1),

@@ -452,6 +452,7 @@ def written(tmp_path_factory):
         {'name': 'planted', 'path': str(folder)},
         LOCAL,
         LidarConfig(),
+        {'sparse_source': 'bag'},
     )
     results = assemble(
         scorer, read=5, dropped=1, rejected={'step': 1}, rate=0.5, provenance=provenance
