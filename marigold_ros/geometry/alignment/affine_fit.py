@@ -127,8 +127,8 @@ def minimise_masked_loss(
     x: np.ndarray,
     y: np.ndarray,
     weight: np.ndarray,
-    share: float = 0.85,
-    shift_limits: tuple[float, float] = (-np.inf, np.inf),
+    share: float,
+    shift_limits: tuple[float, float],
 ) -> tuple[float, float]:
     """
     Minimise DiffusionDepth's masked pixel loss over scale and shift in closed form.
@@ -137,16 +137,13 @@ def minimise_masked_loss(
     ``T = sum(w)``, all (n,). With a free shift ``sum(w d) = 0`` at the minimum, so the second term
     matters only where the shift is at a limit. The scale is 0 where ``x`` is constant.
     """
+    scale, free = weighted_line(x, y, weight)
+    # The loss is convex, and so is its minimum over the scale: the nearest allowed shift is best.
+    shift = float(np.clip(free, *shift_limits))
+    if shift == free:
+        return scale, shift
     weight = weight / weight.sum()
     x_mean, y_mean = float(weight @ x), float(weight @ y)
-    spread = float(weight @ (x - x_mean) ** 2)
-    scale = float(weight @ ((x - x_mean) * (y - y_mean))) / spread if spread > 0 else 0.0
-    shift = y_mean - scale * x_mean
-    low, high = shift_limits
-    if low <= shift <= high:
-        return scale, shift
-    # The loss is convex, and so is its minimum over the scale: the nearest allowed shift is best.
-    shift = float(np.clip(shift, low, high))
     power = float(weight @ x**2) + share * x_mean**2
     product = float(weight @ (x * (y - shift))) + share * x_mean * (y_mean - shift)
     return (product / power if power > 0 else 0.0), shift

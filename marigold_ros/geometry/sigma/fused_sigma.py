@@ -20,8 +20,8 @@ from marigold_ros.geometry.alignment.affine_fit import (
     fit_target,
     fitted_depth,
     log_ratio,
-    minimise_masked_loss,
     ONE_SIGMA,
+    weighted_line,
 )
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, median_gap
 from marigold_ros.geometry.around_points import hull_of
@@ -343,7 +343,7 @@ def _with_pitch_error(
     before, after = (
         fitted_depth(
             np.asarray(prediction.relative, np.float32),
-            *minimise_masked_loss(relative, target, weight),
+            *weighted_line(relative, target, weight),
             space,
             config,
         )

@@ -32,8 +32,9 @@ def planted(seed, n=60):
 @given(seed=st.integers(0, 10**6))
 def test_with_a_free_shift_the_share_does_not_move_the_minimum(seed):
     data = planted(seed)
-    affine = minimise_masked_loss(*data, share=0.0)
-    assert minimise_masked_loss(*data, share=0.85) == affine
+    free = (-np.inf, np.inf)
+    affine = minimise_masked_loss(*data, 0.0, free)
+    assert minimise_masked_loss(*data, 0.85, free) == affine
     for share in (0.0, 0.85):
         best = masked_loss(*data, affine, share)
         found = minimize(lambda p, s=share: masked_loss(*data, p, s), (1.0, 0.0))
