@@ -59,9 +59,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--members', type=int, nargs='+', default=(1, 2, 4, 8, 16), help='(default: 1 2 4 8 16)'
     )
-    parser.add_argument(
-        '--steps', type=int, nargs='+', default=(1, 2, 4, 10, 25, 50), help='of denoising'
-    )
+    text = 'of denoising (default: 1 2 4 10 25 50)'
+    parser.add_argument('--steps', type=int, nargs='+', default=(1, 2, 4, 10, 25, 50), help=text)
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     return parser.parse_args()
 

@@ -48,7 +48,9 @@ def main() -> int:
     parser.add_argument(
         '--data', type=Path, default=Path('data'), help='where the data is (default: data)'
     )
-    parser.add_argument('--minutes', type=float, help='stop with a checkpoint after this time')
+    parser.add_argument(
+        '--minutes', type=float, help='stop with a checkpoint after this time, and export it'
+    )
     parser.add_argument('--workers', type=int, default=2, help='processes that load (default: 2)')
     parser.add_argument(
         '--device', choices=('auto', 'cpu'), default='auto', help='auto: a GPU if there is one'
@@ -181,13 +183,17 @@ def stopped(accelerator: Accelerator, where: str) -> int:
 
 
 def next_steps(out: Path, target: Path, recipe: Mapping[str, Any]) -> list[str]:
-    """Return where curves and images of a run are, and the command that uses its result."""
+    """Return where losses and images of a run are, and the command that uses its result."""
+    from marigold_training.run.run_log import CURVES
+
     use = ['predict', 'IMAGE', '--model', str(target), '--out', f'{out}/depth']
     if 'student' in recipe:
         use = ['benchmark', '--model', str(recipe['init']['path']), '--vae', str(target)]
     elif recipe.get('network') == 'fusion':
         use = ['evaluate', 'BAG', '--set', f'alignment.fusion={target}', '--out', f'{out}/scored']
-    seen = f'losses: {out}/log.jsonl (curves: tensorboard --logdir {shlex.quote(str(out))})'
+    seen = f'losses: {out}/log.jsonl'
+    if (out / CURVES).is_dir():
+        seen += f' (curves: tensorboard --logdir {shlex.quote(str(out))})'
     images = f'; images: {out}/pictures' if (out / 'pictures').is_dir() else ''
     return [seen + images, f'next: python -m marigold_ros {shlex.join(use)}']
 

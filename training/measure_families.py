@@ -51,7 +51,10 @@ def main() -> int:
     parser.add_argument('names', nargs='+', metavar='NAME', help=', '.join(SIZES))
     parser.add_argument('--backend', default='torch', help='torch, openvino (default: torch)')
     parser.add_argument(
-        '--size', type=image_size('HxW'), default=(480, 640), help='of the image, HxW'
+        '--size',
+        type=image_size('HxW'),
+        default=(480, 640),
+        help='of the image, HxW (default: 480x640)',
     )
     parser.add_argument('--runs', type=integer(1), default=3, help='images (default: 3)')
     args = parser.parse_args()

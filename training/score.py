@@ -31,7 +31,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--model', default='tiny', help='name or folder of the checkpoint')
+    parser.add_argument(
+        '--model', default='tiny', help='name or folder of the checkpoint (default: tiny)'
+    )
     parser.add_argument('--vae', help="autoencoder in place of the checkpoint's own")
     parser.add_argument('--scenes', type=int, default=0, help='held-out scenes (default: 200)')
     parser.add_argument('--second', type=int, default=0, help='scenes of the second generator')

@@ -50,6 +50,9 @@ def test_a_run_ends_with_its_curves_its_images_and_a_command(tmp_path, small_che
     out = tmp_path / 'my runs'
     (out / 'pictures').mkdir(parents=True)
     losses, command = next_steps(out, small_checkpoint, {})
+    assert losses == f'losses: {out}/log.jsonl; images: {out}/pictures'
+    (out / 'tensorboard').mkdir()  # as with tensorboard installed
+    losses, _ = next_steps(out, small_checkpoint, {})
     assert f"tensorboard --logdir '{out}'); images: {out}/pictures" in losses
     program, module, name, *arguments = shlex.split(command.removeprefix('next: '))[1:]
     assert (program, module, name) == ('-m', 'marigold_ros', 'predict')
