@@ -78,7 +78,7 @@ def is_plane(u: np.ndarray, v: np.ndarray, z: np.ndarray) -> bool:
         used = basis[near]
         plane = np.linalg.lstsq(used.T @ used, used.sum(axis=0), rcond=None)[0]
         off = np.abs(basis @ plane - 1.0)
-        near = off <= np.partition(off, last)[last]
+        near = off <= max(np.partition(off, last)[last], _OFF)
     return bool(np.mean(off < _OFF) >= _ON_PLANE)
 
 

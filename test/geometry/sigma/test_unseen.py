@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Sigma where a sensor could not have points: beyond its range, off the plane or line it saw."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
@@ -106,6 +106,7 @@ def test_beside_the_line_of_a_planar_laser_all_is_widened():
 
 
 @given(st.integers(3, 3000), st.floats(-0.9, 0.9), st.floats(-0.9, 0.9), st.integers(0, 99))
+@example(19, 0.5, -0.5, 64)
 def test_points_of_any_plane_are_on_one_whichever_few_are_wrong(count, across, down, seed):
     rng = np.random.default_rng(seed)
     u, v = rng.integers(0, 640, count), rng.integers(0, 480, count)
