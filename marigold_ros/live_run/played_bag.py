@@ -32,8 +32,7 @@ from marigold_ros.bags.topics import (
 from marigold_ros.bags.transforms import moving_topics, pose_matrix
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
-from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
-from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
+from marigold_ros.evaluation.protocols.held_out import choose_fit_lines, lines_to_split
 from marigold_ros.message_codec import (
     has_field,
     header_ns,
@@ -426,7 +425,7 @@ def _thinned(reader: BagReader, message: SerialMessage) -> SerialMessage:
     if not len(read):
         return message
     ring = columns[read, 3].astype(np.int32) if has_ring else None
-    lines = find_scan_lines(np.ascontiguousarray(columns[read, :3]), ring)
+    lines = lines_to_split(np.ascontiguousarray(columns[read, :3]), ring, 'rings')
     kept = read[choose_fit_lines(lines, FIT_EVERY)]
     height, width, step = int(cloud.height), int(cloud.width), int(cloud.point_step)
     data = np.ascontiguousarray(cloud.data).view(np.uint8)

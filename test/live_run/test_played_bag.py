@@ -7,12 +7,15 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros import synthetic
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.config import NodeConfig
+from marigold_ros.config import LidarConfig, NodeConfig
 from marigold_ros.errors import BagError, CalibrationError
+from marigold_ros.evaluation.protocols.held_out import hold_out
 from marigold_ros.frame import Camera
 from marigold_ros.live_run.played_bag import (
+    FIT_EVERY,
     node_arguments,
     node_values,
     played_messages,
@@ -29,6 +32,8 @@ from marigold_ros.message_codec import (
     encode_image,
     encode_jpeg,
     serialised_header_ns,
+    to_organised,
+    to_points,
 )
 from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
@@ -243,6 +248,31 @@ def test_thinned_scans_are_the_same_whatever_length_their_rows_have(
             return [m.data for m in played_messages(reader, bag) if m.role == 'lidar']
 
     assert play('odd', {'row_step': row_step}) == play('usual', {})
+
+
+def test_of_a_planar_laser_the_degrees_of_the_fit_are_sent(changed_drive, tmp_path):
+    def change(topic, message, log_ns):
+        if topic != '/velodyne_points':
+            return None if 'truth' in topic else (topic, {}, log_ns)
+        line = to_organised(message, ('ring',)).ravel() == 20
+        data = message.data.reshape(-1, message.point_step)[line]
+        data[:, 8:12] = 0  # z, so that all rays are in one plane
+        size = {'height': 1, 'width': len(data), 'row_step': data.size}
+        return topic, {'data': data.reshape(-1), **size}, log_ns
+
+    path = changed_drive(tmp_path / 'planar', change)
+    bag = prepare_bag(path, NodeConfig(), None)
+    assert bag.thinned
+    with BagReader(path) as reader:
+        stream = bag_frames(reader, bag.topics, LidarConfig(), bag.T_cam_lidar)
+        config = NodeConfig().pipeline.alignment
+        splits = [(f.frame, hold_out(f.frame, config, FIT_EVERY, f.ring)) for f in stream]
+        sent = [m for m in played_messages(reader, bag) if m.role == 'lidar']
+        clouds = [to_points(reader.decode(m.data, m.msgtype)) for m in sent]
+    assert len(clouds) == len(splits) > 0
+    for points, (frame, split) in zip(clouds, splits, strict=True):
+        np.testing.assert_array_equal(points, split.to_fit(frame).points_lidar)
+        assert len(split.score) > 0
 
 
 def message(role, stamp_ms, log_ms):

@@ -38,6 +38,12 @@ class HeldOut:
         return replace(frame, inputs=(scan, *others))
 
 
+def lines_to_split(points: np.ndarray, ring: np.ndarray | None, held_out: str) -> ScanLines:
+    """Find scan lines, or blocks of azimuth: for ``azimuth``, and of a planar laser."""
+    lines = None if held_out == 'azimuth' else find_scan_lines(points, ring)
+    return azimuth_blocks(points) if lines is None or lines.count < 2 else lines
+
+
 def choose_fit_lines(scan_lines: ScanLines, every: int) -> np.ndarray:
     """Return for each point whether its scan line is for the fit; (N,) bool."""
     if every < 2:
@@ -70,7 +76,7 @@ def hold_out(
     ring : (N,) int or None
         Scan line of each row of the scan, where the driver reports it.
     held_out : {'rings', 'azimuth'}
-        Whether scan lines or blocks of azimuth are kept together; blocks of a single line.
+        What is kept together, as of :func:`lines_to_split`.
     seen : SparseDepth or None
         The whole scan as :func:`project_scan` projects it, where that is known already.
 
@@ -87,9 +93,7 @@ def hold_out(
     if not can_hold_out(frame):
         raise _unfit()
     points = np.asarray(frame.points_lidar)[:, :3]
-    lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
-    if lines.count < 2:  # of a planar laser
-        lines = azimuth_blocks(points)
+    lines = lines_to_split(points, ring, held_out)
     in_fit = choose_fit_lines(lines, every)
     seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)
