@@ -352,12 +352,12 @@ class Inputs:
         self._stamps.clear()
 
     def await_info(self, image_ns: int) -> CameraInfo | None:
-        """Return an image's camera_info; wait briefly where it comes after its image."""
-        info, last_ns, self._image_ns = self.info, self._image_ns, image_ns
+        """Return an image's camera_info; wait briefly for the first, or if each image has one."""
+        info, before, self._image_ns = self.info, self._image_ns, image_ns
         self._info_arrived.clear()
-        stamps = [header_ns(message) for message in list(info.infos)]
-        # The first of a new publisher, and one with its image's stamp if the last had that.
-        is_due = not stamps or (last_ns in stamps and stamps[-1] < image_ns)
+        last = info.info_at(before)
+        is_own = last is not None and header_ns(last) == before
+        is_due = header_ns(info.infos[-1]) < image_ns if is_own else last is None
         if is_due and info.publishers and not info.rate.is_silent(PROBLEM_MEMORY):
             self._info_arrived.wait(_INFO_WAIT)
         return info.info_at(image_ns)
