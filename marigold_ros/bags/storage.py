@@ -99,9 +99,7 @@ def check_exists(path: Path) -> None:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BagError(
-            f'{path} does not exist; give the folder or file of a bag or set of images'
-        ) from error
+        raise BagError(f'{path} does not exist; give the folder or file of a bag') from error
     except OSError as error:
         raise BagError(f'{path} cannot be read ({error.strerror})') from error
 

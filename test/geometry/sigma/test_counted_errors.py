@@ -126,6 +126,8 @@ def test_sigma_is_reproducible_and_nan_with_its_depth():
     frames = [frame(seed) for seed in range(3)]
     (errors, alignment, sigma), (_, _, again) = after(frames), after(frames)
     np.testing.assert_array_equal(sigma, again)
+    first, second, third = (after(frames[:n])[0].counts.sum() for n in (1, 2, 3))
+    assert errors.counts.sum() == third > second > first
     metric = alignment.metric.copy()
     metric[50:60, 70:90] = np.nan
     holed = sigma_map(errors, frames[-1][0], replace(alignment, metric=metric), CONFIG)
