@@ -78,6 +78,7 @@ from marigold_ros.geometry.sigma.fused_sigma import (
 )
 from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.geometry.stream import carry_over, is_break, StreamState
+from marigold_ros.models.locate import fingerprint
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason, sentence
 from marigold_ros.threads import run_beside
@@ -239,8 +240,6 @@ class FramePipeline:
     @property
     def checkpoint(self) -> dict[str, Any]:
         """The description of the model, with ``fusion_sha256`` of the weights of its fusion."""
-        from marigold_ros.models.locate import fingerprint
-
         found = dict(self.model.description)
         if folder := getattr(self.load_fusion(), 'folder', None):
             found['fusion_sha256'] = fingerprint([folder])

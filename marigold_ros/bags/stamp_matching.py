@@ -80,7 +80,7 @@ class Truths:
         self._is_found = False
 
     def add(self, stamp_ns: int, message: Any) -> None:
-        """Queue a depth image, and drop older ones."""
+        """Queue a depth image, and drop those that are too old."""
         self._queue.append((stamp_ns, message))
         while stamp_ns - self._queue[0][0] > 2 * LOOK_AHEAD_NS:
             self._queue.popleft()

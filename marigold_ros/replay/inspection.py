@@ -250,7 +250,7 @@ def _source_facts(
         for one in (one for one in frame.inputs if one is not item.usable.lidar):
             points, why = _points_in_view(replace(frame, inputs=(one,)), options)
             if one.ground is not None:
-                found[one.source] = 'its place is known; obstacles show in the prediction'
+                found[one.source] = 'its pose is known; the prediction shows where it is in view'
             elif points is None:
                 found.setdefault(one.source, why)
             else:

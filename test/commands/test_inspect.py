@@ -200,12 +200,13 @@ def test_topics_of_sources_that_are_set_are_shown_with_their_points(short_drive,
     assert 'radar' not in inspected(capsys, bag.path)[1]['topics']
 
 
-def test_of_the_ground_it_is_said_whether_its_place_is_known(short_drive, capsys):
+def test_of_the_ground_it_is_said_whether_its_pose_is_known(short_drive, capsys):
     ground = ['--set', 'sparse_source=ground']
     _, facts = inspected(capsys, short_drive, *ground)
     assert 'set ground.height' in facts['sources']['ground']
     _, facts = inspected(capsys, short_drive, *ground, '--set', 'ground.height=1.6')
-    assert facts['sources'] == {'ground': 'its place is known; obstacles show in the prediction'}
+    text = 'its pose is known; the prediction shows where it is in view'
+    assert facts['sources'] == {'ground': text}
 
 
 @pytest.mark.parametrize(('images', 'words'), [(3, ''), (4, 'all of them are equal')])
