@@ -79,15 +79,9 @@ class WriteError(MarigoldError):
 
 class DamagedBagError(BagError):
     """
-    Damaged bags whose readable part was scored.
+    Damaged bags whose readable part was scored: ``results`` are the content of results.json.
 
-    Parameters
-    ----------
-    message : str
-        The damage, and where the results are.
-    results : dict
-        Those of the readable part, the content of results.json.
-
+    The message names the damage, and where the results are.
     """
 
     def __init__(self, message: str, results: dict[str, Any] | None = None) -> None:
@@ -96,17 +90,7 @@ class DamagedBagError(BagError):
 
 
 class InputError(MarigoldError, ValueError):
-    """
-    One bad frame, scan or image.
-
-    Parameters
-    ----------
-    message : str
-        Value, rule and remedy.
-    cause : str
-        Slug under which the input is counted, as in ``frames.rejected.<cause>``.
-
-    """
+    """One bad frame, scan or image; counted by ``cause``, as in ``frames.rejected.<cause>``."""
 
     def __init__(self, message: str, cause: str = 'unreadable') -> None:
         super().__init__(message)

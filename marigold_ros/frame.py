@@ -230,23 +230,11 @@ class SparseDepth:
 
 @dataclass(frozen=True, eq=False)
 class GroundPlane:
-    """
-    The ground below a camera: the points ``normal @ p = height`` of its frame.
+    """The ground below a camera: the points ``normal @ p = height`` of its frame."""
 
-    Parameters
-    ----------
-    normal : (3,) float
-        Unit vector downwards in the frame of the rectified image.
-    height : float, metres
-        Of the camera above the ground.
-    pitch_error : float, radians
-        Standard deviation of the camera's tilt against the ground.
-
-    """
-
-    normal: np.ndarray
-    height: float
-    pitch_error: float
+    normal: np.ndarray  # (3,), unit vector downwards in the frame of the rectified image
+    height: float  # metres, of the camera above the ground
+    pitch_error: float  # radians, standard deviation of the camera's tilt against the ground
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,18 +48,10 @@ def nearest(stamps: Sequence[int], stamp_ns: int, max_dt_ns: int) -> int | None:
 @dataclass(frozen=True)
 class Choice(Generic[Item]):
     """
-    The scan for one image.
+    The scan for one image, with its stamp; None if no scan is near enough.
 
-    Parameters
-    ----------
-    item : object or None
-        Added with the stamp; None if no scan is near enough.
-    stamp_ns : int or None, nanoseconds
-        Its stamp.
-    final : bool
-        A scan at or after the image is known, so waiting cannot improve the choice if scans
-        arrive in order.
-
+    It is ``final`` if a scan at or after the image is known, so waiting cannot improve the choice
+    if scans arrive in order.
     """
 
     item: Item | None
@@ -132,13 +124,8 @@ class ScanBuffer(Generic[Item]):
     """
     The newest scans by stamp; safe to fill in one thread and query in another.
 
-    Parameters
-    ----------
-    max_dt_ns : int, nanoseconds
-        Largest difference between an image and its scan.
-    horizon_ns : int, nanoseconds
-        Scans this much older than the newest are forgotten, unless they fit an image in work.
-
+    ``max_dt_ns`` is the largest difference between an image and its scan. Scans older than the
+    newest by ``horizon_ns`` are forgotten, unless they fit an image in work.
     """
 
     def __init__(self, max_dt_ns: int, horizon_ns: int) -> None:

@@ -104,39 +104,17 @@ class _Begun:
 
 @dataclass(frozen=True)
 class View:
-    """
-    What all steps see of a frame.
-
-    Parameters
-    ----------
-    frame : Frame
-        As it was given.
-    rgb, small : (H, W, 3) and (h, w, 3) uint8
-        Its rectified image, also as `reduced`.
-    camera : Camera or None
-        Of ``rgb``.
-    current : CurrentFrame
-        Its thumbnail, stamp and pose.
-    points : PointsAtWork
-        Those that are being scored.
-    measured : MeasuredPoints
-        Its sparse depth; none where the image contradicts it.
-    wrong : Reason or None
-        Why that is not of this image, where it is used all the same.
-    before : StreamState
-        What the frames before have left, with the edges of this one counted.
-
-    """
+    """What all steps see of a frame."""
 
     frame: Frame
-    rgb: np.ndarray
-    small: np.ndarray
-    camera: Camera | None
+    rgb: np.ndarray  # (H, W, 3) uint8, its rectified image
+    small: np.ndarray  # (h, w, 3) uint8, that as `reduced`
+    camera: Camera | None  # of ``rgb``
     current: CurrentFrame
-    points: PointsAtWork
-    measured: MeasuredPoints
-    wrong: Reason | None
-    before: StreamState
+    points: PointsAtWork  # that are being scored
+    measured: MeasuredPoints  # none where the image contradicts them
+    wrong: Reason | None  # why they are not of this image, where they are used all the same
+    before: StreamState  # with the edges of this frame counted
 
 
 @dataclass(frozen=True)
@@ -144,26 +122,17 @@ class MetricDepth:
     """
     The map in metres by scale, shift and field, then fused with points and image.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        Of the model; an average's members are weighted by ``weights`` (n,).
-    fit : Alignment
-        Of the prediction to the points, which later frames may hold; none once fusion finds that
-        the points contradict it.
-    guided, alignment : Prediction, Alignment
-        The same two, or those of a prediction that the points have guided; then with fused depth.
-    points : ScoredPoints or None
-        What the points alone give, for fusion.
-
+    Later frames may hold ``fit``, which is none once fusion finds that the points contradict it.
+    ``guided`` and ``alignment`` are prediction and fit, or those of a prediction that the points
+    have guided; then with fused depth.
     """
 
     prediction: Prediction
-    weights: np.ndarray | None
+    weights: np.ndarray | None  # (n,), of an average's members
     fit: Alignment
     guided: Prediction
     alignment: Alignment
-    points: ScoredPoints | None
+    points: ScoredPoints | None  # what the points alone give, for fusion
 
 
 class FramePipeline:

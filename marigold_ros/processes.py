@@ -78,23 +78,11 @@ def run_jobs(
     """
     Yield the results in order; a single job or worker needs no other process.
 
-    Parameters
-    ----------
-    function : function of a job
-        At module level, or of an object that is copied to each worker once.
-    jobs : sequence
-        Each goes to the next idle worker.
-    workers : int
-        Processes, spawned: the caller may hold threads of torch or of a device.
-    stop : function without arguments
-        Once it returns true, the results end with Stopped.
-
-    Yields
-    ------
-    iterator of results
-        It raises a MarigoldError that ``function`` raised, Stopped, or MarigoldError where a
-        worker died. Leaving the context ends the workers, by an error at once.
-
+    ``function`` is at module level, or of an object that is copied to each worker once. Workers
+    are spawned, as the caller may hold threads of torch or of a device; each job goes to the next
+    idle one. The results end with a MarigoldError that ``function`` raised, Stopped once ``stop``
+    returns true, or MarigoldError where a worker died. Leaving the context ends the workers, by an
+    error at once.
     """
     count = min(workers, len(jobs))
     if count <= 1:

@@ -127,19 +127,10 @@ SENTENCES = {
 
 @dataclass(frozen=True)
 class Reason:
-    """
-    Why there is no depth, no fit or no share: ``str`` of it is the sentence for people.
+    """Why there is no depth, no fit or no share: ``str`` of it is the sentence for people."""
 
-    Parameters
-    ----------
-    code : str
-        Key of ``SENTENCES``.
-    values : mapping of str to object
-        What the sentence names: measured values, limits, counts.
-
-    """
-
-    code: str
+    code: str  # key of ``SENTENCES``
+    # What the sentence names: measured values, limits, counts.
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:

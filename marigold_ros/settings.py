@@ -148,11 +148,8 @@ def build(kind: type, values: Mapping[str, Any]) -> Any:
     """
     Build a settings object from full names and values; the others keep their defaults.
 
-    Raises
-    ------
-    ConfigurationError
-        If a name is unknown (the nearest known one is named) or a value breaks its rule.
-
+    Raises ConfigurationError if a name is unknown (the nearest known one is named) or a value
+    breaks its rule.
     """
     known = [parameter.name for parameter in parameters(kind)]
     for name in values:

@@ -30,24 +30,10 @@ def to_metres(
     values: Values, space: str, max_depth: float, exp: Callable[[Any], Any] = np.exp
 ) -> Values:
     """
-    Convert values of a space to depth in metres.
+    Convert values of a space, of any shape, to depth in metres; pass ``torch.exp`` for tensors.
 
-    Parameters
-    ----------
-    values : array or tensor
-        Of any shape; NaN stays NaN.
-    space : {'depth', 'log', 'disparity', 'metric'}
-        The inverse is identity, exponential, reciprocal, identity.
-    max_depth : float, metres
-        Depth of disparities at or below ``1 / max_depth``, negative ones included; the other
-        spaces are not limited.
-    exp : callable
-        ``torch.exp`` for tensors.
-
-    Returns
-    -------
-    array or tensor, metres
-
+    NaN stays NaN. ``max_depth`` is the depth of disparities at or below ``1 / max_depth``,
+    negative ones included; the other spaces are not limited.
     """
     if space == 'log':
         with np.errstate(over='ignore'):

@@ -32,23 +32,11 @@ _LIDAR_WORDS = ('lidar', 'velodyne', 'ouster', 'hesai', 'livox', 'rslidar', 'las
 
 @dataclass(frozen=True)
 class SparseReading:
-    """
-    Sparse depth of one message: points of a sensor, or a depth image.
+    """Sparse depth of one message: points of a sensor, or a depth image."""
 
-    Parameters
-    ----------
-    frame_id : str
-        Frame of the sensor.
-    input : SparseInput
-        Its points in that frame, or its depth image, without their pose.
-    ring : (N,) int32 or None
-        Scan line of each point, where it was asked for and the message has it.
-
-    """
-
-    frame_id: str
-    input: SparseInput
-    ring: np.ndarray | None = None
+    frame_id: str  # of the sensor
+    input: SparseInput  # points in that frame, or a depth image, without their pose
+    ring: np.ndarray | None = None  # (N,) int32, scan lines, if asked for and in the message
 
     def with_camera(
         self, image_frame: str, shape: tuple[int, ...], info: Any, info_topic: str, rectified: bool
@@ -97,35 +85,20 @@ class SparseSource:
     """
     A kind of sparse depth.
 
-    Parameters
-    ----------
-    topic, text : str
-        Name of the node's input, to be remapped, and what it carries.
-    msgtype : str
-        ROS message type, as 'sensor_msgs/msg/PointCloud2'.
-    read : callable
-        ``read(message, ring=False)`` returns a SparseReading; raises InputError.
-    check : callable
-        ``check(message)`` raises InputError where the header alone shows a useless message.
-    rank : callable or None
-        ``rank(topic, first_message)`` returns a key by which topics of a bag are preferred,
-        smallest first; raises InputError for content that does not fit. Without it the names
-        decide, and nothing is decoded.
-    word : str
-        Part of a topic's name without which it is only read where the user names it.
-    needs_extrinsics : bool
-        Points need the sensor's pose; a depth image only where it is not registered.
-
+    ``read(message, ring=False)`` raises InputError, and so does ``check(message)`` where the
+    header alone shows a useless message. ``rank(topic, first_message)`` returns a key by which
+    topics of a bag are preferred, smallest first; raises InputError for content that does not fit.
+    Without it the names decide, and nothing is decoded.
     """
 
-    topic: str
-    text: str
-    msgtype: str
+    topic: str  # name of the node's input, to be remapped
+    text: str  # what it carries
+    msgtype: str  # as 'sensor_msgs/msg/PointCloud2'
     read: Callable[..., SparseReading]
     check: Callable[[Any], None] = lambda message: None
     rank: Callable[[str, Any], tuple[bool, ...]] | None = None
-    word: str = ''
-    needs_extrinsics: bool = True
+    word: str = ''  # part of a topic's name without which it is only read where the user names it
+    needs_extrinsics: bool = True  # of a depth image only where it is not registered
 
     @property
     def message_name(self) -> str:
