@@ -103,7 +103,6 @@ class OnePassModel(FullDepthModel):
         streams: Sequence[NoState],
         options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """Predict several images of one size; see the base."""
         common_size(rgbs)
         self.check_options(options)
         return self._run(rgbs, options)

@@ -79,7 +79,6 @@ class AverageModel(FullDepthModel):
 
     @property
     def takes_any_batch(self) -> bool:
-        """Whether the number of images in a call may change without compiling anew."""
         return all(member.takes_any_batch for member in self.members)
 
     def new_stream(self) -> AverageStream:

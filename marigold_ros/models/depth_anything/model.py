@@ -180,7 +180,6 @@ class DepthEstimator(OnePassModel):
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
-        """Return the size at which the network sees an image; None as in predict."""
         asked = height, width, processing_resolution
         if asked not in self._sizes:
             wanted = self._size_rules((height, width), processing_resolution)

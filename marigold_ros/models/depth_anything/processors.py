@@ -99,7 +99,6 @@ class TipsProcessor(TorchProcessor):
     }
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Prepare images; see the base."""
         if tuple(image.shape[-2:]) != self.size:
             image = functional.interpolate(image, self.size, mode=self.mode, antialias=True)
         return self._normalised(_as_float(image))
@@ -111,7 +110,6 @@ class DepthProProcessor(TorchProcessor):
     defaults: ClassVar[dict[str, Any]] = {'size': {'height': 1536, 'width': 1536}}
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Prepare images; see the base."""
         normalised = self._normalised(_as_float(image))
         return functional.interpolate(normalised, self.size, mode=self.mode)
 
@@ -146,7 +144,6 @@ class ZoeDepthProcessor(TorchProcessor):
     }
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
-        """Prepare images; see the base."""
         below, right = self._padding(tuple(image.shape[-2:]))
         image = functional.pad(_as_float(image), (right, right, below, below), mode='reflect')
         size = self._size_of(tuple(image.shape[-2:]))

@@ -35,7 +35,6 @@ class MapModel(OnePassModel):
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
-        """Return the size at which the network sees an image; None as in predict."""
         if processing_resolution is None:
             return size_by_area(height, width, self.pixels)
         return size_by_edge(height, width, processing_resolution)

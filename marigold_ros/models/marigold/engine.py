@@ -145,7 +145,6 @@ class MarigoldModel(FullDepthModel):
         }
 
     def new_stream(self) -> Stream:
-        """Return the state of another camera, for :meth:`predict_together`."""
         return Stream()
 
     def reset(self) -> None:
@@ -301,7 +300,6 @@ class MarigoldModel(FullDepthModel):
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
-        """Return the size (PH, PW) at which the networks see an image; None as in predict."""
         if processing_resolution is None:
             if self.facts.processing_pixels:
                 return size_by_area(height, width, self.facts.processing_pixels)

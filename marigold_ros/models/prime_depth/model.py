@@ -74,7 +74,6 @@ class PrimeDepthModel(NetworkMapModel):
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
-        """Return the size at which the network sees an image; None as in predict."""
         if processing_resolution is None and self.longest:
             processing_resolution = min(self.longest, max(height, width))
         return super().processing_size(height, width, processing_resolution)

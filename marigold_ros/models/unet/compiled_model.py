@@ -53,7 +53,6 @@ class CompiledUNetModel(MapModel):
 
     @property
     def answered_by(self) -> str:
-        """The runtime of the last answer."""
         of_torch = self._answered_by_torch
         return str(self._torch_model.answered_by) if of_torch else super().answered_by
 
