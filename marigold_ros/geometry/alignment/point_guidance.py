@@ -11,6 +11,7 @@ tiles, is scored at the other half, for fusion and sigma.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from marigold_ros.config import AlignmentConfig, PipelineConfig
@@ -48,10 +49,7 @@ def align_guided(
     if config.guidance == 'none':
         if not _takes_prompt(model, sparse, config.alignment):
             return prediction, fit
-
-        def prompt(points: SparseDepth) -> Prediction:
-            return model.predict_prompted(rgb, points, **config.prediction)
-
+        prompt = partial(model.predict_prompted, rgb, **config.prediction)
         try:
             return _predicted_with(prompt, prediction, sparse, fit, config.alignment)
         except AlignmentError:  # too few points, or of one depth
@@ -59,16 +57,8 @@ def align_guided(
     if fit.state != 'fitted' or not sparse.kind.is_placed:
         return prediction, fit
     check_guidable(model, config)
-
-    def guide(points: SparseDepth) -> Prediction:
-        return model.predict_guided(
-            rgb,
-            points,
-            **config.prediction,
-            guided=config.guided,
-            max_depth=config.alignment.max_depth,
-        )
-
+    further = {'guided': config.guided, 'max_depth': config.alignment.max_depth}
+    guide = partial(model.predict_guided, rgb, **config.prediction, **further)
     try:
         return _predicted_with(guide, prediction, sparse, fit, config.alignment)
     except AlignmentError as error:
