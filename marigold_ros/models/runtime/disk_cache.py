@@ -162,7 +162,10 @@ def remember_size(folder: Path, model: str, size: tuple[int, int]) -> None:
         sizes = [list(pair) for pair in found.get(model, []) if tuple(pair) != size]
         sizes = [*sizes, list(size)][-SIZES_KEPT:]
         if sizes != found.get(model):
-            _write(folder / SIZES, json.dumps(found | {model: sizes}).encode())
+            try:
+                write_whole(folder / SIZES, json.dumps(found | {model: sizes}).encode())
+            except MarigoldError as error:
+                _warn_unwritten(folder, error.__cause__)
 
 
 def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
@@ -177,13 +180,6 @@ def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
     except Exception as error:  # whatever is wrong with it
         warn_once(f'{folder / SIZES} cannot be used ({error}): it is written anew')
         return {}
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        write_whole(path, data)
-    except MarigoldError as error:
-        _warn_unwritten(path.parent, error.__cause__)
 
 
 def _warn_unwritten(folder: Path, error: BaseException | None) -> None:
