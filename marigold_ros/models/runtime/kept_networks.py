@@ -8,7 +8,6 @@ Imports no torch: what is kept runs without it. Conversion is that of ``openvino
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -96,19 +95,19 @@ class ConvertedNetwork:
     """
 
     def __init__(self, network: Converted) -> None:
-        self._network = network
-        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        # No method, which would hold the network in a circle.
+        self._compiled = lru_cache(_SIZES)(partial(_compile_for, network))
 
     def __call__(self, arguments: list[np.ndarray]) -> np.ndarray:
         """Answer; not for two threads at once."""
-        shape = arguments[0].shape
-        if shape not in self._compiled:
-            self._network.model.reshape(list(shape))
-            self._compiled[shape] = self._network.compile()
-            if len(self._compiled) > _SIZES:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(shape)
-        return self._compiled[shape](arguments)
+        return self._compiled(arguments[0].shape)(arguments)
+
+
+def _compile_for(
+    network: Converted, shape: tuple[int, ...]
+) -> Callable[[list[np.ndarray]], np.ndarray]:
+    network.model.reshape(list(shape))
+    return network.compile()
 
 
 class KeptNetworks:
