@@ -63,11 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text += f'(default: {ModelConfig().model}; --model, --runs, --set, --trace)'
     parser.add_argument('what', nargs='?', choices=('model', 'frame'), default='model', help=text)
     add_model_options(parser, model=None)
-    parser.add_argument(
-        '--arch',
-        choices=('sd2',),
-        help='random weights of this shape in place of --model; --vae tiny: a small autoencoder',
-    )
+    text = 'random weights of this shape in place of --model; --vae tiny: a small autoencoder'
+    add_option(parser, '--arch', str, None, text, choices=('sd2',))
     parser.add_argument('--against', choices=('diffusers',), help='the reference to compare with')
     add_option(parser, '--size', image_size('HxW'), 'HxW', 'of the image', (480, 640))
     add_option(parser, '--resolution', int, 'N', "processing resolution (checkpoint's)")
@@ -77,14 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = f'frames (default: as many as fit in 15 s, with `frame` {_FRAMES})'
     add_option(parser, '--runs', integer(1), 'N', text)
     add_option(parser, '--rounds', integer(1), 'N', 'of a comparison', 3)
-    parser.add_argument(
-        '--variants',
-        nargs='+',
-        metavar='VARIANT',
-        help='runtime variants to compare with the plain float32 model: all, or names as '
-        'bfloat16+channels_last of channels_last, compile, openvino, onnxruntime, bfloat16, '
-        'float16',
-    )
+    text = 'runtime variants to compare with the plain float32 model: all, or names as '
+    text += 'bfloat16+channels_last of channels_last, compile, openvino, onnxruntime, bfloat16, '
+    text += 'float16'
+    add_option(parser, '--variants', str, 'VARIANT', text, nargs='+')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     text = 'frame: also write the calls of one frame of each case, by thread, for Perfetto'
     add_option(parser, '--trace', str, 'FILE', text)

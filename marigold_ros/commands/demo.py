@@ -39,13 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_option(parser, '--bag', str, 'BAG', 'play this bag (default: a synthetic drive)')
     add_option(parser, '--out', str, 'DIR', 'folder for all files', 'out/demo')
-    parser.add_argument(
-        '--rate',
-        type=speed,
-        metavar='auto|R',
-        help='auto measures the first frames and plays so fast that every frame is processed; a '
-        'number is a multiple of real time, with dropped frames (default: auto)',
-    )
+    text = 'auto measures the first frames and plays so fast that every frame is processed; a '
+    text += 'number is a multiple of real time, with dropped frames (default: auto)'
+    add_option(parser, '--rate', speed, 'auto|R', text)
     add_option(parser, '--frames', integer(1), 'N', 'images (default: 40, or the whole bag)')
     size = (640, 480)
     add_option(parser, '--size', image_size('WxH'), 'WxH', 'of the synthetic drive', size)

@@ -77,18 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     text = 'fit to every N-th scan line or degree'
     add_option(parser, '--fit-every', integer(2), 'N', text, 8)
-    parser.add_argument(
-        '--heldout',
-        choices=HELD_OUT,
-        default=HELD_OUT[0],
-        help='score between scan lines, or between degrees of azimuth (default: rings)',
-    )
-    parser.add_argument(
-        '--oracle',
-        choices=ORACLES,
-        help='crop, depth range and fit of the oracle, as in publications (default: that of '
-        '--dataset, else own: the whole image)',
-    )
+    text = 'score between scan lines, or between degrees of azimuth'
+    add_option(parser, '--heldout', str, None, text, HELD_OUT[0], choices=HELD_OUT)
+    text = 'crop, depth range and fit of the oracle, as in publications '
+    text += '(default: that of --dataset, else own: the whole image)'
+    add_option(parser, '--oracle', str, None, text, choices=ORACLES)
     parser.add_argument(
         '--against',
         action='append',
@@ -101,17 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, '--from', seconds, 'S', 'begin at this second of each bag', dest='start')
     add_option(parser, '--to', seconds, 'S', 'end at this second of each bag', dest='stop')
     parser.set_defaults(start=0.0, stop=math.inf)
-    parser.add_argument(
-        '--dataset',
-        choices=(FOLDER, *LAYOUTS),
-        help='BAG is a folder or tar of images with depth: of a benchmark, or any (folder)',
-    )
-    parser.add_argument(
-        '--protocol',
-        choices=tuple(STEPS_AND_MEMBERS),
-        help='predict as a publication does on --dataset: its steps, members, resolution and seed '
-        "(marigold: the paper's 50 steps and 10 members)",
-    )
+    text = 'BAG is a folder or tar of images with depth: of a benchmark, or any (folder)'
+    add_option(parser, '--dataset', str, None, text, choices=(FOLDER, *LAYOUTS))
+    text = 'predict as a publication does on --dataset: its steps, members, resolution and seed '
+    text += "(marigold: the paper's 50 steps and 10 members)"
+    add_option(parser, '--protocol', str, None, text, choices=tuple(STEPS_AND_MEMBERS))
     add_option(parser, '--split', str, 'FILE', 'list of the files to score', '')
     add_option(parser, '--images', str, 'PATTERN', 'images, without a list', '*/image.*')
     add_option(parser, '--depths', str, 'PATTERN', 'depth of the images', '*/depth_mm.png')
@@ -132,13 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='record what the node would publish to DIR/recording, an MCAP bag for RViz and '
         'Foxglove (--set points.stride=4 for a smaller cloud)',
     )
-    parser.add_argument(
-        '--rerun',
-        type=Path,
-        metavar='FILE.rrd',
-        help='also write images, depth, sigma, cloud and scores for the viewer of rerun '
-        '(pip install rerun-sdk)',
-    )
+    text = 'also write images, depth, sigma, cloud and scores for the viewer of rerun '
+    add_option(parser, '--rerun', Path, 'FILE.rrd', f'{text}(pip install rerun-sdk)')
     text = 'mean relative error up to which the verdict calls depth usable'
     add_option(parser, '--usable-error', positive_number, 'X', text, USABLE_ERROR)
     parser.add_argument(

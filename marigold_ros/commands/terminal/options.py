@@ -279,12 +279,8 @@ def add_topic_options(parser: argparse.ArgumentParser, *roles: str) -> None:
         parser.add_argument(
             f'--{role.replace("_", "-")}', metavar='TOPIC', help=f'{kinds}default: found by type'
         )
-    parser.add_argument(
-        '--stamps',
-        choices=('header', 'log'),
-        default='header',
-        help='pair images and scans by header stamp, or by time of recording (default: header)',
-    )
+    text = 'pair images and scans by header stamp, or by time of recording'
+    add_option(parser, '--stamps', str, None, text, 'header', choices=('header', 'log'))
 
 
 def refuse_given(
@@ -336,14 +332,9 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     """Add --jobs and --ray."""
     text = 'bags at once, each in a process with its own model'
     add_option(parser, '--jobs', integer(1), 'N', text, 1)
-    parser.add_argument(
-        '--ray',
-        nargs='?',
-        const='local',
-        metavar='ADDRESS',
-        help='work on a Ray cluster, one task per bag (without ADDRESS: a local one of --jobs '
-        'CPUs); give it after the bags',
-    )
+    text = 'work on a Ray cluster, one task per bag '
+    text += '(without ADDRESS: a local one of --jobs CPUs); give it after the bags'
+    add_option(parser, '--ray', str, 'ADDRESS', text, nargs='?', const='local')
 
 
 def lasting_options(args: argparse.Namespace, *apart: str) -> dict[str, Any]:
