@@ -7,8 +7,6 @@ Parsers of containers, type definitions and rare image formats have faults of th
 list of checks exhausts. What a child could do within its limits, this process can do too.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from itertools import islice
 import os

@@ -9,8 +9,6 @@ Neighbouring frames are not taken for independent. Baselines that saw the same p
 the runs. What was scored differently is left out with a sentence, or refused if nothing remains.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Mapping
 import os

@@ -7,8 +7,6 @@ Nothing leaves this machine, and only who has the token in the printed address c
 from other machines too with --host. Uploads are deleted at the end, which is Ctrl-C.
 """
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

@@ -6,8 +6,6 @@ A trace of this package's calls by thread, in the format of Chrome's trace viewe
 Perfetto and ``chrome://tracing`` show it. Tracing makes short calls look longer than they are.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager

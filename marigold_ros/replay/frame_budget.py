@@ -7,8 +7,6 @@ Frames are rendered, their points lie as sensors put them. What transport adds i
 ``test/trials/timing_trial.py``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

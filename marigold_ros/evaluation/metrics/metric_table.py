@@ -8,8 +8,6 @@ one line here. With p predicted and g true depth in metres, the definitions are 
 prs-eth/Marigold, and of the KITTI benchmark for ``silog``, ``i_rmse`` and ``i_mae``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 import math

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The scores of the baselines, and the prediction's difference from them, at the same pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
