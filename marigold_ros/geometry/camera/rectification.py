@@ -52,7 +52,7 @@ def is_rectified(camera: Camera) -> bool:
 
 
 def rectified(camera: Camera) -> Camera:
-    """Return the pinhole camera of the rectified image: ``K`` is ``P`` if there is one."""
+    """Return the pinhole camera of the rectified image: ``P``, or ``K`` with its skew."""
     K = camera.K if camera.P is None else camera.P
     return Camera(K=K, width=camera.width, height=camera.height)
 
@@ -197,6 +197,8 @@ def _maps(key: tuple) -> np.ndarray:
     K, R, P, coefficients, fisheye, size = _model(key)
     init = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
     maps = np.stack(init(K, coefficients, R, P, size, cv2.CV_32FC1))
+    if K[0, 1]:  # OpenCV knows no skew of the raw image
+        maps[0] += K[0, 1] / K[1, 1] * (maps[1] - K[1, 2])
     right, down = np.diff(maps)[:, 1:], np.diff(maps, axis=1)[:, :, 1:]
     folded = right[0] * down[1] < right[1] * down[0]
     if folded.any():
@@ -232,12 +234,13 @@ def _undistorted(u: np.ndarray, v: np.ndarray, key: tuple) -> np.ndarray:
     """Compute what `_moved` returns."""
     K, R, P, coefficients, fisheye, (width, height) = _model(key)
     pixels = np.stack([u, v], axis=-1).astype(np.float64)[:, None]
+    straight = pixels - [K[0, 1] / K[1, 1], 0.0] * (pixels[..., 1:] - K[1, 2])  # without skew
     if fisheye:
-        rays = cv2.fisheye.undistortPoints(pixels, K, coefficients)
+        rays = cv2.fisheye.undistortPoints(straight, K, coefficients)
     else:
         # OpenCV 4 has a function of its own for this.
         undistort = getattr(cv2, 'undistortPointsIter', cv2.undistortPoints)
-        rays = undistort(pixels, K, coefficients, R=None, P=None, criteria=_ENDS)
+        rays = undistort(straight, K, coefficients, R=None, P=None, criteria=_ENDS)
     points = np.concatenate([rays[:, 0], np.ones((len(u), 1))], axis=1) @ R.T
     stretch = points[:, 2]
     with np.errstate(invalid='ignore', divide='ignore', over='ignore'):

@@ -110,6 +110,35 @@ def test_rectified_pixels_show_the_raw_image_along_their_ray(model):
     np.testing.assert_allclose(source[v, u][inside], expected[inside], atol=0.05)
 
 
+@pytest.mark.parametrize('new_K', [None, P])
+@pytest.mark.parametrize('skew', [-20.0, -3.0, 20.0])
+@pytest.mark.parametrize('model', DISTORTIONS)
+def test_dots_and_points_of_a_skewed_raw_image_are_where_the_rectified_K_says(model, skew, new_K):
+    x, y = (part.ravel() for part in np.mgrid[-0.5:0.6:0.25, -0.4:0.5:0.2])
+    angle = np.hypot(x, y) + 1e-12
+    stretch = 1 - 0.2 * angle**2
+    if model == 'equidistant':
+        bent = np.arctan(angle)
+        stretch = bent * (1 - 0.2 * bent**2) / angle
+    skewed = K + [[0, skew, 0], [0, 0, 0], [0, 0, 0]]
+    coefficients = np.zeros(4 if model == 'equidistant' else 5)
+    coefficients[0] = -0.2
+    raw = Camera(skewed, 320, 240, coefficients, model, P=new_K)
+    ones = np.ones_like(x)
+    u, v, _ = np.rint(skewed @ [x * stretch, y * stretch, ones]).astype(int)
+    expected = ((skewed if new_K is None else new_K) @ [x, y, ones])[:2]
+    moved = rectify_sparse(SparseDepth(u, v, 5 * ones, np.arange(len(x))), raw)
+    assert len(moved) == len(x)
+    np.testing.assert_allclose([moved.u, moved.v], expected[:, moved.index], atol=1.0)
+    for column, row, place in zip(u, v, expected.T, strict=True):
+        image = np.zeros((240, 320), np.uint8)
+        image[row, column] = 255
+        seen = rectify_image(image, raw)
+        rows, columns = np.nonzero(seen)
+        found = np.average([columns, rows], axis=1, weights=seen[rows, columns])
+        np.testing.assert_allclose(found, place, atol=1.0)
+
+
 @pytest.mark.parametrize('turn', [0.0, 0.15])
 @pytest.mark.parametrize('model', DISTORTIONS)
 def test_registered_depth_moves_with_the_image(model, turn):
