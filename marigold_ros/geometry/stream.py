@@ -383,6 +383,7 @@ def _project(
     """Pixel coordinates and depth, in one frame's camera, of points (..., 3) of the other's."""
     T = np.linalg.solve(np.asarray(other.T_world_camera), np.asarray(origin.T_world_camera))
     K = np.asarray(other.K)
+    T[0] += K[0, 1] / K[0, 0] * T[1]  # the skew, at no cost per pixel
     moved = points @ T[:3, :3].T + T[:3, 3]
     depth = moved[..., 2]
     with np.errstate(invalid='ignore', divide='ignore'):

@@ -157,7 +157,14 @@ def test_of_poses_that_stand_still_while_the_image_moves_nothing_is_remembered()
 
 
 @pytest.mark.parametrize(
-    'place', [(), (np.array([[30.0, 0, 14.5], [0, 30, 9.5], [0, 0, 1]]), np.eye(4))]
+    'place',
+    [
+        (),
+        *(
+            (np.array([[30.0, skew, 14.5], [0, 30, 9.5], [0, 0, 1]]), np.eye(4))
+            for skew in (0.0, 4.0, -20.0)
+        ),
+    ],
 )
 def test_every_pixel_of_a_small_image_at_rest_is_remembered(place):
     rng = np.random.default_rng(0)

@@ -91,6 +91,22 @@ def test_alignment_reports_scale_shift_and_points(running):
     assert points[..., 0].min() >= 2.0
 
 
+def test_alignment_points_lie_on_the_rays_of_the_cloud_where_pixels_are_skewed(running):
+    running.configure(alignment__method='global')
+    info = running.robot.camera_info(SECOND)
+    info.k[1] = info.p[1] = 5.0
+    running.deliver('info', info)
+    running.send(SECOND, info=False)
+    axes = ('x', 'y', 'z')
+    points = to_organised(running.wait_received('alignment/points')[0], axes)[0]
+    cloud = to_organised(running.wait_received('points')[0], axes)
+    u, v, _ = np.rint(info.k.reshape(3, 3) @ (points / points[:, 2:]).T).astype(int)
+    assert len(points) > 200
+    for axis in (0, 1):
+        rays = cloud[v, u, axis] / cloud[v, u, 2]
+        np.testing.assert_allclose(points[:, axis] / points[:, 2], rays, atol=1e-6)
+
+
 def test_a_useless_map_is_reported_and_depth_goes_on(running, monkeypatch):
     constant = Prediction(np.full((48, 64), 0.5, np.float32))
     monkeypatch.setattr(running.model, 'predict', lambda *_a, **_k: constant)

@@ -220,8 +220,9 @@ def _alignment_points(result) -> CloudFields:
     """Lift the sparse points to the optical frame, each with whether the fit kept it."""
     sparse, K = result.sparse, result.camera.K
     points = np.zeros((1, len(sparse)), [(name, '<f4') for name in ('x', 'y', 'z', 'inlier')])
-    points['x'] = (sparse.u - K[0, 2]) / K[0, 0] * sparse.z
-    points['y'] = (sparse.v - K[1, 2]) / K[1, 1] * sparse.z
+    down = (sparse.v - K[1, 2]) / K[1, 1]
+    points['x'] = (sparse.u - K[0, 2] - K[0, 1] * down) / K[0, 0] * sparse.z
+    points['y'] = down * sparse.z
     points['z'] = sparse.z
     if result.alignment.inlier is not None:
         points['inlier'] = result.alignment.inlier
