@@ -78,13 +78,15 @@ def sparsification(error: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
     """
     Return AUSE of absolute errors by the sigma that ranks them, and that of a random order.
 
-    In units of the mean error, 0 without error; (n,) both, at least one.
+    In units of the mean error, 0 without error; (n,) both, at least one. Points of equal sigma
+    are left out in random order.
     """
     mean = float(error.mean())
     if mean == 0.0:
         return 0.0, 0.0
     count = np.arange(1, len(error) + 1)
-    by_sigma = np.cumsum(error[np.argsort(sigma, kind='stable')]) / count
+    _, tied, ties = np.unique(sigma, return_inverse=True, return_counts=True)
+    by_sigma = np.cumsum(np.repeat(np.bincount(tied, error) / ties, ties)) / count
     by_error = np.cumsum(np.sort(error)) / count
     best = float(by_error.mean())
     return (float(by_sigma.mean()) - best) / mean, 1.0 - best / mean

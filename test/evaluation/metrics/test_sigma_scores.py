@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Sigma's scores: as planted, and its coverage as promised on held-out lines of two drives."""
 
+from itertools import permutations
 import math
 
 from hypothesis import given
@@ -30,7 +31,7 @@ def test_shares_within_sigma_are_averaged_over_images():
     assert row == {
         'heldout_within_1_sigma': 1 / 3,
         'heldout_within_2_sigma': 2 / 3,
-        'heldout_ause': 0.0,
+        'heldout_ause': pytest.approx(11 / 30),
     }
     coverage.add(np.full(5, 10.0), 0 * sigma, truth)  # no error is within no sigma
     empty = coverage.add(np.full(5, np.nan), sigma, truth)
@@ -76,6 +77,22 @@ def test_ause_is_the_area_between_the_sparsification_curves(error, seed):
     assert area == pytest.approx((by_leaving_out(error, np.argsort(sigma)) - best) / mean)
     assert random == pytest.approx((error.mean() - best) / mean)
     assert sparsification(error, error)[0] == pytest.approx(0, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 2)), min_size=1, max_size=5))
+def test_points_of_equal_sigma_are_left_out_in_random_order(points):
+    error, sigma = np.array(points, np.float64).T
+    areas = [
+        by_leaving_out(error, list(order)) - by_leaving_out(error, np.argsort(error))
+        for order in permutations(range(len(error)))
+        if (np.diff(sigma[list(order)]) >= 0).all()
+    ]
+    expected = np.mean(areas) / (error.mean() or 1.0)
+    assert sparsification(error, sigma)[0] == pytest.approx(expected, abs=1e-9)
+    turned = sparsification(error[::-1], sigma[::-1])
+    assert turned == pytest.approx(sparsification(error, sigma), abs=1e-9)
+    constant, random = sparsification(error, 0 * sigma + 0.3)
+    assert constant == pytest.approx(random, abs=1e-9)
 
 
 LOCAL = PipelineConfig(alignment=AlignmentConfig(method='local'))
