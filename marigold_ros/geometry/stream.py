@@ -407,11 +407,12 @@ def _carried(
     found = _looked_up(previous.metric, x, y)
     (height, width), (rows, columns) = metric.shape, previous.grey.shape
     step_x, step_y = columns / width, rows / height
-    near = [cv2.resize(part, (columns, rows), interpolation=cv2.INTER_NEAREST) for part in (x, y)]
-    grey = _looked_up(
-        previous.grey,
-        ((near[0] + 0.5) * step_x - 0.5).astype(np.float32),
-        ((near[1] + 0.5) * step_y - 0.5).astype(np.float32),
+    # Linear: in the middle of a pixel of the thumbnail, not in its corner.
+    near = [cv2.resize(part, (columns, rows), interpolation=cv2.INTER_LINEAR) for part in (x, y)]
+    grey = _looked_up(  # in a frame, as the outermost pixels have no other neighbours
+        cv2.copyMakeBorder(previous.grey, 1, 1, 1, 1, cv2.BORDER_REPLICATE),
+        ((near[0] + 0.5) * step_x + 0.5).astype(np.float32),
+        ((near[1] + 0.5) * step_y + 0.5).astype(np.float32),
     )
     return (metric * (found / depth)).astype(np.float32), grey
 

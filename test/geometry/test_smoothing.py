@@ -178,6 +178,23 @@ def test_every_pixel_of_a_small_image_at_rest_is_remembered(place):
     np.testing.assert_allclose(again, depth, rtol=1e-6)
 
 
+@pytest.mark.parametrize('shape', [(64, 640), (96, 960), (67, 703)])
+def test_known_poses_of_a_camera_at_rest_change_nothing(shape):
+    rng = np.random.default_rng(0)
+    cells = rng.integers(0, 255, (32, 320, 3)).astype(np.uint8)
+    grey = thumbnail(cv2.resize(cells, shape[::-1], interpolation=cv2.INTER_NEAREST))
+    depth = rng.uniform(2, 9, shape).astype(np.float32)
+    place = np.array([[600.0, 0, 300], [0, 600, 40], [0, 0, 1]]), np.eye(4)
+    plain, posed = (
+        smooth(
+            1.02 * depth, PreviousFrame(depth, grey, 0, *p), CurrentFrame(grey, STEP, *p), CONFIG
+        )
+        for p in ((), place)
+    )
+    assert (plain < 1.015 * depth).all()
+    np.testing.assert_allclose(posed[1:-1, 1:-1], plain[1:-1, 1:-1], rtol=1e-4)
+
+
 def test_an_image_without_edges_keeps_depth_only_where_the_motion_is_known():
     _, depth = still()
     grey, new = thumbnail(np.full((*SHAPE, 3), 9, np.uint8)), depth * np.float32(1.02)
