@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Interpolate in triangles on a grid, by scan conversion of their edges."""
+"""Interpolate in triangles on a grid: of given edges, or of the points nearest to its cells."""
 
 from marigold_ros.kernels.compiled import compiled
 import numpy as np
 
-# Cells; places of points are exact to this.
-_ROUNDING = 1e-9
+# Cells; places of points are exact to this. Weights of corners at cells on a triangle's edge.
+_ROUNDING, _ON_EDGE = 1e-9, -1e-6
 
 
 @compiled()
@@ -73,3 +73,71 @@ def scan_edges(ends: np.ndarray, of_pixel: np.ndarray, rows: int, columns: int) 
                 value += (column - at) / (beyond - at) * (other - value)
             linear[row, column] = value
     return linear
+
+
+@compiled()
+def between_points(
+    nearest: np.ndarray, places: np.ndarray, values: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Interpolate in the triangles of points whose nearest cells meet at a corner of four cells.
+
+    ``nearest`` (rows, columns) is the index of the point nearest to each cell, in ``places``
+    (n, 2), row and column, and ``values`` (n,). The triangles are Delaunay's, but for those whose
+    corner is outside of the grid or within a cell (Rong et al., I3D 2008). Returns (rows, columns)
+    float32, and where it is known, (rows, columns) bool.
+    """
+    rows, columns = nearest.shape
+    found, known = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.bool_)
+    around = np.empty(4, np.int64)
+    for i in range(rows - 1):
+        for j in range(columns - 1):
+            a, b, c, d = nearest[i, j], nearest[i, j + 1], nearest[i + 1, j + 1], nearest[i + 1, j]
+            if (a == b and c == d) or (a == d and b == c) or (a == c and b == d):
+                continue
+            if _apart(places, b, d) < _apart(places, a, c):  # the shorter side divides four points
+                a, b, c, d = b, c, d, a
+            around[0], count = a, 1
+            for point in (b, c, d):
+                if point != a and point != around[count - 1]:
+                    around[count] = point
+                    count += 1
+            for k in range(2, count):
+                _fill(found, known, places, values, a, around[k - 1], around[k])
+    return found, known
+
+
+@compiled()
+def _apart(places: np.ndarray, a: int, b: int) -> float:
+    return (places[a, 0] - places[b, 0]) ** 2 + (places[a, 1] - places[b, 1]) ** 2
+
+
+@compiled()
+def _fill(
+    found: np.ndarray,
+    known: np.ndarray,
+    places: np.ndarray,
+    values: np.ndarray,
+    a: int,
+    b: int,
+    c: int,
+) -> None:
+    """Interpolate in a triangle of points, at its cells that are not known yet."""
+    rows, columns = found.shape
+    y, x, value = places[a, 0], places[a, 1], values[a]
+    down, right, rise = places[b, 0] - y, places[b, 1] - x, values[b] - value
+    other_down, other_right, other_rise = places[c, 0] - y, places[c, 1] - x, values[c] - value
+    area = down * other_right - other_down * right
+    if abs(area) < _ROUNDING:
+        return
+    top, bottom = y + min(0.0, down, other_down), y + max(0.0, down, other_down)
+    first, last = x + min(0.0, right, other_right), x + max(0.0, right, other_right)
+    for i in range(max(int(np.ceil(top)), 0), min(int(bottom), rows - 1) + 1):
+        for j in range(max(int(np.ceil(first)), 0), min(int(last), columns - 1) + 1):
+            if known[i, j]:
+                continue
+            share = ((i - y) * other_right - other_down * (j - x)) / area
+            other = (down * (j - x) - (i - y) * right) / area
+            if min(share, other, 1.0 - share - other) >= _ON_EDGE:
+                found[i, j] = value + share * rise + other * other_rise
+                known[i, j] = True

@@ -31,8 +31,8 @@ _POINT_WEIGHT = 33.0
 # smooth image than in a textured one. Of a cell of the coarse grid: on a finer one it is divided
 # among more, and points reach as far in the image.
 _LINEAR_WEIGHT = 0.02
-# Points that are triangulated, which costs about a microsecond each, for depth and for its proof.
-_TRIANGULATED, _PROVING = 14000, 3000
+# Points that are triangulated one by one, which costs a microsecond or two each.
+_TRIANGULATED = 2000
 # Points of a fold at which interpolation is scored, at least half as many of more.
 _SCORED = 4000
 # Depth of the border, of which the farther part is among the points, in median distances beyond.
@@ -51,8 +51,7 @@ class GridPoints:
     """
     Sound points on a grid: pixels and disparity (M,), their mean in each cell, what is nearest.
 
-    ``fold`` (M,) bool splits them for cross-validation. On a grid that is ``coarser`` than that of
-    a frame, by so many cells, as many points fewer are triangulated.
+    ``fold`` (M,) bool splits them for cross-validation.
     """
 
     u: np.ndarray
@@ -62,7 +61,6 @@ class GridPoints:
     grid: WorkGrid
     mean: np.ndarray  # (rows, columns), 0 without a point
     nearest: NearestPoints
-    coarser: int = 1
 
 
 @dataclass(frozen=True)
@@ -108,13 +106,11 @@ class Candidates(Surfaces, Surroundings):
     held_out: np.ndarray  # (M,) log ratio of each point to an interpolation without its fold
 
 
-def points_on_grid(
-    sparse: SparseDepth, fold: np.ndarray, grid: WorkGrid, coarser: int = 1
-) -> GridPoints:
+def points_on_grid(sparse: SparseDepth, fold: np.ndarray, grid: WorkGrid) -> GridPoints:
     """Return sound points, at least one, with what all candidates need of them."""
     u, v, disparity = sparse.u, sparse.v, 1.0 / sparse.z.astype(np.float64)
     mean, count = grid.mean_in_cells(u, v, disparity)
-    return GridPoints(u, v, disparity, fold, grid, mean, nearest_points(count), coarser)
+    return GridPoints(u, v, disparity, fold, grid, mean, nearest_points(count))
 
 
 def point_candidates(points: GridPoints, rgb: np.ndarray | None) -> Candidates:
@@ -142,8 +138,7 @@ def join_candidates(
 def surfaces(points: GridPoints, rgb: np.ndarray | None) -> Surfaces:
     """Interpolate between the points, along the edges of the image."""
     u, v, disparity, grid = points.u, points.v, points.disparity, points.grid
-    most = _TRIANGULATED // points.coarser
-    plane, inside = interpolate(u, v, disparity, grid, most, points.nearest)
+    plane, inside = interpolate(u, v, disparity, grid, _TRIANGULATED, points.nearest)
     linear = -np.log(plane)
     image = None if rgb is None else grid.mean_colour(rgb)
     border = border_points(u, v, inside, points.nearest.distance, grid)
@@ -204,8 +199,7 @@ def hold_out_points(points: GridPoints) -> np.ndarray:
         if len(known) == 0 or len(scored) == 0:
             continue
         scored = scored[:: max(1, len(scored) // _SCORED)]
-        most = _PROVING // points.coarser
-        expected, _ = interpolate(u[known], v[known], disparity[known], grid, most)
+        expected, _ = interpolate(u[known], v[known], disparity[known], grid, _TRIANGULATED)
         ratio[scored] = np.log(grid.sample(expected, u[scored], v[scored]) / disparity[scored])
     return ratio
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Interpolation of scattered values on the work grid: in triangles, by pull-push, by the nearest.
+Interpolation of scattered values on the work grid: in triangles, and by the nearest.
 
-Triangles are exact for what is linear in the image. Where most cells have points their means are
-interpolated by pull-push, which costs a millisecond at any density.
+Triangles are exact for what is linear in the image. Those of many points are found by the cells to
+which each point is nearest, in a few milliseconds at any density.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import cv2
 from marigold_ros.geometry.around_points import hull_of
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 from marigold_ros.kernels.pull_push import pull_push
-from marigold_ros.kernels.triangles import scan_edges
+from marigold_ros.kernels.triangles import between_points, scan_edges
 import numpy as np
 
 # Pixels; points are inserted band by band, so that each is close to the one before.
@@ -56,21 +56,34 @@ def interpolate(
     Interpolate values of points at pixels (M,), of at least one, at every cell.
 
     Returns (rows, columns) float32, and where it is interpolated, (rows, columns) bool; elsewhere
-    it is the nearest point's. Of more than ``most`` points the means in cells are triangulated; of
-    more than as many cells they are interpolated by pull-push, everywhere within the points'
-    convex hull. ``nearest`` are those of the grid, if they are known.
+    it is the nearest point's. Of more than ``most`` points the means in cells span the triangles,
+    and all of the points' convex hull is interpolated. ``nearest`` are the grid's, if known.
     """
     mean, count = grid.mean_in_cells(u, v, values)
-    if len(u) > most and np.count_nonzero(count) > most:
-        found, inside = pull_push(mean, count), hull_of(count)
+    nearest = nearest or nearest_points(count)
+    if len(u) > most:
+        found, inside = _between_cells(u, v, mean, count, nearest, grid)
     else:
-        if len(u) > most:
-            x, y = (grid.mean_in_cells(u, v, place)[0][count > 0] for place in (u, v))
-            u, v, values = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp), mean[count > 0]
         found = _triangulate(u, v, values, grid)
         inside = np.isfinite(found)
-    spread = (nearest or nearest_points(count)).spread(mean)
-    return np.where(inside, found, spread).astype(np.float32), inside
+    return np.where(inside, found, nearest.spread(mean)).astype(np.float32), inside
+
+
+def _between_cells(
+    u: np.ndarray,
+    v: np.ndarray,
+    mean: np.ndarray,
+    count: np.ndarray,
+    nearest: NearestPoints,
+    grid: WorkGrid,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Interpolate means in the triangles that cells with points span."""
+    places = [grid.mean_in_cells(u, v, side)[0].ravel() for side in grid.place(u, v).T]
+    found, known = between_points(nearest.cell, np.stack(places, axis=1), mean.ravel())
+    if not known.any():  # all on one line
+        return found, known
+    # Between triangles that are missing.
+    return pull_push(found, known), hull_of(count)
 
 
 def _triangulate(u: np.ndarray, v: np.ndarray, values: np.ndarray, grid: WorkGrid) -> np.ndarray:

@@ -310,7 +310,7 @@ def _held_out_ratios(
     """
     known, held_out = points.chosen(~scored), points.chosen(scored)
     fold = checkerboard_fold(known.u, known.v, guide.shape, among=True)
-    candidates = point_candidates(points_on_grid(known, fold, grid, _COARSER), guide.rgb)
+    candidates = point_candidates(points_on_grid(known, fold, grid), guide.rgb)
     mixture = mix(network_input(candidates, known, None), guide.network)
     log_depth, log_error = (
         grid.sample(values, held_out.u, held_out.v)
