@@ -38,10 +38,11 @@ class VideoWriter:
     def __exit__(self, kind: object, error: BaseException | None, *trace: object) -> None:
         try:
             if self._encoder is not None:
+                is_kept = not isinstance(error, WriteError)
                 # After an error, what could not be written either is no news.
                 with suppress(WriteError) if error else nullcontext(), self._writing():
-                    self._encoder.close()
-                    if not isinstance(error, WriteError):
+                    self._encoder.close(is_kept)
+                    if is_kept:
                         os.replace(self._draft, self.path)
         finally:
             with suppress(OSError):
@@ -117,9 +118,10 @@ class _H264:
     def add(self, rgb: np.ndarray) -> None:
         self._file.mux(self._stream.encode(self._frame_of(rgb, 'rgb24')))
 
-    def close(self) -> None:
+    def close(self, is_kept: bool) -> None:
         try:
-            self._file.mux(self._stream.encode())
+            if is_kept:  # FFmpeg crashes on images after a header that the disk did not take
+                self._file.mux(self._stream.encode())
         finally:  # else the garbage collector does, and prints what the disk did not take
             self._file.close()
 
@@ -138,9 +140,10 @@ class _Mpeg4:
             raise _full_disk()
         self._writer.write(rgb[..., ::-1].copy())
 
-    def close(self) -> None:
+    def close(self, is_kept: bool) -> None:
         self._writer.release()
-        if not cv2.VideoCapture(str(self._path)).isOpened():  # its index, at the end, is missing
+        # Without its index, at the end, it does not open.
+        if is_kept and not cv2.VideoCapture(str(self._path)).isOpened():
             raise _full_disk()
 
 
