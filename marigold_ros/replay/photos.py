@@ -42,6 +42,7 @@ IMAGE_SUFFIXES = *_JPEG_SUFFIXES, '.png', '.bmp', '.tif', '.tiff', '.webp', '.gi
 UNREAD_SUFFIXES = ('.heic', '.heif')
 UNREAD_REMEDY = 'HEIC cannot be read; convert it (heif-convert a.heic a.jpg), or export JPEG'
 _AVIF, _ORIENTATION = (b'ftypavif', b'ftypavis'), 0x112  # how it begins, EXIF's tag
+_MOST_PNG_SIDE = 1_000_000  # of libpng
 _PLAIN_RATE = 30.0  # of sources that do not state theirs, or one that nobody plays, Hz
 USUAL_FOV = 60.0  # of photos, degrees across the longer side
 FAR_TO_NEAR = 5.0  # assumed of the farthest and the nearest point of relative depth
@@ -260,6 +261,12 @@ def write_prediction(
 
 
 def _png(image: np.ndarray) -> bytes:
+    height, width = image.shape[:2]
+    if max(height, width) > _MOST_PNG_SIDE:  # OpenCV returns nothing
+        raise InputError(
+            f'a result has {width}x{height} px, and may have {_MOST_PNG_SIDE} on a side as a PNG; '
+            'reduce the image'
+        )
     return cv2.imencode('.png', image)[1].tobytes()
 
 

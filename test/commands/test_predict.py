@@ -318,6 +318,20 @@ def test_a_disk_that_is_full_ends_a_video_of_opencv_at_once(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_image_too_wide_for_its_results_is_named_and_the_rest_goes_on(
+    model, image, tmp_path, capfd
+):
+    wide = write_png(tmp_path / 'wide.png', np.zeros((1, 600_000, 3), np.uint8))
+    out = tmp_path / 'out'
+    assert main(['predict', str(wide), str(image[0]), '--out', str(out)]) == 1
+    error = capfd.readouterr().err.splitlines()[0]
+    assert error == (
+        f'error: {wide}: a result has 1200000x41 px, and may have 1000000 on a side as a PNG; '
+        'reduce the image'
+    )
+    assert len(list(out.iterdir())) == 4
+
+
 @pytest.mark.parametrize(('length', 'code'), [(238, 0), (239, 1)])
 def test_a_name_may_be_as_long_as_those_of_its_results_can_be(
     model, image, tmp_path, capsys, length, code

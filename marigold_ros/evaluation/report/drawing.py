@@ -177,9 +177,9 @@ def with_error_legend(image: np.ndarray) -> np.ndarray:
 
 
 def _with_bar(image: np.ndarray, bar: np.ndarray, ticks: Mapping[str, float]) -> np.ndarray:
-    """Append a labelled colour bar below an image, in sizes that fit its width."""
-    width = image.shape[1]
-    k = max(1, width // 900)
+    """Append a labelled colour bar below an image, in sizes that fit it."""
+    height, width = image.shape[:2]
+    k = max(1, min(width // 900, height // _LEGEND_PX))  # no higher than a low panorama
     face, size = _FONT[0], _FONT[1] * k
     strip = np.full((_LEGEND_PX * k, width, 3), 255, np.uint8)
     strip[4 * k : 18 * k, 10 : 10 + bar.shape[1]] = np.repeat(bar, 14 * k, axis=0)[:, : width - 10]

@@ -106,6 +106,13 @@ def test_legends_are_put_below_and_leave_the_image_alone():
         assert (drawn[:30] == image).all()
 
 
+@pytest.mark.parametrize(('height', 'legend'), [(3, 40), (80, 80), (400, 160)])
+def test_the_legend_of_a_low_panorama_is_no_higher_than_it_where_one_line_fits(height, legend):
+    panorama = np.zeros((height, 3600, 3), np.uint8)
+    for drawn in (with_depth_legend(panorama, 1, 50), with_error_legend(panorama)):
+        assert drawn.shape[0] - height == legend
+
+
 def test_a_scale_is_found_for_any_depths():
     for z in (np.zeros(0), np.array([np.nan]), np.full(5, 3.0), np.geomspace(1, 90, 100)):
         low, high = depth_scale(z)
