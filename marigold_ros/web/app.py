@@ -115,6 +115,8 @@ class Service:
                 await receive(request.stream(), length, path)
             limiter = self.photo_check if upload.kind == 'photo' else self.other_check
             await to_thread.run_sync(check_content, upload, path, limiter=limiter)
+            if await request.is_disconnected():  # no page would know its job
+                raise ClientDisconnect
             return self._start(Job(upload.kind, upload.name, folder, partial(work, path=path)))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -133,6 +135,8 @@ class Service:
             await to_thread.run_sync(check_bag, path, limiter=self.other_check)
         except OSError as error:
             raise Refused(422, f'{text[:80]} cannot be read ({error.strerror})') from error
+        if await request.is_disconnected():
+            raise ClientDisconnect
         name, folder = path.resolve().name, self._new_folder()
         return self._start(Job('bag', name, folder, partial(work, path=path)))
 

@@ -151,6 +151,7 @@ def running_server(folder, host='127.0.0.1', load=RedChannelModel, **limits) -> 
         thread.start()
         client = Client(listening.getsockname()[1], models, folder, access.token)
         client.access, client.jobs, client.live = access, jobs, service.live
+        client.state = server.server_state  # its connections, and the tasks of requests
         try:
             yield client
         finally:

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 import io
 import socket
 import struct
+import threading
 import zlib
 
 import cv2
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.photos import IMAGE_SUFFIXES
-from marigold_ros.web import uploads
+from marigold_ros.web import app, uploads
 from marigold_ros.web.jobs import MOST_WAITING
 import numpy as np
 import pytest
@@ -193,10 +194,10 @@ def test_the_length_is_refused_before_the_body_is_read(server, left, name, lengt
     assert left() == []
 
 
-def begun_upload(server):
+def begun_upload(server, path='/api/files?name=a.png'):
     """Return a connection that has sent 100 of the 1000 bytes of a photo."""
     connection = socket.create_connection(('127.0.0.1', server.port), timeout=20)
-    head = f'POST /api/files?name=a.png HTTP/1.1\r\nHost: {server.host}\r\n'
+    head = f'POST {path} HTTP/1.1\r\nHost: {server.host}\r\n'
     head += f'Authorization: {server.bearer}\r\nContent-Length: 1000\r\n\r\n'
     connection.sendall(head.encode() + PNG[:100])
     return connection
@@ -206,6 +207,24 @@ def test_an_upload_that_ends_early_leaves_nothing_behind(server, left):
     with begun_upload(server):
         server.settles(left)
     server.settles(lambda: left() == [])
+
+
+@pytest.mark.parametrize(
+    ('path', 'check'),
+    [('/api/files?name=a.png', 'check_content'), ('/api/bags?path=/drive', 'check_bag')],
+)
+def test_a_file_whose_page_is_closed_while_it_is_checked_becomes_no_job(
+    server, left, monkeypatch, path, check
+):
+    begins, ends, before = threading.Event(), threading.Event(), server.jobs.all()
+    monkeypatch.setattr(app, check, lambda *_: (begins.set(), ends.wait(20)))
+    with begun_upload(server, path) as connection:
+        connection.sendall(bytes(900))
+        assert begins.wait(20)
+    server.settles(lambda: not server.state.connections)
+    ends.set()
+    server.settles(lambda: not server.state.tasks)
+    assert (server.jobs.all(), left()) == (before, [])
 
 
 def test_only_so_many_uploads_come_at_once(server, left):
