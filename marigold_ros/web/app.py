@@ -147,8 +147,8 @@ class Service:
         self.models.check(model)
         steps = _number(query, 'steps', 0)
         settings = build(PredictionConfig, {'denoising_steps': steps}).prediction
-        every = _number(query, 'every', 1)
         if kind == 'bag':
+            every = _number(query, 'every', 1)
             return partial(score_bag, models=self.models, model=model, every=every)
         show = show_photo if kind == 'photo' else show_video
         return partial(show, models=self.models, model=model, settings=settings)

@@ -161,14 +161,18 @@ def test_broken_files_get_one_sentence(server, left, name, body, status, capfd):
         ({'steps': '1e3'}, 'steps'),
         ({'steps': '51'}, 'denoising_steps'),
         ({'steps': '²'}, 'steps'),
-        ({'every': '0'}, 'every'),
-        ({'every': '9' * 30}, 'every'),
+        ({'name': 'drive.mcap', 'every': '0'}, 'every'),
+        ({'name': 'drive.mcap', 'every': '9' * 30}, 'every'),
     ],
 )
 def test_wrong_choices_get_one_sentence(server, query, word):
-    answer = server.send('photo.png', PNG, **query)
+    answer = server.send(body=PNG, **{'name': 'photo.png', **query})
     assert answer.status in (400, 422)
     assert word in answer.json['error']
+
+
+def test_the_choices_of_bags_do_not_refuse_a_photo(server):
+    assert server.wait(server.send('photo.png', PNG, every='0').json)['state'] == 'done'
 
 
 @pytest.mark.parametrize(
