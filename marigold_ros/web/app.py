@@ -12,11 +12,13 @@ import secrets
 import shutil
 
 from anyio import CapacityLimiter, to_thread
-from marigold_ros.config import NodeConfig, PredictionConfig
+from marigold_ros.bags.frames import Excerpt
+from marigold_ros.config import NodeConfig, PipelineConfig
 from marigold_ros.errors import MarigoldError
 import marigold_ros.evaluation.report
 from marigold_ros.models.hub import as_size
 from marigold_ros.replay.photos import IMAGE_SUFFIXES
+from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.settings import build
 from marigold_ros.web.bag_jobs import score_bag
 from marigold_ros.web.depth_jobs import show_photo, show_video
@@ -146,12 +148,13 @@ class Service:
         model = query.get('model') or self.models.names[0]
         self.models.check(model)
         steps = _number(query, 'steps', 0)
-        settings = build(PredictionConfig, {'denoising_steps': steps}).prediction
+        settings = build(PipelineConfig, {'denoising_steps': steps})
         if kind == 'bag':
-            every = _number(query, 'every', 1)
-            return partial(score_bag, models=self.models, model=model, every=every)
+            excerpt = Excerpt(every=_number(query, 'every', 1))
+            options = ReplayOptions(settings, excerpt=excerpt)
+            return partial(score_bag, models=self.models, model=model, options=options)
         show = show_photo if kind == 'photo' else show_video
-        return partial(show, models=self.models, model=model, settings=settings)
+        return partial(show, models=self.models, model=model, settings=settings.prediction)
 
     def _refuse_if_full(self, kind: str) -> None:
         if not self.folder.is_dir():  # cleaners of /tmp

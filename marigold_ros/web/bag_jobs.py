@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.bags.frames import Excerpt
 from marigold_ros.errors import BagError, counted, number
 from marigold_ros.evaluation.report.verdict_section import verdict_section
 from marigold_ros.evaluation.results.results import RESULT_FILES
@@ -19,13 +18,14 @@ from marigold_ros.web.jobs import Job
 from marigold_ros.web.models import ModelStore
 
 
-def score_bag(job: Job, path: Path, models: ModelStore, model: str, every: int) -> None:
+def score_bag(
+    job: Job, path: Path, models: ModelStore, model: str, options: ReplayOptions
+) -> None:
     """
-    Replay every n-th image of a bag, score a model on it, and write the report.
+    Replay a bag, score a model on it, and write the report.
 
     What could be read of a damaged bag is kept.
     """
-    options = ReplayOptions(excerpt=Excerpt(every=every))
     job.step('reading the bag')
     found = bag_words(inspect_bag(path, options))
     job.result['bag'] = {role: job.words(text) for role, text in found.items()}

@@ -53,13 +53,14 @@ def test_a_slow_camera_and_a_small_bag_are_not_nothing():
 
 def test_an_uploaded_bag_has_its_own_name_in_the_report_and_what_was_chosen(server, short_drive):
     (path,) = short_drive.glob('*.mcap')
-    job = server.send('my drive.mcap', path.read_bytes(), every=2, model='unet').json
+    job = server.send('my drive.mcap', path.read_bytes(), every=2, steps=3, model='unet').json
     job = server.wait(job)
     assert (job['state'], job['name']) == ('done', 'my drive.mcap'), job['text']
     assert b'Depth on my drive.mcap' in server.file(job, 'report.html').data
     results = json.loads(server.file(job, 'results.json').data)
     assert results['frames']['processed'] == 2
     assert results['provenance']['checkpoint']['name'] == 'unet'
+    assert results['provenance']['options']['denoising_steps'] == 3
 
 
 @pytest.mark.parametrize(
