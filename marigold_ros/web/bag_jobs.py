@@ -31,6 +31,7 @@ def score_bag(
     job.result['bag'] = {role: job.words(text) for role, text in found.items()}
     job.step(f'loading {model}')
     loaded = models.get(model)
+    job.step('scoring images')  # the first of a machine waits for compilers
     out = job.folder / 'results'
     try:
         evaluate_bag(path, loaded, options, out, progress=partial(job.step, 'scoring images'))

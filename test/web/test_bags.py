@@ -116,3 +116,17 @@ def test_a_job_that_fails_names_the_bag_as_it_was_sent(server, short_drive, monk
     (path,) = short_drive.glob('*.mcap')
     job = server.wait(server.send('my drive.mcap', path.read_bytes()).json)
     assert (job['state'], job['text']) == ('failed', 'my drive.mcap is damaged')
+
+
+def test_a_loaded_model_is_not_called_loading_before_its_first_image(
+    server, short_drive, monkeypatch
+):
+    said = []
+
+    def fail(*_bag, **_options):
+        said.append(server.jobs.all()[-1].text)
+        raise BagError('the bag is damaged')
+
+    monkeypatch.setattr(bag_jobs, 'evaluate_bag', fail)
+    job = server.wait(name_bag(server, short_drive).json)
+    assert (job['text'], said) == ('the bag is damaged', ['scoring images'])
