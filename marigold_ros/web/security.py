@@ -122,7 +122,8 @@ class Guard:
 
     def _is_named(self, host: str) -> bool:
         try:
-            name = urlsplit(f'//{host}').hostname or ''
+            parts = urlsplit(f'//{host}')
+            name, _ = parts.hostname or '', parts.port  # that names the cookie
         except ValueError:
             return False
         return name in self._access.names or (
@@ -152,8 +153,9 @@ class Guard:
 
 
 def _cookie(scope: Scope) -> str:
-    """Return the name of the cookie: all ports of a machine share their cookies."""
-    return f'marigold_token_{scope["server"][1]}'
+    """Return the name of the cookie: all ports, forwarded ones too, share those of their host."""
+    host = Headers(scope=scope)['host']
+    return f'marigold_token_{urlsplit(f"//{host}").port or 80}'
 
 
 def refusal(status: int, text: str) -> Response:

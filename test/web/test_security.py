@@ -19,7 +19,10 @@ def test_names_of_the_loopback_are_answered(server, host):
 
 @pytest.mark.parametrize(
     'host',
-    ['evil.example', '127.0.0.1.evil.example', '10.1.2.3', '', '[::1', 'localhost@evil', None],
+    [
+        *('evil.example', '127.0.0.1.evil.example', '10.1.2.3', '', '[::1', 'localhost@evil'),
+        *('localhost:99999', 'localhost:no', 'localhost:-1', None),
+    ],
 )
 def test_other_names_are_refused(server, host):
     answer = server.ask('GET', '/api/settings', headers={'Host': host})
@@ -130,6 +133,21 @@ def test_the_token_of_the_address_becomes_a_cookie_that_scripts_cannot_read(serv
     assert server.ask('GET', '/', headers=kept).status == 200
     assert server.ask('GET', '/api/settings', headers=kept).status == 200
     assert server.ask('GET', '/api/settings').status == 200
+
+
+@pytest.mark.parametrize(
+    ('host', 'other'),
+    [('localhost:8191', 'localhost:8192'), ('[::1]:8191', '[::1]:8192'), ('localhost', '[::1]:1')],
+)
+def test_servers_behind_forwarded_ports_have_cookies_of_their_own(server, host, other):
+    path, none = server.address.removeprefix(f'http://{server.host}'), {'Authorization': None}
+    greeting = server.ask('GET', path, headers={'Host': host, **none})
+    kept = {'Cookie': greeting.headers['set-cookie'].partition(';')[0], **none}
+    assert server.ask('GET', '/api/jobs', headers={'Host': host, **kept}).status == 200
+    greeting = server.ask('GET', path, headers={'Host': other, **none})
+    name = greeting.headers['set-cookie'].partition('=')[0]
+    assert name != kept['Cookie'].partition('=')[0]
+    assert server.ask('GET', '/api/jobs', headers={'Host': other, **kept}).status == 401
 
 
 def test_beyond_the_loopback_addresses_are_names_and_other_names_are_not(open_server):
