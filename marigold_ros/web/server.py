@@ -150,9 +150,10 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     both = host == '::' and socket.has_dualstack_ipv6()  # the name it prints often has IPv4 only
     try:
+        host.encode('idna')  # else a socket would raise TypeError, and stay open
         return socket.create_server((host, port), family=family, dualstack_ipv6=both)
-    except OSError as error:
-        number = error.errno or 0  # negative: names that are not resolved
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, 'errno', None) or 0  # negative: names that are not resolved
         why = os.strerror(number) if number > 0 else 'there is no such address'
         raise ConfigurationError(
             f'the server cannot listen on {host}, port {port} ({why}); choose another --port, or '

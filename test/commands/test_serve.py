@@ -48,8 +48,10 @@ def test_an_address_that_is_none_is_one_sentence(capsys):
     pytest.importorskip('uvicorn')
     assert main(['serve', '--host', '']) == 2  # not all addresses
     assert '--host is empty' in capsys.readouterr().err
-    assert main(['serve', '--host', 'no such host', '--port', '0']) == 1
-    assert '(there is no such address); choose' in capsys.readouterr().err
+    for host in ('no such host', 'é..x', 'ü' * 64):
+        assert main(['serve', '--host', host, '--port', '0']) == 1
+        (error,) = capsys.readouterr().err.splitlines()
+        assert f'listen on {host}, port 0 (there is no such address); choose' in error
 
 
 def test_limit_and_settings_are_those_that_are_given(monkeypatch):
