@@ -186,11 +186,14 @@ def open_video(source: Path | int) -> Iterator[Video]:
     """Open a video file, or the camera of a number; raises InputError if it cannot be opened."""
     if isinstance(source, Path) and not os.path.isfile(source):
         raise InputError('there is no such file; check the path')
+    # FFmpeg takes a relative name with a colon for an address.
+    name = source if isinstance(source, int) else str(source.absolute())
+    if isinstance(name, str) and name.encode(errors='ignore') != os.fsencode(name):
+        raise InputError('its path is not UTF-8, which OpenCV needs of videos; rename it')
     if isinstance(source, Path):
         _look('try_video', source)
     with _quiet_opencv():
-        # FFmpeg takes a relative name with a colon for an address.
-        capture = cv2.VideoCapture(source if isinstance(source, int) else str(source.resolve()))
+        capture = cv2.VideoCapture(name)
     try:
         if not capture.isOpened():
             what = 'there is no such camera' if isinstance(source, int) else 'it is no video'

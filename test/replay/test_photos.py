@@ -3,6 +3,7 @@
 """Photos and videos as they are read, and their depth as images and as meshes."""
 
 from fractions import Fraction
+import os
 
 import cv2
 from marigold_ros.errors import InputError
@@ -94,6 +95,22 @@ def test_a_recording_of_a_browser_has_a_clock_and_no_rate(tmp_path):
     with open_video(tmp_path / 'recording.mkv') as video:
         assert video.rate == 30
         assert video.missing(len(list(video.images))) == ''
+
+
+@pytest.mark.parametrize('name', [b'caf\xe9.avi', b'd\xe9/cafe.avi'])
+def test_a_video_whose_path_is_not_utf8_is_named_as_such_and_read_by_a_link(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    codec = cv2.VideoWriter.fourcc(*'MJPG')
+    writer = cv2.VideoWriter(str(tmp_path / 'a.avi'), codec, 5.0, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    (tmp_path / 'a.avi').rename(path)
+    with pytest.raises(InputError, match='is not UTF-8.*; rename it'), open_video(path):
+        pass
+    (tmp_path / 'link.avi').symlink_to(path)
+    with open_video(tmp_path / 'link.avi') as video:
+        assert len(list(video.images)) == 1
 
 
 def test_a_photo_that_is_cut_off_is_named_as_such(tmp_path):
