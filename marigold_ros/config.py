@@ -106,7 +106,8 @@ class EngineConfig(Settings):
     )
     timestep_spacing: str = setting(
         'auto',
-        "auto is the checkpoint's own, but trailing instead of leading below 10 steps",
+        "auto is the checkpoint's own, but trailing instead of leading below 10 steps and of "
+        'linspace in one',
         choices=('auto', 'leading', 'trailing'),
     )
     warm_start: float = setting(

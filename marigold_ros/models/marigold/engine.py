@@ -485,8 +485,9 @@ class MarigoldModel(FullDepthModel):
         spacing = None
         if not reference_exact:
             spacing = choose_spacing(self.scheduler, steps) if chosen == 'auto' else chosen
-            if chosen == 'auto' and spacing != self.scheduler.config.timestep_spacing:
-                self._note(SPACING_NOTE)
+            own = self.scheduler.config.timestep_spacing
+            if chosen == 'auto' and spacing != own:
+                self._note(SPACING_NOTE.format(own))
         key = (steps, spacing)
         if key not in self._schedules:
             self._schedules[key] = ddim_schedule(self.scheduler, steps, spacing, self.device)

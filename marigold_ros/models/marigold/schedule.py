@@ -15,11 +15,12 @@ import torch
 
 # Below this number of steps `leading` spacing is replaced by `trailing`: its first timestep is far
 # from pure noise (at one step it is 1 of 999), which the latent is (arXiv 2409.11355, section 3).
+# The one step of `linspace` is at 0 of 999.
 LEADING_FROM = 10
 STEPS_LIMIT = 50
 SPACING_NOTE = (
-    "the checkpoint's leading timestep spacing is replaced by trailing below 10 denoising steps: "
-    'leading presents pure noise as nearly clean there (arXiv 2409.11355)'
+    "the checkpoint's {} timestep spacing is replaced by trailing: with so few denoising steps it "
+    'presents pure noise as nearly clean (arXiv 2409.11355)'
 )
 
 
@@ -67,9 +68,10 @@ class Schedule:
 
 
 def choose_spacing(scheduler: DDIMScheduler, steps: int) -> str:
-    """Return the checkpoint's own timestep spacing, but never ``leading`` with few steps."""
+    """Return the checkpoint's own timestep spacing, or ``trailing`` if it starts nearly clean."""
     own = str(scheduler.config.timestep_spacing)
-    return 'trailing' if own == 'leading' and steps < LEADING_FROM else own
+    fewest = {'leading': LEADING_FROM, 'linspace': 2}.get(own, 1)
+    return 'trailing' if steps < fewest else own
 
 
 def ddim_schedule(

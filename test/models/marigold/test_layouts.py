@@ -91,6 +91,20 @@ def test_v1_0_runs_few_steps_trailing_and_notes_it_once(copy, edit, image, caplo
         assert np.array_equal(answer, few[1]) == (spacing == 'trailing')
 
 
+def test_a_single_step_of_linspace_runs_trailing_and_says_so(copy, edit, oracle, image):
+    make_v1_0(copy, edit, timestep_spacing='linspace')
+    model, rgb = load_model(str(copy), device='cpu'), image(48, 64)
+    one, two = (model.predict(rgb, steps, 1, 64).relative for steps in (1, 2))
+    assert [note.split(':')[0] for note in model.notes if 'spacing' in note] == [
+        "the checkpoint's linspace timestep spacing is replaced by trailing"
+    ]
+    compare(model, oracle(model), image(75, 100), 1)  # as diffusers does, from timestep 0
+    edit(copy / 'scheduler' / 'scheduler_config.json', timestep_spacing='trailing')
+    trailing = load_model(str(copy), device='cpu')
+    assert np.array_equal(one, trailing.predict(rgb, 1, 1, 64).relative)
+    assert not np.array_equal(two, trailing.predict(rgb, 2, 1, 64).relative)
+
+
 @pytest.mark.parametrize('steps', [1, 2, 4])
 def test_an_lcm_checkpoint_answers_as_diffusers_does(copy, edit, oracle, image, steps):
     make_lcm(copy, edit)

@@ -66,12 +66,14 @@ def test_every_number_of_steps_gives_that_many(steps):
         assert len(schedule.steps) == len(schedule.timesteps) == steps
 
 
-def test_leading_spacing_is_replaced_where_steps_are_few():
+def test_a_spacing_that_starts_far_from_noise_is_replaced_where_steps_are_few():
     assert [choose_spacing(v1_0(), n) for n in (1, 4, 9, 10, 50)] == ['trailing'] * 3 + [
         'leading'
     ] * 2
     assert choose_spacing(v1_1(), 1) == 'trailing'
-    assert choose_spacing(v1_0(timestep_spacing='linspace'), 1) == 'linspace'
+    linspace = v1_0(timestep_spacing='linspace')
+    assert [choose_spacing(linspace, n) for n in (1, 2, 50)] == ['trailing'] + ['linspace'] * 2
+    assert ddim_schedule(linspace, 2).timesteps.tolist() == [999, 0]
     assert ddim_schedule(v1_0(), 2, 'trailing').timesteps.tolist() == [999, 499]
 
 
