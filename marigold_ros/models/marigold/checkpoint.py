@@ -285,6 +285,9 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
         raise CheckpointError(
             f'{path} has timestep_spacing {spacing!r:.99}; known are leading, trailing, linspace'
         )
+    # Other classes, as PNDM, do not clip and do not write so; DDIM would clip to [-1, 1].
+    if config.get('_class_name', 'DDIMScheduler') not in ('DDIMScheduler', 'DDPMScheduler'):
+        config = {'clip_sample': False, **config}
     read = signature(kind.__init__).parameters  # diffusers warns of other values
     try:
         scheduler = kind.from_config({key: config[key] for key in read if key in config})

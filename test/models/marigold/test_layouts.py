@@ -8,12 +8,23 @@ import os
 from pathlib import Path
 import shutil
 
-from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderTiny,
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
+from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.marigold.denoiser import consistency_generators
 from marigold_ros.models.marigold.engine import COLOUR_NOTE
+from marigold_ros.models.marigold.schedule import ddim_schedule
 from marigold_ros.models.protocol import PredictOptions
 import numpy as np
 import pytest
@@ -103,6 +114,22 @@ def test_a_single_step_of_linspace_runs_trailing_and_says_so(copy, edit, oracle,
     trailing = load_model(str(copy), device='cpu')
     assert np.array_equal(one, trailing.predict(rgb, 1, 1, 64).relative)
     assert not np.array_equal(two, trailing.predict(rgb, 2, 1, 64).relative)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'clip'),
+    [
+        (PNDMScheduler, None),
+        (EulerDiscreteScheduler, None),
+        (UniPCMultistepScheduler, None),
+        (DDIMScheduler, 1.0),
+        (DDPMScheduler, 1.0),
+    ],
+)
+def test_latents_are_clipped_only_by_the_schedules_of_classes_that_clip(copy, kind, clip):
+    kind(prediction_type='v_prediction').save_pretrained(copy / 'scheduler')
+    schedule = ddim_schedule(load_networks(copy).scheduler, 1, 'trailing')
+    assert schedule.clip == clip
 
 
 @pytest.mark.parametrize('steps', [1, 2, 4])
