@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from marigold_ros.errors import brief, CheckpointError
 from marigold_ros.models.facts import unreadable, weight_shapes, WEIGHTS
 from marigold_ros.models.locate import read_json
-from safetensors import SafetensorError
+from safetensors import safe_open, SafetensorError
 from safetensors.torch import load_file
 import torch
 from torch import nn
@@ -32,6 +32,7 @@ _PARTS_PER_TENSOR = 30
 Network = TypeVar('Network', bound=nn.Module)
 # Elements of buffers that no file holds, as positions.
 _SPARE_ELEMENTS = 2**20
+_FLOATS = ('F64', 'F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2')
 
 
 def count_parameters(*networks: nn.Module) -> int:
@@ -63,7 +64,7 @@ def build_within(files: Collection[Path], build: Callable[[], Network]) -> Netwo
     Build a network on the meta device, as far as the weights in safetensors files reach.
 
     Raises CheckpointError as soon as it has more parts, or in the end more weights, than they
-    hold, or if it cannot be built.
+    hold, if it cannot be built, or if one of its weights is quantised.
     """
     shapes = weight_shapes(files)
     held, where = sum(map(prod, shapes.values())), next(iter(files))
@@ -84,7 +85,25 @@ def build_within(files: Collection[Path], build: Callable[[], Network]) -> Netwo
             f'{where.parent} describes a network of {needed:.3g} weights and holds {held:.3g}; '
             f'{remedy}'
         )
+    _refuse_quantised(files, network)
     return network
+
+
+def _refuse_quantised(files: Iterable[Path], network: nn.Module) -> None:
+    """Raise CheckpointError for a weight that is no float; counters and indices may be."""
+    # By the last part of the name: diffusers and transformers map others to their own.
+    own = network.state_dict().items()
+    floating = {name.rpartition('.')[2] for name, one in own if one.is_floating_point()}
+    for path in files:
+        with safe_open(path, framework='np') as held:
+            for name in held.keys():  # noqa: SIM118
+                kind = held.get_slice(name).get_dtype()
+                if name.rpartition('.')[2] in floating and kind not in _FLOATS:
+                    raise CheckpointError(
+                        f'{path}: weight {name[:100]} has type {kind}, and only '
+                        f'{", ".join(_FLOATS)} are read; take the checkpoint before it was '
+                        'quantised, or save it in float16'
+                    )
 
 
 @contextmanager

@@ -162,6 +162,26 @@ def test_another_number_of_steps_fits_the_weights(damaged, edit_json):
 
 
 @pytest.mark.parametrize('family', FAMILIES)
+def test_only_floating_point_numbers_are_weights(damaged, family):
+    folder = damaged(family)
+    path = folder / 'model.safetensors'
+    weights = load_file(path)  # some have integers beside the weights: counters of batches
+
+    def save(kind):
+        changed = {k: v.to(kind) if v.is_floating_point() else v for k, v in weights.items()}
+        save_file(changed, path, {'format': 'pt'})
+
+    for kind in (torch.float64, torch.bfloat16):
+        save(kind)
+        assert load_model(str(folder), 'cpu')
+    for kind, named in ((torch.int8, 'I8'), (torch.bool, 'BOOL'), (torch.complex64, 'C64')):
+        save(kind)
+        match = rf'model\.safetensors: weight \S+ has type {named}, .*save it in float16$'
+        with pytest.raises(CheckpointError, match=match):
+            load_model(str(folder), 'cpu')
+
+
+@pytest.mark.parametrize('family', FAMILIES)
 def test_missing_and_damaged_weights_are_named(damaged, family):
     folder = damaged(family)
     weights = folder / 'model.safetensors'

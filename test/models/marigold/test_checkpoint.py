@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Checkpoints that are incomplete, damaged or pickled are refused with the remedy."""
 
+from functools import partial
 import json
 import math
 
@@ -142,6 +143,15 @@ DAMAGES = [
     (weight('conv_in.weight', None), r'conv_in\.weight'),
     (weight('conv_in.weight', lambda w: w[:, :4]), 'unet'),
     (weight('conv_in.bias', lambda w: w + math.inf), r'conv_in\.bias is not finite'),
+    *(
+        (weight('conv_in.bias', partial(torch.Tensor.to, dtype=kind)), f'bias has type {name},')
+        for kind, name in (
+            (torch.int8, 'I8'),
+            (torch.int64, 'I64'),
+            (torch.bool, 'BOOL'),
+            (torch.complex64, 'C64'),
+        )
+    ),
     (embedding(torch.ones(1, 2, 31)), r'shape \(1, 2, 31\)'),
     (embedding(torch.ones(1, 0, 32)), r'shape \(1, 0, 32\)'),
     (embedding(torch.ones(1, 1025, 32)), 'L from 1 to 1024'),
