@@ -16,6 +16,7 @@ from typing import Any
 from diffusers import LCMScheduler
 from marigold_ros.errors import brief, CheckpointError
 from marigold_ros.models.marigold.checkpoint import load_networks, Networks
+from marigold_ros.models.marigold.denoiser import check_consistency_steps
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
 from marigold_ros.whole_files import sha256
@@ -120,7 +121,7 @@ def _schedule(networks: Networks) -> tuple[str, list[int]]:
     scheduler = networks.scheduler
     try:
         if isinstance(scheduler, LCMScheduler):
-            scheduler.set_timesteps(steps)
+            check_consistency_steps(scheduler, steps)
             return 'lcm', scheduler.timesteps.tolist()
         spacing = choose_spacing(scheduler, steps)
         return spacing, ddim_schedule(scheduler, steps, spacing).timesteps.tolist()

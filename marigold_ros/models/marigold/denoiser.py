@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from diffusers import LCMScheduler, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.marigold.schedule import Schedule
+from marigold_ros.models.marigold.schedule import refuse_epsilon_of_noise, Schedule
 import torch
 
 SEED_LIMIT = 2**63 - 1
@@ -63,7 +63,7 @@ def denoise(
 
 
 def check_consistency_steps(scheduler: LCMScheduler, steps: int) -> None:
-    """Raise ConfigurationError if the model was not distilled for as many steps."""
+    """Raise ConfigurationError if it has no such schedule, or predicts epsilon of pure noise."""
     try:
         scheduler.set_timesteps(steps)
     except ValueError as error:
@@ -71,6 +71,7 @@ def check_consistency_steps(scheduler: LCMScheduler, steps: int) -> None:
             f'denoising_steps is {steps}; this LCM checkpoint was distilled for '
             f'{scheduler.config.original_inference_steps}: choose 1 to 4'
         ) from error
+    refuse_epsilon_of_noise(scheduler, int(scheduler.timesteps[0]))
 
 
 def denoise_consistency(

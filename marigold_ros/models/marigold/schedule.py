@@ -8,6 +8,7 @@ device at each step; here they are the same float32 numbers, read once.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from diffusers import DDIMScheduler
 from marigold_ros.errors import ConfigurationError
@@ -101,14 +102,20 @@ def ddim_schedule(
             'spacing, so choose fewer steps (at least 1)'
         )
     coefficients = tuple(_coefficients(copy, t, total // steps) for t in numbers)
-    if config.prediction_type == 'epsilon' and coefficients[0].signal < 1e-6:
-        raise ConfigurationError(
-            f'prediction_type epsilon leaves the sample unknown at timestep {numbers[0]}, where '
-            f'the schedule is pure noise; use {spacing} spacing without rescale_betas_zero_snr'
-        )
+    refuse_epsilon_of_noise(copy, numbers[0])
     clip = float(config.clip_sample_range) if config.clip_sample else None
     timesteps = torch.tensor(numbers, dtype=torch.int64, device=device)
     return Schedule(coefficients, timesteps, config.prediction_type, clip)
+
+
+def refuse_epsilon_of_noise(scheduler: Any, timestep: int) -> None:
+    """Raise ConfigurationError if epsilon is predicted where the schedule is pure noise."""
+    epsilon = scheduler.config.prediction_type == 'epsilon'
+    if epsilon and scheduler.alphas_cumprod[timestep] < 1e-12:
+        raise ConfigurationError(
+            f'prediction_type epsilon leaves the sample unknown at timestep {timestep}, where the '
+            'schedule is pure noise; give the schedule without rescale_betas_zero_snr'
+        )
 
 
 def _coefficients(scheduler: DDIMScheduler, timestep: int, stride: int) -> DdimStep:

@@ -92,6 +92,7 @@ def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(copy, tmp_path):
     [
         ({'num_train_timesteps': 3}, '3 timesteps'),
         ({'_class_name': 'LCMScheduler', 'original_inference_steps': 3}, 'steps'),
+        ({'_class_name': 'LCMScheduler', 'prediction_type': 'epsilon'}, 'pure noise'),
     ],
 )
 def test_a_schedule_without_steps_is_an_error(copy, edit, schedule, words):

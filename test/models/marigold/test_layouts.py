@@ -200,6 +200,15 @@ def test_more_steps_than_a_checkpoint_knows_are_refused(copy, edit, image, lcm, 
             call()
 
 
+def test_an_lcm_that_predicts_epsilon_of_pure_noise_is_refused(copy, edit):
+    make_lcm(copy, edit)
+    schedule = {'prediction_type': 'epsilon', 'rescale_betas_zero_snr': True}
+    edit(copy / 'scheduler' / 'scheduler_config.json', **schedule)
+    model = load_model(str(copy), device='cpu')
+    with pytest.raises(ConfigurationError, match=r'epsilon.*timestep 999.*rescale_betas_zero_snr'):
+        model.check_options(PredictOptions(2))
+
+
 def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, oracle, image):
     make_v1_0(copy, edit, timestep_spacing='trailing')
     edit(copy / 'model_index.json', _class_name='StableDiffusionPipeline')
