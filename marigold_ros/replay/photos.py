@@ -227,7 +227,17 @@ def _images(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
 
 
 def colourise(prediction: Prediction) -> np.ndarray:
-    """Draw a prediction, near bright and far dark, as (H, W, 3) uint8 RGB."""
+    """
+    Draw a prediction, near bright and far dark, as (H, W, 3) uint8 RGB.
+
+    Raises InputError for a relative map that is not finite, and a metric one without any depth.
+    """
+    finite = np.isfinite(prediction.relative)
+    if not (finite.any() if prediction.space == 'metric' else finite.all()):
+        raise InputError(
+            'its prediction is not finite; check the model by `models check`, or choose another '
+            'dtype, as float32'
+        )
     if prediction.space == 'metric':
         return colourise_depth(prediction.relative, *depth_scale(prediction.relative))
     return colourise_relative(prediction.relative, near_is_low=prediction.space != 'disparity')
@@ -244,17 +254,18 @@ def side_by_side(rgb: np.ndarray, prediction: Prediction) -> np.ndarray:
 def write_prediction(
     folder: Path, name: str, rgb: np.ndarray, prediction: Prediction
 ) -> list[Path]:
-    """Write the four files of one image; raises MarigoldError as `write_whole`."""
-    relative = prediction.relative.astype(np.float32)
-    codes = np.rint(np.clip(relative * np.float32(65535.0), 0.0, 65535.0)).astype(np.uint16)
+    """Write the four files of one image; MarigoldError as `colourise` and `write_whole`."""
+    colour, relative = colourise(prediction), prediction.relative.astype(np.float32)
     if prediction.space == 'metric':
         codes = encode_depth(relative, '16UC1').data.view('<u2').reshape(relative.shape)
+    else:
+        codes = np.rint(np.clip(relative * np.float32(65535.0), 0.0, 65535.0)).astype(np.uint16)
     array = io.BytesIO()
     np.save(array, relative)
     contents = {
         'relative.png': _png(codes),
         'relative.npy': array.getvalue(),
-        'color.png': _png(colourise(prediction)[..., ::-1]),
+        'color.png': _png(colour[..., ::-1]),
         'side_by_side.png': _png(side_by_side(rgb, prediction)[..., ::-1]),
     }
     files = {folder / f'{name}_{end}': content for end, content in contents.items()}

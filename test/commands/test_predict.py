@@ -100,6 +100,34 @@ def test_unreadable_images_are_told_and_the_others_done(model, image, tmp_path, 
     assert len(list(out.iterdir())) == 4
 
 
+def test_a_prediction_that_is_not_finite_is_an_error_and_writes_nothing(
+    model, image, tmp_path, monkeypatch, capsys
+):
+    make_video(tmp_path / 'walk.mp4')
+    out, bad = tmp_path / 'out', [str(image[0]), str(tmp_path / 'walk.mp4')]
+    for pixels, space in ((np.s_[:1, :1], 'depth'), (np.s_[:], 'metric')):
+
+        def predict(rgb, pixels=pixels, space=space, **_):
+            relative = np.ones(rgb.shape[:2], np.float32)
+            relative[pixels] = np.nan
+            return Prediction(relative, space=space)
+
+        monkeypatch.setattr(model, 'predict', predict)
+        assert main(['predict', *bad, '--out', str(out)]) == 1
+        errors = capsys.readouterr().err.splitlines()
+        assert [line.split(';')[0] for line in errors] == [
+            f'error: {name}: its prediction is not finite' for name in bad
+        ]
+        assert list(out.iterdir()) == []
+
+
+def test_metric_depth_may_be_missing_at_some_pixels(model, image, tmp_path, monkeypatch):
+    depth = np.full((12, 20), 2.0, np.float32)
+    depth[0] = np.nan
+    monkeypatch.setattr(model, 'predict', lambda *_, **__: Prediction(depth, space='metric'))
+    assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 0
+
+
 def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_path):
     path, _ = image
     call = ['predict', str(path), '--out', str(tmp_path)]
