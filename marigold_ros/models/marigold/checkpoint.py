@@ -92,6 +92,7 @@ class Facts:
     ensemble_size: int
     processing_resolution: int  # longest edge, 0 = native; used when processing_pixels is 0
     processing_pixels: int  # the longest edge is chosen so that height x width is nearest to it
+    affine_invariant: bool = True  # diffusers merges members up to scale and shift
 
 
 @dataclass
@@ -202,6 +203,7 @@ def read_facts(folder: Path) -> Facts:
         **extra,
         'space': space,
         'default_processing_resolution': index.get('default_processing_resolution', 768),
+        'affine_invariant': False not in map(index.get, ('scale_invariant', 'shift_invariant')),
     }
     return facts_of(stated, folder, 'model_index.json or marigold_ros.json')
 
@@ -230,6 +232,7 @@ def facts_of(stated: Mapping[str, Any], folder: Path, where: str) -> Facts:
         ensemble_size=whole('default_ensemble_size', 1, 1, MOST_MEMBERS),
         processing_resolution=whole('default_processing_resolution', 768, 0, MOST_SIDE),
         processing_pixels=whole('default_processing_pixels', 0, 0, MOST_PIXELS),
+        affine_invariant=stated.get('affine_invariant', True),
     )
 
 

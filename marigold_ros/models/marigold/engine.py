@@ -162,10 +162,16 @@ class MarigoldModel(FullDepthModel):
         return self.predict_by(self.decode, rgbs, streams, options)
 
     def check_options(self, options: PredictOptions) -> None:
-        """Refuse numbers out of range, and steps that the schedule has not; see the base."""
+        """Refuse numbers out of range, and steps or merges that it has not; see the base."""
         steps = _given(options.denoising_steps, self.facts.denoising_steps)
         members = _given(options.ensemble_size, self.facts.ensemble_size)
         _check_numbers(steps, members, options.seed)
+        if options.reference_exact and members > 1 and not self.facts.affine_invariant:
+            raise ConfigurationError(
+                f'reference_exact merges {members} members up to scale and shift, and '
+                f'model_index.json of {self.facts.name} has scale_invariant or shift_invariant '
+                'false; give ensemble_size 1, or leave reference_exact out'
+            )
         if isinstance(self.scheduler, LCMScheduler):
             check_consistency_steps(self.scheduler, steps)
         else:

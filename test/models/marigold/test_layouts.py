@@ -209,6 +209,20 @@ def test_an_lcm_that_predicts_epsilon_of_pure_noise_is_refused(copy, edit):
         model.check_options(PredictOptions(2))
 
 
+@pytest.mark.parametrize('name', ['scale_invariant', 'shift_invariant'])
+def test_an_exact_merge_up_to_scale_and_shift_is_refused_where_it_is_not_the_checkpoints(
+    copy, edit, name
+):
+    edit(copy / 'model_index.json', **{name: False})
+    model = load_model(str(copy), device='cpu')
+    model.check_options(PredictOptions(1, 3))
+    model.check_options(PredictOptions(1, 1, reference_exact=True))
+    with pytest.raises(ConfigurationError, match=f'merges 3 members.*copy has.*{name}.*size 1'):
+        model.check_options(PredictOptions(1, 3, reference_exact=True))
+    edit(copy / 'model_index.json', **{name: True})
+    load_model(str(copy), device='cpu').check_options(PredictOptions(1, 3, reference_exact=True))
+
+
 def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, oracle, image):
     make_v1_0(copy, edit, timestep_spacing='trailing')
     edit(copy / 'model_index.json', _class_name='StableDiffusionPipeline')
