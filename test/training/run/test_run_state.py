@@ -8,8 +8,10 @@ from pathlib import Path
 
 from marigold_ros.errors import CheckpointError
 from marigold_training.run.recipe import TrainingRun
-from marigold_training.run.run_state import trained_stages
+from marigold_training.run.run_state import load_averaged, trained_stages
 import pytest
+from safetensors.torch import load_file, save_file
+import torch
 import yaml
 
 
@@ -73,3 +75,36 @@ def test_stages_to_come_may_be_others_than_when_the_run_began(resumable, tmp_pat
     assert longer.train()
     trained, _ = trained_stages(tmp_path / 'further' / 'state.pt', longer.stages)
     assert [stage.name for stage in trained] == ['a', 'b', 'c']
+
+
+def test_a_backup_is_of_one_moment_of_all_networks_that_the_run_trains(toy, tmp_path, accelerator):
+    own = {'steps': 1, 'batch_size': 2, 'backup_every': 1, 'warmup': 0}
+    stages = [
+        {'name': 'a', 'objective': 'autoencoder', **own},
+        {'name': 'b', 'objective': 'one_step', **own},
+    ]
+    (tmp_path / 'recipe.yaml').write_text(yaml.safe_dump({**toy, 'stages': stages}))
+    run = TrainingRun(tmp_path / 'recipe.yaml', tmp_path, tmp_path / 'data', accelerator)
+    trainer, kept = run.trainer(), {}
+    back_up = trainer.back_up
+
+    def note(stage):
+        weights = {k: v.clone() for k, v in trainer.average.weights.items()}
+        kept[stage.name] = weights, trainer.chain.settings()
+        back_up(stage)
+
+    trainer.back_up = note
+    assert trainer.run()
+    factors = [settings['scaling_factor'] for _, settings in kept.values()]
+    assert factors[0] != factors[1]
+    for name, (weights, settings) in kept.items():
+        path = tmp_path / 'backups' / f'{name}_000001.safetensors'
+        chain = run.finished(str(path))
+        assert chain.settings() == settings
+        for key, value in chain.state_dict().items():
+            assert torch.equal(value, weights[key]), key
+    save_file({k: v for k, v in load_file(path).items() if k.startswith('unet.')}, path)
+    with pytest.raises(
+        CheckpointError, match='b_000001.* lacks autoencoder.*a later backup, or last'
+    ):
+        load_averaged(tmp_path / 'state.pt', chain, str(path))

@@ -344,12 +344,13 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def back_up(self, stage: Stage) -> None:
-        """Keep the averaged weights of the trained networks in a file of their own."""
+        """Keep the averaged weights of all networks that the run trains in a file of their own."""
         weights = whole(self.average.weights)
         if self.accelerator.is_main_process:
             path = self.folder / BACKUPS / f'{stage.name}_{self.step:06d}.safetensors'
-            trained = tuple(f'{name}.' for name in stage.trains)
-            save_backup(path, {k: v for k, v in weights.items() if k.startswith(trained)})
+            trained = tuple(f'{name}.' for each in self.stages for name in each.trains)
+            kept = {k: v for k, v in weights.items() if k.startswith(trained)}
+            save_backup(path, kept, self.chain.settings())
         self.accelerator.wait_for_everyone()
 
     def _load(self) -> int:

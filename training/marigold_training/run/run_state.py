@@ -16,8 +16,8 @@ from typing import Any
 from marigold_ros.errors import CheckpointError
 from marigold_training.objectives.trained_networks import TrainedModule
 from marigold_training.run.stages import read_stages, Stage
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
 import torch
 
 STATE, BACKUPS = 'state.pt', 'backups'  # in the folder of a run
@@ -27,6 +27,7 @@ NEEDED = {'chain', 'average', 'optimizer', 'stage_index', 'step', 'skipped', 'pr
 # Of a stage: what its row of the card states, and what its optimizer's state depends on.
 ON_CARD = ('name', 'objective', 'trains', 'steps', 'batch_size', 'accumulation')
 IN_WORK = ('objective', 'trains')
+SETTINGS = 'settings'  # of the networks, in the metadata of a backup
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -38,11 +39,14 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     _write(path, lambda draft: torch.save(state, draft))
 
 
-def save_backup(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write weights to a safetensors file; raises CheckpointError as :func:`save_state`."""
+def save_backup(
+    path: Path, weights: Mapping[str, torch.Tensor], settings: Mapping[str, float]
+) -> None:
+    """Write weights and their settings to a safetensors file; raises as :func:`save_state`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    _write(path, lambda draft: save_file(kept, draft))
+    described = {SETTINGS: json.dumps(dict(settings))}
+    _write(path, lambda draft: save_file(kept, draft, described))
 
 
 def _write(path: Path, save: Callable[[Path], None]) -> None:
@@ -109,11 +113,9 @@ def check_recipe(path: Path, state: Mapping[str, Any], stages: Sequence[Stage]) 
 
     Stages to come may be others, and a stage in work may be longer.
     """
-    recipe = json.loads(state['provenance']).get('recipe')
-    if recipe is None:
+    begun, index, step = _begun_stages(state), state['stage_index'], state['step']
+    if not begun:
         return
-    index, step = state['stage_index'], state['step']
-    begun = read_stages(recipe['stages'], recipe.get('common', {}))[: index + bool(step)]
     remedy = 'use the recipe that began the run, or another --out'
     if len(stages) < len(begun):
         raise CheckpointError(
@@ -132,6 +134,13 @@ def check_recipe(path: Path, state: Mapping[str, Any], stages: Sequence[Stage]) 
             f'{path} has done {step} steps of stage {begun[index].name}, and the recipe has '
             f'{stages[index].steps}; {remedy}'
         )
+
+
+def _begun_stages(state: Mapping[str, Any]) -> list[Stage]:
+    """Return the stages that a run has begun; none if its state has no recipe."""
+    recipe = json.loads(state['provenance']).get('recipe')
+    stages = read_stages(recipe['stages'], recipe.get('common', {})) if recipe else []
+    return stages[: state['stage_index'] + bool(state['step'])]
 
 
 def check_best(path: Path, state: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
@@ -180,7 +189,7 @@ def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
 
     ``weights`` is empty for those that its validation selected if it did, else the last, ``last``
     for the last, or a backup. Raises CheckpointError if there is no checkpoint, as
-    :func:`load_state`, or if the backup is not one of these networks.
+    :func:`load_state`, or if the backup is not one of these networks or lacks trained ones.
     """
     if not path.exists():
         raise CheckpointError(
@@ -194,7 +203,9 @@ def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
     if weights in ('', LAST):
         return
     try:
-        backup = load_file(weights)
+        with safe_open(weights, 'pt') as file:
+            backup = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            settings = json.loads((file.metadata() or {}).get(SETTINGS, '{}'))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f'{weights} cannot be read ({error}); give a file of {path.parent / BACKUPS}, or last'
@@ -205,4 +216,12 @@ def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
             raise CheckpointError(
                 f'{weights} is of another architecture: {name}; give a backup of this run'
             )
+    trained = tuple(f'{name}.' for stage in _begun_stages(state) for name in stage.trains)
+    for name in own:
+        if name not in backup and name.startswith(trained):
+            raise CheckpointError(
+                f'{weights} lacks {name}, which the run has trained, too: weights of two moments '
+                'would be mixed; give a later backup, or last'
+            )
     chain.load_state_dict({**own, **backup})
+    chain.restore({**state, **settings})
