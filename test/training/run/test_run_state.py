@@ -22,8 +22,8 @@ def own_stages(*changes: dict) -> list[dict]:
 
 
 @pytest.fixture(scope='module')
-def resumable(toy, tmp_path_factory, accelerator):
-    """Return the state of a run of two stages after a step of the second, and one that resumes."""
+def open_in(toy, tmp_path_factory, accelerator):
+    """Return a function that opens a run of the toy recipe with these stages in a folder."""
     data = tmp_path_factory.mktemp('data')
 
     def open_run(folder: Path, *changes: dict, **keys) -> TrainingRun:
@@ -31,14 +31,20 @@ def resumable(toy, tmp_path_factory, accelerator):
         path.write_text(yaml.safe_dump({**toy, 'stages': own_stages(*changes), **keys}))
         return TrainingRun(path, folder, data, accelerator)
 
+    return open_run
+
+
+@pytest.fixture(scope='module')
+def resumable(open_in, tmp_path_factory):
+    """Return a function that resumes a run of two stages after a step of the second."""
     begun = tmp_path_factory.mktemp('begun')
     asked = iter([False] * 3 + [True])
-    assert not open_run(begun, {}, {}).train(stop=lambda: next(asked))
+    assert not open_in(begun, {}, {}).train(stop=lambda: next(asked))
     state = (begun / 'state.pt').read_bytes()
 
     def resume(folder: Path, *changes: dict, **keys) -> TrainingRun:
         (folder / 'state.pt').write_bytes(state)
-        return open_run(folder, *changes, **keys)
+        return open_in(folder, *changes, **keys)
 
     return resume
 
@@ -60,6 +66,38 @@ def test_a_run_whose_recipe_now_is_of_another_one_is_refused(
         with pytest.raises(CheckpointError, match=words):
             use()
     assert not (tmp_path / 'toy').exists()
+
+
+@pytest.mark.parametrize(
+    ('keys', 'words'),
+    [
+        ({'seed': 5}, 'begun with seed 0, and the recipe has 5; use the recipe that began'),
+        ({'noise': 'annealed'}, 'noise gaussian, and the recipe has annealed'),
+        ({'noise_strength': 0.5}, 'noise_strength 0.9, and the recipe has 0.5'),
+    ],
+)
+def test_a_run_that_would_now_train_otherwise_is_refused(resumable, tmp_path, keys, words):
+    run = resumable(tmp_path, {}, {}, **keys)
+    for use in (run.train, run.export):
+        with pytest.raises(CheckpointError, match=words):
+            use()
+
+
+def test_a_run_that_began_with_another_checkpoint_is_refused(open_in, small_checkpoint, tmp_path):
+    (tmp_path / 'other').symlink_to(small_checkpoint)
+    paths = small_checkpoint, tmp_path / 'other'
+    began, other = ({'init': {'kind': 'checkpoint', 'path': str(path)}} for path in paths)
+    open_in(tmp_path, {}, **began).trainer().save()
+    run = open_in(tmp_path, {}, **other)
+    for use in (run.train, run.export):
+        with pytest.raises(
+            CheckpointError, match=r"init .*, and the recipe has .*'path': '.*/other'"
+        ):
+            use()
+
+
+def test_a_run_goes_on_where_its_recipe_now_states_what_it_had_left_out(resumable, tmp_path):
+    assert resumable(tmp_path, {}, {}, seed=0, noise='gaussian', noise_strength=0.9).train()
 
 
 def test_stages_to_come_may_be_others_than_when_the_run_began(resumable, tmp_path):

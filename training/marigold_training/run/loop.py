@@ -32,6 +32,7 @@ from marigold_training.run.run_state import (
     BACKUPS,
     check_best,
     check_recipe,
+    check_start,
     load_state,
     save_backup,
     save_state,
@@ -358,7 +359,9 @@ class Trainer:
         path = self.folder / STATE
         state = load_state(path, self.chain)
         check_recipe(path, state, self.stages)
-        check_best(path, state, self.provenance.get('recipe', {}))
+        recipe = self.provenance.get('recipe', {})
+        check_start(path, state, recipe)
+        check_best(path, state, recipe)
         self.chain.load_state_dict(divide(state['chain'], self.chain.state_dict()))
         self.average.restore(divide(state['average'], self.chain.state_dict()))
         self.stage_index, self.step = state['stage_index'], state['step']

@@ -195,7 +195,8 @@ class Run(ABC, Generic[Chain]):
         stay divided.
         """
         chain = self.new_chain() if divided(self.chain) else self.chain
-        load_averaged(self.folder / STATE, chain.to(self.accelerator.device), weights)
+        chain.to(self.accelerator.device)
+        load_averaged(self.folder / STATE, chain, weights, self.recipe)
         if self.kept:
             start = self.first_chain().state_dict()
             chain.load_state_dict(blend(chain.state_dict(), start, self.kept))

@@ -28,6 +28,9 @@ NEEDED = {'chain', 'average', 'optimizer', 'stage_index', 'step', 'skipped', 'pr
 ON_CARD = ('name', 'objective', 'trains', 'steps', 'batch_size', 'accumulation')
 IN_WORK = ('objective', 'trains')
 SETTINGS = 'settings'  # of the networks, in the metadata of a backup
+# Keys of a recipe that hold from its start to its export, and their values where left out.
+LASTING = {'init': {}, 'seed': 0, 'noise': 'gaussian', 'noise_strength': 0.9, 'loss': {}}
+REMEDY = 'use the recipe that began the run, or another --out'
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -116,10 +119,9 @@ def check_recipe(path: Path, state: Mapping[str, Any], stages: Sequence[Stage]) 
     begun, index, step = _begun_stages(state), state['stage_index'], state['step']
     if not begun:
         return
-    remedy = 'use the recipe that began the run, or another --out'
     if len(stages) < len(begun):
         raise CheckpointError(
-            f'{path} has begun {len(begun)} stages and the recipe has {len(stages)}; {remedy}'
+            f'{path} has begun {len(begun)} stages and the recipe has {len(stages)}; {REMEDY}'
         )
     for number, (old, new) in enumerate(zip(begun, stages, strict=False)):
         for key in ON_CARD if number < index else IN_WORK:
@@ -127,12 +129,12 @@ def check_recipe(path: Path, state: Mapping[str, Any], stages: Sequence[Stage]) 
             if was != now:
                 raise CheckpointError(
                     f'{path} has trained stage {old.name} with {key} {was}, and the recipe has '
-                    f'{now}; {remedy}'
+                    f'{now}; {REMEDY}'
                 )
     if step and step > stages[index].steps:
         raise CheckpointError(
             f'{path} has done {step} steps of stage {begun[index].name}, and the recipe has '
-            f'{stages[index].steps}; {remedy}'
+            f'{stages[index].steps}; {REMEDY}'
         )
 
 
@@ -141,6 +143,17 @@ def _begun_stages(state: Mapping[str, Any]) -> list[Stage]:
     recipe = json.loads(state['provenance']).get('recipe')
     stages = read_stages(recipe['stages'], recipe.get('common', {})) if recipe else []
     return stages[: state['stage_index'] + bool(state['step'])]
+
+
+def check_start(path: Path, state: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless the keys LASTING are still as in the recipe of a run."""
+    was, now = json.loads(state['provenance']).get('recipe'), json.loads(json.dumps(recipe))
+    for key, usual in LASTING.items() if was and now else ():
+        old, new = was.get(key, usual), now.get(key, usual)
+        if old != new:
+            raise CheckpointError(
+                f'{path} was begun with {key} {old}, and the recipe has {new}; {REMEDY}'
+            )
 
 
 def check_best(path: Path, state: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
@@ -183,13 +196,16 @@ def origin(path: Path, weights: str = '') -> str:
     return f'{at}, which validation selected' if at else ''
 
 
-def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
+def load_averaged(
+    path: Path, chain: TrainedModule, weights: str = '', recipe: Mapping[str, Any] | None = None
+) -> None:
     """
     Load the averaged weights of a run, and settings.
 
     ``weights`` is empty for those that its validation selected if it did, else the last, ``last``
     for the last, or a backup. Raises CheckpointError if there is no checkpoint, as
-    :func:`load_state`, or if the backup is not one of these networks or lacks trained ones.
+    :func:`load_state`, as :func:`check_start` of a recipe, or if the backup is not one of these
+    networks or lacks trained ones.
     """
     if not path.exists():
         raise CheckpointError(
@@ -197,6 +213,7 @@ def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
             '--export-only'
         )
     state = load_state(path, chain)
+    check_start(path, state, recipe or {})
     best = {} if weights == LAST else state.get('best', {})
     chain.load_state_dict(best.get('weights', state['average']))
     chain.restore(state)
