@@ -422,6 +422,7 @@ CACHED = {'objective': 'latent', 'latent_cache': True}
         ({'validation': 5}, 'validation is 5; give keys'),
         ({'validation': {'stop': 5}}, 'a source is 5; give keys'),
         ({'stage': {'objective': 'anchored'}}, 'kind checkpoint'),
+        ({'facts': {'space': 'log'}}, "noise is 'gaussian', and stage a .objective pixel.*zeros"),
         ({'stage': {'validate_every': 1}}, 'validate_every of stage a'),
         ({'stage': CACHED, 'augment': {'colour': 0.5}}, 'augment.colour is 0.5'),
         ({'keep_of_start': 1.0}, 'keep_of_start is 1.0; choose from 0 to below 1'),
@@ -432,6 +433,11 @@ CACHED = {'objective': 'latent', 'latent_cache': True}
 def test_a_recipe_that_cannot_be_trained_is_refused_at_once(open_run, changes, words):
     with pytest.raises((ConfigurationError, CheckpointError), match=words):
         open_run(**changes)
+
+
+@pytest.mark.parametrize('more', [{'objective': 'latent'}, {'trains': ['autoencoder', 'prompt']}])
+def test_a_model_may_begin_with_noise_that_its_unet_has_not_unlearned(open_run, toy, more):
+    open_run(more, facts={'space': 'log'}, init={**toy['init'], 'prompt': 8})
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,8 @@ class TrainingRun(Run[TrainedModel]):
             chain.eval()  # a few images of one place are no statistics for batch norms
         for stage in self.stages:
             check_stage(stage, chain)
+        if isinstance(chain, TrainedNetworks):
+            check_initial_noise(self.stages, self.recipe['facts'].get('noise', 'gaussian'))
         return chain
 
     def first_chain(self) -> TrainedModel:
@@ -374,6 +376,16 @@ def check_stage(stage: Stage, chain: TrainedModule) -> None:
         if name not in parts:
             own = ', '.join(name for name, _ in chain.named_children())
             raise ConfigurationError(f'stage {stage.name} trains {name}; this network has {own}')
+
+
+def check_initial_noise(stages: Sequence[Stage], noise: str) -> None:
+    """Raise ConfigurationError if a U-Net that last learned steps from zeros begins with noise."""
+    last = [stage for stage in stages if any(x.split('.')[0] == 'unet' for x in stage.trains)][-1:]
+    if last and last[0].objective != 'latent' and noise != 'zeros':
+        raise ConfigurationError(
+            f"facts.noise is '{noise}', and stage {last[0].name} (objective {last[0].objective}) "
+            'trains one step from zeros; set it to zeros, or let a stage of latent follow'
+        )
 
 
 def kept_of_start(recipe: Mapping[str, Any], trained: bool) -> float:
