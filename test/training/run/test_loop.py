@@ -435,6 +435,23 @@ def test_a_recipe_that_cannot_be_trained_is_refused_at_once(open_run, changes, w
         open_run(**changes)
 
 
+@pytest.mark.parametrize(
+    ('changes', 'what'),
+    [
+        ({'stage': {'objective': 'anchored'}}, 'anchored'),
+        ({'keep_of_start': 0.5}, 'keep_of_start'),
+    ],
+)
+def test_a_checkpoint_is_kept_in_its_own_space_only(
+    open_run, toy, small_checkpoint, changes, what
+):
+    init = {'kind': 'checkpoint', 'path': str(small_checkpoint)}
+    with pytest.raises(ConfigurationError, match=f"is 'log' and .* predicts 'depth', .*{what}"):
+        open_run(**changes, init=init)
+    open_run(init=init)
+    open_run(**changes, init=init, facts={**toy['facts'], 'space': 'depth'})
+
+
 @pytest.mark.parametrize('more', [{'objective': 'latent'}, {'trains': ['autoencoder', 'prompt']}])
 def test_a_model_may_begin_with_noise_that_its_unet_has_not_unlearned(open_run, toy, more):
     open_run(more, facts={'space': 'log'}, init={**toy['init'], 'prompt': 8})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.checkpoint import Facts, Networks, read_facts
 from marigold_ros.models.marigold.checkpoint import facts_of as checked_facts
 from marigold_ros.models.marigold.engine import MarigoldModel
@@ -34,6 +35,8 @@ def initial_networks(recipe: Mapping[str, Any], seed: int) -> TrainedNetworks:
         recipe.get('noise', 'gaussian'),
         recipe.get('noise_strength', 0.9),
     )
+    if recipe['init']['kind'] == 'checkpoint':
+        chain.initial_space = read_facts(find_folder(str(recipe['init']['path']))).space
     if recipe.get(ADAPTERS):
         add_adapters(chain.unet, recipe[ADAPTERS], seed)
     return chain

@@ -42,8 +42,10 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedUNet:
     found = init_kind(entry, {'small': SIZES, 'checkpoint': ('path',)})
     facts_of(recipe['facts'], 'facts of the recipe')
     if found == 'checkpoint':
-        network = load_network(find_folder(str(entry.get('path'))))
-        return TrainedUNet(network.requires_grad_(True), space)
+        folder = find_folder(str(entry.get('path')))
+        chain = TrainedUNet(load_network(folder).requires_grad_(True), space)
+        chain.initial_space = read_facts(folder).space
+        return chain
     sizes = entry.get('channels', CHANNELS), entry.get('blocks', BLOCKS)
     if not are_sizes(*sizes):
         raise ConfigurationError(

@@ -64,13 +64,13 @@ class TrainedModel(TrainedModule):
     Parameters
     ----------
     space : str
-        Of the relative values.
+        Of the relative values; ``initial_space`` is that of a checkpoint that they start from.
 
     """
 
     def __init__(self, space: str) -> None:
         super().__init__()
-        self.space = space
+        self.space = self.initial_space = space
         # The initial networks, frozen; in a tuple, so that they are no part of these.
         self.start: tuple[TrainedModel, ...] = ()
 

@@ -289,7 +289,13 @@ class TrainingRun(Run[TrainedModel]):
                 'the stages train a student; give its sizes as student, {} for the usual ones'
             )
         chain = self.first_chain()
-        if any(stage.objective == 'anchored' for stage in self.stages):
+        anchored = any(stage.objective == 'anchored' for stage in self.stages)
+        if (anchored or self.kept) and chain.initial_space != self.space:
+            raise ConfigurationError(
+                f"facts.space is '{self.space}' and init predicts '{chain.initial_space}', which "
+                'objective anchored and keep_of_start would mix; set it to the latter'
+            )
+        if anchored:
             chain.start = (self.first_chain().requires_grad_(False).eval(),)
             chain.eval()  # a few images of one place are no statistics for batch norms
         for stage in self.stages:
