@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 import pickle
+import shutil
 
 import cv2
 from hypothesis import given, strategies
@@ -97,6 +99,17 @@ def test_a_changed_image_is_labelled_again_and_changes_the_fingerprint(labelled,
     cv2.imwrite(str(photos / 'photos' / 'day_0' / '0.png'), np.zeros((40, 50, 3), np.uint8))
     assert source.fingerprint() != before
     assert source.read(0).depth.shape == (40, 50)
+
+
+def test_a_teacher_with_other_settings_labels_again(labelled, small_checkpoint, tmp_path):
+    teacher = shutil.copytree(small_checkpoint, tmp_path / 'teacher')
+    before = labelled(model=str(teacher))
+    assert before.space == 'depth'
+    metres = {'space': 'depth', 'scale': 3.0, 'shift': 0.5, 'focal_share': 0.9, 'abs_rel': 0.1}
+    (teacher / 'metric_scale.json').write_text(json.dumps({**metres, 'max_depth': 100.0}))
+    after = labelled(model=str(teacher))
+    assert after.space == 'metric'
+    assert after.fingerprint() != before.fingerprint()
 
 
 def test_a_source_reads_alike_in_another_process(labelled):

@@ -140,7 +140,7 @@ class TeacherPairs(_Labelled):
         return Pair(rgb, self._kept(path))
 
     def fingerprint(self) -> str:
-        """Return a hash of the model's weights and of every image's size and time."""
+        """Return a hash of the model, its settings, and every image's size and time."""
         digest = hashlib.sha256(self._labels.name.encode())
         for index in range(len(self)):
             digest.update(self._label(index).name.encode())
@@ -258,8 +258,8 @@ def stand_in_depth(values: np.ndarray, space: str) -> np.ndarray:
 
 
 def _identity(model: str) -> str:
-    """Return a hash of the weights of a model, or of several."""
+    """Return a hash of the weights and settings of a model, or of several."""
     names = member_names(model) if is_average(model) else [model]
     paths = [path for name in names for path in find_folder(name).rglob('*')]
-    files = sorted(path for path in paths if path.suffix in ('.safetensors', '.bin'))
+    files = sorted(path for path in paths if path.suffix in ('.safetensors', '.bin', '.json'))
     return hashlib.sha256(f'{names} {fingerprint(files)}'.encode()).hexdigest()
