@@ -74,6 +74,15 @@ def test_a_misspelt_key_of_the_bag_is_named(tmp_path):
         open_source({**entry, 'lidr': '/points'}, tmp_path)
 
 
+@pytest.mark.parametrize('objective', ['latent', 'one_step'])
+def test_an_objective_that_ignores_weights_is_refused(open_run, drive, objective):
+    bag = {'kind': 'taught_bag', 'folder': str(drive / 'drive'), 'teacher': 'tiny'}
+    sources = [{**bag, 'lidar': '/velodyne_points', 'size': [32, 48]}]
+    open_run(sources=sources)
+    with pytest.raises(ConfigurationError, match=f'objective {objective} ignores .*use pixel'):
+        open_run({'objective': objective}, sources=sources)
+
+
 def test_planted_depth_comes_back_where_no_point_is(taught, truth):
     source, _ = taught()
     source.prepare()

@@ -266,6 +266,12 @@ class TrainingRun(Run[TrainedModel]):
             )
         new = kind != 'checkpoint' or 'student' in self.recipe or 'autoencoder' in objectives
         self.kept = kept_of_start(self.recipe, not new)
+        unweighted = objectives & {'latent', 'one_step', 'diffusion_depth'}
+        if unweighted and any(one.get('kind') == 'taught_bag' for one in self.recipe['sources']):
+            raise ConfigurationError(
+                f'objective {min(unweighted)} ignores the weights of labels, which a source of '
+                'kind taught_bag has; use pixel or anchored'
+            )
         self.space = self.recipe['facts']['space']
         check_folders(self.recipe, self.data)
         self.validation: Validation = Validation(
