@@ -52,14 +52,17 @@ def main() -> int:
     if args.points and args.mean_map:
         parser.error('--points compares a model with itself alone; leave out --mean-map')
 
-    from marigold_ros.errors import MarigoldError
+    from marigold_ros.errors import InputError, MarigoldError
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.models import load_model
     from marigold_ros.synthetic.scenes.scene import make_sample
+    from marigold_training.data.file_pairs import raise_problems
     from marigold_training.data.layouts import FolderPairs
     from marigold_training.prompted_score import score_prompted
     from marigold_training.run.score import (
         contact_sheet,
+        is_scorable,
+        MIN_KNOWN,
         read_pairs,
         render_scenes,
         score,
@@ -81,6 +84,13 @@ def main() -> int:
             source = FolderPairs(
                 folder.parent, folder.name, images='*/image.*', depths='*/depth_mm.png'
             )
+            raise_problems(source.problems, source.name)
+            if not any(is_scorable(pair) for _, pair in read_pairs(source)):
+                raise InputError(
+                    f'none of {len(source)} images has known depth at {MIN_KNOWN} pixels, which a '
+                    'score needs; give images with more points',
+                    cause='empty',
+                )
         model = load_model(args.model, vae=args.vae)
         if args.pictures:  # first: scoring takes longer, and would be lost
             contact_sheet(model, islice(pairs(source), 10), args.pictures)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 import json
 from pathlib import Path
+import re
 import runpy
 import sys
 from typing import ClassVar
@@ -169,6 +170,26 @@ def test_a_sheet_that_cannot_be_written_ends_the_script_before_it_scores(
     printed = capsys.readouterr()
     assert 'sheet.png could not be written' in printed.err
     assert printed.out == ''
+
+
+@pytest.mark.parametrize(
+    ('known', 'words'),
+    [
+        ({'a': 3072, 'b': None}, '1 problem; repair .*b/image.png'),
+        ({'a': 99, 'b': 0}, 'none of 2 images has known depth at 100 pixels'),
+    ],
+)
+def test_pairs_that_cannot_be_scored_end_the_script(tmp_path, monkeypatch, capsys, known, words):
+    for name, count in known.items():
+        (tmp_path / name).mkdir()
+        depth = np.where(np.arange(48 * 64) < (count or 0), 3000, 0).reshape(48, 64)
+        cv2.imwrite(str(tmp_path / name / 'image.png'), np.zeros((48, 64, 3), np.uint8))
+        if count is not None:
+            cv2.imwrite(str(tmp_path / name / 'depth_mm.png'), depth.astype(np.uint16))
+    monkeypatch.setattr('marigold_ros.models.load_model', _interrupt)
+    monkeypatch.setattr(sys, 'argv', ['score.py', '--pairs', str(tmp_path)])
+    assert main() == 1
+    assert re.search(words, capsys.readouterr().err, re.DOTALL)
 
 
 @pytest.mark.slow  # runs the script twice
