@@ -5,7 +5,7 @@ The choice of a bag's topics: the image, its camera_info, the sparse depth and t
 
 Decision: topics are found by type and content, not by a list of well-known names: the first
 message of each candidate is read, because depth images, colourised depth and images share one
-type. Names only break ties.
+type. Names only break ties, and tell what this node itself has published.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +22,7 @@ IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
 _LISTED = 40  # topics, in an error
 _GREY = ('mono8', 'mono16', '8UC1')
+_OWN = '/marigold_depth/'  # in the names of what the node or `label` has added to a bag
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def choose_topics(
         )
     notes.clear()  # another topic serves
     info = chosen['camera_info'] or _camera_info(present, image)
-    others = {name: info for name, info in present.items() if name not in (image, truth)}
+    others = {n: i for n, i in present.items() if n not in (image, truth) and _OWN not in n}
     lidar = chosen['lidar'] or _sparse_depth(others, first, notes)
     if lidar:
         notes.clear()
@@ -122,7 +123,8 @@ def with_sources(
     """
     named, lidar = chosen.named, chosen.lidar
     own = source_of_topic(lidar, topics[lidar].msgtype) if lidar else ''
-    others = {name: info for name, info in topics.items() if info.count and name not in named}
+    free = {name: info for name, info in topics.items() if info.count and name not in named}
+    others = {name: info for name, info in free.items() if _OWN not in name}
     further, notes = [], list(chosen.notes)
     for kind in sources:
         if kind in SPARSE_SOURCES and kind != own:
@@ -206,8 +208,9 @@ def _images(
     """
     Return the image to choose, and behind it those of other cameras that are as good.
 
-    Prefer images with a camera_info, in colour, uncompressed, and then the most frequent. Topics
-    of an image type that are passed over go to ``notes``, with the reason.
+    Prefer images of others than this node, with a camera_info, in colour, uncompressed, and then
+    the most frequent. Topics of an image type that are passed over go to ``notes``, with the
+    reason.
     """
     ranked = []
     for name, info in topics.items():
@@ -223,11 +226,12 @@ def _images(
             notes.append(f'{name}: {error}')
             continue
         compressed = info.msgtype == IMAGE_TYPES[1]
-        ranked.append((sibling_info(name) not in topics, grey, compressed, -info.count, name))
+        kind = _OWN in name, sibling_info(name) not in topics, grey
+        ranked.append((kind, compressed, -info.count, name))
     ranked.sort()
     cameras: dict[str, str] = {}
     for rank in ranked:
-        if rank[:2] == ranked[0][:2]:  # a compressed image of another camera is as good
+        if rank[0] == ranked[0][0]:  # a compressed image of another camera is as good
             cameras.setdefault(sibling_info(rank[-1]), rank[-1])
     return list(cameras.values())
 
@@ -250,6 +254,7 @@ def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
     for name in (sibling, f'{sibling}_rect', below):  # the second of Isaac ROS, the last of AirSim
         if name in names:
             return name
+    names = [name for name in names if _OWN not in name]
     return names[0] if len(names) == 1 else None  # with several, a guess would be a wrong K
 
 

@@ -113,6 +113,37 @@ def test_sparse_depth_is_taken_by_kind_name_and_content(tmp_path, topics, lidar)
     assert chosen(tmp_path / 'bag', {'/image': COLOUR, **topics}).lidar == lidar
 
 
+OWN = {  # of the node, or of `label`
+    '/front/marigold_depth/depth/color': COLOUR,
+    '/front/marigold_depth/depth/camera_info': INFO,
+    '/front/marigold_depth/points': cloud('x', 'y', 'z', 'ring'),
+    '/front/marigold_depth/sparse_depth': DEPTH,
+}
+
+
+def test_outputs_of_the_node_are_no_inputs_unless_they_are_named(tmp_path):
+    topics = {**OWN, '/image': GREY, '/calibration': INFO, '/scan': SCAN}
+    image, info, lidar, _ = OWN
+    with BagReader(write(tmp_path / 'bag', topics)) as reader:
+        found = reader.choose_topics()
+        assert found.by_role == {
+            'image': '/image',
+            'camera_info': '/calibration',
+            'lidar': '/scan',
+            'truth': None,
+        }
+        assert found.cameras == ()
+        assert reader.with_sources(found, ('pointcloud', 'depth_image')).further == ()
+        named = reader.choose_topics(image=image, lidar=lidar)
+        assert (named.image, named.camera_info, named.lidar) == (image, info, lidar)
+
+
+def test_images_of_the_node_alone_may_be_chosen(tmp_path):
+    image, info, *_ = OWN
+    found = chosen(tmp_path / 'bag', {**OWN, '/scan': SCAN})
+    assert (found.image, found.camera_info, found.lidar) == (image, info, '/scan')
+
+
 def test_one_camera_info_elsewhere_is_taken_but_of_two_none(tmp_path):
     topics = {'/a/image': COLOUR, '/b/camera_info': INFO}
     assert chosen(tmp_path / 'one', topics).camera_info == '/b/camera_info'
