@@ -63,6 +63,15 @@ def test_rays_without_a_return_at_the_largest_range_are_no_points(silent, kept):
     np.testing.assert_array_equal(found, points[:kept])
 
 
+def test_points_in_a_frame_far_from_the_sensor_are_all_returns():
+    rng = np.random.default_rng(0)
+    wall = rng.uniform([1012.0, -5.0, -2.0], [1012.0, 5.0, 2.0], (1000, 3))
+    near = rng.uniform([1002.0, -5.0, -2.0], [1012.0, 5.0, -2.0], (1000, 3))
+    points = np.concatenate([wall, near]).astype(np.float32)
+    found = SPARSE_SOURCES['pointcloud'].read(landmarks(points)).input.points_lidar
+    np.testing.assert_array_equal(found, points)
+
+
 def test_of_clouds_those_of_lidars_come_first_and_coloured_ones_last():
     plain = 'x', 'y', 'z'
     clouds = ('/Velodyne_points', plain), ('/points', (*plain, 'ring')), ('/points', plain)

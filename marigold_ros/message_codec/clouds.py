@@ -24,6 +24,7 @@ _DATATYPES = {name: number for number, name in _NUMPY_TYPES.items()}
 # Points of one range, to rounding, and how many, or what share, may be at the largest one: of real
 # scans one or two are.
 _ONE_RANGE, _FARTHEST = 1e-5, (20, 0.01)
+_NEAREST = 0.5  # of the largest range: some point is nearer, unless the origin is no LiDAR
 _MAX_POINT_STEP = 1 << 16  # bytes; drivers use 12 to 128, and NumPy's records end at 2**31
 
 
@@ -125,15 +126,18 @@ def to_points(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarr
 
 def returned(points: np.ndarray) -> np.ndarray:
     """
-    Return a mask (N,) of the points (N, 3) of a LiDAR, in its frame, that are returns of a ray.
+    Return a mask (N,) of the points (N, 3) of a LiDAR that are returns of a ray.
 
-    Some drivers and simulators write rays without a return at the sensor's largest range.
+    Some drivers and simulators write rays without a return at the sensor's largest range. In a
+    frame far from the sensor, as 'odom' may be, there is no such range, and all are returns.
     """
     with np.errstate(over='ignore'):
         distance = np.linalg.norm(points, axis=1)
     farthest = distance > (1.0 - _ONE_RANGE) * distance.max(initial=0.0)
     few = np.count_nonzero(farthest) <= max(_FARTHEST[0], _FARTHEST[1] * len(points))
-    return np.ones_like(farthest) if few else ~farthest
+    nearer = distance[~farthest & (distance > 0)]
+    is_far = nearer.size > 0 and nearer.min() > _NEAREST * distance.max()
+    return np.ones_like(farthest) if few or is_far else ~farthest
 
 
 def scan_to_points(laser_scan: Any) -> np.ndarray:
