@@ -131,15 +131,17 @@ class TransformTree:
         With ``stamp_ns`` at that moment, else by fixed poses alone. Given ``stale``, the latest
         pose replaces one that is not known at that moment, and a warning for each frame whose pose
         is more than a second off is added there. A leading slash of a name (ROS 1) is ignored.
-        Raises CalibrationError where a frame is unknown, nothing connects the two, or a pose is
-        not known at its moment.
+        Raises CalibrationError where a frame is unknown, nothing connects the two, or a pose
+        between them is not known at its moment.
         """
         target, source = _plain(target), _plain(source)
         if target == source and target:
             return np.eye(4)
-        from_target = self._ancestors(target, stamp_ns, stale)
-        from_source = self._ancestors(source, stamp_ns, stale)
+        from_target, target_end = self._ancestors(target, stamp_ns, stale)
+        from_source, source_end = self._ancestors(source, stamp_ns, stale)
         common = next((frame for frame in from_source if frame in from_target), None)
+        if common is None and (unknown := target_end or source_end):
+            raise unknown
         known = {*self._fixed, *(parent for parent, _ in self._fixed.values())}
         kind, topic = 'static transform', '/tf_static'
         if stamp_ns is not None:
@@ -180,11 +182,17 @@ class TransformTree:
 
     def _ancestors(
         self, frame: str, stamp_ns: int | None, stale: dict[str, str] | None
-    ) -> dict[str, np.ndarray]:
-        """Return the pose of a frame in itself and in all its ancestors, nearest first."""
+    ) -> tuple[dict[str, np.ndarray], CalibrationError | None]:
+        """Return the pose of a frame in itself and its ancestors, and why the last has no pose."""
         poses = {frame: np.eye(4)}
         pose = poses[frame]
-        while (above := self._parent(frame, stamp_ns, stale)) is not None:
+        while True:
+            try:
+                above = self._parent(frame, stamp_ns, stale)
+            except CalibrationError as error:
+                return poses, error
+            if above is None:
+                return poses, None
             frame, step = above
             if frame in poses:
                 raise CalibrationError(
@@ -192,7 +200,6 @@ class TransformTree:
                     'check the publishers of /tf and /tf_static'
                 )
             poses[frame] = pose = step @ pose
-        return poses
 
 
 def moving_topics(topics: Mapping[str, TopicInfo]) -> list[str]:

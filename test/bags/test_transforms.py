@@ -171,6 +171,21 @@ def test_nothing_is_extrapolated_and_the_known_time_is_named():
     assert list(stale) == ['lidar']  # base is above both
 
 
+def test_a_pose_above_both_frames_need_not_be_known():
+    tree = TransformTree()
+    tree.add('base', 'camera', (0, 0, 2.0), IDENTITY)
+    tree.add_message(message('map', 'odom', START - S, (100.0, 0, 0)), moving=True)
+    for second in range(2):
+        pose = message('odom', 'base', START + second * S, (float(second), 0, 0))
+        tree.add_message(pose, moving=True)
+    found = tree.lookup('odom', 'camera', START + S // 2)
+    assert found[:3, 3].tolist() == [0.5, 0, 2]
+    assert tree.lookup('camera', 'base', START + S // 2)[2, 3] == -2.0
+    for pair in ('map', 'camera'), ('base', 'map'):
+        with pytest.raises(CalibrationError, match="'map' <- 'odom' at 100.500 s"):
+            tree.lookup(*pair, START + S // 2)
+
+
 def test_poses_ahead_of_time_are_forgotten_once_time_goes_on():
     tree = TransformTree()
     for x in (0.0, 30.0, 1.0, 2.0):
