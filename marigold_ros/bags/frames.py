@@ -110,7 +110,7 @@ def bag_frames(
     ------
     BagFrame
         ``frame.camera`` is the last camera_info at or before the image, else the bag's first; one
-        without a stamp counts from its log time.
+        without a stamp, or before the excerpt, counts from its log time.
 
     Raises
     ------
@@ -154,11 +154,11 @@ class _FrameStream:
         self._given_extrinsics = T_cam_lidar
         tree = reader.static_transforms()
         info = topics.camera_info
-        first_info = reader.first(info) if info else None
         self._motion = EgoMotion(reader.topics, config.fixed_frame, tree)
         if self._motion.topics and not config.fixed_frame:
             is_needed = T_cam_lidar is None and not self._are_fixed(tree)
             self._motion.topics = self._motion.topics if is_needed else []
+        first_info = self._info_before(info) if info else None
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
         self._await_info = reader.topics[info].count > 1 if info else False
@@ -170,6 +170,19 @@ class _FrameStream:
         self._waiting: deque[_Waiting] = deque()
         self._notes: list[str] = []
         self._damage: BagError | None = None
+
+    def _info_before(self, topic: str) -> Any:
+        """Return the last camera_info before the excerpt, or the bag's first."""
+        found, topics = self._reader.first(topic), self._reader.topics
+        begin_ns, _ = self._excerpt.bounds_ns(self._reader)
+        # One beside every image need not be looked for in all that comes before.
+        if begin_ns is None or topics[topic].count >= topics[self._topics.image].count:
+            return found
+        with suppress(BagError):  # reading all messages raises it
+            for _, msgtype, data, _ in self._reader.raw([topic], None, begin_ns):
+                with suppress(BagError):
+                    found = self._reader.decode(data, msgtype)
+        return found
 
     def _are_fixed(self, tree: TransformTree) -> bool:
         """Return whether fixed transforms connect all sensors with the image."""

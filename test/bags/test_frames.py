@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Frames of bags: pairing, cameras, extrinsics, truth, and messages that are broken."""
 
-from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.frames import bag_frames, Excerpt
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.transforms import TransformTree
@@ -179,6 +179,18 @@ def test_after_a_clock_jump_the_last_camera_info_counts(drive, second, before):
         drive.image(START + tenth * 100 * MS, delay)
     focal = [item.frame.camera.K[0, 0] for item in drive.read()]
     assert focal == [5.0, before, before, 9.0, 9.0]
+
+
+def test_a_part_of_a_bag_begins_with_the_last_camera_info_before_it(drive):
+    for second, focal in ((0, 5.0), (1, 7.0), (3, 9.0)):  # as it is published where it changes
+        drive.info(START + second * S, focal=focal)
+    for second in range(5):
+        drive.image(START + second * S + MS)
+    drive.read()
+    topics = BagTopics('/camera/image', '/camera/camera_info')
+    with BagReader(drive.path) as reader:
+        part = bag_frames(reader, topics, LidarConfig(), excerpt=Excerpt(start=1.5))
+        assert [item.frame.camera.K[0, 0] for item in part] == [7.0, 9.0, 9.0]
 
 
 def test_one_latched_camera_info_serves_the_whole_bag(drive):
