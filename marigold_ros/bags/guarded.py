@@ -245,6 +245,24 @@ class GuardedFolder(rosbag2_reader.DirectoryReader):
                 c._replace(ext=known.get((c.topic, c.msgtype), c.ext)) for c in file.connections
             ]
 
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Any:
+        """Yield messages by log time, of files that may overlap and be listed in any order."""
+        files = [self._messages_of(file, connections, start, stop) for file in self.storages]
+        for connection, log_ns, data in heapq.merge(*files, key=lambda message: message[1]):
+            if connection is not None:
+                yield connection, log_ns, data
+
+    def _messages_of(self, file: Any, *wanted: Any) -> Iterator[Any]:
+        yield None, file.metadata.start_time, b''  # its time, before anything is unpacked
+        part = copy(self)
+        part.storages = [file]
+        yield from rosbag2_reader.DirectoryReader.messages(part, *wanted)
+
 
 def _limit(connection: apsw.Connection) -> None:
     """Keep a database from running programs of its own, and from running for ever."""

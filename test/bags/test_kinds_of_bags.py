@@ -19,6 +19,7 @@ except ImportError:
     from backports import zstd
 import lz4.frame
 from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.guarded import Chunks
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
@@ -192,17 +193,8 @@ def test_an_mcap_may_index_its_chunks_and_not_their_messages(drive, expected, tm
     same(frames_of(path), expected)
 
 
-@pytest.mark.parametrize('storage', STORAGES)
-@pytest.mark.parametrize('metadata', [False, True])
-def test_split_with_and_without_metadata(drive, expected, tmp_path, storage, metadata):
-    """The metadata names other QoS than the files, as that of `ros2 bag reindex` does."""
-    middle = expected[1].stamp_ns - 1
-    parts = [
-        rewritten(drive, tmp_path / 'early', storage, lambda log_ns: log_ns <= middle),
-        rewritten(drive, tmp_path / 'late', storage, lambda log_ns: log_ns > middle),
-    ]
-    whole = rewritten(drive, tmp_path / 'whole', storage)
-    bag = tmp_path / 'bag'
+def joined(drive, bag, parts, metadata=True):
+    """Join bags as the files of one; the metadata names other QoS than they do."""
     bag.mkdir()
     names = []
     for number, part in enumerate(parts):
@@ -210,13 +202,65 @@ def test_split_with_and_without_metadata(drive, expected, tmp_path, storage, met
         shutil.copy(file_of(part), bag / names[-1])
     if metadata:
         facts = yaml.safe_load((drive / 'metadata.yaml').read_text())
-        kind = {'storage_identifier': storage.name.lower(), 'relative_file_paths': names}
-        facts['rosbag2_bagfile_information'].update(kind)
+        kind = {'mcap': 'mcap', 'db3': 'sqlite3'}[names[0].partition('.')[2]]
+        facts['rosbag2_bagfile_information'].update(
+            {'storage_identifier': kind, 'relative_file_paths': names}
+        )
         (bag / 'metadata.yaml').write_text(yaml.safe_dump(facts))
-    (bag / f'._{names[0]}').write_bytes(b'attributes of macOS')
+    return bag
+
+
+def halves(drive, tmp_path, storage, middle):
+    return [
+        rewritten(drive, tmp_path / 'early', storage, lambda log_ns: log_ns <= middle),
+        rewritten(drive, tmp_path / 'late', storage, lambda log_ns: log_ns > middle),
+    ]
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('metadata', [False, True])
+def test_split_with_and_without_metadata(drive, expected, tmp_path, storage, metadata):
+    """The metadata names other QoS than the files, as that of `ros2 bag reindex` does."""
+    parts = halves(drive, tmp_path, storage, expected[1].stamp_ns - 1)
+    whole = rewritten(drive, tmp_path / 'whole', storage)
+    bag = joined(drive, tmp_path / 'bag', parts, metadata)
+    (bag / '._bag_9.mcap').write_bytes(b'attributes of macOS')
     same(frames_of(bag), expected)
     with BagReader(bag) as split, BagReader(whole) as one:
         assert split.topics == one.topics
+
+
+def by_time(path):
+    with BagReader(path) as reader:
+        return [(log_ns, topic) for topic, *_, log_ns in reader.raw(list(reader.topics))]
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+def test_files_that_overlap_or_are_listed_out_of_order_are_read_by_time(drive, tmp_path, storage):
+    true = by_time(drive)
+    early, late = halves(drive, tmp_path, storage, true[len(true) // 2][0])
+    assert by_time(joined(drive, tmp_path / 'swapped', [late, early])) == true
+    odd = {log_ns for log_ns, _ in true[1::2]}
+    parts = [
+        rewritten(drive, tmp_path / 'even', storage, lambda log_ns: log_ns not in odd),
+        rewritten(drive, tmp_path / 'odd', storage, odd.__contains__),
+    ]
+    found = by_time(joined(drive, tmp_path / 'bag', parts))
+    assert sorted(found) == sorted(true)
+    assert [log_ns for log_ns, _ in found] == [log_ns for log_ns, _ in true]
+
+
+def test_a_file_is_not_unpacked_before_its_time(drive, expected, tmp_path, monkeypatch):
+    parts = halves(drive, tmp_path, StoragePlugin.MCAP, expected[1].stamp_ns - 1)
+    bag = joined(drive, tmp_path / 'bag', parts)
+    files = set()
+    monkeypatch.setattr(Chunks, 'unpack', lambda self, size: files.add(self.path.name))
+    with BagReader(bag) as reader:
+        messages = reader.raw(list(reader.topics))
+        next(messages)
+        assert files == {'bag_9.mcap'}
+        list(messages)
+        assert files == {'bag_9.mcap', 'bag_10.mcap'}
 
 
 @pytest.mark.parametrize('kept', [0, 100])
