@@ -11,6 +11,7 @@ tables. What it does while it opens a bag is bounded by `marigold_ros.bags.limit
 from bz2 import BZ2Decompressor
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from copy import copy
 import heapq
 from io import BufferedReader
@@ -40,6 +41,9 @@ _MOST_IN_ALL = 1 << 32  # bytes of chunks while a bag is open, which may be read
 _MOST_TIMES = 200  # its size, where that is more
 RECORD_HEAD = struct.Struct('<BQ')  # operation code, length of what follows
 CHUNK = 0x06
+# Of types that it did not find rosbag2 writes no definition, in the encoding '' or 'unknown'.
+_DEFINED = """CREATE TEMP VIEW message_definitions AS
+    SELECT * FROM main.message_definitions WHERE encoding IN ('ros2msg', 'ros2idl')"""
 _PROFILE_AT = 17  # in an .mcap file: after its magic bytes, and code and length of the header
 _PROFILE = b'\x04\x00\x00\x00ros2'  # as long as an empty profile and library
 
@@ -76,6 +80,12 @@ rosbag1_reader.decompressors.update(
 )
 rosbag2_reader.zstd = SimpleNamespace(  # type: ignore[assignment]
     decompress=lambda data: _unpacked(zstd.ZstdDecompressor(), data), open=zstd.open
+)
+
+
+_get_msgdef = storage_mcap.get_msgdef
+storage_mcap.get_msgdef = lambda schema: _get_msgdef(
+    None if schema is not None and schema.encoding == 'unknown' else schema
 )
 
 
@@ -226,7 +236,8 @@ class GuardedDatabase(Sqlite3Reader):
         database: Any = self.dbconn
         tables = "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view')"
         for kind, name in database.execute(tables).fetchall():
-            columns = database.execute('SELECT hidden FROM pragma_table_xinfo(?)', (name,))
+            query = "SELECT hidden FROM pragma_table_xinfo(?, 'main')"
+            columns = database.execute(query, (name,))
             if kind != 'table' or any(hidden for (hidden,) in columns):
                 raise ReaderError(f'its table {name[:40]!r} is computed and not stored')
 
@@ -265,7 +276,7 @@ class GuardedFolder(rosbag2_reader.DirectoryReader):
 
 
 def _limit(connection: apsw.Connection) -> None:
-    """Keep a database from running programs of its own, and from running for ever."""
+    """Keep a database from running programs of its own, or for ever, and hide missing types."""
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     for limit, value in (
         (apsw.SQLITE_LIMIT_LENGTH, MOST_UNPACKED),
@@ -276,6 +287,8 @@ def _limit(connection: apsw.Connection) -> None:
     file = Path(connection.filename)
     deadline = monotonic() + allowed_seconds(file.stat().st_size if file.is_file() else 0)
     connection.set_progress_handler(lambda: monotonic() > deadline, 100_000)
+    with suppress(apsw.Error):  # of a damaged one
+        connection.execute(_DEFINED)
 
 
 def damage_of(reader: AnyReader) -> list[str]:

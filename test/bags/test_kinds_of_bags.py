@@ -309,6 +309,34 @@ def test_a_bag_of_ros_1(drive, expected, tmp_path, packed):
     same(frames_of(path), expected)
 
 
+@pytest.mark.parametrize(
+    ('storage', 'encoding'), [('mcap', 'unknown'), ('sqlite3', 'unknown'), ('sqlite3', '')]
+)
+def test_a_type_that_the_recorder_did_not_find_is_no_damage(
+    drive, expected, tmp_path, storage, encoding
+):
+    with BagReader(drive) as reader, BagWriter(tmp_path / 'bag', storage) as bag:
+        for message in reader.raw(list(reader.topics)):
+            bag.write_raw(*message)
+        bag.write('/feedback', 'std_msgs/msg/String', {'data': 'x'}, message[-1])
+    path = file_of(bag.path)
+    if storage == 'mcap':
+        known, unknown = (b'std_msgs/msg/String\x07\0\0\0' + e for e in (b'ros2msg', b'unknown'))
+        path.write_bytes(path.read_bytes().replace(known, unknown))
+    else:
+        with sqlite3.connect(path) as database:
+            database.execute(
+                "UPDATE message_definitions SET encoding = ?, encoded_message_definition = '' "
+                "WHERE topic_type = 'std_msgs/msg/String'",
+                (encoding,),
+            )
+        database.close()
+    for kind in bag.path, path:
+        same(frames_of(kind), expected)
+        with BagReader(kind) as reader:
+            assert (reader.lost, reader.topics['/feedback'].count) == ('', 1)
+
+
 def test_named_topics_are_the_found_ones(drive, expected):
     with BagReader(drive) as reader:
         names = reader.choose_topics().by_role
