@@ -27,7 +27,7 @@ from marigold_ros.bags.topics import (
     TopicInfo,
     with_sources,
 )
-from marigold_ros.bags.transforms import TransformTree
+from marigold_ros.bags.transforms import transform_topics, TransformTree
 from marigold_ros.errors import BagError
 from rosbags.interfaces import QosDurability
 
@@ -66,7 +66,7 @@ class BagReader:
     @property
     def static_topics(self) -> list[str]:
         """The topics of static transforms."""
-        return [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
+        return transform_topics(self.topics, 'tf_static')
 
     @property
     def latched_topics(self) -> list[str]:

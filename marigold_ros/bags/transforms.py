@@ -202,12 +202,12 @@ class TransformTree:
             poses[frame] = pose = step @ pose
 
 
-def moving_topics(topics: Mapping[str, TopicInfo]) -> list[str]:
-    """Return the topics of transforms that change, as /tf."""
+def transform_topics(topics: Mapping[str, TopicInfo], last: str) -> list[str]:
+    """Return the topics of transforms whose ``last`` name is 'tf_static', or 'tf'."""
     return [
         name
         for name, info in topics.items()
-        if name.rpartition('/')[2] == 'tf' and info.msgtype == 'tf2_msgs/msg/TFMessage'
+        if name.rpartition('/')[2] == last and info.msgtype == 'tf2_msgs/msg/TFMessage'
     ]
 
 
@@ -223,7 +223,7 @@ class EgoMotion:
         self, topics: Mapping[str, TopicInfo], fixed_frame: str, tree: TransformTree
     ) -> None:
         self.fixed_frame, self.tree = fixed_frame, tree
-        self.topics = moving_topics(topics)
+        self.topics = transform_topics(topics, 'tf')
 
     def may_come(self, frame_id: str, stamp_ns: int) -> bool:
         """Return whether a pose is unknown that a later message can still bring."""

@@ -29,7 +29,7 @@ from marigold_ros.bags.topics import (
     sibling_info,
     TopicInfo,
 )
-from marigold_ros.bags.transforms import moving_topics, pose_matrix
+from marigold_ros.bags.transforms import pose_matrix, transform_topics
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.protocols.held_out import choose_fit_lines, lines_to_split
@@ -334,7 +334,7 @@ def _recorded_pose(reader: BagReader, camera: str, sensor: str) -> np.ndarray:
         return tree.lookup(camera, sensor)
     except CalibrationError as error:
         why = error
-    for _, message, _ in reader.messages(moving_topics(reader.topics)):
+    for _, message, _ in reader.messages(transform_topics(reader.topics, 'tf')):
         tree.add_message(message, moving=True)
         if not message.transforms:
             continue

@@ -8,8 +8,10 @@ import struct
 from types import SimpleNamespace
 import zlib
 
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.message_codec import (
     encode_cloud,
@@ -356,6 +358,17 @@ def test_a_bag_without_static_transforms_has_none(tmp_path):
         with pytest.raises(CalibrationError, match='known frames: none'):
             reader.static_transforms().lookup('camera', 'lidar')
         assert list(reader.messages([])) == []
+
+
+def test_a_topic_of_another_type_with_the_name_of_transforms_is_none(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.write('/image', 'sensor_msgs/msg/Image', vars(COLOUR[1]), STAMP)
+        for name in '/a/tf', '/a/tf_static':
+            bag.write(name, 'std_msgs/msg/String', {'data': 'tf'}, STAMP)
+    with BagReader(bag.path) as reader:
+        assert reader.static_topics == []
+        (item,) = bag_frames(reader, reader.choose_topics(), LidarConfig())
+        assert item.error is None
 
 
 def test_unreadable_topics_are_skipped_with_a_note(tmp_path):
