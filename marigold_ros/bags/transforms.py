@@ -19,6 +19,7 @@ from marigold_ros.message_codec import header_ns
 from marigold_ros.pairing import CLOCK_JUMP_NS, is_clock_jump
 import numpy as np
 
+_TYPES = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')  # the second in old bags of ROS 1
 _NORM_TOLERANCE = 1e-3  # single precision and hand-typed quaternions stay well within
 _KEPT_NS = 10_000_000_000
 _NANOSECONDS = 1_000_000_000
@@ -207,7 +208,7 @@ def transform_topics(topics: Mapping[str, TopicInfo], last: str) -> list[str]:
     return [
         name
         for name, info in topics.items()
-        if name.rpartition('/')[2] == last and info.msgtype == 'tf2_msgs/msg/TFMessage'
+        if name.rpartition('/')[2] == last and info.msgtype in _TYPES
     ]
 
 

@@ -28,6 +28,7 @@ from marigold_ros.replay.bag_label import label_name
 from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
+from rosbags import rosbag1
 from rosbags.convert import convert
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
@@ -299,14 +300,32 @@ def test_a_bag_of_the_first_version_without_definitions(drive, expected, tmp_pat
     same(frames_of(file_of(bag)), expected)
 
 
+def ros1_bag(drive, path, packed=None):
+    ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_HUMBLE)
+    convert([drive], path, '', 0, packed, '', ros2, ros1, (), (), (), ())
+    return path
+
+
 @pytest.mark.parametrize(
     'packed', [None, *(pytest.param(name, marks=pytest.mark.slow) for name in ('bz2', 'lz4'))]
 )
 def test_a_bag_of_ros_1(drive, expected, tmp_path, packed):
-    path = tmp_path / 'old.bag'
-    ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_HUMBLE)
-    convert([drive], path, '', 0, packed, '', ros2, ros1, (), (), (), ())
-    same(frames_of(path), expected)
+    same(frames_of(ros1_bag(drive, tmp_path / 'old.bag', packed)), expected)
+
+
+def test_transforms_of_the_first_tf_of_ros_1_are_read(drive, expected, tmp_path):
+    path, connections = tmp_path / 'older.bag', {}
+    old = rosbag1.Reader(ros1_bag(drive, tmp_path / 'old.bag'))
+    with old as reader, rosbag1.Writer(path) as writer:
+        for connection, log_ns, data in reader.messages():
+            topic = connection.topic.removesuffix('_static')  # which there was not yet
+            kind = connection.msgtype.replace('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
+            if topic not in connections:
+                definition = {'msgdef': connection.msgdef.data, 'md5sum': connection.digest}
+                connections[topic] = writer.add_connection(topic, kind, **definition)
+            writer.write(connections[topic], log_ns, data)
+    found = frames_of(path)
+    np.testing.assert_array_equal(found[0].frame.T_cam_lidar, expected[0].frame.T_cam_lidar)
 
 
 @pytest.mark.parametrize(
