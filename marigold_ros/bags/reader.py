@@ -10,6 +10,7 @@ a damaged bag is read before the error is raised (`storage`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -56,11 +57,14 @@ class BagReader:
 
     @property
     def topics(self) -> dict[str, TopicInfo]:
-        """Type and number of messages by topic."""
-        infos: dict[str, TopicInfo] = {}
+        """Type and number of messages by topic; of several types the most frequent counts."""
+        counts = Counter[tuple[str, str]]()
         for c in self._open.reader.connections:
-            before = infos[c.topic].count if c.topic in infos else 0
-            infos[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
+            counts[c.topic, c.msgtype] += c.msgcount
+        infos: dict[str, TopicInfo] = {}
+        for (topic, msgtype), count in counts.items():
+            if topic not in infos or count > infos[topic].count:
+                infos[topic] = TopicInfo(msgtype, count)
         return infos
 
     @property
@@ -98,7 +102,13 @@ class BagReader:
         except BagError as error:
             lost = f'; {self.lost}' if self.lost else ''
             raise BagError(f'{self.path}: {error}{lost}') from error
-        return replace(chosen, notes=(*self._open.notes, *chosen.notes))
+        types = {(c.topic, c.msgtype) for c in self._open.reader.connections}
+        mixed = [
+            f'{topic} has messages of {msgtype}, too, which are not read'
+            for topic, msgtype in sorted(types)
+            if topic in chosen.named and msgtype != self.topics[topic].msgtype
+        ]
+        return replace(chosen, notes=(*self._open.notes, *mixed, *chosen.notes))
 
     def with_sources(self, chosen: BagTopics, sources: Sequence[str]) -> BagTopics:
         """Add a topic of each kind of sparse depth in ``sources`` that the chosen ones lack."""
@@ -156,6 +166,7 @@ class BagReader:
         topics: Sequence[str],
         start_ns: int | None = None,
         stop_ns: int | None = None,
+        every_type: bool = False,
     ) -> Iterator[tuple[str, str, bytes, int]]:
         """
         Yield topic, type, serialised message and log time in ns, in the order of log time.
@@ -163,7 +174,8 @@ class BagReader:
         Files without an index, as damaged ones, are read in the order of their recording.
 
         With ``start_ns`` and ``stop_ns`` from the one log time to before the other, which an
-        undamaged bag finds by its index.
+        undamaged bag finds by its index. With ``every_type`` also messages of other types than
+        `topics` names.
 
         Raises BagError for an unknown topic; and for a damaged file, after its readable messages.
         """
@@ -174,10 +186,17 @@ class BagReader:
                 f'{near_names(unknown[0], self.topics)}; it has {listing(self.topics)}'
             )
         reader = self._open.reader
-        connections = [c for c in reader.connections if c.topic in topics]
+        infos = {topic: info for topic, info in self.topics.items() if topic in topics}
+        connections = [
+            c
+            for c in reader.connections
+            if c.topic in infos and (every_type or c.msgtype == infos[c.topic].msgtype)
+        ]
         if not connections:  # the library would take an empty list for all topics
             return
-        missing = {topic: self.topics[topic].count for topic in topics}
+        missing = Counter[str]()
+        for c in connections:
+            missing[c.topic] += c.msgcount
         try:
             for connection, log_ns, data in reader.messages(connections, start_ns, stop_ns):
                 if not isinstance(log_ns, int) or not isinstance(data, bytes):

@@ -96,7 +96,7 @@ class BagWriter:
             raise BagError(f"storage is '{storage}'; choose one of {', '.join(_STORAGES)}")
         self._storage = _STORAGES[storage]
         self._typestore = get_typestore(Stores.ROS2_HUMBLE)
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[tuple[str, str], Connection] = {}
         # While it is open.
         self._partial: Any = None
         self._lock = -1
@@ -188,11 +188,11 @@ class BagWriter:
         """
         Write one serialised message; ``types`` defines types of other bags, see `BagReader`.
 
-        Raises BagError where the writer is not open, the type is unknown, or a topic changes it.
+        Raises BagError where the writer is not open, or the type is unknown.
         """
         if self._writer is None:
             raise BagError(f'bag {self.path} is not open; write inside a with block')
-        connection = self._connections.get(topic)
+        connection = self._connections.get((topic, msgtype))
         if connection is None:
             profile = _LATCHED if topic in self._latched else _USUAL
             try:
@@ -207,11 +207,7 @@ class BagWriter:
                     f"cannot add topic {topic} of type '{msgtype}' ({error}); "
                     'name the type as sensor_msgs/msg/Image'
                 ) from error
-            self._connections[topic] = connection
-        if connection.msgtype != msgtype:
-            raise BagError(
-                f'{topic} holds {connection.msgtype}, not {msgtype}; choose another topic'
-            )
+            self._connections[topic, msgtype] = connection
         try:
             self._writer.write(connection, int(stamp_ns), cdr)
         except (OSError, sqlite3.Error) as error:

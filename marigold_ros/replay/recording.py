@@ -74,7 +74,7 @@ class Recording:
             self._writer = opened.enter_context(BagWriter(self._path, latched=latched))
             self._writer.note(SOURCE, self._bag.contents)
             begin_ns, end_ns = self._excerpt.bounds_ns(self._bag)
-            self._inputs = self._bag.raw(self._copied(static), begin_ns, end_ns)
+            self._inputs = self._bag.raw(self._copied(static), begin_ns, end_ns, every_type=True)
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
             with suppress(BagError):  # the replay raises the same error
@@ -135,7 +135,7 @@ class Recording:
             topic, msgtype, data, log_ns = self._waiting
             self._copy(topic, msgtype, data, log_ns)
             self._waiting = self._following()
-            if topic == self._topics.image:
+            if topic == self._topics.image and msgtype == self._bag.topics[topic].msgtype:
                 self._images += 1
                 if (self._images - 1) % self._excerpt.every == 0:
                     return log_ns

@@ -10,8 +10,9 @@ import zlib
 
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import TopicInfo
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.config import LidarConfig
+from marigold_ros.config import LidarConfig, PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.message_codec import (
     encode_cloud,
@@ -21,6 +22,7 @@ from marigold_ros.message_codec import (
     encode_jpeg,
 )
 from marigold_ros.replay.photos import expand, open_video, read_image
+from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 import numpy as np
 import pytest
@@ -369,6 +371,41 @@ def test_a_topic_of_another_type_with_the_name_of_transforms_is_none(tmp_path):
         assert reader.static_topics == []
         (item,) = bag_frames(reader, reader.choose_topics(), LidarConfig())
         assert item.error is None
+
+
+def test_of_a_topic_of_several_types_the_most_frequent_is_read_and_all_are_copied(tmp_path):
+    string, scan = ('std_msgs/msg/String', {'data': 'x'}), ('sensor_msgs/msg/LaserScan', {})
+    image = 'sensor_msgs/msg/Image', vars(COLOUR[1])
+    points = 'sensor_msgs/msg/PointCloud2', vars(cloud(*'xyz')[1])
+    transforms = 'tf2_msgs/msg/TFMessage', {}
+    with BagWriter(tmp_path / 'bag') as bag:
+        for topic, few, many in (
+            ('/image', string, image),
+            ('/points', scan, points),
+            ('/tf', string, transforms),
+            ('/tf_static', string, transforms),
+        ):
+            for number, message in enumerate((few, many, many)):
+                bag.write(topic, *message, STAMP + number)
+    with BagReader(bag.path) as reader:
+        topics = reader.choose_topics()
+        assert (topics.image, topics.lidar) == ('/image', '/points')
+        assert reader.topics['/image'] == TopicInfo(image[0], 2)
+        assert (
+            topics.notes[0]
+            == '/image has messages of std_msgs/msg/String, too, which are not read'
+        )
+        frames = list(bag_frames(reader, topics, LidarConfig(), stamps='log'))
+        assert [item.error for item in frames] == [None, None]
+        everything = list(reader.raw(list(reader.topics), every_type=True))
+        assert len(everything) == 12
+    with Recording(tmp_path / 'copy', bag.path, topics, PointsConfig(), outputs=()) as copy:
+        for item in frames:
+            copy.add(item, None)
+    assert copy.left_out == set()
+    with BagReader(tmp_path / 'copy') as reader:
+        copied = list(reader.raw(list(reader.topics), every_type=True))
+    assert {m[:2] for m in copied} == {m[:2] for m in everything} - {('/tf_static', string[0])}
 
 
 def test_unreadable_topics_are_skipped_with_a_note(tmp_path):
