@@ -10,7 +10,7 @@ tables. What it does while it opens a bag is bounded by `marigold_ros.bags.limit
 
 from bz2 import BZ2Decompressor
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from copy import copy
 import heapq
@@ -255,6 +255,12 @@ class GuardedFolder(rosbag2_reader.DirectoryReader):
             file.connections = [
                 c._replace(ext=known.get((c.topic, c.msgtype), c.ext)) for c in file.connections
             ]
+        held = message_counts(c for file in self.storages for c in file.connections)
+        more = (held - message_counts(self.connections)).total()
+        # Nothing else says how messages are compressed.
+        if more and not self.metadata.compression_mode:
+            self.close()
+            raise ReaderError(f'its files hold {more} messages more than it states')
 
     def messages(
         self,
@@ -289,6 +295,14 @@ def _limit(connection: apsw.Connection) -> None:
     connection.set_progress_handler(lambda: monotonic() > deadline, 100_000)
     with suppress(apsw.Error):  # of a damaged one
         connection.execute(_DEFINED)
+
+
+def message_counts(connections: Iterable[Connection]) -> Counter[tuple[str, str]]:
+    """Return the number of messages by topic and type."""
+    counts = Counter[tuple[str, str]]()
+    for c in connections:
+        counts[c.topic, c.msgtype] += c.msgcount
+    return counts
 
 
 def damage_of(reader: AnyReader) -> list[str]:

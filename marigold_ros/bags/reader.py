@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.bags.guarded import damage_of, reason
+from marigold_ros.bags.guarded import damage_of, message_counts, reason
 from marigold_ros.bags.message_types import why_not_defined, why_too_large
 from marigold_ros.bags.storage import open_bag, OpenBag, remedy
 from marigold_ros.bags.topics import (
@@ -58,10 +58,8 @@ class BagReader:
     @property
     def topics(self) -> dict[str, TopicInfo]:
         """Type and number of messages by topic; of several types the most frequent counts."""
-        counts = Counter[tuple[str, str]]()
-        for c in self._open.reader.connections:
-            counts[c.topic, c.msgtype] += c.msgcount
         infos: dict[str, TopicInfo] = {}
+        counts = message_counts(self._open.reader.connections)
         for (topic, msgtype), count in counts.items():
             if topic not in infos or count > infos[topic].count:
                 infos[topic] = TopicInfo(msgtype, count)

@@ -274,6 +274,24 @@ def test_metadata_that_are_cut_off_are_noted(drive, expected, tmp_path, kept):
     same(found, expected)
 
 
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('topics', [{}, {'message_count': 0}])
+def test_metadata_that_state_less_than_the_files_hold_are_noted(
+    drive, expected, tmp_path, storage, topics
+):
+    bag = rewritten(drive, tmp_path / 'bag', storage)
+    facts = yaml.safe_load((bag / 'metadata.yaml').read_text())
+    about = facts['rosbag2_bagfile_information']  # as it is written when a recording begins
+    stated = [topic | topics for topic in about['topics_with_message_count'] if topics]
+    about |= {'message_count': 0, 'topics_with_message_count': stated}
+    (bag / 'metadata.yaml').write_text(yaml.safe_dump(facts))
+    found = frames_of(bag)
+    assert 'without its metadata.yaml, which is invalid (its files hold 16 messages' in (
+        found[0].warning
+    )
+    same(found, expected)
+
+
 def test_a_bag_of_the_first_version_without_definitions(drive, expected, tmp_path):
     bag = rewritten(drive, tmp_path / 'bag', StoragePlugin.SQLITE3)
     database = sqlite3.connect(file_of(bag))
