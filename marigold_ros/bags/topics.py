@@ -99,11 +99,11 @@ def choose_topics(
             'name the image topic, or record one'
         )
     notes.clear()  # another topic serves
-    info = chosen['camera_info'] or _camera_info(present, image)
     others = {n: i for n, i in present.items() if n not in (image, truth) and _OWN not in n}
     lidar = chosen['lidar'] or _sparse_depth(others, first, notes)
     if lidar:
         notes.clear()
+    info = chosen['camera_info'] or _camera_info(present, image, notes)
     if info and first(info) is None:
         notes.append(f'{info}: no message can be decoded; check the recording')
         info = None
@@ -248,14 +248,19 @@ def _is_grey(message: Any) -> bool:
     return encoding.split(';')[0].strip() in _GREY
 
 
-def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
+def _camera_info(topics: Mapping[str, TopicInfo], image: str, notes: list[str]) -> str | None:
     names = [name for name, info in topics.items() if info.msgtype in INFO_TYPES]
     sibling, below = sibling_info(image), f'{image.removesuffix("/compressed")}/camera_info'
     for name in (sibling, f'{sibling}_rect', below):  # the second of Isaac ROS, the last of AirSim
         if name in names:
             return name
     names = [name for name in names if _OWN not in name]
-    return names[0] if len(names) == 1 else None  # with several, a guess would be a wrong K
+    if len(names) != 1:
+        return None  # with several, a guess would be a wrong K
+    images = [name for name, info in topics.items() if info.msgtype in IMAGE_TYPES]
+    if beside := [name for name in images if sibling_info(name) == names[0]]:
+        notes.append(f'{names[0]} is that of {beside[0]}; name the camera_info of {image}')
+    return names[0]
 
 
 def _sparse_depth(

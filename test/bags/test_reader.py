@@ -155,6 +155,20 @@ def test_one_camera_info_elsewhere_is_taken_but_of_two_none(tmp_path):
     assert chosen(tmp_path / 'two', topics).camera_info is None
 
 
+def test_the_only_camera_info_is_noted_where_it_is_beside_another_image(tmp_path):
+    topics = {'/left/image': COLOUR, '/right/image': COLOUR, '/left/camera_info': INFO}
+    topics['/points'] = cloud('x', 'y', 'z')
+    with BagReader(write(tmp_path / 'bag', topics)) as reader:
+        assert reader.choose_topics().notes == ()
+        found = reader.choose_topics(image='/right/image')
+        named = reader.choose_topics(image='/right/image', camera_info='/left/camera_info')
+    assert found.camera_info == '/left/camera_info'
+    assert found.notes == (
+        '/left/camera_info is that of /left/image; name the camera_info of /right/image',
+    )
+    assert named.notes == ()
+
+
 @pytest.mark.parametrize(
     ('image', 'info'),
     [
