@@ -48,33 +48,17 @@ class MeasuredPoints:
     """
     Sparse depth of a frame.
 
-    Parameters
-    ----------
-    sparse : SparseDepth or None
-        The points that lead; None without any.
-    further : SparseDepth or None
-        Points of further sources that count in the fit of scale and shift only.
-    refusal : Reason or None
-        Why there are none.
-    reports : sequence of SourceReport
-        What each of several sources gave; empty with one source.
-    dispute : float
-        Largest relative difference between sources of ``sparse`` that disagree; 0 without.
-    mounted : SparseDepth or None
-        Points by which a mounting is judged: ``sparse`` if it is of one source, else the most that
-        one has which is no depth camera.
-    mounted_by : int
-        The place of their source among the frame's inputs; -1 without.
-
+    A mounting is judged by the points ``mounted``: ``sparse`` if it is of one source, else the
+    most that one has which is no depth camera.
     """
 
-    sparse: SparseDepth | None
-    further: SparseDepth | None = None
-    refusal: Reason | None = None
-    reports: tuple[SourceReport, ...] = ()
-    dispute: float = 0.0
+    sparse: SparseDepth | None  # the points that lead
+    further: SparseDepth | None = None  # of others, for the fit of scale and shift only
+    refusal: Reason | None = None  # why there are none
+    reports: tuple[SourceReport, ...] = ()  # of several sources
+    dispute: float = 0.0  # largest relative difference between disagreeing sources of ``sparse``
     mounted: SparseDepth | None = None
-    mounted_by: int = -1
+    mounted_by: int = -1  # place of their source among the frame's inputs; -1 without
 
 
 def measure_points(
@@ -83,26 +67,9 @@ def measure_points(
     """
     Gather the points of all inputs of a frame.
 
-    Parameters
-    ----------
-    frame : Frame
-        With its inputs.
-    prediction : Prediction or None
-        Of the rectified image, in which ground is looked for; not needed without a plane.
-    config : AlignmentConfig
-        Range of depth, occlusion test, least number of points.
-
-    Returns
-    -------
-    MeasuredPoints
-
-    Raises
-    ------
-    AlignmentError
-        If a point at a pixel lies outside of the image.
-    InputError
-        If the points of the only input have no valid shape.
-
+    In ``prediction``, that of the rectified image, ground is looked for; without a plane it is not
+    needed. Raises AlignmentError if a point at a pixel lies outside of the image, and InputError
+    if the points of the only input have no valid shape.
     """
 
     def measure(item: SparseInput) -> tuple[SparseDepth | None, Reason | None]:

@@ -34,24 +34,9 @@ def weigh_members(
     """
     Replace the mean of an average's members by the mean weighted by their errors at points.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        Its ``members`` are (n, H, W), or None for the prediction of one model.
-    sparse : SparseDepth or None
-        Known depth at its pixels.
-    config : AlignmentConfig
-        Method, noise, rules.
-    held : (n,) float or None
-        Weights of an earlier frame, which serve where there are too few points, or ground alone.
-
-    Returns
-    -------
-    prediction : Prediction
-        As given, where nothing weighs the members.
-    weights : (n,) float or None
-        At least 0, of sum 1.
-
+    ``held`` (n,) are weights of an earlier frame, which serve where there are too few points, or
+    ground alone. Returns also the weights (n,), at least 0, of sum 1; or the prediction as given
+    and None, where nothing weighs its members, or it is of one model.
     """
     members = prediction.members
     if members is None or config.method in ('none', 'fixed'):

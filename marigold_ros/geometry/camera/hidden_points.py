@@ -76,18 +76,10 @@ def behind_surfaces(
     """
     Return a mask (M,) of the points behind a surface of others, as the camera sees them.
 
-    Parameters
-    ----------
-    points : (3, N) float32, metres
-        A scan in the camera's frame, in front of it; points outside the image are parts of
-        surfaces, too.
-    lidar : (3,) float, metres
-        Where the scan was made, not in the camera's place.
-    seen : (M,) int
-        Indices of the points in the image, which are asked for.
-    angle : float
-        Between neighbours of the scan, in radians.
-
+    ``points`` (3, N) float32 are a scan in the camera's frame, in front of it, made at ``lidar``
+    (3,), not in the camera's place; metres. Points outside the image are parts of surfaces, too;
+    ``seen`` (M,) are the indices of those in the image, which are asked for. ``angle`` is that
+    between neighbours of the scan, in radians.
     """
     distance = float(np.linalg.norm(lidar))
     along = lidar / distance

@@ -28,31 +28,12 @@ def write_ply(
     path: str | Path, points: np.ndarray, rgb: np.ndarray, comments: Sequence[str] = ()
 ) -> int:
     """
-    Write points with colours as a binary little-endian PLY file.
+    Write points with colours as a binary little-endian PLY file, which is replaced.
 
-    Parameters
-    ----------
-    path : path
-        File to write; it is replaced.
-    points : (..., 3) float, metres
-        Points that are not finite are left out.
-    rgb : (..., 3) uint8
-        Their colours, of the same shape.
-    comments : sequence of str
-        Lines of ASCII for the header.
-
-    Returns
-    -------
-    int
-        Number of points written.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ or are not (..., 3).
-    MarigoldError
-        If the file cannot be written, as on a full disk.
-
+    Of ``points`` (..., 3), metres, with colours ``rgb`` (..., 3) uint8, those that are not finite
+    are left out; returns the number written. ``comments`` are lines of ASCII for the header.
+    Raises InputError if the shapes differ or are others, and MarigoldError if the file cannot be
+    written, as on a full disk.
     """
     points, rgb = np.asarray(points), np.asarray(rgb)
     if points.shape != rgb.shape or points.ndim < 2 or points.shape[-1] != 3:

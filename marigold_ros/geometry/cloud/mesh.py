@@ -42,23 +42,10 @@ def mesh_of_depth(
     """
     Join the pixels of a depth image by triangles, except across depth edges.
 
-    Parameters
-    ----------
-    depth : (H, W) float
-        Depth along the optical axis, of any unit, above 0; else there is no surface. Flying pixels
-        are left out.
-    K : (3, 3) float, pixels
-        Intrinsics of the image.
-    rgb : (H, W, 3) uint8
-        The image.
-    most_points : int
-        Rows and columns are left out evenly until there are no more points than this.
-
-    Raises
-    ------
-    InputError
-        If image and depth differ in size.
-
+    ``depth`` (H, W) along the optical axis is of any unit, above 0; else there is no surface.
+    Flying pixels are left out, and rows and columns evenly until there are no more than
+    ``most_points``. ``K`` are the intrinsics in pixels of the image ``rgb`` (H, W, 3) uint8.
+    Raises InputError if image and depth differ in size.
     """
     if rgb.shape != (*depth.shape, 3):
         raise InputError(

@@ -35,18 +35,8 @@ def plane_of_pose(T_cam_ground: np.ndarray, config: GroundConfig) -> GroundPlane
     """
     Return the plane through the origin of a frame on the ground, across its z axis.
 
-    Parameters
-    ----------
-    T_cam_ground : (4, 4) float
-        Pose of that frame, whose z axis points up (REP 105), in the camera's optical frame.
-    config : GroundConfig
-        Names the frame, and holds the error of the pitch.
-
-    Raises
-    ------
-    CalibrationError
-        If the camera is not above the ground.
-
+    ``T_cam_ground`` (4, 4) is the pose of that frame, whose z axis points up (REP 105), in the
+    camera's optical frame. Raises CalibrationError if the camera is not above the ground.
     """
     normal = -T_cam_ground[:3, 2]
     height = float(normal @ T_cam_ground[:3, 3])

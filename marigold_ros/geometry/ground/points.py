@@ -45,25 +45,10 @@ def find_ground(
     prediction: Prediction, K: np.ndarray, plane: GroundPlane, config: AlignmentConfig
 ) -> tuple[SparseDepth | None, Reason | None]:
     """
-    Find points on the ground in a prediction.
+    Find points on the ground, which should be at ``plane``, in a prediction.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        Of the rectified image, (H, W).
-    K : (3, 3) float, pixels
-        Its intrinsics.
-    plane : GroundPlane
-        Where the ground should be.
-    config : AlignmentConfig
-        Range of depth.
-
-    Returns
-    -------
-    SparseDepth or None, Reason or None
-        At most one point in each cell of a grid, with the deviation that the pitch causes; or
-        None and the reason.
-
+    ``K`` (3, 3), pixels, are the intrinsics of its rectified image. Returns at most one point in
+    each cell of a grid, with the deviation that the pitch causes; or None and the reason.
     """
     cells = _ground_cells(prediction, K, plane, config)
     if cells.share < _SHARE:

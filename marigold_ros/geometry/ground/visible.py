@@ -32,17 +32,8 @@ def visible_ground(
     """
     Return the pixels (H, W) bool at which image and map show the ground.
 
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8
-        The rectified image.
-    metric : (H, W) float, metres
-        The map, fitted to the plane; NaN unknown.
-    K : (3, 3) float, pixels
-        Intrinsics of the image.
-    plane : GroundPlane
-        The ground.
-
+    ``rgb`` (H, W, 3) uint8 is the rectified image with intrinsics ``K`` in pixels, ``metric`` (H,
+    W) the map in metres, fitted to the plane; NaN is unknown.
     """
     height, width = metric.shape
     size = min(width, _COLUMNS), max(1, round(height * min(1.0, _COLUMNS / width)))
