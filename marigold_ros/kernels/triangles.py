@@ -93,17 +93,19 @@ def between_points(
     for i in range(rows - 1):
         for j in range(columns - 1):
             a, b, c, d = nearest[i, j], nearest[i, j + 1], nearest[i + 1, j + 1], nearest[i + 1, j]
-            if (a == b and c == d) or (a == d and b == c) or (a == c and b == d):
+            if (a == b and c == d) or (a == d and b == c):
                 continue
-            if _apart(places, b, d) < _apart(places, a, c):  # the shorter side divides four points
-                a, b, c, d = b, c, d, a
             around[0], count = a, 1
             for point in (b, c, d):
                 if point != a and point != around[count - 1]:
                     around[count] = point
                     count += 1
+            if b == d:
+                count = min(count, 3)
+            elif count == 4 and _apart(places, b, d) < _apart(places, a, c):
+                a, around[1], around[2], around[3] = b, c, d, a  # the shorter side divides them
             for k in range(2, count):
-                _fill(found, known, places, values, a, around[k - 1], around[k])
+                _fill(found, known, places, values, (a, around[k - 1], around[k]))
     return found, known
 
 
@@ -118,26 +120,25 @@ def _fill(
     known: np.ndarray,
     places: np.ndarray,
     values: np.ndarray,
-    a: int,
-    b: int,
-    c: int,
+    corners: tuple[int, int, int],
 ) -> None:
     """Interpolate in a triangle of points, at its cells that are not known yet."""
-    rows, columns = found.shape
+    (a, b, c), (rows, columns) = corners, found.shape
     y, x, value = places[a, 0], places[a, 1], values[a]
     down, right, rise = places[b, 0] - y, places[b, 1] - x, values[b] - value
     other_down, other_right, other_rise = places[c, 0] - y, places[c, 1] - x, values[c] - value
     area = down * other_right - other_down * right
     if abs(area) < _ROUNDING:
         return
+    scale = 1.0 / area
     top, bottom = y + min(0.0, down, other_down), y + max(0.0, down, other_down)
     first, last = x + min(0.0, right, other_right), x + max(0.0, right, other_right)
     for i in range(max(int(np.ceil(top)), 0), min(int(bottom), rows - 1) + 1):
         for j in range(max(int(np.ceil(first)), 0), min(int(last), columns - 1) + 1):
             if known[i, j]:
                 continue
-            share = ((i - y) * other_right - other_down * (j - x)) / area
-            other = (down * (j - x) - (i - y) * right) / area
+            share = ((i - y) * other_right - other_down * (j - x)) * scale
+            other = (down * (j - x) - (i - y) * right) * scale
             if min(share, other, 1.0 - share - other) >= _ON_EDGE:
                 found[i, j] = value + share * rise + other * other_rise
                 known[i, j] = True

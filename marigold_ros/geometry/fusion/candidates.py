@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.around_points import hull_of
 from marigold_ros.geometry.fusion.edge_aware import edge_weights, typical_weight
 from marigold_ros.geometry.fusion.ground_bound import below_points, ground_bound
 from marigold_ros.geometry.fusion.interpolation import (
@@ -31,8 +32,10 @@ _POINT_WEIGHT = 33.0
 # smooth image than in a textured one. Of a cell of the coarse grid: on a finer one it is divided
 # among more, and points reach as far in the image.
 _LINEAR_WEIGHT = 0.02
-# Points that are triangulated one by one, which costs a microsecond or two each.
-_TRIANGULATED = 2000
+# Points that are triangulated one by one, which costs a microsecond or two each, for depth and for
+# its proof. Triangles that span the grid cost less, and are worse where points are far apart: of
+# cells among them, the nearest is on average so many cells away that more than a few are close.
+_TRIANGULATED, _PROVING, _FEW, _CLOSE = 14000, 3000, 2000, 2.0
 # Points of a fold at which interpolation is scored, at least half as many of more.
 _SCORED = 4000
 # Depth of the border, of which the farther part is among the points, in median distances beyond.
@@ -51,7 +54,7 @@ class GridPoints:
     """
     Sound points on a grid: pixels and disparity (M,), their mean in each cell, what is nearest.
 
-    ``fold`` (M,) bool splits them for cross-validation.
+    ``fold`` (M,) bool splits them for cross-validation. ``close`` are many points near each other.
     """
 
     u: np.ndarray
@@ -61,6 +64,7 @@ class GridPoints:
     grid: WorkGrid
     mean: np.ndarray  # (rows, columns), 0 without a point
     nearest: NearestPoints
+    close: bool
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ def points_on_grid(sparse: SparseDepth, fold: np.ndarray, grid: WorkGrid) -> Gri
     """Return sound points, at least one, with what all candidates need of them."""
     u, v, disparity = sparse.u, sparse.v, 1.0 / sparse.z.astype(np.float64)
     mean, count = grid.mean_in_cells(u, v, disparity)
-    return GridPoints(u, v, disparity, fold, grid, mean, nearest_points(count))
+    nearest = nearest_points(count)
+    close = len(u) > _FEW and float(nearest.distance[hull_of(count)].mean()) < _CLOSE
+    return GridPoints(u, v, disparity, fold, grid, mean, nearest, close)
 
 
 def point_candidates(points: GridPoints, rgb: np.ndarray | None) -> Candidates:
@@ -138,7 +144,8 @@ def join_candidates(
 def surfaces(points: GridPoints, rgb: np.ndarray | None) -> Surfaces:
     """Interpolate between the points, along the edges of the image."""
     u, v, disparity, grid = points.u, points.v, points.disparity, points.grid
-    plane, inside = interpolate(u, v, disparity, grid, _TRIANGULATED, points.nearest)
+    most = _FEW if points.close else _TRIANGULATED
+    plane, inside = interpolate(u, v, disparity, grid, most, points.nearest)
     linear = -np.log(plane)
     image = None if rgb is None else grid.mean_colour(rgb)
     border = border_points(u, v, inside, points.nearest.distance, grid)
@@ -199,7 +206,8 @@ def hold_out_points(points: GridPoints) -> np.ndarray:
         if len(known) == 0 or len(scored) == 0:
             continue
         scored = scored[:: max(1, len(scored) // _SCORED)]
-        expected, _ = interpolate(u[known], v[known], disparity[known], grid, _TRIANGULATED)
+        most = _FEW if points.close else _PROVING
+        expected, _ = interpolate(u[known], v[known], disparity[known], grid, most)
         ratio[scored] = np.log(grid.sample(expected, u[scored], v[scored]) / disparity[scored])
     return ratio
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Interpolation of scattered values on the work grid: in triangles, and by the nearest.
+Interpolation of scattered values on the work grid: in triangles, by pull-push, by the nearest.
 
 Triangles are exact for what is linear in the image. Those of many points are found by the cells to
-which each point is nearest, in a few milliseconds at any density.
+which each point is nearest, in a few milliseconds; pull-push takes one at any density.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ import numpy as np
 
 # Pixels; points are inserted band by band, so that each is close to the one before.
 _BAND = 16
+# Share of cells with points from which pull-push is hardly worse than triangles, and costs less.
+_FULL = 0.6
 
 
 @dataclass(frozen=True)
@@ -57,33 +59,25 @@ def interpolate(
 
     Returns (rows, columns) float32, and where it is interpolated, (rows, columns) bool; elsewhere
     it is the nearest point's. Of more than ``most`` points the means in cells span the triangles,
-    and all of the points' convex hull is interpolated. ``nearest`` are the grid's, if known.
+    or pull-push fills a grid on which most cells have points, everywhere within their convex hull.
+    ``nearest`` are those of the grid, if they are known.
     """
     mean, count = grid.mean_in_cells(u, v, values)
     nearest = nearest or nearest_points(count)
-    if len(u) > most:
-        found, inside = _between_cells(u, v, mean, count, nearest, grid)
-    else:
+    spread = nearest.spread(mean)
+    if len(u) <= most:
         found = _triangulate(u, v, values, grid)
         inside = np.isfinite(found)
-    return np.where(inside, found, nearest.spread(mean)).astype(np.float32), inside
-
-
-def _between_cells(
-    u: np.ndarray,
-    v: np.ndarray,
-    mean: np.ndarray,
-    count: np.ndarray,
-    nearest: NearestPoints,
-    grid: WorkGrid,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interpolate means in the triangles that cells with points span."""
-    places = [grid.mean_in_cells(u, v, side)[0].ravel() for side in grid.place(u, v).T]
-    found, known = between_points(nearest.cell, np.stack(places, axis=1), mean.ravel())
-    if not known.any():  # all on one line
-        return found, known
-    # Between triangles that are missing.
-    return pull_push(found, known), hull_of(count)
+    elif np.count_nonzero(count) > _FULL * count.size:
+        found, inside = pull_push(mean, count), hull_of(count)
+    else:
+        places = [grid.mean_in_cells(u, v, side)[0].ravel() for side in grid.place(u, v).T]
+        found, inside = between_points(nearest.cell, np.stack(places, axis=1), mean.ravel())
+        np.copyto(found, spread, where=~inside)  # few, where triangles are missing
+        if inside.any():  # not all on one line
+            inner = hull_of(count)[1:-1, 1:-1]  # cells at the border may be beyond all pixels
+            inside[1:-1, 1:-1] |= inner
+    return np.where(inside, found, spread).astype(np.float32), inside
 
 
 def _triangulate(u: np.ndarray, v: np.ndarray, values: np.ndarray, grid: WorkGrid) -> np.ndarray:
