@@ -316,6 +316,8 @@ class Frame:
         Pose of the camera in a fixed frame (odometry); carries depth between frames.
     inputs : sequence of SparseInput
         Sparse depth by source. Of several, replays score with the first, ``lidar``.
+    no_camera : Reason or None
+        Why a camera is missing that should be known: no focal length is assumed in its place.
 
     Raises
     ------
@@ -331,6 +333,7 @@ class Frame:
     stamp_ns: int
     T_world_camera: np.ndarray | None
     inputs: tuple[SparseInput, ...]
+    no_camera: Reason | None
 
     def __init__(
         self,
@@ -341,6 +344,7 @@ class Frame:
         stamp_ns: int = 0,
         T_world_camera: np.ndarray | None = None,
         inputs: Sequence[SparseInput] = (),
+        no_camera: Reason | None = None,
     ) -> None:
         if points_lidar is not None or T_cam_lidar is not None:
             if inputs:
@@ -357,7 +361,7 @@ class Frame:
         if T_world_camera is not None:
             T_world_camera = _matrix(T_world_camera, 'T_world_camera', 4, 'the odometry')
         self.__dict__.update(rgb=rgb, camera=camera, stamp_ns=stamp_ns, inputs=tuple(inputs))
-        self.__dict__['T_world_camera'] = T_world_camera
+        self.__dict__.update(T_world_camera=T_world_camera, no_camera=no_camera)
 
     @property
     def lidar(self) -> SparseInput | None:

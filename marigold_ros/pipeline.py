@@ -384,9 +384,10 @@ class FramePipeline:
             return align(fitted.prediction, points, config, rgb=view.rgb, network=network)
 
         alignment = carry_over(alignment, view.before.previous, view.current, config, refit)
-        if refusal := _blind(view.rgb, sparse, alignment):
-            blind = Alignment(refusal=refusal, space=fit.space, n_points=alignment.n_points)
-            return replace(fitted, fit=blind, alignment=blind)
+        refusal = _unscaled(view.frame, fitted.prediction, alignment)
+        if refusal := refusal or _blind(view.rgb, sparse, alignment):
+            refused = Alignment(refusal=refusal, space=fit.space, n_points=alignment.n_points)
+            return replace(fitted, fit=refused, alignment=refused)
         alignment = without_border(alignment, view.frame.camera)
         return replace(fitted, fit=fit, alignment=alignment)
 
@@ -531,6 +532,12 @@ def _blind(rgb: np.ndarray, sparse: SparseDepth | None, alignment: Alignment) ->
     measured = sparse is not None and sparse.kind.extends and alignment.state == 'fitted'
     why = '' if measured or alignment.state == 'none' else why_blind(sample_pixels(rgb))
     return Reason('blind', {'why': why}) if why else None
+
+
+def _unscaled(frame: Frame, prediction: Prediction, alignment: Alignment) -> Reason | None:
+    """Return why metres of a model hold for a focal length that may not be the camera's."""
+    hangs_on_it = prediction.space == 'metric' and np.isfinite(prediction.focal_share)
+    return frame.no_camera if hangs_on_it and alignment.state != 'none' else None
 
 
 @contextmanager

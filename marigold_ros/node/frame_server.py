@@ -72,8 +72,8 @@ class ImageInWork:
     What the first half of an image leaves to the second.
 
     ``header`` is that of the outputs, ``own_frame`` the frame_id of the image, or of its
-    camera_info where it has none, and ``size`` its (H, W) as it came. ``no_camera`` is the reason
-    why the frame has none. It ``is_paired`` if it has its points; its ``prediction`` comes last.
+    camera_info where it has none, and ``size`` its (H, W) as it came. It ``is_paired`` if it has
+    its points; its ``prediction`` comes last.
     """
 
     header: Any
@@ -81,7 +81,6 @@ class ImageInWork:
     config: NodeConfig
     frame: Frame
     size: tuple[int, int]
-    no_camera: Reason | None
     watch: _Stopwatch
     prediction: Any = None
     is_paired: bool = False
@@ -178,13 +177,13 @@ class FrameServer:
         header.frame_id = config.frame_id or own_frame
         rgb = self._decode(message, config)
         camera, no_camera = self._camera(info, own_frame, rgb.shape[:2], config)
-        frame = Frame(rgb=rgb, camera=camera, stamp_ns=header_ns(message))
+        frame = Frame(rgb, camera, stamp_ns=header_ns(message), no_camera=no_camera)
         if config.output_resolution != 'input':
             model: Any = self._pipeline.model
             chosen = config.pipeline.prediction['processing_resolution']
             frame = resize_frame(frame, model.processing_size(*rgb.shape[:2], chosen))
         watch.lap('decode')
-        image = ImageInWork(header, own_frame, config, frame, rgb.shape[:2], no_camera, watch)
+        image = ImageInWork(header, own_frame, config, frame, rgb.shape[:2], watch)
         choices = self._inputs.settled_scans(frame.stamp_ns)
         if choices is not None and self._are_placed(image, choices):
             image = self._with_sparse(image, choices)  # scored beside the model
@@ -316,7 +315,7 @@ class FrameServer:
         with self._pairing:
             self._count_pair(frame, choices)
             if frame.camera is None:
-                inputs = tuple(SparseInput(name, no_points=image.no_camera) for name in names)
+                inputs = tuple(SparseInput(name, no_points=frame.no_camera) for name in names)
                 return replace(image, frame=replace(frame, inputs=inputs), is_paired=True)
             given = {
                 item.source: self._of_sensor(item, choices[item.source], image, not number)

@@ -220,6 +220,32 @@ def test_a_useless_camera_info_leaves_relative_depth_and_is_counted(running, cha
     assert words in running.status('alignment')[2]['reason']
 
 
+@pytest.mark.parametrize('source', ['none', 'pointcloud'])
+def test_metres_for_one_focal_length_need_a_usable_camera_info(bench, monkeypatch, source):
+    settings = {'sparse_source': source, 'alignment.smoothing': 0.0}
+    running = bench(settings, hear=(DEPTH, RELATIVE), connect=False)
+    share = 60.0 / np.sqrt(64 * 48) / 2  # half of the camera's
+    five = Prediction(np.full((48, 64), 5.0, np.float32), space='metric', focal_share=share)
+    monkeypatch.setattr(running.model, 'predict', lambda *_a, **_k: five)
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    encoded = encode_image(rgb, 'rgb8')
+    inputs = running.robot.image, running.robot.info
+    running.wait_for(lambda: all(item.get_subscription_count() for item in inputs))
+    reasons = []
+    for number, changes in enumerate((None, {}, {'k': [0.0] * 9}), 1):
+        if changes is not None:
+            running.deliver('info', running.robot.camera_info(number * SECOND // 10, **changes))
+        header = running.robot.header(number * SECOND // 10)
+        running.deliver('image', image_message(header, encoded))
+        running.wait_received(RELATIVE, number)
+        assert running.wait_quiet(number)['frames.served'] == number
+        reasons.append(running.status('alignment')[2]['reason'])
+    assert 'no camera_info on /camera/camera_info' in reasons[0]
+    assert 'uncalibrated' in reasons[2]
+    (metres,) = map(to_depth, running.wait_received(DEPTH))
+    np.testing.assert_allclose(metres, 10.0)
+
+
 def test_the_first_camera_info_is_waited_for_where_somebody_publishes_it(bench, monkeypatch):
     monkeypatch.setattr(subscriptions, '_INFO_WAIT', 20.0)  # however busy the machine is
     running = bench(hear=(DEPTH,))
