@@ -331,7 +331,7 @@ class FramePipeline:
         measured = points.measured()
         small = reduced(rgb)
         current = CurrentFrame(thumbnail(small), frame.stamp_ns, K, frame.T_world_camera)
-        before = self._start_over_at_breaks(frame, current)
+        before = self._start_over_at_breaks(begun, current)
         edges = observe_edges(before.edges, current.grey, rgb.shape[1], measured.mounted)
         before, wrong = replace(before, edges=edges), edges.contradiction(measured.mounted)
         if wrong and self.config.alignment.contradiction == 'refuse':
@@ -502,12 +502,13 @@ class FramePipeline:
             self._reset_model()
         self._predicted = replace(self._predicted, stamp_ns=frame.stamp_ns, shape=shape)
 
-    def _start_over_at_breaks(self, frame: Frame, current: CurrentFrame) -> StreamState:
+    def _start_over_at_breaks(self, begun: _Begun, current: CurrentFrame) -> StreamState:
         """Forget fits and depth so far where the stream breaks, and return the state."""
-        shape, cut = frame.rgb.shape[:2], self.config.engine.scene_cut
-        if is_break(self._state, frame.stamp_ns, shape, current, cut):
+        # Without its camera a distorted image is not rectified: its pixels show other things.
+        shape = *begun.rgb.shape[:2], begun.rgb is not begun.frame.rgb
+        if is_break(self._state, current.stamp_ns, shape, current, self.config.engine.scene_cut):
             self._state = self._state.without_fits()
-        self._state = replace(self._state, stamp_ns=frame.stamp_ns, shape=shape)
+        self._state = replace(self._state, stamp_ns=current.stamp_ns, shape=shape)
         return self._state
 
     def _reset_model(self) -> None:

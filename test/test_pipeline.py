@@ -240,6 +240,19 @@ def test_distorted_images_are_rectified_before_prediction():
     assert result.camera.distortion == ()
 
 
+@pytest.mark.parametrize(('distortion', 'state'), [(-0.25, 'none'), (0.0, 'held')])
+@pytest.mark.parametrize('method', ['fused', 'global'])
+def test_nothing_is_held_over_where_images_are_rectified_no_more(distortion, state, method):
+    camera = Camera(K, 160, 120, (distortion, 0.0, 0.0, 0.0))
+    pipeline = FramePipeline(Oracle(), PipelineConfig(alignment=AlignmentConfig(method=method)))
+    frame, _ = scene(camera=camera)
+    assert pipeline.process(frame).alignment.state == 'fitted'
+    silent = replace(frame, inputs=(), stamp_ns=1)
+    assert pipeline.process(silent).alignment.state == 'held'
+    later = replace(frame, camera=None, stamp_ns=2)
+    assert pipeline.process(later).alignment.state == state
+
+
 def test_pixels_that_rectifying_leaves_empty_are_invalid():
     P = np.array([[60.0, 0, 79.5], [0, 60.0, 59.5], [0, 0, 1]])
     camera = Camera(K, 160, 120, (-0.05, 0, 0, 0, 0), P=P)

@@ -74,7 +74,7 @@ class StreamState:
     """
 
     stamp_ns: int | None = None
-    shape: tuple[int, int] | None = None  # image size (H, W) of the last frame
+    shape: tuple[int, ...] | None = None  # image size (H, W), and whether the image was warped
     fit: Alignment | None = None  # without arrays per pixel or point
     fit_stamp_ns: int = 0  # of its frame
     idle: int = 0  # frames in a row whose map gained nothing
@@ -128,12 +128,12 @@ class StreamState:
 def is_break(
     state: StreamState,
     stamp_ns: int,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     current: CurrentFrame | None,
     cut: float,
 ) -> bool:
     """
-    Return whether a frame of (H, W) ``shape`` does not continue the stream that left ``state``.
+    Return whether a frame of such a ``shape`` does not continue the stream that left ``state``.
 
     That is a jump of the clock (back, as when a bag starts again), another size, or a scene cut.
     It shows in the thumbnail of ``current``, once that is known; ``cut`` is the mean difference (0
