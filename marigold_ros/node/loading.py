@@ -326,7 +326,7 @@ class ModelPool:
 
         A camera that asks again for the model it uses, as by ~/reload, has the files read again.
         """
-        key = (config.model, config.runtime)
+        key = config.model, config.runtime, config.pipeline.guidance  # which decides the backend
         with self._lock:
             shared = self._models.get(key)
             held = self._held.get(camera)

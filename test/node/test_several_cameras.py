@@ -11,7 +11,7 @@ import threading
 import weakref
 
 from loopback_node import wait_for
-from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
+from marigold_ros.config import ModelConfig, NodeConfig, PipelineConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.live_run.process import spinning
@@ -313,7 +313,12 @@ def test_a_model_compiled_for_one_image_is_not_batched(networks, patient):
 
 
 @pytest.mark.parametrize(
-    'others', [{'model': ModelConfig(model='another')}, {'runtime': RuntimeConfig('torch')}]
+    'others',
+    [
+        {'model': ModelConfig(model='another')},
+        {'runtime': RuntimeConfig('torch')},
+        {'pipeline': PipelineConfig(guidance='points')},
+    ],
 )
 def test_equal_settings_share_a_model_until_the_last_camera(others):
     loaded = []
