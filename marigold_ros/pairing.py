@@ -125,7 +125,7 @@ class ScanBuffer(Generic[Item]):
     The newest scans by stamp; safe to fill in one thread and query in another.
 
     ``max_dt_ns`` is the largest difference between an image and its scan. Scans older than the
-    newest by ``horizon_ns`` are forgotten, unless they fit an image in work.
+    newest by ``horizon_ns`` are forgotten, unless they fit an image in work, or one that waits.
     """
 
     def __init__(self, max_dt_ns: int, horizon_ns: int) -> None:
@@ -136,6 +136,8 @@ class ScanBuffer(Generic[Item]):
         self._newest: int | None = None
         # Stamps of the last two images: one may be predicted while the other is finished.
         self._images: deque[int] = deque(maxlen=2)
+        # Of the last two that came: one may be taken while the other takes its place to wait.
+        self._expected: deque[int] = deque(maxlen=2)
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -174,11 +176,16 @@ class ScanBuffer(Generic[Item]):
             for stamp in [stamp for stamp in self._scans if not self._is_kept(stamp)]:
                 del self._scans[stamp]
 
+    def expect(self, image_ns: int) -> None:
+        """Keep scans that are near enough to an image that waits to be taken."""
+        with self._lock:
+            self._expected.append(image_ns)
+
     def clear(self) -> None:
         """Forget all scans, as after a clock jump."""
         with self._lock:
-            self._scans.clear()
-            self._images.clear()
+            for kept in (self._scans, self._images, self._expected):
+                kept.clear()
             self._newest = None
 
     def choose(self, stamp_ns: int) -> Choice[Item]:
@@ -202,5 +209,6 @@ class ScanBuffer(Generic[Item]):
     def _is_kept(self, stamp_ns: int) -> bool:
         newest = stamp_ns if self._newest is None else self._newest
         return newest - stamp_ns <= self._horizon_ns or any(
-            abs(stamp_ns - image_ns) <= self._max_dt_ns for image_ns in self._images
+            abs(stamp_ns - image_ns) <= self._max_dt_ns
+            for image_ns in (*self._images, *self._expected)
         )

@@ -79,6 +79,22 @@ def test_scans_that_fit_the_last_two_images_are_kept_beyond_the_horizon():
     assert buffer.choose(300 * MS).item is None
 
 
+def test_scans_that_fit_the_last_image_that_came_are_kept_for_it():
+    buffer = ScanBuffer(60 * MS, horizon_ns=S)
+    buffer.choose(0)
+    for waiting in (200 * MS, 300 * MS):  # the second in place of the first
+        buffer.expect(waiting)
+    for tick in range(50):
+        buffer.add(tick * 100 * MS, tick)
+    for image in (0, 300 * MS):  # which the model has taken
+        assert buffer.choose(image).item == image // (100 * MS)
+    for waiting in range(6, 90):
+        buffer.expect(waiting * S)
+        buffer.choose(waiting * S)
+    buffer.add(5 * S, 'new')
+    assert len(buffer) == 11
+
+
 def test_of_scans_with_one_stamp_as_of_a_clock_that_stands_still_the_last_is_kept():
     buffer = ScanBuffer(60 * MS, 2 * S)
     for number in range(100):

@@ -170,16 +170,19 @@ def test_the_time_offset_is_added_to_the_stamps_of_scans_also_once_they_are_ther
         assert values['scan_stamp'] == str(running.robot.begin_ns + stamp)
 
 
-def test_scans_that_come_while_a_slow_model_runs_do_not_displace_that_of_its_image(running):
+def test_scans_that_come_while_a_slow_model_runs_do_not_displace_those_of_its_images(running):
     running.configure(lidar__buffer=0.5)
     running.model.gate.clear()
     running.send(SECOND, scan=False)
     assert running.model.started.acquire(timeout=30)
+    running.send(SECOND + SECOND // 10, scan=False)  # waits for the model
     for tick in range(10):
         late = SECOND + tick * SECOND // 10 + 3_000_000
         running.deliver('scan', running.robot.scan_of_plane(late))
     running.model.gate.set()
     assert to_depth(running.wait_received(DEPTH)[0])[10, 10] == pytest.approx(ROWS[10], rel=0.02)
+    running.wait_quiet(2)
+    assert running.status('alignment')[2]['state'] == 'fitted'
 
 
 def test_a_scan_that_is_there_is_measured_beside_the_prediction(running, monkeypatch):

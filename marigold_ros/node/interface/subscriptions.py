@@ -425,6 +425,8 @@ class Inputs:
             self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{error.cause}')
             self._health.report('image', f'image rejected: {error}')
             return
+        for scans in self._scans.values():
+            scans.expect(stamp)
         self._on_sound_image(message)
 
     def _check_order(self, item: Input, stamp: int) -> None:
