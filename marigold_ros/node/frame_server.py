@@ -22,6 +22,7 @@ from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import (
     CalibrationError,
+    ConfigurationError,
     escape_controls,
     InputError,
     MarigoldError,
@@ -40,6 +41,7 @@ from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
+from marigold_ros.node.loading import check_model
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.reasons import as_reason, Reason
@@ -106,7 +108,8 @@ class FrameServer:
         self._node, self._pipeline = node, pipeline
         self._inputs, self._outputs, self._extrinsics = inputs, outputs, extrinsics
         self._health = node.health
-        self._applied: NodeConfig | None = None
+        self._asked: NodeConfig | None = None
+        self._applied = NodeConfig()
         self.reset_wanted = self.forgets_mounting = False
         self.next_model: deque[DepthModel] = deque(maxlen=1)  # to be filled by another thread
         self._bad_info = None
@@ -222,19 +225,27 @@ class FrameServer:
     def _prepare(self, alone: Callable[[], object]) -> NodeConfig:
         """Apply changed settings, a new model and a reset, once no image is in work."""
         config = self._node.current_config()
-        changed = config is not self._applied
+        changed = config is not self._asked
         if changed or self.reset_wanted or self.next_model:
             alone()
-            self._applied = config
-            self._inputs.set_config(config)
-            self._pipeline.config = config.pipeline
             self.swap_now()
+            self._asked, self._applied = config, self._served(config)
+            self._inputs.set_config(self._applied)
+            self._pipeline.config = self._applied.pipeline
             if self.reset_wanted:
                 mounting = self._pipeline.state.without_fits()
                 self._pipeline.reset()
                 if not self.forgets_mounting:
                     self._pipeline.state = mounting
                 self.forgets_mounting = self.reset_wanted = False
+        return self._applied
+
+    def _served(self, config: NodeConfig) -> NodeConfig:
+        """Leave the model its settings where it refuses those of one that ~/reload is to load."""
+        try:
+            check_model(self._pipeline.model, config)
+        except ConfigurationError:
+            return replace(config, pipeline=self._pipeline.config)
         return config
 
     def _decode(self, message, config: NodeConfig) -> np.ndarray:

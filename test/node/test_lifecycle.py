@@ -272,6 +272,35 @@ def test_settings_are_for_the_model_that_was_reloaded_before_a_frame_uses_it(ben
     assert running.configure(denoising_steps=4)
 
 
+def test_until_the_reload_the_model_keeps_the_settings_that_it_takes(bench):
+    asked = []
+
+    def refuse(options):
+        if options.ensemble_size != 1:
+            raise ConfigurationError('it answers in one pass')
+
+    def load(config):
+        model = type(running.model)()
+        answer = model.predict
+        model.check_options = refuse if config.model.model == 'unet' else lambda options: None
+        model.predict = lambda rgb, **given: asked.append(given['ensemble_size']) or answer(rgb)
+        return model
+
+    running = bench({'ensemble_size': 1}, hear=(DEPTH,), load_model=load, autostart=False)
+    running.node.autostart()
+    running.wait_connected(1)
+    running.configure(model='other')
+    assert running.configure(ensemble_size=4, depth_encoding='16UC1')
+    for number in (1, 2):
+        running.send(number * SECOND)
+        assert running.wait_quiet(number)['frames.served'] == number
+    assert running.wait_received(DEPTH, 2)[-1].encoding == '16UC1'
+    assert running.call(Trigger, 'reload').success
+    running.send(3 * SECOND)
+    running.wait_quiet(3)
+    assert asked == [1, 1, 4]
+
+
 def test_reload_takes_the_folder_of_an_adapted_model_with_its_fusion_network(bench, tmp_path):
     adapted = tmp_path / 'my_robot'
     shutil.copytree(EMBEDDED / 'tiny', adapted)
