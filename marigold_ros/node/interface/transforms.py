@@ -108,6 +108,8 @@ class Extrinsics:
         One that is more than a second off is reported, too: what moves has moved since.
         ``settings`` are named as the remedy where there is none (CalibrationError).
         """
+        if frame and frame == camera_frame:  # which tf2 knows only once a transform names it
+            return np.eye(4)
         if self.buffer is None:
             raise CalibrationError(
                 f'no transform {camera_frame} <- {frame}: tf2 is not installed; set {settings}'

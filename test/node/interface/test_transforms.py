@@ -117,6 +117,15 @@ def test_a_missing_transform_names_both_frames_and_remedy(planted_tf2):
         Extrinsics('node', ExtrinsicsConfig()).lookup('camera', 'lidar', STAMP)
 
 
+@pytest.mark.parametrize('fixed_frame', ['', 'odom'])
+def test_points_in_the_cameras_own_frame_need_no_transform(planted_tf2, fixed_frame):
+    extrinsics = Extrinsics('node', ExtrinsicsConfig(), fixed_frame)
+    found = extrinsics.lookup('camera', 'camera', STAMP, IMAGE)
+    np.testing.assert_array_equal(found, np.eye(4))
+    with pytest.raises(CalibrationError, match='no transform'):  # nobody has named the frame
+        extrinsics.lookup('', '', STAMP, IMAGE)
+
+
 def test_a_scan_from_before_time_began_takes_the_latest_transform(planted_tf2):
     planted_tf2['camera', 'lidar'] = (STAMP, 0.5)
     extrinsics = Extrinsics('node', ExtrinsicsConfig())
