@@ -245,11 +245,17 @@ class DepthNode(ManagedNode):
         return self._settings[1]
 
     def check_with_model(self, config: NodeConfig) -> None:
-        """Raise ConfigurationError if the model in use refuses settings that are for it."""
+        """Raise MarigoldError if the model in use refuses settings for it, or lacks fusion."""
         pipeline = self._pipeline
         if pipeline is not None and config.model == self._loader.loaded:
             coming = () if self._server is None else tuple(self._server.next_model)
-            check_model(coming[0] if coming else pipeline.model, config)
+            model = coming[0] if coming else pipeline.model
+            check_model(model, config)
+            wanted, before = config.pipeline.alignment, self.current_config().pipeline.alignment
+            if wanted.method == 'fused' != before.method:
+                from marigold_ros.models.fusion.load import fusion_of
+
+                fusion_of(model, wanted.fusion)
 
     def _shortest_period(self) -> float:
         rate = self.current_config().max_rate

@@ -177,13 +177,6 @@ def test_limits_of_age_and_rate_hold_until_they_are_lifted(running):
     running.wait_received('relative/image', 3)
 
 
-def test_an_image_without_its_fusion_network_is_counted_as_of_the_checkpoint(bench):
-    running = bench({'alignment.method': 'global', 'alignment.fusion': '/no/such/folder'})
-    assert running.configure(alignment__method='fused', compute_without_listeners=True)
-    running.send(SECOND)
-    assert running.wait_quiet(1)['frames.rejected.checkpoint'] == 1
-
-
 def test_an_image_whose_settings_the_model_refuses_is_counted_as_of_the_configuration(
     running, monkeypatch
 ):

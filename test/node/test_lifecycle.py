@@ -25,6 +25,7 @@ from marigold_ros.node.loading import load
 from marigold_ros.node.worker import Mailbox
 from marigold_ros.pipeline import FramePipeline
 import pytest
+from rclpy.parameter import Parameter
 from safetensors.torch import load_file, save_file
 from std_srvs.srv import Trigger
 
@@ -380,6 +381,26 @@ def test_reload_and_reset_claim_nothing_that_waits_for_an_activation(bench):
     assert change(running, Transition.TRANSITION_ACTIVATE)
     assert loaded == ['unet', 'other']
     assert running.status('model')[2]['domain_gap'] == 'unknown'  # no image of the other yet
+
+
+def test_fused_depth_is_refused_where_its_network_cannot_be_loaded(bench):
+    settings = {'alignment.method': 'global', 'alignment.fusion': '/no/such/folder'}
+    running = bench(settings, hear=(DEPTH,))
+    (refused,) = running.node.set_parameters([Parameter('alignment.method', value='fused')])
+    assert (refused.successful, '/no/such/folder' in refused.reason) == (False, True)
+    assert running.configure(alignment__min_points=20)
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert running.configure(alignment__fusion='none', alignment__method='fused')
+
+
+def test_an_image_without_its_fusion_network_is_counted_as_of_the_checkpoint(bench, tmp_path):
+    folder = shutil.copytree(EMBEDDED / FUSION, tmp_path / FUSION)
+    running = bench({'alignment.method': 'global', 'alignment.fusion': str(folder)})
+    assert running.configure(alignment__method='fused', compute_without_listeners=True)
+    shutil.rmtree(folder)
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.rejected.checkpoint'] == 1
 
 
 def test_reload_reads_the_fusion_network_too(bench, tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from marigold_ros.config import NodeConfig
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.node.distro import overrides
 from marigold_ros.node.interface.parameter_file import allowed_values
 from marigold_ros.settings import build, nearest, nearest_name, Parameter, parameters
@@ -132,6 +132,6 @@ def refuse_bad_values(node, changed) -> SetParametersResult:
     values.update(_set_values(item for item in changed if item.name in NAMES))
     try:
         node.check_with_model(build(NodeConfig, values))
-    except ConfigurationError as error:
+    except MarigoldError as error:
         return SetParametersResult(successful=False, reason=str(error))
     return SetParametersResult(successful=True)
