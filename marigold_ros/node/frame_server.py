@@ -174,6 +174,7 @@ class FrameServer:
     def _predict(self, message, alone: Callable[[], object]) -> ImageInWork:
         watch = _Stopwatch()
         config = self._prepare(alone)
+        self._inputs.check_age(header_ns(message), config.max_input_age)  # it may have waited
         info = self._inputs.await_info(header_ns(message))
         header = copy.copy(message.header)
         own_frame = header.frame_id or (info.header.frame_id if info else '')

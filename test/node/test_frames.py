@@ -3,6 +3,7 @@
 """Images, scans and camera_info go in over DDS; what comes out."""
 
 import threading
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -247,6 +248,19 @@ def test_metres_for_one_focal_length_need_a_usable_camera_info(bench, monkeypatc
     assert 'uncalibrated' in reasons[2]
     (metres,) = map(to_depth, running.wait_received(DEPTH))
     np.testing.assert_allclose(metres, 10.0)
+
+
+def test_an_image_that_grows_too_old_while_it_waits_is_dropped(running):
+    assert running.configure(max_input_age=3600.0)
+    running.model.gate.clear()
+    running.send(time.time_ns() - running.robot.begin_ns)
+    assert running.model.started.acquire(timeout=30)
+    running.send(time.time_ns() - running.robot.begin_ns)
+    assert running.configure(max_input_age=1e-6)
+    running.model.gate.set()
+    counts = running.wait_quiet(2)
+    assert (counts['frames.served'], counts['frames.rejected.age']) == (1, 1)
+    assert running.model.calls == 1
 
 
 def test_the_first_camera_info_is_waited_for_where_somebody_publishes_it(bench, monkeypatch):

@@ -419,7 +419,8 @@ class Inputs:
         stamp = header_ns(message)
         try:
             self.images.check(message)
-            self._check_age(stamp)
+            # As it is now: where all images are too old, none is served that would read settings.
+            self.check_age(stamp, self._node.current_config().max_input_age)
             self._check_order(item, stamp)
         except InputError as error:
             self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{error.cause}')
@@ -440,9 +441,8 @@ class Inputs:
             self._on_jump(f'the clock of {item.topic} jumped')
             self._stamps.judge(item.topic, stamp, time.monotonic_ns())
 
-    def _check_age(self, stamp: int) -> None:
-        # As it is now: where all images are too old, none is served that would read the settings.
-        limit = self._node.current_config().max_input_age
+    def check_age(self, stamp: int, limit: float) -> None:
+        """Raise InputError if an image is older than a limit in seconds; 0 is none."""
         now = self._node.get_clock().now().nanoseconds
         if limit > 0 and now - stamp > limit * 1e9:
             raise InputError(
