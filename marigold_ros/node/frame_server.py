@@ -351,14 +351,17 @@ class FrameServer:
         if scan is before and isinstance(reading, Reason):
             return replace(nothing, no_points=reading)
         try:
-            if scan is not before:  # one scan often serves several images
+            if is_new := scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
             frame_id = own if reading.frame_id == own else published
             found = item.with_camera(reading, scan_ns, frame_id, image.size)
         except InputError as error:
             reason = as_reason(error)
-            self._read_scans[item.source] = scan, reason
-            self._inputs.reject_scan(item, error)
+            if error.cause != 'camera_info':  # which may still come while the scan serves images
+                reading = reason
+            self._read_scans[item.source] = scan, reading
+            if is_new:
+                self._inputs.reject_scan(item, error)
             return replace(nothing, no_points=reason)
         self._read_scans[item.source] = scan, reading
         found = replace(found, stamp_ns=scan_ns)

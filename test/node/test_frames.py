@@ -483,13 +483,20 @@ def test_a_depth_camera_of_its_own_frame_and_size_needs_its_camera_info(with_dep
         send(second * SECOND, plane, 'tof')
         return running.wait_received(ALIGNMENT, second)[-1].status[0].message
 
+    def fit_again():
+        fits = running.robot.received[ALIGNMENT]
+        running.send(header_ns(fits[-1]) - running.robot.begin_ns + SECOND // 1000, scan=False)
+        return running.wait_received(ALIGNMENT, len(fits) + 1)[-1].status[0].message
+
     needed, seconds = 'needs a camera_info of its own on /tof/camera_info', iter(range(1, 50))
     running.wait_for(lambda: needed in fit(next(seconds)))  # until images arrive
+    assert needed in fit_again()
+    assert running.status('scans')[2]['scans.rejected.camera_info'] == '1'
     assert not running.robot.received[DEPTH]
     camera = running.robot.camera_info(SECOND, 30.0, (32, 24))
     camera.header.frame_id = 'tof'
     info.publish(camera)
-    running.wait_for(lambda: fit(next(seconds)).startswith('fitted'))  # until it has arrived
+    running.wait_for(lambda: fit_again().startswith('fitted'))  # until it has arrived
     metres = to_depth(running.wait_received(DEPTH)[0])
     assert metres[24].mean() == pytest.approx(ROWS[24] + 0.1, rel=0.03)
 
