@@ -8,6 +8,7 @@ import re
 
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
+from marigold_ros.message_codec.buffers import MAX_SIDE_PX
 import numpy as np
 
 
@@ -56,10 +57,10 @@ def warm_up_sizes(text: str) -> list[tuple[int, int]]:
     sizes = []
     for part in filter(None, re.split(r'[,\s]+', text)):
         found = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', part)
-        if found is None:
+        if found is None or max(map(int, found.groups())) > MAX_SIDE_PX:
             raise ConfigurationError(
                 f"runtime.warm_up has '{part}'; give images' sizes HxW with commas between, as "
-                '480x640,720x1280'
+                f'480x640,720x1280, and sides of at most {MAX_SIDE_PX}'
             )
         sizes.append((int(found[1]), int(found[2])))
     return sizes

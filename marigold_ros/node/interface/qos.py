@@ -87,7 +87,7 @@ def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
         words = [item.name.lower() for item in _POLICIES[policy] if item.name != 'UNKNOWN']
         if words and str(value).lower() not in words:
             raise ConfigurationError(f'{name} is {value!r}; choose one of {", ".join(words)}')
-        if policy == 'depth' and not (isinstance(value, int) and value >= 0):
+        if policy == 'depth' and not (type(value) is int and value >= 0):
             raise ConfigurationError(f'{name} is {value!r}; give a number of messages')
     kinds = [QoSPolicyKind[policy.upper()] for policy in _POLICIES]
     return QoSOverridingOptions(kinds) if given else None

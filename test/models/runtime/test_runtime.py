@@ -93,7 +93,9 @@ def test_the_sizes_that_are_named_run_when_a_model_is_loaded(small_checkpoint, m
     assert seen == [(48, 64, 3), (40, 56, 3)]
 
 
-@pytest.mark.parametrize('text', ['480', '480x', '0x4', '480x640;2x2', 'x', '-1x4', '1x999999'])
+@pytest.mark.parametrize(
+    'text', ['480', '480x', '0x4', '480x640;2x2', 'x', '-1x4', '1x999999', '99999x99999']
+)
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(ConfigurationError, match='runtime.warm_up has .*HxW'):
         warm_up_sizes(text)

@@ -141,6 +141,7 @@ def test_an_output_can_be_overridden_too(bench):
         ('history', 3, 'choose one of system_default, keep_last, keep_all'),
         ('depth', -1, 'give a number of messages'),
         ('depth', '1', 'give a number of messages'),
+        ('depth', True, 'give a number of messages'),
         ('relability', 'reliable', 'policies are depth, history, reliability, durability'),
     ],
 )
