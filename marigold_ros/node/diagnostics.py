@@ -115,6 +115,10 @@ def _input_statuses(
         values = {**health.counters.snapshot(f'{part}.'), 'points': report.points if report else 0}
         text = report.reason if report else ''
         yield _status(f'{name}: {part}', _WARN if text else _OK, text or 'the plane below', values)
+    elif GROUND in names:
+        yield _status(
+            f'{name}: scans', _OK, 'the plane below', health.counters.snapshot(keys.FITS)
+        )
 
 
 def _complaints(item, health: Health) -> Iterator[str]:

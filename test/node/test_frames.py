@@ -295,7 +295,9 @@ def test_of_the_ground_too_the_reason_is_the_camera_info(bench):
     running.deliver('info', running.robot.camera_info(SECOND, k=[0.0] * 9))
     running.send(SECOND, scan=False, info=False)
     running.wait_received(RELATIVE)
+    running.wait_quiet(1)
     assert 'uncalibrated' in running.status('alignment')[2]['reason']
+    assert running.status('scans')[2] == {'fits.none': '1'}
 
 
 @pytest.mark.parametrize('is_rectified', ['auto', 'yes'])
