@@ -33,8 +33,8 @@ _POINT_WEIGHT = 33.0
 # among more, and points reach as far in the image.
 _LINEAR_WEIGHT = 0.02
 # Points that are triangulated one by one, which costs a microsecond or two each, for depth and for
-# its proof. Triangles that span the grid cost less, and are worse where points are far apart: of
-# cells among them, the nearest is on average so many cells away that more than a few are close.
+# its proof. Triangles that the grid shows cost less, and are worse where points are far apart:
+# more than a few are close if cells among them are on average so few cells from the nearest.
 _TRIANGULATED, _PROVING, _FEW, _CLOSE = 14000, 3000, 2000, 2.0
 # Points of a fold at which interpolation is scored, at least half as many of more.
 _SCORED = 4000
